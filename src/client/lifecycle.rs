@@ -1,0 +1,170 @@
+//! [`Lifecycle`]: the one owner of the client's state. Whatever changes it - the backend's news, the end - comes
+//! here, and from here go the state file, the image of the login code, the reports of it, and the API's view.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use tokio::sync::watch;
+use tracing::{debug, error, info};
+
+use super::backend::News;
+use super::events::Event;
+use super::log::MESSAGES;
+use super::poster::Reporter;
+use super::qrcode::{QrError, QrImage};
+use super::settings::Settings;
+use super::statefile::StateFile;
+use crate::files::FileError;
+use crate::model::chain::Chain;
+use crate::model::state::ClientState;
+
+/// Why the client cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BeginError {
+    /// The state file cannot be written.
+    #[error(transparent)]
+    State(#[from] FileError),
+    /// An image that an earlier client left behind cannot be removed.
+    #[error(transparent)]
+    Image(#[from] QrError),
+}
+
+/// The state, and everything that shows it.
+pub(super) struct Lifecycle {
+    state: watch::Sender<ClientState>,
+    file: StateFile,
+    image: QrImage,
+    reporter: Reporter,
+}
+
+impl Lifecycle {
+    /// Begins in the state `init`.
+    ///
+    /// # Errors
+    /// Our files cannot be written. Later failures are only logged: an account whose disk is full can still talk.
+    pub(super) fn begin(
+        settings: &Settings,
+        start_time: u64,
+        reporter: Reporter,
+    ) -> Result<Self, BeginError> {
+        let mut file = StateFile::new(settings, start_time);
+        let image = QrImage::new(settings.files.qrcode.clone());
+        // A client that was killed leaves its image, and nobody can log in with that.
+        image.clear()?;
+        file.write(&ClientState::Init, None)?;
+        Ok(Self { state: watch::Sender::new(ClientState::Init), file, image, reporter })
+    }
+
+    /// The state, for those who want to know.
+    pub(super) fn state(&self) -> watch::Receiver<ClientState> {
+        self.state.subscribe()
+    }
+
+    /// Does what the backend's news mean.
+    pub(super) fn take(&mut self, news: News) {
+        match news {
+            News::Loading => self.enter(ClientState::Loading),
+            News::Code(content) => {
+                // First the image: whoever sees `scaning` may ask for it at once.
+                let image = self.image.show(&content);
+                self.enter(ClientState::Scaning);
+                match image {
+                    Ok(image) => {
+                        info!(path = %self.image.path().display(), "A code waits to be scanned.");
+                        let path = self.image.path().to_string_lossy().into_owned();
+                        self.reporter.event(&Event::InputQrcode(path, BASE64.encode(image)));
+                    }
+                    Err(error) => error!(error = %Chain(&error), "The login code cannot be shown."),
+                }
+            }
+            News::Scanned => self.enter(ClientState::Confirming),
+            News::Confirmed => {
+                self.clear_image();
+                self.enter(ClientState::Updating);
+            }
+            News::Ready { scanned } => {
+                // After the change: whoever is told of a login can use the API.
+                self.enter(ClientState::Running);
+                self.reporter.event(&Event::Login { scanned });
+            }
+            News::Received(message) => {
+                info!(target: MESSAGES, id = message.id, from = message.sender.uid, "A message came.");
+                self.reporter.message(&message);
+            }
+        }
+    }
+
+    /// Ends in the state `stop`.
+    pub(super) fn end(mut self) {
+        self.clear_image();
+        self.enter(ClientState::Stop);
+        self.reporter.event(&Event::Stop);
+    }
+
+    fn enter(&mut self, new: ClientState) {
+        let old = self.state.borrow().clone();
+        if old == new {
+            return;
+        }
+        if let Err(error) = self.file.write(&new, Some(&old)) {
+            error!(state = %new, error = %Chain(&error), "The state file cannot be written.");
+        }
+        // The controller says this, too, in words of its own.
+        debug!(state = %new, "The state changed.");
+        self.state.send_replace(new.clone());
+        self.reporter.event(&Event::StateChange(old, new));
+    }
+
+    fn clear_image(&self) {
+        if let Err(error) = self.image.clear() {
+            error!(error = %Chain(&error), "The login code is no longer valid, but still shown.");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::state::StateReport;
+
+    #[test]
+    fn the_files_follow_the_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let vars = [
+            ("ACCOUNT", "小明"),
+            ("PLUGIN_OPENQQ_PORT", "5000"),
+            ("TMPDIR", folder.path().to_str().unwrap()),
+        ];
+        let vars = vars.map(|(name, value)| (format!("MOJO_WEBQQ_{name}").into(), value.into()));
+        let settings = Settings::from_vars(vars).unwrap();
+        std::fs::write(&settings.files.qrcode, "left behind").unwrap();
+        let report = || StateReport::parse(&std::fs::read(&settings.files.state).unwrap()).unwrap();
+
+        let mut lifecycle = Lifecycle::begin(&settings, 1_477_273_654, Reporter::to_nobody()).unwrap();
+        assert!(!settings.files.qrcode.exists());
+        assert_eq!(report().state, ClientState::Init);
+        let fields = report().fields;
+        assert_eq!(fields["account"], "小明");
+        assert_eq!(fields["start_time"], "1477273654");
+        assert_eq!(fields["http_debug"], "0");
+        assert!(fields["pid"].is_u64() && fields["log_path"].is_null() && fields["previous_state"].is_null());
+
+        let seen = lifecycle.state();
+        for (news, state, image) in [
+            (News::Loading, ClientState::Loading, false),
+            (News::Code("code".into()), ClientState::Scaning, true),
+            (News::Scanned, ClientState::Confirming, true),
+            (News::Confirmed, ClientState::Updating, false),
+            (News::Ready { scanned: true }, ClientState::Running, false),
+            (News::Code("again".into()), ClientState::Scaning, true),
+        ] {
+            let before = report().state;
+            lifecycle.take(news);
+            assert_eq!((report().state, &*seen.borrow()), (state.clone(), &state));
+            assert_eq!(report().fields["previous_state"], before.as_str());
+            assert_eq!(settings.files.qrcode.exists(), image, "{state}");
+        }
+        lifecycle.end();
+        assert_eq!(report().state, ClientState::Stop);
+        assert!(!settings.files.qrcode.exists());
+    }
+}

@@ -1,0 +1,142 @@
+//! Where log lines go: standard output (the controller reads our pipe), a file, or both.
+//!
+//! Lines are handed to a thread, and dropped when it does not keep up: a controller that hangs and leaves our
+//! pipe full must not stop an account.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry;
+
+use super::settings::LogSettings;
+use crate::config::LogLevel;
+use crate::service::lines::LineWriter;
+use crate::service::log::Prefixed;
+
+/// The `tracing` target of lines about single messages: what the level `msg` has and `warn` has not.
+pub(super) const MESSAGES: &str = "message";
+
+/// How many lines may wait for a writer.
+const WAITING_LINES: usize = 512;
+
+/// Why no log can be written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LogError {
+    /// The log file cannot be opened.
+    #[error("the log file {0:?} cannot be opened")]
+    Open(PathBuf, #[source] io::Error),
+    /// The log file's place is taken by something that is no file.
+    #[error("the log file {0:?} is not a regular file")]
+    NotAFile(PathBuf),
+    /// Standard output cannot be copied.
+    #[error("the log has no standard output")]
+    Console(#[source] io::Error),
+    /// A writer's thread cannot be started.
+    #[error("the log's thread cannot be started")]
+    Thread(#[source] io::Error),
+}
+
+/// Keeps the log's writers. Dropped, it waits a moment for the last lines to be written.
+pub(super) struct Log {
+    _writers: Vec<LineWriter>,
+}
+
+/// Starts logging for the whole process.
+///
+/// # Errors
+/// The log file or standard output cannot be used, or no thread can be started.
+pub(super) fn start(settings: &LogSettings) -> Result<Log, LogError> {
+    let mut writers = Vec::new();
+    let mut writer = |target: File| {
+        let writer = LineWriter::start(target, WAITING_LINES).map_err(LogError::Thread)?;
+        let lines = writer.lines();
+        writers.push(writer);
+        Ok::<_, LogError>(lines)
+    };
+    let file = match &settings.path {
+        Some(path) => Some(writer(open(path)?)?),
+        None => None,
+    };
+    let console = if settings.console.unwrap_or(file.is_none()) {
+        // A copy of the descriptor: what blocks in it blocks nobody who prints.
+        let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(LogError::Console)?;
+        Some(writer(File::from(stdout))?)
+    } else {
+        None
+    };
+    let lines = |writer| {
+        // Our writers never fail; were they to, the default complains on standard error and panics without one.
+        tracing_subscriber::fmt::layer().with_writer(writer).with_target(false).log_internal_errors(false)
+    };
+    let mut layers = Vec::new();
+    layers.extend(file.map(|writer| lines(writer).with_ansi(false).boxed()));
+    layers.extend(console.map(|writer| {
+        if io::stdout().is_terminal() {
+            lines(writer).with_ansi(settings.disable_color != Some(true)).boxed()
+        } else {
+            lines(writer).with_ansi(false).event_format(Prefixed).boxed()
+        }
+    }));
+    let subscriber = registry().with(layers).with(filter(settings.level));
+    // Fails only where a test has set one before.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    Ok(Log { _writers: writers })
+}
+
+fn filter(level: LogLevel) -> Targets {
+    // What other crates say below a warning is for their authors.
+    let others = |ours: LevelFilter| Targets::new().with_default(ours.min(LevelFilter::WARN));
+    let all = |ours| others(ours).with_target(env!("CARGO_PKG_NAME"), ours);
+    match level {
+        LogLevel::Debug => all(LevelFilter::DEBUG).with_target(MESSAGES, LevelFilter::INFO),
+        LogLevel::Info => all(LevelFilter::INFO).with_target(MESSAGES, LevelFilter::INFO),
+        LogLevel::Msg => all(LevelFilter::WARN).with_target(MESSAGES, LevelFilter::INFO),
+        LogLevel::Warn => all(LevelFilter::WARN),
+        LogLevel::Error | LogLevel::Fatal => all(LevelFilter::ERROR),
+    }
+}
+
+fn open(path: &Path) -> Result<File, LogError> {
+    // Without following a link that somebody else may have put there, and without waiting for a pipe's reader.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let opened = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path);
+    let file = opened.map_err(|error| LogError::Open(path.to_owned(), error))?;
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(file),
+        Ok(_) => Err(LogError::NotAFile(path.to_owned())),
+        Err(error) => Err(LogError::Open(path.to_owned(), error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    #[test]
+    fn levels() {
+        let shown = |level, target: &str, line| filter(level).would_enable(target, &line);
+        let ours = "wqcontroller::client::run";
+        for (level, info, message, warning) in [
+            (LogLevel::Debug, true, true, true),
+            (LogLevel::Info, true, true, true),
+            (LogLevel::Msg, false, true, true),
+            (LogLevel::Warn, false, false, true),
+            (LogLevel::Error, false, false, false),
+            (LogLevel::Fatal, false, false, false),
+        ] {
+            assert_eq!(shown(level, ours, Level::INFO), info, "{level:?}");
+            assert_eq!(shown(level, MESSAGES, Level::INFO), message, "{level:?}");
+            assert_eq!(shown(level, ours, Level::WARN), warning, "{level:?}");
+            assert!(shown(level, ours, Level::ERROR));
+            assert_eq!(shown(level, ours, Level::DEBUG), level == LogLevel::Debug);
+            assert!(!shown(level, "hyper", Level::INFO));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! [`Reply`]: the codes, status texts and JSON of the API. They are the original's where it has one; the negative
+//! codes are ours.
+
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::client::events::Message;
+use crate::http::answer::{Body, json as json_answer, whole_body};
+use crate::model::state::ClientState;
+
+/// Success.
+pub(super) const OK: i32 = 0;
+/// No friend has all the properties that were given.
+const FRIEND_NOT_FOUND: i32 = 100;
+/// The request cannot be read.
+pub(super) const BAD_REQUEST: i32 = -2;
+/// The client stopped before the message's turn.
+const STOPPED: i32 = -3;
+/// The backend did not take the message.
+const NOT_DELIVERED: i32 = -4;
+/// Too many messages wait to be sent.
+const TOO_MANY: i32 = -5;
+/// The message has no content.
+const NO_CONTENT: i32 = -6;
+/// The client is not in the state `running`.
+const NOT_RUNNING: i32 = -7;
+
+/// What a call is answered: JSON, nearly always with status 200, errors included, as with the original.
+#[derive(Debug)]
+pub(super) struct Reply {
+    status: StatusCode,
+    json: String,
+    retry: bool,
+}
+
+/// Why a message is not sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unsent {
+    /// See [`STOPPED`].
+    Stopped,
+    /// See [`NOT_DELIVERED`].
+    NotDelivered,
+    /// See [`TOO_MANY`].
+    TooMany,
+    /// See [`NO_CONTENT`].
+    NoContent,
+}
+
+impl Reply {
+    /// `value`, as it is.
+    pub(super) fn ok(value: Value) -> Self {
+        Self { status: StatusCode::OK, json: value.to_string(), retry: false }
+    }
+
+    /// An error of the whole call.
+    pub(super) fn error(status: StatusCode, code: i32, text: impl Into<String>) -> Self {
+        Self { status, ..Self::ok(json!({ "code": code, "status": text.into() })) }
+    }
+
+    /// The client is in a state in which it cannot do that. The original let such a caller wait without a word.
+    pub(super) fn not_running(state: &ClientState) -> Self {
+        let text = json!({ "code": NOT_RUNNING, "status": "client not running", "state": state });
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, retry: true, ..Self::ok(text) }
+    }
+
+    /// The message is queued; nobody waits for what becomes of it.
+    pub(super) fn queued() -> Self {
+        Self::ok(json!({ "code": OK, "status": "request already in execution" }))
+    }
+
+    /// The message was sent.
+    pub(super) fn sent(message: &Message) -> Self {
+        Self::ok(json!({ "id": message.id, "code": OK, "status": "发送成功", "info": "发送正常" }))
+    }
+
+    /// The message was not sent; `info` says why.
+    pub(super) fn not_sent(why: Unsent, info: impl Into<String>) -> Self {
+        let code = match why {
+            Unsent::Stopped => STOPPED,
+            Unsent::NotDelivered => NOT_DELIVERED,
+            Unsent::TooMany => TOO_MANY,
+            Unsent::NoContent => NO_CONTENT,
+        };
+        Self::ok(json!({ "id": null, "code": code, "status": "发送失败", "info": info.into() }))
+    }
+
+    /// Nobody to send to.
+    pub(super) fn friend_not_found() -> Self {
+        Self::ok(json!({ "id": null, "code": FRIEND_NOT_FOUND, "status": "friend not found" }))
+    }
+
+    /// The JSON text.
+    pub(super) fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// The answer with it.
+    pub(super) fn into_response(self) -> Response<Body> {
+        let mut response = json_answer(self.status, self.json);
+        if self.retry {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// The answer to a path that is not ours, or a method that a path does not take.
+pub(super) fn no_such_api() -> Response<Body> {
+    text(StatusCode::FORBIDDEN, "api not found")
+}
+
+/// An answer in plain text.
+pub(super) fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
+    let mut response = Response::new(whole_body(text.into()));
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
+}

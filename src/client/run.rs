@@ -1,0 +1,202 @@
+//! Starts the client's parts, watches them, and ends them in order.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::endings::{Endings, EndingsError};
+use super::events::unix_seconds;
+use super::lifecycle::{BeginError, Lifecycle};
+use super::log::{self, LogError};
+use super::openqq::{Api, Own};
+use super::outbox;
+use super::pidfile::{PidFile, PidFileError};
+use super::poster::{self, PosterError, Reporter};
+use super::sandbox::{self, WorldError};
+use super::settings::{Settings, SettingsError};
+use super::title;
+use crate::http::serve::{Limits, Listener, serve};
+use crate::model::chain::Chain;
+
+/// What the API's callers may take. They are on this machine, and most of them are the controller: a caller that
+/// waits for its message's turn holds its connection meanwhile.
+const LIMITS: Limits = Limits {
+    request_header_timeout: Duration::from_secs(30),
+    max_connections: 256,
+    drain_timeout: Duration::from_secs(1),
+};
+
+/// How many of the backend's news may wait.
+const WAITING_NEWS: usize = 64;
+
+/// How long everything may take to end; a little more than each part takes by itself.
+const END_TIME: Duration = Duration::from_secs(4);
+
+/// Exit status: the client cannot run, or broke down.
+const FAILED: u8 = 1;
+
+/// Exit status: the environment is not usable, so another start would end the same way.
+const MISUSED: u8 = 2;
+
+#[derive(Debug, thiserror::Error)]
+enum ClientError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("the asynchronous runtime cannot be started")]
+    Runtime(#[source] io::Error),
+    #[error(transparent)]
+    Endings(#[from] EndingsError),
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    #[error("the API cannot listen on 127.0.0.1:{0}")]
+    Bind(NonZeroU16, #[source] io::Error),
+    #[error(transparent)]
+    Poster(#[from] PosterError),
+    #[error(transparent)]
+    World(#[from] WorldError),
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    #[error("a part of the client broke down: {0}")]
+    Broken(String),
+}
+
+/// Whether arguments (the program's name first) ask for the client: `PROGRAM client`, or a program's name that
+/// begins with `wqclient`.
+pub fn is_invoked(args: impl IntoIterator<Item = OsString>) -> bool {
+    let mut args = args.into_iter();
+    let program = args.next().unwrap_or_default();
+    // By hand, for `Path::file_name` would cut a title at a slash, and an account's name has none.
+    let name = Path::new(&program).file_name().unwrap_or_default();
+    name.as_encoded_bytes().starts_with(b"wqclient") || args.next().is_some_and(|first| first == "client")
+}
+
+/// Runs the client until it is stopped. Settings come from the environment, `MOJO_WEBQQ_*`; arguments are not
+/// read.
+///
+/// Returns 0 after a stop that was asked for, 2 where the environment cannot be used, and 1 after any other
+/// failure; what failed stands on standard error.
+pub fn run() -> ExitCode {
+    let Err(error) = start() else { return ExitCode::SUCCESS };
+    // Not eprintln, which panics where standard error is gone.
+    let _ = writeln!(io::stderr(), "wqclient: {}", Chain(&error));
+    ExitCode::from(if matches!(error, ClientError::Settings(_)) { MISUSED } else { FAILED })
+}
+
+fn start() -> Result<(), ClientError> {
+    let settings = Settings::from_vars(std::env::vars_os())?;
+    let titled = title::wear(&settings.account);
+    let _log = log::start(&settings.log)?;
+    if let Err(error) = titled {
+        warn!(%error, "The list of processes does not show which account this is.");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(ClientError::Runtime)?;
+    let has_log_file = settings.log.path.is_some();
+    let lived = runtime.block_on(live(settings));
+    // Not dropped, which would wait for a name that is being looked up.
+    runtime.shutdown_background();
+    lived.inspect_err(|error| {
+        // Without a file the log goes where standard error goes, and that says it, too.
+        if has_log_file {
+            error!(error = %Chain(error), "The client ends.");
+        }
+    })
+}
+
+async fn live(settings: Settings) -> Result<(), ClientError> {
+    let start_time = unix_seconds();
+    let stop_asked = CancellationToken::new();
+    let endings = Endings::watch(settings.controller_pid, stop_asked.clone())?;
+    // Dropped last: until then a second client of this account must stay out.
+    let _pid_file = PidFile::take(&settings.files.pid)?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port.get())).await;
+    let listener = listener.map_err(|error| ClientError::Bind(settings.port, error))?;
+    let (reporter, poster) = match &settings.post_api {
+        Some(url) => poster::open(url, settings.post_event).map(|(r, p)| (r, Some(p)))?,
+        None => (Reporter::to_nobody(), None),
+    };
+    let (news, mut heard) = mpsc::channel(WAITING_NEWS);
+    let (backend, driver) = sandbox::open(&settings, news)?;
+    let backend = Arc::new(backend);
+    let (outbox, dispatcher) = outbox::open();
+    let mut lifecycle = Lifecycle::begin(&settings, start_time, reporter.clone())?;
+    info!(pid = std::process::id(), port = settings.port, "The client has started.");
+
+    let ending = CancellationToken::new();
+    let mut parts = JoinSet::new();
+    let until_end = ending.clone();
+    parts.spawn(async move { until_end.run_until_cancelled(driver.run()).await.map(|()| "the backend") });
+    let dispatch = dispatcher.run(backend.clone(), settings.send_interval, reporter);
+    let until_end = ending.clone();
+    parts.spawn(async move { until_end.run_until_cancelled(dispatch).await.map(|()| "the outbox") });
+    if let Some(poster) = poster {
+        let posting = poster.run(ending.clone(), outbox.clone());
+        parts.spawn(async move {
+            posting.await;
+            Some("the poster")
+        });
+    }
+    let own = Own::new(&settings, start_time);
+    let api = Arc::new(Api::new(own, backend, outbox, lifecycle.state(), stop_asked));
+    let handler = move |request, _peer| {
+        let api = api.clone();
+        async move { api.answer(request).await }
+    };
+    let serving = serve(vec![Listener::Tcp(listener)], LIMITS, ending.clone(), handler);
+    parts.spawn(async move {
+        serving.await;
+        Some("the API")
+    });
+
+    let mut first_ending = std::pin::pin!(endings.first());
+    let broken = loop {
+        tokio::select! {
+            why = &mut first_ending => {
+                info!("The client stops: {why}.");
+                break None;
+            }
+            Some(news) = heard.recv() => lifecycle.take(news),
+            Some(ended) = parts.join_next() => break Some(match ended {
+                Ok(part) => format!("{} ended", part.unwrap_or("a part")),
+                Err(panic) => panic.to_string(),
+            }),
+        }
+    };
+
+    lifecycle.end();
+    ending.cancel();
+    let ended = async { while parts.join_next().await.is_some() {} };
+    if tokio::time::timeout(END_TIME, ended).await.is_err() {
+        warn!("Some parts of the client did not end in time and are cut off.");
+    }
+    broken.map_or(Ok(()), |what| Err(ClientError::Broken(what)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_the_client_is_meant() {
+        let invoked = |args: &[&str]| is_invoked(args.iter().map(OsString::from));
+        assert!(invoked(&["wqcontroller", "client"]));
+        assert!(invoked(&["/usr/bin/wqclient"]));
+        assert!(invoked(&["wqclient(小明)"]));
+        assert!(!invoked(&["wqcontroller"]));
+        assert!(!invoked(&["/opt/wqclient/wqcontroller", "--config", "client"]));
+        assert!(!invoked(&[]));
+    }
+}

@@ -1,0 +1,103 @@
+//! [`ConfigError`]: what an operator reads when the configuration is refused.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A configuration file is there, or was asked for by name, and can't be read.
+    #[error("cannot read the configuration file {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A folder of drop-ins is there and can't be listed.
+    #[error("cannot list the configuration folder {}", path.display())]
+    List {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The files were read, and these things in them are wrong: at least one, in the order of files and
+    /// lines. Displayed one a line, the first [`ConfigError::MAX_SHOWN`] of them.
+    #[error("{}", Shown(.0))]
+    Invalid(Vec<Problem>),
+}
+
+impl ConfigError {
+    /// How many problems are displayed: a file of another format altogether would have thousands.
+    pub const MAX_SHOWN: usize = 50;
+}
+
+/// One thing that is wrong in one file. Displayed as `FILE:LINE: message`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file.
+    pub file: PathBuf,
+    /// The line, from 1, unless the file as a whole is meant.
+    pub line: Option<usize>,
+    /// What is wrong and what is allowed. Never the value of a secret.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, "{line}:")?;
+        }
+        write!(f, " {}", self.message)
+    }
+}
+
+struct Shown<'a>(&'a [Problem]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, problem) in self.0.iter().take(ConfigError::MAX_SHOWN).enumerate() {
+            let separator = if at == 0 { "" } else { "\n" };
+            write!(f, "{separator}{problem}")?;
+        }
+        match self.0.len().saturating_sub(ConfigError::MAX_SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(line: Option<usize>) -> Problem {
+        Problem { file: PathBuf::from("/etc/a.toml"), line, message: "is wrong".into() }
+    }
+
+    #[test]
+    fn one_problem_a_line() {
+        let error = ConfigError::Invalid(vec![problem(Some(3)), problem(None)]);
+        assert_eq!(error.to_string(), "/etc/a.toml:3: is wrong\n/etc/a.toml: is wrong");
+    }
+
+    #[test]
+    fn a_flood_is_cut() {
+        let error = ConfigError::Invalid(vec![problem(Some(3)); 53]);
+        assert_eq!(error.to_string().lines().count(), 51);
+        assert!(error.to_string().ends_with("\nand 3 more"));
+    }
+
+    #[test]
+    fn the_source_is_not_repeated() {
+        let source = io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = ConfigError::Read { path: "/etc/a.toml".into(), source };
+        assert_eq!(error.to_string(), "cannot read the configuration file /etc/a.toml");
+        assert!(std::error::Error::source(&error).is_some());
+    }
+}

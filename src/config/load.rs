@@ -1,0 +1,138 @@
+//! [`Settings::load`]: from the files on disk to settings, or to all that is wrong with them.
+
+use std::path::{Path, PathBuf};
+
+use super::error::ConfigError;
+use super::fragment::Fragment;
+use super::options::Options;
+use super::settings::Settings;
+use super::sources;
+
+/// [`Settings`] and where they came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// The files that were read, in order: later ones win.
+    pub files: Vec<PathBuf>,
+}
+
+impl Settings {
+    /// Reads the configuration files under `root` (`/`, except in tests), or only `explicit`. Blocks on files.
+    ///
+    /// # Errors
+    /// If a file can't be read (`explicit` has to exist, the others need not), or else with everything that is
+    /// wrong in any of them.
+    pub fn load(root: &Path, explicit: Option<&Path>) -> Result<Loaded, ConfigError> {
+        let files = match explicit {
+            Some(file) => vec![file.to_owned()],
+            None => sources::default_files(root)?,
+        };
+        let fragments = files.iter().map(|file| Fragment::read(file)).collect::<Result<Vec<_>, _>>()?;
+        let mut options = Options::new(&fragments);
+        let settings = Self::read(&mut options);
+        options.finish()?;
+        Ok(Loaded { settings, files })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::ListenAddress;
+
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn nothing_but_defaults() {
+        let root = tree(&[]);
+        let loaded = Settings::load(root.path(), None).unwrap();
+        assert_eq!(loaded, Loaded { settings: Settings::default(), files: vec![] });
+        assert_eq!(loaded.settings.listen, [ListenAddress::default()]);
+        assert_eq!(loaded.settings.http.max_form_body, 1_048_576);
+    }
+
+    #[test]
+    fn files_in_order_and_the_last_one_wins() {
+        let root = tree(&[
+            (
+                "usr/lib/wqcontroller/wqcontroller.toml",
+                "max_clients = 1\npoll_interval = 1\n[client]\nallowed_dirs = ['/a', '/b']\nsecret_params = ['x']",
+            ),
+            ("run/wqcontroller/wqcontroller.toml", "max_clients = 2\ncheck_interval = 0.5"),
+            ("etc/wqcontroller/wqcontroller.toml", "max_clients = 3\n[client]\nallowed_dirs = ['/c']"),
+            ("usr/lib/wqcontroller/wqcontroller.toml.d/10.toml", "max_clients = 4\nlisten = 'hidden:1'"),
+            ("etc/wqcontroller/wqcontroller.toml.d/10.toml", "max_clients = 5"),
+            ("run/wqcontroller/wqcontroller.toml.d/20.toml", "max_clients = 6\n[http]\ndrain_timeout = 0"),
+        ]);
+        let Loaded { settings, files } = Settings::load(root.path(), None).unwrap();
+        assert_eq!(files.len(), 5);
+        assert_eq!(settings.max_clients, 6);
+        assert_eq!(settings.poll_interval, Duration::from_secs(1));
+        assert_eq!(settings.check_interval, Duration::from_millis(500));
+        assert_eq!(settings.client.allowed_dirs, [PathBuf::from("/c")], "a list is replaced as a whole");
+        assert_eq!(settings.client.secret_params, ["x"], "a table is merged by key");
+        assert_eq!(settings.http.drain_timeout, Duration::ZERO);
+        assert_eq!(settings.http.connect_timeout, Duration::from_secs(2));
+        assert_eq!(settings.listen, [ListenAddress::default()], "a drop-in hides its namesake");
+    }
+
+    #[test]
+    fn masked_drop_ins() {
+        let root = tree(&[
+            ("usr/lib/wqcontroller/wqcontroller.toml.d/10.toml", "max_clients = 1"),
+            ("usr/lib/wqcontroller/wqcontroller.toml.d/20.toml", "poll_interval = 1"),
+            ("run/wqcontroller/wqcontroller.toml.d/20.toml", ""),
+            ("etc/wqcontroller/wqcontroller.toml.d/30.toml", ""),
+        ]);
+        symlink("/dev/null", root.path().join("etc/wqcontroller/wqcontroller.toml.d/10.toml")).unwrap();
+        assert_eq!(Settings::load(root.path(), None).unwrap().settings, Settings::default());
+    }
+
+    #[test]
+    fn an_explicit_file_is_the_only_one() {
+        let root =
+            tree(&[("etc/wqcontroller/wqcontroller.toml", "max_clients = 1"), ("x", "poll_interval = 1")]);
+        let file = root.path().join("x");
+        let Loaded { settings, files } = Settings::load(root.path(), Some(&file)).unwrap();
+        assert_eq!((settings.max_clients, files), (100, vec![file]));
+        let missing = root.path().join("missing.toml");
+        let error = Settings::load(root.path(), Some(&missing)).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot read the configuration file {}", missing.display()));
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_read() {
+        let root = tree(&[("etc/wqcontroller/wqcontroller.toml.d/10.toml/x", "")]);
+        let error = Settings::load(root.path(), None).unwrap_err();
+        assert!(matches!(&error, ConfigError::Read { path, .. } if path.ends_with("10.toml")), "{error}");
+    }
+
+    #[test]
+    fn mistakes_of_several_files_are_told_together() {
+        let root = tree(&[
+            ("etc/wqcontroller/wqcontroller.toml", "\nmax_client = 1\n\nlog_level = 1"),
+            ("etc/wqcontroller/wqcontroller.toml.d/10.toml", "listen ="),
+        ]);
+        let error = Settings::load(root.path(), None).unwrap_err().to_string();
+        let main = root.path().join("etc/wqcontroller/wqcontroller.toml");
+        let lines: Vec<_> = error.lines().collect();
+        assert!(lines[0].starts_with(&format!("{}:2: unknown key `max_client`", main.display())), "{error}");
+        assert!(lines[0].contains("did you mean `max_clients`?"), "{error}");
+        assert!(lines[1].starts_with(&format!("{}:4: `log_level` is 1, must be", main.display())), "{error}");
+        assert!(lines[2].contains("10.toml:1: not valid TOML"), "{error}");
+        assert_eq!(lines.len(), 3);
+    }
+}

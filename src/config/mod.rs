@@ -1,0 +1,30 @@
+//! The configuration files: fragments -> options -> [`Settings`].
+//!
+//! `sources` says which files are read, `fragment` turns each into items that know their line, `options`
+//! picks for each option the last file that has it, `rules` checks values, `settings` lists every option
+//! with its default and its rule, and `load` runs all of it. Whatever is wrong is collected, so that one run
+//! names everything.
+//!
+//! To add an option: a field and a line in `settings`, a paragraph in `packaging/wqcontroller.toml` (a test
+//! insists), and a line in `changes` if it can't change while the daemon runs.
+//!
+//! Nothing here keeps state, looks at the environment or acts on a setting.
+
+mod changes;
+mod endpoint;
+mod error;
+mod fragment;
+mod listen;
+mod load;
+mod log_level;
+mod options;
+mod rules;
+mod settings;
+mod sources;
+
+pub use endpoint::Endpoint;
+pub use error::{ConfigError, Problem};
+pub use listen::{ListenAddress, ListenError};
+pub use load::Loaded;
+pub use log_level::LogLevel;
+pub use settings::{ClientSettings, HttpSettings, Settings, SupervisorSettings};

@@ -1,0 +1,297 @@
+//! [`Settings`]: every option there is, with its default and its rule. How files are found, read and merged is
+//! not known here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::endpoint::Endpoint;
+use super::listen::ListenAddress;
+use super::log_level::LogLevel;
+use super::options::Options;
+use super::rules::{
+    absolute_path, addresses, encoding, endpoint, list_of, log_level, optional, parameter_name,
+    restart_policy, seconds, seconds_or_zero, unprivileged_port, whole, yes_or_no,
+};
+use crate::model::restart::RestartPolicy;
+
+/// The parameter of `start_client` that is a secret whatever the configuration says: the account's password.
+const ALWAYS_SECRET: &str = "pwd";
+
+/// The whole configuration, checked. The default is what an empty file gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Where callers reach the controller; at least one.
+    pub listen: Vec<ListenAddress>,
+    /// The first port that clients are given.
+    pub backend_start_port: u16,
+    /// Where clients report what they receive, unless their start names another place.
+    pub post_api: Option<Endpoint>,
+    /// What the controller calls regularly, so that a server outside can reach it.
+    pub poll_api: Option<Endpoint>,
+    /// The time between two calls of `poll_api`.
+    pub poll_interval: Duration,
+    /// How many clients there may be.
+    pub max_clients: usize,
+    /// The folder for everything that has no path of its own; absolute, as all paths here.
+    pub tmpdir: Option<PathBuf>,
+    /// The file with the controller's process ID.
+    pub pid_path: Option<PathBuf>,
+    /// The registry file.
+    pub backend_path: Option<PathBuf>,
+    /// The time between two checks of the clients.
+    pub check_interval: Duration,
+    /// How much is logged.
+    pub log_level: LogLevel,
+    /// The log file; without one the log goes to the journal or the terminal.
+    pub log_path: Option<PathBuf>,
+    /// The encoding of the log, as clients get it.
+    pub log_encoding: Option<String>,
+    /// The program that starts a client.
+    pub template_path: Option<PathBuf>,
+    /// `[supervisor]`.
+    pub supervisor: SupervisorSettings,
+    /// `[client]`.
+    pub client: ClientSettings,
+    /// `[http]`.
+    pub http: HttpSettings,
+}
+
+/// `[supervisor]`: starting and stopping processes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SupervisorSettings {
+    /// The time that a client has to stop before it is killed. None at all means SIGKILL at once.
+    pub stop_timeout: Duration,
+    /// Which ends of clients are followed by a new start.
+    pub restart: RestartPolicy,
+    /// After how many failures in a row no further start follows.
+    pub restart_limit: u32,
+    /// Whether clients that should run are started when the controller starts.
+    pub restore: bool,
+    /// The time between two of those starts.
+    pub start_interval: Duration,
+    /// Whether clients go on when the controller ends.
+    pub clients_outlive_controller: bool,
+}
+
+/// `[client]`: what callers may ask for when they start a client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientSettings {
+    /// Folders, besides the client's own, in which start parameters may name files; absolute.
+    pub allowed_dirs: Vec<PathBuf>,
+    /// Start parameters whose values are secrets; see [`Settings::is_secret_param`].
+    pub secret_params: Vec<String>,
+}
+
+/// `[http]`: the controller's server and its calls to clients.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpSettings {
+    /// How long a connection to a client may take.
+    pub connect_timeout: Duration,
+    /// How long a client may take to begin its answer.
+    pub header_timeout: Duration,
+    /// How long a request or an answer may pause on its way through.
+    pub inactivity_timeout: Duration,
+    /// How long a caller may take to send its headers.
+    pub request_header_timeout: Duration,
+    /// How long requests may go on after the order to stop.
+    pub drain_timeout: Duration,
+    /// How many connections of callers there may be.
+    pub max_connections: usize,
+    /// The largest form body, in bytes, that is searched for `client`.
+    pub max_form_body: usize,
+}
+
+impl Settings {
+    /// Whether the value of the start parameter `name` must not be seen: `pwd` and what `client.secret_params`
+    /// lists, in upper or lower case.
+    pub fn is_secret_param(&self, name: &str) -> bool {
+        let listed = self.client.secret_params.iter().map(String::as_str);
+        listed.chain([ALWAYS_SECRET]).any(|secret| secret.eq_ignore_ascii_case(name))
+    }
+
+    /// Reads every option.
+    pub(super) fn read(options: &mut Options<'_>) -> Self {
+        Self {
+            listen: options.get("listen", vec![ListenAddress::default()], addresses),
+            backend_start_port: options.get("backend_start_port", 5000, unprivileged_port),
+            post_api: options.get("post_api", None, optional(endpoint)),
+            poll_api: options.get("poll_api", None, optional(endpoint)),
+            poll_interval: options.get("poll_interval", Duration::from_secs(5), seconds),
+            max_clients: options.get("max_clients", 100, whole(1..=10_000)),
+            tmpdir: options.get("tmpdir", None, optional(absolute_path)),
+            pid_path: options.get("pid_path", None, optional(absolute_path)),
+            backend_path: options.get("backend_path", None, optional(absolute_path)),
+            check_interval: options.get("check_interval", Duration::from_secs(5), seconds),
+            log_level: options.get("log_level", LogLevel::default(), log_level),
+            log_path: options.get("log_path", None, optional(absolute_path)),
+            log_encoding: options.get("log_encoding", None, optional(encoding)),
+            template_path: options.get("template_path", None, optional(absolute_path)),
+            supervisor: SupervisorSettings::read(options),
+            client: ClientSettings::read(options),
+            http: HttpSettings::read(options),
+        }
+    }
+}
+
+impl SupervisorSettings {
+    fn read(options: &mut Options<'_>) -> Self {
+        Self {
+            stop_timeout: options.get("supervisor.stop_timeout", Duration::from_secs(10), seconds_or_zero),
+            restart: options.get("supervisor.restart", RestartPolicy::default(), restart_policy),
+            restart_limit: options.get("supervisor.restart_limit", 10, whole(1..=1000)),
+            restore: options.get("supervisor.restore", true, yes_or_no),
+            start_interval: options.get(
+                "supervisor.start_interval",
+                Duration::from_millis(100),
+                seconds_or_zero,
+            ),
+            clients_outlive_controller: options.get(
+                "supervisor.clients_outlive_controller",
+                false,
+                yes_or_no,
+            ),
+        }
+    }
+}
+
+impl ClientSettings {
+    fn read(options: &mut Options<'_>) -> Self {
+        Self {
+            allowed_dirs: options.get("client.allowed_dirs", vec![], list_of(absolute_path)),
+            secret_params: options.get("client.secret_params", vec![], list_of(parameter_name)),
+        }
+    }
+}
+
+impl HttpSettings {
+    fn read(options: &mut Options<'_>) -> Self {
+        const MIB: usize = 1024 * 1024;
+        let secs = Duration::from_secs;
+        Self {
+            connect_timeout: options.get("http.connect_timeout", secs(2), seconds),
+            header_timeout: options.get("http.header_timeout", secs(120), seconds),
+            inactivity_timeout: options.get("http.inactivity_timeout", secs(120), seconds),
+            request_header_timeout: options.get("http.request_header_timeout", secs(15), seconds),
+            drain_timeout: options.get("http.drain_timeout", secs(5), seconds_or_zero),
+            max_connections: options.get("http.max_connections", 1024, whole(1..=65_536)),
+            max_form_body: options.get("http.max_form_body", MIB, whole(1024..=16 * MIB)),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        // Reading no file at all leaves every option at the default that stands beside its rule.
+        Self::read(&mut Options::new(&[]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::path::Path;
+
+    use crate::config::fragment::Fragment;
+
+    /// The reference file: every option with its default or, where there is none, an example.
+    const REFERENCE: &str = include_str!("../../packaging/wqcontroller.toml");
+
+    fn read(text: &str) -> Result<Settings, String> {
+        let fragments = [Fragment::parse(Path::new("f.toml"), text)];
+        let mut options = Options::new(&fragments);
+        let settings = Settings::read(&mut options);
+        options.finish().map(|()| settings).map_err(|error| error.to_string())
+    }
+
+    /// The reference file with every option switched on: `#key` is an option, `# text` is prose.
+    fn uncommented() -> String {
+        let option =
+            |line: &&str| line.starts_with('#') && line[1..].starts_with(|c: char| c.is_ascii_lowercase());
+        REFERENCE
+            .lines()
+            .map(|line| if option(&line) { &line[1..] } else { line })
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    fn known() -> Vec<&'static str> {
+        let mut options = Options::new(&[]);
+        Settings::read(&mut options);
+        options.known().to_vec()
+    }
+
+    #[test]
+    fn the_reference_has_every_option_with_its_default() {
+        assert_eq!(read(REFERENCE), Ok(Settings::default()), "as it is delivered");
+        let fragment = Fragment::parse(Path::new("f.toml"), &uncommented());
+        for name in known() {
+            assert!(fragment.find(name).is_some(), "{name} is missing in packaging/wqcontroller.toml");
+        }
+        let with_examples = read(&uncommented()).unwrap();
+        let without_examples = Settings {
+            post_api: None,
+            poll_api: None,
+            tmpdir: None,
+            pid_path: None,
+            backend_path: None,
+            log_path: None,
+            log_encoding: None,
+            template_path: None,
+            ..with_examples
+        };
+        assert_eq!(without_examples, Settings::default());
+    }
+
+    #[test]
+    fn every_option_is_checked_and_all_mistakes_are_told() {
+        let broken = "\
+            listen = []\nbackend_start_port = 80\npost_api = 'x'\npoll_api = 1\npoll_interval = 0\n\
+            max_clients = 0\ntmpdir = 'tmp'\npid_path = 'x'\nbackend_path = 'x'\ncheck_interval = -1\n\
+            log_level = 'loud'\nlog_path = 'x'\nlog_encoding = ' '\ntemplate_path = 'x'\n\
+            supervisor.stop_timeout = 86401\nsupervisor.restart = 'maybe'\nsupervisor.restart_limit = 0\n\
+            supervisor.restore = 1\nsupervisor.start_interval = -1\n\
+            supervisor.clients_outlive_controller = 'true'\nclient.allowed_dirs = ['x']\nclient.secret_params = ['-']\n\
+            http.connect_timeout = 0\nhttp.header_timeout = 0\nhttp.inactivity_timeout = 0\n\
+            http.request_header_timeout = 0\nhttp.drain_timeout = '5s'\nhttp.max_connections = 65537\n\
+            http.max_form_body = 1023";
+        let error = read(broken).unwrap_err();
+        assert_eq!(error.lines().count(), broken.lines().count());
+        for (line, (message, option)) in (1..).zip(error.lines().zip(broken.lines())) {
+            let name = option.split(' ').next().unwrap();
+            assert!(message.starts_with(&format!("f.toml:{line}: `{name}` ")), "{message}");
+            assert!(message.contains("must "), "{message}");
+        }
+        assert_eq!(known().len(), broken.lines().count(), "an option is missing in this test");
+    }
+
+    #[test]
+    fn the_empty_string_takes_back() {
+        let settings = read("post_api = ''\npoll_api = ''\ntmpdir = ''\nlog_encoding = ''").unwrap();
+        assert_eq!(settings, Settings::default());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let settings =
+            read("post_api = 'http://me:hunter2@h/?t=hunter2'\n[client]\nsecret_params = ['Key']").unwrap();
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        for secret in ["pwd", "PWD", "key", "KEY"] {
+            assert!(settings.is_secret_param(secret));
+        }
+        assert!(!settings.is_secret_param("keys") && !settings.is_secret_param(""));
+    }
+
+    const VALUE: &str = r#"(-?[0-9]{1,20}|[0-9]\.[0-9]e[0-9]{1,3}|"\PC{0,20}"|\[("\PC{0,5}",?){0,3}\]|\{ ?host ?= ?"\PC{0,9}" ?\}|nan|-inf|\PC{0,9})"#;
+
+    proptest! {
+        #[test]
+        fn no_value_panics(value in VALUE) {
+            for name in known() {
+                if let Err(error) = read(&format!("{name} = {value}")) {
+                    prop_assert!(error.starts_with("f.toml:1: "), "{error}");
+                }
+            }
+        }
+    }
+}

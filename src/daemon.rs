@@ -1,0 +1,298 @@
+//! The composition root: makes the parts of a controller, lets them run, and ends them in order.
+
+use std::future::poll_fn;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_core::Stream;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::low_level::signal_name;
+use signal_hook_tokio::Signals;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{error, info, warn};
+
+use crate::config::{ConfigError, Loaded, Settings};
+use crate::http::serve::{Limits, Listener, serve};
+use crate::http::{Door, proxy};
+use crate::model::chain::Chain;
+use crate::model::fleet::{Rules, Shutdown};
+use crate::model::saved::Saved;
+use crate::outbound::heartbeat;
+use crate::places::{PidFile, Places};
+use crate::registry::{Registry, Restored, Tools};
+use crate::service::log::Log;
+use crate::service::sockets::{Socket, SocketFile, bind};
+use crate::statefile::StateFiles;
+use crate::store::Store;
+use crate::supervisor::direct::Direct;
+use crate::supervisor::{AnySupervisor, Supervisor};
+
+/// How many events of processes and state files may wait for the registry.
+const EVENTS: usize = 1024;
+
+/// Runs a controller until a signal ends it. `load` reads the configuration: once now, and again at each SIGHUP.
+pub async fn run(load: impl Fn() -> Result<Loaded, ConfigError>) -> anyhow::Result<()> {
+    let Loaded { settings, files } = load()?;
+    let log = Log::start(settings.log_level, settings.log_path.as_deref()).with_context(|| {
+        format!("can't open the log file {:?}", settings.log_path.clone().unwrap_or_default())
+    })?;
+    let has_log_file = settings.log_path.is_some();
+    let ended = operate(&load, settings, files, &log).await;
+    // Without a file the log goes to standard error, and there our caller says it.
+    if let (true, Err(error)) = (has_log_file, &ended) {
+        error!(error = %Chain(error.as_ref()), "wqcontroller can't go on");
+    }
+    ended
+}
+
+async fn operate(
+    load: &impl Fn() -> Result<Loaded, ConfigError>,
+    settings: Settings,
+    files: Vec<PathBuf>,
+    log: &Log,
+) -> anyhow::Result<()> {
+    let terminal = Terminal::now();
+    // Before anything is there that a signal could hurt.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("can't wait for signals")?;
+    info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), configuration = ?files, "wqcontroller starts");
+
+    raise_file_limit();
+    let uid = rustix::process::geteuid().as_raw();
+    let places = Places::choose(&settings, |name| std::env::var_os(name), uid);
+    places.prepare().context("can't use the folder for temporary files; set tmpdir to another one")?;
+    let sockets = bind(&settings.listen).await?;
+    let (store, saved) = Store::open(&places.registry)?;
+    let pid_file = PidFile::write(&places.pid).context("can't write the pid file")?;
+    let mut controller = Controller::start(settings, &places, store, saved).await?;
+
+    let (listeners, socket_files): (Vec<_>, Vec<_>) = sockets.into_iter().map(listener).unzip();
+    let stop = CancellationToken::new();
+    let mut server = {
+        let (door, limits) = (controller.door.clone(), limits(&controller.settings.borrow()));
+        let answer = move |request, _| door.clone().answer(request);
+        tokio::spawn(serve(listeners, limits, stop.clone(), answer))
+    };
+    info!(tmpdir = %places.tmpdir.display(), "ready");
+
+    let broken = loop {
+        tokio::select! {
+            signal = next(&mut signals) => match signal {
+                Some(SIGHUP) if !terminal.hung_up() => reload(load, &controller, log).await,
+                Some(signal) => {
+                    let signal = signal_name(signal).unwrap_or("a signal");
+                    info!("{signal} came, ending: open requests first, then the clients");
+                    break false;
+                }
+                None => break true,
+            },
+            ended = &mut controller.actor => {
+                error!(error = ?ended.err(), "the registry broke down");
+                break true;
+            }
+            ended = &mut server => {
+                error!(error = ?ended.err(), "the HTTP server broke down");
+                break true;
+            }
+        }
+    };
+    stop.cancel();
+    let shutdown = match controller.settings.borrow().supervisor.clients_outlive_controller {
+        true => Shutdown::KeepClients,
+        false => Shutdown::EndClients,
+    };
+    let registry = controller.registry.clone();
+    let end = async {
+        if !server.is_finished() {
+            // Its own drain timeout bounds this.
+            let _ = server.await;
+        }
+        registry.shutdown(shutdown).await
+    };
+    let mut end = std::pin::pin!(end);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut end => break ended,
+            // Only this one: whoever sends SIGTERM to us may send it to our parent, who passes it on.
+            Some(SIGINT) = next(&mut signals) => {
+                warn!("interrupted again: clients get no more time");
+                // Fails only when the registry is gone, which `end` will say.
+                let _ = registry.hurry().await;
+            }
+        }
+    };
+    drop((socket_files, pid_file));
+    if broken || ended.is_err() {
+        anyhow::bail!("a part of the controller broke down; the log says which");
+    }
+    info!("wqcontroller ends");
+    Ok(())
+}
+
+/// The running parts.
+struct Controller {
+    settings: watch::Sender<Arc<Settings>>,
+    registry: Registry,
+    door: Door,
+    actor: AbortOnDropHandle<()>,
+    _tasks: [AbortOnDropHandle<()>; 2],
+}
+
+impl Controller {
+    async fn start(settings: Settings, places: &Places, store: Store, saved: Saved) -> anyhow::Result<Self> {
+        let (ended, all_ended) = mpsc::channel(EVENTS);
+        let (reports, all_reports) = mpsc::channel(EVENTS);
+        let direct =
+            Direct::new(ended).context("can't read /proc, without which processes can't be told apart")?;
+        let state_files = StateFiles::new(rustix::process::geteuid().as_raw());
+        let executable = std::env::current_exe().context("can't find out where this program is")?;
+        let restored =
+            Restored { last_generation: saved.last_generation, clients: direct.adopt(saved.clients).await };
+        let rules = rules(&settings);
+        let (settings, current) = watch::channel(Arc::new(settings));
+        let tools = Tools {
+            supervisor: Arc::new(AnySupervisor::Direct(direct)),
+            settings: current.clone(),
+            default_template: places.template.as_path().into(),
+            executable: executable.into(),
+            state_files: state_files.clone(),
+        };
+        let (registry, actor) = Registry::new(rules, tools, store, restored, (all_ended, all_reports));
+        let tasks = [
+            kept("the watch on state files", {
+                let current = current.clone();
+                move || state_files.clone().run(reports.clone(), current.clone())
+            }),
+            kept("the heartbeat", {
+                let current = current.clone();
+                move || heartbeat(current.clone())
+            }),
+        ];
+        let door = Door {
+            registry: registry.clone(),
+            settings: current,
+            tmpdir: places.tmpdir.as_path().into(),
+            upstreams: proxy::Upstreams::default(),
+        };
+        Ok(Self {
+            settings,
+            registry,
+            door,
+            actor: AbortOnDropHandle::new(tokio::spawn(actor)),
+            _tasks: tasks,
+        })
+    }
+}
+
+/// Each client takes a few file descriptors, and the soft limit is often 1,024: as much is taken as is allowed.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        warn!(%error, "the limit of open files can't be raised, so there can't be many clients");
+    }
+}
+
+fn rules(settings: &Settings) -> Rules {
+    let supervisor = &settings.supervisor;
+    Rules {
+        max_clients: settings.max_clients,
+        first_port: settings.backend_start_port,
+        restart: supervisor.restart,
+        restart_limit: supervisor.restart_limit,
+        start_interval: supervisor.start_interval,
+        restore: supervisor.restore,
+        clients_outlive_controller: supervisor.clients_outlive_controller,
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        request_header_timeout: settings.http.request_header_timeout,
+        max_connections: settings.http.max_connections,
+        drain_timeout: settings.http.drain_timeout,
+    }
+}
+
+fn listener(socket: Socket) -> (Listener, Option<SocketFile>) {
+    info!("listening on {socket}");
+    match socket {
+        Socket::Tcp(listener) => (Listener::Tcp(listener), None),
+        Socket::Unix(listener, file) => (Listener::Unix(listener), Some(file)),
+    }
+}
+
+/// Runs a task that must go on as long as the controller: one that breaks down is started again.
+fn kept<F>(what: &'static str, start: impl Fn() -> F + Send + 'static) -> AbortOnDropHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Err(broken) = AbortOnDropHandle::new(tokio::spawn(start())).await {
+            error!(error = %broken, "{what} broke down and is started again");
+            sleep(Duration::from_secs(1)).await;
+        }
+    }))
+}
+
+async fn reload(load: &impl Fn() -> Result<Loaded, ConfigError>, controller: &Controller, log: &Log) {
+    log.reopen();
+    let settings = match load() {
+        Ok(loaded) => loaded.settings,
+        Err(error) => {
+            error!(error = %Chain(&error), "the new configuration is refused, the old one stays");
+            return;
+        }
+    };
+    let old = controller.settings.borrow().clone();
+    for option in old.needs_restart(&settings) {
+        warn!(option, "this option has changed, which takes effect when wqcontroller is started anew");
+    }
+    log.set_level(settings.log_level);
+    if controller.registry.set_rules(rules(&settings)).await.is_err() {
+        error!("the registry takes no new rules");
+        return;
+    }
+    controller.settings.send_replace(Arc::new(settings));
+    info!("the configuration was loaded anew");
+}
+
+/// The next signal; none when signals can't be received any more.
+async fn next(signals: &mut Signals) -> Option<i32> {
+    poll_fn(|context| Pin::new(&mut *signals).poll_next(context)).await
+}
+
+/// Whether there was a terminal when we started, whose end would be ours: only then can SIGHUP mean that it hung up.
+struct Terminal(bool);
+
+impl Terminal {
+    /// To be called before anybody waits for SIGHUP.
+    fn now() -> Self {
+        Self(Self::is_there() && !Self::started_by_nohup())
+    }
+
+    /// After a hang-up the kernel has taken the terminal from us; a SIGHUP sent by somebody leaves it.
+    fn hung_up(&self) -> bool {
+        self.0 && !Self::is_there()
+    }
+
+    fn is_there() -> bool {
+        std::fs::File::open("/dev/tty").is_ok()
+    }
+
+    /// nohup(1) has its program ignore SIGHUP, which is inherited.
+    fn started_by_nohup() -> bool {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        ignored
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
+    }
+}

@@ -1,0 +1,101 @@
+//! The executable: daemon and built-in client in one, so that no two parts differ in version.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use wqcontroller::config::{ConfigError, Loaded, Settings};
+use wqcontroller::model::chain::Chain;
+use wqcontroller::{client, daemon};
+
+/// Runs many chat accounts on one machine: starts, watches and stops their client processes, and is the one HTTP door
+/// to all of them.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Read this file instead of those in /usr/lib, /run and /etc.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration, say what is wrong with it, and end.
+    #[arg(long)]
+    check_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Be one client instead: what the template runs, with the account and all else in MOJO_WEBQQ_* variables.
+    Client,
+}
+
+/// `EX_CONFIG` of sysexits.h: starting again will not help.
+const CONFIGURATION_ERROR: u8 = 78;
+
+fn main() -> ExitCode {
+    // Under its own name the client gets no arguments that could be parsed.
+    if client::is_invoked(std::env::args_os()) {
+        return client::run();
+    }
+    let arguments = Arguments::parse();
+    if let Some(Command::Client) = arguments.command {
+        return client::run();
+    }
+    let load = move || Settings::load(Path::new("/"), arguments.config.as_deref());
+    if arguments.check_config {
+        return check(load());
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("wqcontroller: can't start: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(daemon::run(load));
+    // Not dropped, which would wait for a name that is being looked up.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref() {
+            Some(error) => refuse(error),
+            None => {
+                complain(&format!("wqcontroller: {}", Chain(error.as_ref())));
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn check(loaded: Result<Loaded, ConfigError>) -> ExitCode {
+    let said = match loaded {
+        Ok(loaded) if loaded.files.is_empty() => {
+            "There is no configuration file; the defaults hold.\n".to_owned()
+        }
+        Ok(loaded) => {
+            let files = loaded.files.iter().map(|file| format!("  {}\n", file.display()));
+            format!("The configuration is in order. It was read from:\n{}", files.collect::<String>())
+        }
+        Err(error) => return refuse(&error),
+    };
+    // As in `complain`.
+    let _ = io::stdout().write_all(said.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn refuse(error: &ConfigError) -> ExitCode {
+    match error {
+        // Many lines, and each begins with a file and a line, as editors want it.
+        ConfigError::Invalid(_) => complain(&error.to_string()),
+        ConfigError::Read { .. } | ConfigError::List { .. } => {
+            complain(&format!("wqcontroller: {}", Chain(error)));
+        }
+    }
+    ExitCode::from(CONFIGURATION_ERROR)
+}
+
+/// Writes to standard error, if somebody reads it. (`eprintln` panics where nobody does.)
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}

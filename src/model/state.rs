@@ -1,0 +1,150 @@
+//! [`ClientState`]: what a client *says* about itself, by the names of the wire, and [`StateReport`], the
+//! state file it says it in.
+//!
+//! What the controller *knows* about the process is [`super::client::Phase`]; the two are never merged.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+/// The state of a client, in the original's order. Its usual way is `Init` to `Stop`, downwards.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ClientState {
+    /// Created, nothing done yet.
+    #[default]
+    Init,
+    /// Loading plugins, or loading anew after a lost login.
+    Loading,
+    /// Waits for somebody to scan the QR code. On the wire `scaning`: the spelling is the contract.
+    Scaning,
+    /// Scanned; waits for a press of the confirm button on the phone.
+    Confirming,
+    /// Loads friends and groups.
+    Updating,
+    /// Logged in; the only state in which messages flow.
+    Running,
+    /// Stopped, or about to be.
+    Stop,
+    /// A word that the contract does not know, kept as it came (at most [`ClientState::OTHER_MAX`] bytes).
+    Other(String),
+}
+
+impl ClientState {
+    /// The longest unknown state that is kept, in bytes; a longer one is cut.
+    pub const OTHER_MAX: usize = 32;
+
+    /// The word of the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Init => "init",
+            Self::Loading => "loading",
+            Self::Scaning => "scaning",
+            Self::Confirming => "confirming",
+            Self::Updating => "updating",
+            Self::Running => "running",
+            Self::Stop => "stop",
+            Self::Other(word) => word,
+        }
+    }
+
+    /// Reads the word of the wire. An unknown one becomes [`ClientState::Other`].
+    pub fn from_word(word: &str) -> Self {
+        match word {
+            "init" => Self::Init,
+            "loading" => Self::Loading,
+            "scaning" => Self::Scaning,
+            "confirming" => Self::Confirming,
+            "updating" => Self::Updating,
+            "running" => Self::Running,
+            "stop" => Self::Stop,
+            other => {
+                let cut: String = other
+                    .char_indices()
+                    .take_while(|(at, c)| at + c.len_utf8() <= Self::OTHER_MAX)
+                    .map(|(_, c)| if c.is_control() { ' ' } else { c })
+                    .collect();
+                Self::Other(cut)
+            }
+        }
+    }
+}
+
+impl fmt::Display for ClientState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for ClientState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for ClientState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::from_word(&String::deserialize(deserializer)?))
+    }
+}
+
+/// The content of a client's state file: a JSON object with a `state`. Its other keys are passed on to callers
+/// of `check_client` as they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateReport {
+    /// What the client says it does.
+    pub state: ClientState,
+    /// Every key of the file.
+    pub fields: Map<String, Value>,
+}
+
+/// Why a state file's content is no [`StateReport`].
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// Not JSON: most often a file that is only half written yet.
+    #[error("not complete JSON")]
+    Json(#[source] serde_json::Error),
+    /// JSON, but not an object with a text `state`.
+    #[error("not a JSON object with a text `state`")]
+    Shape,
+}
+
+impl StateReport {
+    /// The largest state file that is read, in bytes.
+    pub const MAX_BYTES: u64 = 64 * 1024;
+
+    /// Reads the content of a state file.
+    pub fn parse(content: &[u8]) -> Result<Self, ReportError> {
+        let value: Value = serde_json::from_slice(content).map_err(ReportError::Json)?;
+        let Value::Object(fields) = value else { return Err(ReportError::Shape) };
+        let Some(state) = fields.get("state").and_then(Value::as_str) else { return Err(ReportError::Shape) };
+        Ok(Self { state: ClientState::from_word(state), fields })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_wire() {
+        for word in ["init", "loading", "scaning", "confirming", "updating", "running", "stop"] {
+            let state = ClientState::from_word(word);
+            assert!(!matches!(state, ClientState::Other(_)), "{word}");
+            assert_eq!(state.as_str(), word);
+        }
+        assert_eq!(ClientState::from_word("scanning"), ClientState::Other("scanning".into()));
+        assert_eq!(ClientState::from_word(&"界".repeat(20)).as_str(), "界".repeat(10));
+    }
+
+    #[test]
+    fn reports() {
+        let report = StateReport::parse(br#"{"state":"running","pid":1,"log_path":null}"#).unwrap();
+        assert_eq!(report.state, ClientState::Running);
+        assert_eq!(report.fields["pid"], 1);
+        assert!(matches!(StateReport::parse(br#"{"state":"runn"#), Err(ReportError::Json(_))));
+        assert!(matches!(StateReport::parse(br#"{"state":7}"#), Err(ReportError::Shape)));
+        assert!(matches!(StateReport::parse(b"[]"), Err(ReportError::Shape)));
+        assert!(matches!(StateReport::parse(b""), Err(ReportError::Json(_))));
+    }
+}

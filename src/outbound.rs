@@ -1,0 +1,110 @@
+//! Calls to the outside: the heartbeat to `poll_api`, by which a server elsewhere reaches a controller that it cannot
+//! connect to (it answers with a redirect to the controller's own API).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+
+use crate::config::{Endpoint, Settings};
+use crate::model::chain::Chain;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The server may hold a call open until it wants something; but one that is silent for so long is gone.
+const READ_TIMEOUT: Duration = Duration::from_secs(300);
+/// As much of an answer is read, so that the connection can be used again; the rest is not.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// Calls `poll_api` again and again, as long as one is configured, whatever it answers.
+pub async fn heartbeat(mut settings: watch::Receiver<Arc<Settings>>) {
+    loop {
+        let endpoint = settings.borrow_and_update().poll_api.clone();
+        let current = settings.clone();
+        let changed = async {
+            while settings.changed().await.is_ok() {
+                if settings.borrow_and_update().poll_api != endpoint {
+                    return true;
+                }
+            }
+            false
+        };
+        let again = match &endpoint {
+            Some(endpoint) => tokio::select! {
+                again = changed => again,
+                () = beat(endpoint, current) => true,
+            },
+            None => changed.await,
+        };
+        if !again {
+            return;
+        }
+        if endpoint.is_some() && settings.borrow().poll_api.is_none() {
+            info!("poll_api is not called any more");
+        }
+    }
+}
+
+async fn beat(endpoint: &Endpoint, mut settings: watch::Receiver<Arc<Settings>>) {
+    // A redirect may lead from http to https, so all certificates are loaded.
+    let client = match http_client("").read_timeout(READ_TIMEOUT).build() {
+        Ok(client) => client,
+        Err(error) => {
+            warn!(error = %Chain(&error), "poll_api can't be called: TLS can't be set up");
+            return std::future::pending().await;
+        }
+    };
+    info!(poll_api = %endpoint, "calling poll_api regularly");
+    // Said once per change, not once per call.
+    let mut trouble: Option<String> = None;
+    loop {
+        let now = call(&client, endpoint).await.err().map(|error| Chain(&error.without_url()).to_string());
+        match (&trouble, &now) {
+            (before, Some(error)) if before.as_ref() != Some(error) => {
+                warn!(poll_api = %endpoint, %error, "poll_api does not work, it is tried on");
+            }
+            (Some(_), None) => info!(poll_api = %endpoint, "poll_api works again"),
+            _ => {}
+        }
+        trouble = now;
+        pause(&mut settings).await;
+    }
+}
+
+/// Waits until the next call is due, also where the interval is changed in the meantime.
+async fn pause(settings: &mut watch::Receiver<Arc<Settings>>) {
+    let answered = Instant::now();
+    loop {
+        let due = answered + settings.borrow_and_update().poll_interval;
+        tokio::select! {
+            () = sleep_until(due) => return,
+            Ok(()) = settings.changed() => {}
+        }
+    }
+}
+
+/// One call. An HTTP status that says no is an error, but not before the whole answer was read.
+async fn call(client: &reqwest::Client, endpoint: &Endpoint) -> reqwest::Result<()> {
+    let mut answer = client.get(endpoint.as_str()).send().await?;
+    debug!(status = answer.status().as_u16(), "poll_api answered");
+    let mut read = 0;
+    while let Some(chunk) = answer.chunk().await? {
+        read += chunk.len();
+        if read > MAX_ANSWER {
+            break;
+        }
+    }
+    answer.error_for_status_ref().map(|_| ())
+}
+
+/// What is the same in every HTTP client made here. For a plain HTTP URL the system's certificates are left out: they
+/// are a megabyte that it need not load, nor depend on.
+pub fn http_client(url: &str) -> reqwest::ClientBuilder {
+    // A second installation is refused, which is fine: the first one stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("wqcontroller/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT);
+    if url.starts_with("http:") { builder.tls_certs_only([]) } else { builder }
+}

@@ -1,0 +1,373 @@
+//! The actor: the only one who touches the fleet. It waits for nothing but its queues: what takes time is a
+//! worker's, and a frozen client's worker delays nobody else.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, error, info, warn};
+
+use super::keeper::{Image, keep};
+use super::snapshot::{ClientView, Snapshot};
+use super::worker::{Job, Tools, Worker};
+use super::{Command, QUEUE};
+use crate::model::client::{ClientRecord, Moment, Phase};
+use crate::model::fleet::{Effect, Fleet, Input, Launch, Outcome, PortState, Ticket};
+use crate::model::name::ClientName;
+use crate::model::saved::{Found, SavedClient};
+use crate::statefile::Reported;
+use crate::store::Store;
+use crate::supervisor::{Ended, Supervisor};
+
+/// How many jobs may wait for a worker: more than a fleet ever gives it at once.
+const JOBS: usize = 8;
+/// How many messages are taken before the snapshot is published.
+const BATCH: usize = 64;
+
+pub(super) struct Actor {
+    fleet: Fleet,
+    tools: Tools,
+    clock: Clock,
+    snapshot: Snapshot,
+    publish: watch::Sender<Arc<Snapshot>>,
+    callers: HashMap<Ticket, oneshot::Sender<Outcome>>,
+    last_ticket: u64,
+    workers: HashMap<ClientName, mpsc::Sender<Job>>,
+    tasks: JoinSet<()>,
+    task_names: HashMap<Id, ClientName>,
+    /// What workers found out, and the keeper wrote.
+    found: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    /// The newest image of the registry file.
+    image: (watch::Sender<Image>, watch::Receiver<Image>),
+    /// Whether the image that was sent is not the newest any more.
+    to_save: bool,
+    /// Told after the snapshot that shows it was published.
+    answers: Vec<(Ticket, Outcome)>,
+    closed: Vec<oneshot::Sender<()>>,
+}
+
+/// Tells the fleet's time.
+struct Clock {
+    start: Instant,
+    /// The start in Unix milliseconds.
+    unix: u64,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        Self { start: Instant::now(), unix: u64::try_from(unix).unwrap_or(0) }
+    }
+
+    fn now(&self) -> Moment {
+        Moment::default().after(self.start.elapsed())
+    }
+
+    fn instant(&self, moment: Moment) -> Instant {
+        self.start + Duration::from_millis(moment.0)
+    }
+
+    fn unix_seconds(&self, moment: Moment) -> u64 {
+        self.unix.saturating_add(moment.0) / 1000
+    }
+}
+
+/// Everything that wakes the actor.
+enum Message {
+    Command(Command),
+    Found(Input),
+    TaskEnded(Result<(Id, ()), JoinError>),
+    Over,
+}
+
+impl Actor {
+    pub(super) fn new(fleet: Fleet, tools: Tools, publish: watch::Sender<Arc<Snapshot>>) -> Self {
+        Self {
+            fleet,
+            tools,
+            clock: Clock::start(),
+            snapshot: Snapshot::default(),
+            publish,
+            callers: HashMap::new(),
+            last_ticket: 0,
+            workers: HashMap::new(),
+            tasks: JoinSet::new(),
+            task_names: HashMap::new(),
+            found: mpsc::channel(QUEUE),
+            image: watch::channel(None),
+            to_save: false,
+            answers: Vec::new(),
+            closed: Vec::new(),
+        }
+    }
+
+    /// Takes up what an earlier controller left. From here on readers see it.
+    pub(super) fn restore(&mut self, clients: Vec<(SavedClient, Found)>) {
+        for (saved, found) in clients {
+            self.apply(Input::Restored(Box::new(saved), found));
+        }
+        self.publish();
+    }
+
+    pub(super) async fn run(
+        mut self,
+        store: Store,
+        mut commands: mpsc::Receiver<Command>,
+        mut ended: mpsc::Receiver<Ended>,
+        mut reports: mpsc::Receiver<Reported>,
+    ) {
+        let mut keeper =
+            AbortOnDropHandle::new(tokio::spawn(keep(store, self.image.1.clone(), self.found.0.clone())));
+        loop {
+            let next_tick = self.fleet.next_tick().map(|moment| self.clock.instant(moment));
+            let tick = async {
+                match next_tick {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let message = tokio::select! {
+                command = commands.recv() => command.map_or(Message::Over, Message::Command),
+                Some(input) = self.found.1.recv() => Message::Found(input),
+                Some(end) = ended.recv() => Message::Found(Input::Exited(end.launch, end.exit)),
+                Some(reported) = reports.recv() => Message::Found(Input::Report(reported.launch, reported.report)),
+                Some(task) = self.tasks.join_next_with_id() => Message::TaskEnded(task),
+                () = tick => Message::Found(Input::Tick),
+                broken = &mut keeper => {
+                    error!(error = ?broken.err(), "what writes the registry file broke down");
+                    Message::Over
+                }
+            };
+            match message {
+                Message::Command(command) => self.command(command),
+                Message::Found(input) => self.apply(input),
+                Message::TaskEnded(ended) => self.task_ended(ended),
+                Message::Over => return,
+            }
+            // One image and one snapshot for all that is there already.
+            for _ in 0..BATCH {
+                let input = if let Ok(end) = ended.try_recv() {
+                    Input::Exited(end.launch, end.exit)
+                } else if let Ok(input) = self.found.1.try_recv() {
+                    input
+                } else if let Ok(reported) = reports.try_recv() {
+                    Input::Report(reported.launch, reported.report)
+                } else if let Ok(command) = commands.try_recv() {
+                    self.command(command);
+                    continue;
+                } else {
+                    break;
+                };
+                self.apply(input);
+            }
+            self.publish();
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Start(spec, caller) => {
+                let ticket = self.ticket(caller);
+                self.apply(Input::Start(ticket, spec));
+            }
+            Command::Stop(name, at_once, caller) => {
+                let ticket = self.ticket(caller);
+                self.apply(Input::Stop(ticket, name, at_once));
+            }
+            Command::Rules(rules) => self.apply(Input::Rules(rules)),
+            Command::StopAnnounced(launch) => self.apply(Input::StopAnnounced(launch)),
+            Command::Shutdown(shutdown, caller) => {
+                self.closed.push(caller);
+                self.apply(Input::Shutdown(shutdown));
+            }
+            Command::Hurry => {
+                for handle in self.fleet.records().filter_map(|record| record.handle.clone()) {
+                    let supervisor = self.tools.supervisor.clone();
+                    // The worker that waits for the same process says what came of it.
+                    self.tasks.spawn(async move { drop(supervisor.stop(&handle, Duration::ZERO).await) });
+                }
+            }
+        }
+    }
+
+    fn ticket(&mut self, caller: oneshot::Sender<Outcome>) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.callers.insert(ticket, caller);
+        ticket
+    }
+
+    fn apply(&mut self, input: Input) {
+        self.note(&input);
+        for effect in self.fleet.apply(self.clock.now(), input) {
+            match effect {
+                Effect::Watch(launch, spec) => self.give(Job::Watch(launch, spec)),
+                Effect::Probe(launch, port) => self.give(Job::Probe(launch, port)),
+                Effect::Launch(launch, port, spec) => self.give(Job::Launch(launch, port, spec)),
+                Effect::Terminate(launch, handle) => self.give(Job::Terminate(launch, handle)),
+                Effect::Save(_) => self.to_save = true,
+                Effect::Answer(ticket, outcome) => self.answers.push((ticket, outcome)),
+            }
+        }
+    }
+
+    fn give(&mut self, job: Job) {
+        let name = &job.launch().name;
+        let worker = match self.workers.get(name).filter(|worker| !worker.is_closed()) {
+            Some(worker) => worker.clone(),
+            None => {
+                let (worker, jobs) = mpsc::channel(JOBS);
+                let task = self.tasks.spawn(Worker::new(self.tools.clone(), self.found.0.clone()).run(jobs));
+                self.task_names.insert(task.id(), name.clone());
+                self.workers.insert(name.clone(), worker.clone());
+                worker
+            }
+        };
+        if let Err(refused) = worker.try_send(job) {
+            let launch = refused.into_inner().launch().clone();
+            error!(client = %launch.name, "the client's worker takes no more jobs");
+            self.lost(launch);
+        }
+    }
+
+    /// A worker can't do what it should: whoever waits for it is told.
+    fn lost(&mut self, launch: Launch) {
+        let why = "an internal error; the log says more".to_owned();
+        match self.fleet.get(&launch.name).map(|record| record.phase) {
+            Some(Phase::Reserved | Phase::Starting) => self.apply(Input::LaunchFailed(launch, why)),
+            Some(Phase::Stopping) => self.apply(Input::StopFailed(launch, why)),
+            Some(Phase::Up | Phase::Gone(_)) | None => {}
+        }
+    }
+
+    fn task_ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let (id, panic) = match ended {
+            Ok((id, ())) => (id, None),
+            Err(error) => (error.id(), Some(error)),
+        };
+        let Some(name) = self.task_names.remove(&id) else { return };
+        let Some(error) = panic else { return };
+        error!(client = %name, %error, "the client's worker broke down");
+        self.workers.remove(&name);
+        if let Some(generation) = self.fleet.get(&name).map(|record| record.generation) {
+            self.lost(Launch { name, generation });
+        }
+    }
+
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.to_save) {
+            self.image.0.send_replace(Some(Arc::new(self.fleet.image())));
+        }
+        let changed = self.fleet.take_changes();
+        if !changed.is_empty() {
+            for name in changed {
+                match self.fleet.get(&name) {
+                    Some(record) => {
+                        let planned = |view: &Arc<ClientView>| view.record.history != record.history;
+                        if self.snapshot.clients.get(&name).is_none_or(planned) {
+                            self.note_plan(record);
+                        }
+                        let next_start =
+                            record.history.next_start.map(|moment| self.clock.unix_seconds(moment));
+                        let view = Arc::new(ClientView::new(record.clone(), next_start));
+                        self.snapshot.clients.insert(name, view);
+                    }
+                    None => {
+                        self.snapshot.clients.remove(&name);
+                        // Its worker ends when it has done what it was given.
+                        self.workers.remove(&name);
+                    }
+                }
+            }
+            self.publish.send_replace(Arc::new(self.snapshot.clone()));
+        }
+        for (ticket, outcome) in self.answers.drain(..) {
+            if let Some(caller) = self.callers.remove(&ticket) {
+                // Who asked may have gone.
+                let _ = caller.send(outcome);
+            }
+        }
+        if self.fleet.is_settled() && !self.to_save {
+            for caller in self.closed.drain(..) {
+                let _ = caller.send(());
+            }
+        }
+    }
+
+    /// Says in the log what happened to a client, seen from what was known before.
+    fn note(&self, input: &Input) {
+        let launch = match input {
+            Input::Restored(saved, found) => {
+                let name = &saved.spec.name;
+                match found {
+                    Found::Running(handle) => {
+                        info!(client = %name, pid = handle.pid(), "client is still there")
+                    }
+                    Found::Gone { .. } => info!(client = %name, "client should run, but its process is gone"),
+                }
+                return;
+            }
+            Input::Launched(launch, _)
+            | Input::LaunchFailed(launch, _)
+            | Input::Exited(launch, _)
+            | Input::StopFailed(launch, _)
+            | Input::StopAnnounced(launch)
+            | Input::Report(launch, _)
+            | Input::Probed(launch, _) => launch,
+            _ => return,
+        };
+        let Launch { name, generation } = launch;
+        // What is about an earlier process will be dropped, so it is not worth a line.
+        let Some(record) = self.fleet.get(name).filter(|record| record.generation == *generation) else {
+            return;
+        };
+        let (port, pid) = (record.port, record.pid());
+        match input {
+            Input::Launched(_, handle) => {
+                info!(client = %name, %generation, pid = handle.pid(), port, "client started");
+            }
+            Input::LaunchFailed(_, why) => {
+                error!(client = %name, error = %why, "client could not be started")
+            }
+            Input::Exited(_, exit) => match record.phase {
+                Phase::Stopping => info!(client = %name, pid, "client stopped: it {exit}"),
+                _ if exit.is_success() => info!(client = %name, pid, "client ended by itself: it {exit}"),
+                _ => warn!(client = %name, pid, "client ended unexpectedly: it {exit}"),
+            },
+            Input::StopFailed(_, why) => {
+                error!(client = %name, pid, error = %why, "client could not be stopped")
+            }
+            Input::StopAnnounced(_) => info!(client = %name, pid, "client was told to stop"),
+            Input::Report(_, report)
+                if record.report.as_ref().is_none_or(|old| old.state != report.state) =>
+            {
+                info!(client = %name, "client says it is {}", report.state);
+            }
+            Input::Probed(_, PortState::Taken) => {
+                debug!(client = %name, port, "another program has this port")
+            }
+            _ => {}
+        }
+    }
+
+    /// Says what follows when a client is gone but still wanted.
+    fn note_plan(&self, record: &ClientRecord) {
+        let history = &record.history;
+        let (client, failures) = (&record.spec.name, history.failures);
+        match history.next_start {
+            _ if !matches!(record.phase, Phase::Gone(_)) => {}
+            Some(at) => {
+                let pause = at.since(self.clock.now());
+                info!(%client, failures, "client is started again in {:.1} s", pause.as_secs_f64());
+            }
+            None if history.held => {
+                warn!(%client, failures, "client is held: it is not started again until somebody calls start_client");
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! One client's worker: it looks at ports, launches and terminates, one thing after the other. What it finds goes to
+//! the actor.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Settings;
+use crate::environ::environment;
+use crate::model::chain::Chain;
+use crate::model::client::{ClientFiles, ClientSpec, Handle};
+use crate::model::fleet::{Input, Launch, PortState};
+use crate::statefile::{StateFiles, Watch};
+use crate::supervisor::{AnySupervisor, LaunchPlan, Output, Supervisor};
+use crate::template::{self, TemplateCommand, TemplateError};
+
+/// What workers work with.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// Runs the processes.
+    pub supervisor: Arc<AnySupervisor>,
+    /// The settings of now.
+    pub settings: watch::Receiver<Arc<Settings>>,
+    /// Where the template is, unless the settings say otherwise.
+    pub default_template: Arc<Path>,
+    /// This program, for a template that runs its built-in client.
+    pub executable: Arc<Path>,
+    /// Watches what clients say.
+    pub state_files: StateFiles,
+}
+
+#[derive(Debug)]
+pub(super) enum Job {
+    Watch(Launch, Arc<ClientSpec>),
+    Probe(Launch, u16),
+    Launch(Launch, u16, Arc<ClientSpec>),
+    Terminate(Launch, Handle),
+}
+
+impl Job {
+    pub(super) fn launch(&self) -> &Launch {
+        match self {
+            Self::Watch(launch, _)
+            | Self::Probe(launch, _)
+            | Self::Launch(launch, ..)
+            | Self::Terminate(launch, _) => launch,
+        }
+    }
+}
+
+pub(super) struct Worker {
+    tools: Tools,
+    found: mpsc::Sender<Input>,
+    /// The watch on the state file of the last launch.
+    watch: Option<Watch>,
+}
+
+/// Why a client is not launched.
+#[derive(Debug, thiserror::Error)]
+enum PrepareError {
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    #[error("can't make the folder {}", folder.display())]
+    Folder { folder: PathBuf, source: io::Error },
+    #[error("can't remove the old image {}", path.display())]
+    Image { path: PathBuf, source: io::Error },
+}
+
+impl Worker {
+    pub(super) fn new(tools: Tools, found: mpsc::Sender<Input>) -> Self {
+        Self { tools, found, watch: None }
+    }
+
+    pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        while let Some(job) = jobs.recv().await {
+            let found = match job {
+                Job::Watch(launch, spec) => {
+                    self.watch = Some(self.tools.state_files.watch_running(launch, &spec.files.state));
+                    None
+                }
+                Job::Probe(launch, port) => Some(probe(launch, port)),
+                Job::Launch(launch, port, spec) => Some(self.launch(launch, port, &spec).await),
+                Job::Terminate(launch, handle) => self.terminate(launch, &handle).await,
+            };
+            if let Some(found) = found
+                && self.found.send(found).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    async fn launch(&mut self, launch: Launch, port: u16, spec: &Arc<ClientSpec>) -> Input {
+        let settings = self.tools.settings.borrow().clone();
+        let prepared = tokio::task::spawn_blocking({
+            let template =
+                settings.template_path.clone().unwrap_or_else(|| self.tools.default_template.to_path_buf());
+            let (executable, spec) = (self.tools.executable.clone(), spec.clone());
+            move || prepare(&template, &executable, &spec)
+        });
+        let command = match prepared.await {
+            Ok(Ok(command)) => command,
+            Ok(Err(error)) => return Input::LaunchFailed(launch, Chain(&error).to_string()),
+            Err(error) => return Input::LaunchFailed(launch, error.to_string()),
+        };
+        // Before the launch, so that what an earlier process left is known as such.
+        self.watch = Some(self.tools.state_files.watch(launch.clone(), &spec.files.state));
+        let outlives = settings.supervisor.clients_outlive_controller;
+        let controller_pid = if outlives { None } else { Some(std::process::id()) };
+        let plan = LaunchPlan {
+            launch: launch.clone(),
+            program: command.program,
+            arg0: command.arg0,
+            args: command.args,
+            env: environment(std::env::vars_os(), spec, port, &settings, controller_pid),
+            output: if outlives { Output::File(output_file(spec)) } else { Output::Log },
+        };
+        match self.tools.supervisor.start(plan).await {
+            Ok(handle) => Input::Launched(launch, handle),
+            Err(error) => Input::LaunchFailed(launch, Chain(&error).to_string()),
+        }
+    }
+
+    /// Nothing is to be told when it works: the supervisor tells of the end.
+    async fn terminate(&mut self, launch: Launch, handle: &Handle) -> Option<Input> {
+        let grace = self.tools.settings.borrow().supervisor.stop_timeout;
+        let stopped = self.tools.supervisor.stop(handle, grace).await;
+        stopped.err().map(|error| Input::StopFailed(launch, Chain(&error).to_string()))
+    }
+}
+
+/// Whether somebody listens on the port, on 127.0.0.1 or everywhere.
+fn probe(launch: Launch, port: u16) -> Input {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => Input::Probed(launch, PortState::Free),
+        // The latter: a port that this machine keeps for somebody else.
+        Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
+            Input::Probed(launch, PortState::Taken)
+        }
+        Err(error) => Input::LaunchFailed(launch, format!("can't look at port {port}: {error}")),
+    }
+}
+
+/// Where the output of a client goes that outlives its controller.
+fn output_file(spec: &ClientSpec) -> PathBuf {
+    spec.files.tmpdir.join(format!("mojo_webqq_output_{}.log", spec.name))
+}
+
+/// Makes what must be there before a client is launched. Blocks on the file system.
+fn prepare(template: &Path, executable: &Path, spec: &ClientSpec) -> Result<TemplateCommand, PrepareError> {
+    template::ensure(template, executable)?;
+    let command = template::command(template, &spec.name)?;
+    let files = &spec.files;
+    for folder in
+        [Some(files.tmpdir.as_path()), files.state.parent(), files.qrcode.parent(), files.pid.parent()]
+    {
+        let Some(folder) = folder else { continue };
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|source| PrepareError::Folder { folder: folder.to_owned(), source })?;
+    }
+    // An earlier process that was killed may have left its image, and whoever scans that one scans in vain. What a
+    // caller named is not ours to delete.
+    if files.qrcode == ClientFiles::in_folder(files.tmpdir.clone(), &spec.name).qrcode {
+        match fs::remove_file(&files.qrcode) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(PrepareError::Image { path: files.qrcode.clone(), source });
+            }
+            _ => {}
+        }
+    }
+    Ok(command)
+}

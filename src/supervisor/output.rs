@@ -1,0 +1,124 @@
+//! What a client prints, line by line into the log.
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tracing::{debug, error, info, warn};
+
+use crate::model::name::ClientName;
+
+/// The longest line that is logged whole, in bytes; a longer one becomes several.
+const MAX_LINE: usize = 8 * 1024;
+
+/// Logs what comes out of `stream` until its end.
+pub(super) async fn log_lines(mut stream: impl AsyncRead + Unpin, client: ClientName) {
+    let mut buffer = BytesMut::with_capacity(1024);
+    loop {
+        match stream.read_buf(&mut buffer).await {
+            Ok(0) => break,
+            Ok(_) => take_lines(&mut buffer, |line| log(&client, line)),
+            Err(error) => {
+                info!(%client, %error, "the client's output can't be read any more");
+                break;
+            }
+        }
+        buffer.reserve(1024);
+    }
+    if !buffer.is_empty() {
+        log(&client, &buffer);
+    }
+}
+
+fn log(client: &ClientName, line: &[u8]) {
+    let (priority, text) = split_priority(line);
+    let text = printable(text);
+    match priority {
+        0..=3 => error!(target: "client", %client, "{text}"),
+        4 => warn!(target: "client", %client, "{text}"),
+        5 | 6 => info!(target: "client", %client, "{text}"),
+        _ => debug!(target: "client", %client, "{text}"),
+    }
+}
+
+/// The priority that a line may begin with, `<3>`, as services write it for the journal: see sd-daemon(3).
+fn split_priority(line: &[u8]) -> (u8, &[u8]) {
+    match line {
+        [b'<', digit @ b'0'..=b'7', b'>', text @ ..] => (digit - b'0', text),
+        _ => (6, line),
+    }
+}
+
+/// Takes every complete line out of `buffer`, and what is too long to wait for its end.
+fn take_lines(buffer: &mut BytesMut, mut each: impl FnMut(&[u8])) {
+    loop {
+        let window = &buffer[..buffer.len().min(MAX_LINE)];
+        let (line, skip) = match window.iter().position(|b| *b == b'\n') {
+            Some(end) => (end, end + 1),
+            None if buffer.len() >= MAX_LINE => (whole_characters(window), whole_characters(window)),
+            None => return,
+        };
+        let text = buffer[..line].strip_suffix(b"\r").unwrap_or(&buffer[..line]);
+        if !text.is_empty() {
+            each(text);
+        }
+        buffer.advance(skip);
+    }
+}
+
+/// How much of `window` ends where a character ends, so that a cut leaves no half of one.
+fn whole_characters(window: &[u8]) -> usize {
+    let starts_character = |at: &usize| window[*at] & 0b1100_0000 != 0b1000_0000;
+    match (window.len().saturating_sub(4)..window.len()).rev().find(starts_character) {
+        Some(at) if at > 0 && window[at] >= 0x80 => at,
+        _ => window.len(),
+    }
+}
+
+/// Text that moves no cursor and changes no colour on the terminal of whoever reads the log.
+fn printable(line: &[u8]) -> String {
+    let mut text = String::with_capacity(line.len());
+    for c in String::from_utf8_lossy(line).chars() {
+        if c.is_control() && c != '\t' { text.extend(c.escape_default()) } else { text.push(c) }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(input: &[u8]) -> (Vec<String>, usize) {
+        let mut buffer = BytesMut::from(input);
+        let mut found = Vec::new();
+        take_lines(&mut buffer, |line| found.push(printable(line)));
+        (found, buffer.len())
+    }
+
+    #[test]
+    fn lines_are_cut_at_their_ends() {
+        assert_eq!(lines(b"one\ntwo\r\n\nthr"), (vec!["one".into(), "two".into()], 3));
+        assert_eq!(lines(b""), (vec![], 0));
+    }
+
+    #[test]
+    fn an_endless_line_is_cut_between_characters() {
+        let (found, left) = lines("界".repeat(MAX_LINE).as_bytes());
+        assert!(found.iter().all(|line| line.chars().all(|c| c == '界')), "a character was cut");
+        assert!(left < MAX_LINE);
+        let (found, left) = lines(&[0xff; 2 * MAX_LINE]);
+        assert!(found.len() >= 2 && left <= MAX_LINE, "{} lines, {left} left", found.len());
+    }
+
+    #[test]
+    fn a_priority_is_understood() {
+        assert_eq!(split_priority(b"<3>broken"), (3, &b"broken"[..]));
+        assert_eq!(split_priority(b"<7>"), (7, &b""[..]));
+        for plain in [&b"text"[..], b"<8>x", b"<33>x", b"<", b"< 3>x"] {
+            assert_eq!(split_priority(plain), (6, plain));
+        }
+    }
+
+    #[test]
+    fn escape_sequences_are_shown_not_obeyed() {
+        assert_eq!(printable(b"\x1b[31mred\x07 \xff\tok"), "\\u{1b}[31mred\\u{7} \u{fffd}\tok");
+    }
+}

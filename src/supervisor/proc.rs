@@ -1,0 +1,80 @@
+//! The few facts of `/proc` that tell one process from another.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+
+/// Fields of `/proc/PID/stat`, see proc_pid_stat(5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    /// One letter; `Z` is a zombie.
+    pub(super) state: u8,
+    /// The process group.
+    pub(super) group: u32,
+    /// Clock ticks from boot to its start.
+    pub(super) start_ticks: u64,
+}
+
+/// Reads `/proc/PID/stat`.
+pub(super) fn stat(pid: u32) -> io::Result<Stat> {
+    let content = fs::read(format!("/proc/{pid}/stat"))?;
+    parse_stat(&content)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown form of /proc/PID/stat"))
+}
+
+/// The process's own name may hold spaces and parentheses, so the fields are counted from the last `)`.
+fn parse_stat(content: &[u8]) -> Option<Stat> {
+    let end_of_name = content.iter().rposition(|b| *b == b')')?;
+    let rest = std::str::from_utf8(&content[end_of_name + 1..]).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let group = fields.nth(1)?.parse().ok()?;
+    let start_ticks = fields.nth(16)?.parse().ok()?;
+    Some(Stat { state, group, start_ticks })
+}
+
+/// The processes, zombies left out, of every process group.
+pub(super) fn groups() -> io::Result<Vec<(u32, Stat)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that is gone meanwhile is simply not there.
+        if let Ok(stat) = stat(pid)
+            && stat.state != b'Z'
+        {
+            found.push((pid, stat));
+        }
+    }
+    Ok(found)
+}
+
+/// The ID of this boot.
+pub(super) fn boot_id() -> io::Result<Arc<str>> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_stat_line_whatever_the_name() {
+        let line = b"77 (a) b (c) S 1 42 42 0 -1 4194560 123 0 0 0 1 2 0 0 20 0 1 0 987654 2703360 217 18";
+        assert_eq!(parse_stat(line), Some(Stat { state: b'S', group: 42, start_ticks: 987_654 }));
+        assert_eq!(parse_stat(b"77 (a S 1"), None);
+        assert_eq!(parse_stat(b""), None);
+    }
+
+    #[test]
+    fn finds_this_process() {
+        let me = stat(std::process::id()).unwrap();
+        assert!(me.start_ticks > 0);
+        assert!(
+            groups()
+                .unwrap()
+                .iter()
+                .any(|(pid, stat)| (*pid, stat.start_ticks) == (std::process::id(), me.start_ticks))
+        );
+        assert_eq!(boot_id().unwrap().len(), 36);
+    }
+}

@@ -1,0 +1,7 @@
+//! The built-in client, as a process.
+
+mod api;
+mod life;
+mod process;
+mod receiver;
+mod reports;

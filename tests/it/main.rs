@@ -1,0 +1,22 @@
+//! The integration tests: they drive the real executable, over real sockets and with real processes.
+
+// A test may fail in any way; clippy.toml sees only what stands in a #[test] itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod fake;
+mod fixture;
+mod output;
+mod server;
+
+mod api;
+mod cli;
+mod client;
+mod conformance;
+mod daemon;
+mod heartbeat;
+mod layers;
+mod proxy;
+mod readme;
+mod registry;
+mod seed;
+mod supervision;

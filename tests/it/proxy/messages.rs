@@ -1,0 +1,138 @@
+//! Answers on their way to a caller.
+
+use super::{Caller, answer_target, get, header, headers, with_client};
+
+/// The head of the answer to HEAD, after which nothing may come.
+fn head_of(controller: &crate::fixture::Controller, target: &str) -> String {
+    let request = format!("HEAD {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let answer = String::from_utf8(controller.raw(request.as_bytes())).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body, "", "{head}");
+    format!("{head}\r\n\r\n")
+}
+
+#[test]
+fn a_status_and_its_words_stay_as_they_are() {
+    let controller = with_client("");
+    for status in
+        ["418 I'm a teapot", "418 Out of tea", "299 Odd", "599 Own", "404 Not Found", "200 Fine", "302 Found"]
+    {
+        let answer =
+            get(&controller, &answer_target(&format!("HTTP/1.1 {status}\r\nContent-Length: 3\r\n\r\ntea")));
+        assert_eq!(answer.status(), format!("HTTP/1.1 {status}"));
+        assert_eq!(answer.text(), "tea");
+    }
+}
+
+#[test]
+fn headers_about_the_clients_connection_stay_there_and_all_others_come() {
+    let controller = with_client("");
+    let answer = get(
+        &controller,
+        &answer_target(
+            "HTTP/1.1 200 OK\r\nConnection: close, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: timeout=9\r\nUpgrade: h2c\r\n\
+             Proxy-Connection: x\r\nTrailer: x\r\nSet-Cookie: a=1; Path=/\r\nX-Other: \r\nSet-Cookie: b=2\r\n\
+             Location: http://127.0.0.1:9/x\r\nAccess-Control-Allow-Origin: *\r\nWWW-Authenticate: Basic\r\n\
+             Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 2\r\n\r\nok",
+        ),
+    );
+    assert_eq!(answer.text(), "ok");
+    let mut came: Vec<&str> = answer.head.trim_end().lines().skip(1).collect();
+    assert_eq!(headers(&answer.head, "set-cookie").collect::<Vec<_>>(), ["a=1; Path=/", "b=2"]);
+    came.sort_unstable();
+    let mut expected: Vec<String> = [
+        "Set-Cookie: a=1; Path=/",
+        "Set-Cookie: b=2",
+        "X-Other: ",
+        "Location: http://127.0.0.1:9/x",
+        "Access-Control-Allow-Origin: *",
+        "Www-Authenticate: Basic",
+        "Date: Thu, 01 Jan 1970 00:00:00 GMT",
+        "Content-Length: 2",
+    ]
+    .map(str::to_owned)
+    .into();
+    expected.sort_unstable();
+    assert_eq!(came, expected);
+}
+
+#[test]
+fn an_answer_to_head_keeps_its_length_and_has_no_body() {
+    let controller = with_client("");
+    let head =
+        head_of(&controller, &answer_target("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\nX-A: 1\r\n\r\n"));
+    assert_eq!((header(&head, "content-length"), header(&head, "x-a")), (Some("1234"), Some("1")));
+    let head = head_of(&controller, &answer_target("HTTP/1.1 200 OK\r\nX-A: 1\r\n\r\n"));
+    assert_eq!(
+        (header(&head, "content-length"), header(&head, "x-a")),
+        (None, Some("1")),
+        "a length unknown"
+    );
+    // A refusal of our own has no body either.
+    assert!(head_of(&controller, &answer_target("")).starts_with("HTTP/1.1 502 Bad Gateway\r\n"));
+}
+
+#[test]
+fn answers_without_a_body_end_at_once() {
+    let controller = with_client("");
+    let mut caller = Caller::new(&controller);
+    for (raw, length) in [
+        ("HTTP/1.1 204 No Content\r\n\r\n", None),
+        ("HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n", None),
+        // Its length is that of what it does not bring, and may be left out.
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 77\r\n\r\n", None),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Some("0")),
+    ] {
+        caller.write(format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", answer_target(raw)));
+        let head = caller.read_head();
+        assert_eq!(head.lines().next(), raw.lines().next());
+        assert_eq!(
+            (header(&head, "content-length"), header(&head, "transfer-encoding")),
+            (length, None),
+            "{raw}"
+        );
+    }
+    // The connection is in order: what follows is the next answer.
+    caller.write("GET /openqq/ping?client=a HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(caller.answer().text(), "pong");
+}
+
+#[test]
+fn an_answer_may_be_announced() {
+    let controller = with_client("");
+    let raw = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let answer = get(&controller, &answer_target(raw));
+    assert_eq!((answer.status(), &*answer.text()), ("HTTP/1.1 200 OK", "ok"));
+}
+
+#[test]
+fn an_answer_of_any_framing_comes_whole() {
+    let controller = with_client("");
+    for raw in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf of it",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n6;x=y\r\n of it\r\n0\r\nX-End: 1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n\r\nhalf of it",
+        "HTTP/1.0 200 OK\r\nConnection: close\r\n\r\nhalf of it",
+        "HTTP/1.1 200 OK\nContent-Length: 10\n\nhalf of it",
+    ] {
+        let answer = get(&controller, &answer_target(raw));
+        assert_eq!((answer.status(), &*answer.text()), ("HTTP/1.1 200 OK", "half of it"), "{raw}");
+    }
+}
+
+#[test]
+fn half_an_answer_never_looks_whole() {
+    let controller = with_client("");
+    for raw in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of it",
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nnonsense\r\n",
+    ] {
+        let answer = get(&controller, &answer_target(raw));
+        // Where it broke off before anything was passed on, it may be told as well.
+        assert!(!answer.complete || answer.status().contains(" 502 "), "{raw:?}: {answer:?}");
+    }
+}

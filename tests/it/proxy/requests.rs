@@ -1,0 +1,166 @@
+//! Requests on their way to a client.
+
+use super::{Caller, ask, get, header, headers, seen, with_client};
+
+fn first_line(head: &str) -> &str {
+    head.lines().next().unwrap()
+}
+
+#[test]
+fn every_method_goes_to_the_client() {
+    let controller = with_client("");
+    for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "x-own"] {
+        let request =
+            format!("{method} /openqq/echo?client=a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(first_line(&seen(&controller, request).0), format!("{method} /openqq/echo HTTP/1.1"));
+    }
+}
+
+#[test]
+fn only_get_and_head_of_four_paths_are_the_controllers() {
+    let controller = with_client("");
+    for path in ["start_client", "check_client", "get_qrcode"] {
+        for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+            let request =
+                format!("{method} /openqq/{path}?client=a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+            assert_eq!(ask(&controller, request).text(), "api not found", "what the client says of {path}");
+        }
+    }
+    let before = super::count(&controller, "requests");
+    for path in ["start_client", "check_client", "get_qrcode"] {
+        for method in ["GET", "HEAD"] {
+            let mut caller = Caller::with(
+                &controller,
+                format!("{method} /openqq/{path}?client=a HTTP/1.1\r\nHost: x\r\n\r\n"),
+            );
+            assert!(caller.read_head().starts_with("HTTP/1.1 "));
+        }
+    }
+    assert_eq!(super::count(&controller, "requests"), before + 1, "the client saw only this question");
+    let stop = "POST /openqq/stop_client?client=a HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(ask(&controller, stop).text(), r#"{"code":0}"#, "the client's own words");
+    controller.log.wait_for("client ended by itself: it exited with status 0");
+}
+
+#[test]
+fn a_path_and_a_query_stay_as_they_are_but_for_client() {
+    let controller = with_client("");
+    for (came, arrives) in [
+        ("/openqq/echo?client=a", "/openqq/echo"),
+        ("/openqq/a%2Fb/%ff/..//./%zz;x=1/echo?client=a", "/openqq/a%2Fb/%ff/..//./%zz;x=1/echo"),
+        ("/openqq/echo?client=a&id=%ff&id=%FF&id", "/openqq/echo?id=%ff&id=%FF&id"),
+        ("/openqq/echo?q=a+b%20c%2B&client=a", "/openqq/echo?q=a+b%20c%2B"),
+        ("/openqq/echo?a&&client=a&b&", "/openqq/echo?a&&b&"),
+        ("/openqq/echo?%63lient=a&x=%00%0d%0a", "/openqq/echo?x=%00%0d%0a"),
+        ("/openqq/echo?Client=b&clients=c&client=a&x=client", "/openqq/echo?Client=b&clients=c&x=client"),
+        ("/openqq/echo?!$'()*,-./:;=?@[]^_`|~&client=a", "/openqq/echo?!$'()*,-./:;=?@[]^_`|~"),
+        ("/openqq/echo?x=\u{5c0f}&client=a", "/openqq/echo?x=\u{5c0f}"),
+        ("http://elsewhere:1/openqq/echo?client=a&x=1", "/openqq/echo?x=1"),
+    ] {
+        let request = format!("GET {came} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let latin1: String = arrives.bytes().map(char::from).collect();
+        assert_eq!(first_line(&seen(&controller, request).0), format!("GET {latin1} HTTP/1.1"), "{came}");
+    }
+}
+
+#[test]
+fn a_client_named_twice_in_one_place_is_an_error() {
+    let controller = with_client("");
+    for query in ["client=a&client=a", "client=a&%63lient=b", "client=a&client"] {
+        let answer = get(&controller, &format!("/openqq/echo?{query}"));
+        assert_eq!(answer.status(), "HTTP/1.1 200 OK");
+        assert_eq!(answer.text(), r#"{"code":6,"status":"parameter \"client\" is given twice"}"#, "{query}");
+    }
+    assert_eq!(get(&controller, "/openqq/echo?client=a&id=1&id=1").status(), "HTTP/1.1 200 OK");
+}
+
+#[test]
+fn a_body_arrives_byte_for_byte() {
+    let controller = with_client("");
+    let every_byte: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+    let json = br#"{"client":"b","x":"client=b&client=b"}"#.to_vec();
+    for body in [every_byte, json, Vec::new()] {
+        let start = "POST /openqq/echo?client=a HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+        let known = format!("{start}Content-Length: {}\r\n\r\n", body.len());
+        let (head, arrived) = seen(&controller, [known.as_bytes(), &body].concat());
+        assert!(arrived == body, "{} bytes of {}", arrived.len(), body.len());
+        assert_eq!(header(&head, "content-length"), Some(&*body.len().to_string()));
+        assert_eq!(header(&head, "transfer-encoding"), None);
+
+        let mut chunked = format!("{start}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
+        for part in body.chunks(1000) {
+            chunked.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());
+            chunked.extend_from_slice(&[part, b"\r\n"].concat());
+        }
+        chunked.extend_from_slice(b"0\r\n\r\n");
+        let answer = ask(&controller, &chunked);
+        let head: String = answer.body.iter().take_while(|b| **b != 0).copied().map(char::from).collect();
+        assert_eq!(header(&head, "transfer-encoding"), Some("chunked"));
+        assert_eq!(header(&head, "content-length"), None);
+        // The chunks are what matters to nobody; their content was told by `echo`.
+        assert!(answer.body.ends_with(&[b"\r\n\r\n", &body[..]].concat()));
+    }
+}
+
+#[test]
+fn a_body_that_waits_for_permission_gets_it() {
+    let controller = with_client("");
+    let mut caller = Caller::with(
+        &controller,
+        "POST /openqq/echo?client=a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n",
+    );
+    assert!(caller.read_head().starts_with("HTTP/1.1 100 Continue\r\n"));
+    caller.write("body");
+    assert!(caller.answer().body.ends_with(b"\r\n\r\nbody"));
+}
+
+#[test]
+fn headers_about_the_connection_stay_here_and_all_others_go_on() {
+    let controller = with_client("");
+    let ours = "Connection: keep-alive, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: timeout=9\r\nProxy-Connection: x\r\n\
+                TE: trailers\r\nTrailer: X-End\r\nUpgrade: websocket\r\nProxy-Authorization: Basic x\r\n";
+    let theirs = "Accept: a/b\r\nAuthorization: Basic YTpi\r\nCookie: a=1\r\nX-Auth-Token: t\r\nX-Many: 1\r\n\
+                  X-Many: 2\r\nX-Empty: \r\nRange: bytes=0-1\r\nReferer: \u{e4}\u{f6}\r\n";
+    let request = format!("GET /openqq/echo?client=a HTTP/1.1\r\n{ours}Host: elsewhere:80\r\n{theirs}\r\n");
+    let request: Vec<u8> = request.chars().map(|c| c as u8).collect();
+    let (head, _) = seen(&controller, request);
+    let mut arrived: Vec<&str> = head.trim_end().lines().skip(1).collect();
+    let host = format!("Host: 127.0.0.1:{}", controller.first_port);
+    let mut expected: Vec<&str> = theirs.trim_end().lines().chain([&*host]).collect();
+    assert_eq!(headers(&head, "x-many").collect::<Vec<_>>(), ["1", "2"], "in their order");
+    arrived.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(arrived, expected);
+}
+
+#[test]
+fn many_requests_of_one_connection_each_find_their_client() {
+    let controller = with_client("");
+    controller.start_client("b");
+    controller.wait_for_listening("b");
+    let request = |client: &str, n: u16| {
+        format!(
+            "POST /openqq/echo?client={client}&n={n} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n{}",
+            n % 10
+        )
+    };
+    let all: String = (0..20).map(|n| request(if n % 2 == 0 { "a" } else { "b" }, n)).collect();
+    let mut caller = Caller::with(&controller, all);
+    for n in 0..20 {
+        let text = caller.answer().text();
+        assert!(text.starts_with(&format!("POST /openqq/echo?n={n} HTTP/1.1\r\n")), "{n}: {text}");
+        assert!(text.contains(&format!("127.0.0.1:{}\r\n", controller.first_port + n % 2)), "{n}: {text}");
+        assert!(text.ends_with(&format!("\r\n\r\n{}", n % 10)), "{n}: {text}");
+    }
+}
+
+#[test]
+fn a_caller_of_http_1_0_is_understood() {
+    let controller = with_client("");
+    let request = "GET /openqq/echo?client=a HTTP/1.0\r\n\r\n";
+    let answer = String::from_utf8(controller.raw(request.as_bytes())).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.0 200 OK\r\n"), "{head}");
+    assert_eq!(header(head, "transfer-encoding"), None);
+    assert!(body.starts_with("GET /openqq/echo HTTP/1.1\r\n"), "{body}");
+}

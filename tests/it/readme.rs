@@ -1,0 +1,53 @@
+//! The README's words are true: its `curl` lines are run as they stand there.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::fixture::{Builder, Controller};
+
+fn read(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+fn curl_lines(text: &str) -> Vec<String> {
+    text.lines().filter(|line| line.starts_with("curl ")).map(str::to_owned).collect()
+}
+
+/// Runs a line of the README against this controller, in its folder; what it prints.
+fn run(controller: &Controller, line: &str) -> String {
+    let line = line.replace("127.0.0.1:4000", &controller.address.to_string());
+    let mut command = Command::new("sh");
+    command.args(["-c", &line.replacen("curl ", "curl --silent --show-error --fail ", 1)]);
+    let output = command.current_dir(controller.folder.path()).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{line}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_first_screen_holds_word_for_word() {
+    let lines = curl_lines(&read("README.md"));
+    assert_eq!(lines.len(), 6);
+    let controller = Builder::new().built_in();
+    let json = |line: &str| -> serde_json::Value { serde_json::from_str(&run(&controller, line)).unwrap() };
+    let started = json(&lines[0]);
+    assert_eq!((&started["code"], &started["status"]), (&0.into(), &"success".into()));
+    assert_eq!(json(&lines[1])["client"][0]["account"], "webqq_client_01");
+    controller.wait_for_state("webqq_client_01", "scaning");
+    run(&controller, &lines[2]);
+    assert!(fs::read(controller.path("qrcode.png")).unwrap().starts_with(b"\x89PNG"));
+    controller.wait_for_state("webqq_client_01", "running");
+    let friends = json(&lines[3]);
+    assert!(friends.as_array().unwrap().iter().any(|friend| friend["uid"] == "10001"), "{friends}");
+    assert_eq!(json(&lines[4])["code"], 0);
+    assert_eq!(json(&lines[5]), started);
+}
+
+#[test]
+fn both_languages_show_the_same_commands() {
+    let (english, chinese) = (read("README.md"), read("README.zh-CN.md"));
+    assert_eq!(curl_lines(&english), curl_lines(&chinese));
+    for command in ["cargo run --release", "tests/run"] {
+        assert!(english.contains(command) && chinese.contains(command));
+    }
+}

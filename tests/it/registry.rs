@@ -1,0 +1,340 @@
+//! No account is ever lost: what was acknowledged survives the controller, in whatever way that ends.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+
+use crate::fixture::{Builder, Controller, is_running, program, wait_until};
+
+const OUTLIVE: &str = "[supervisor]\nclients_outlive_controller = true\nstart_interval = 0\n";
+
+fn pid_of(client: &Value) -> u32 {
+    client["pid"].as_u64().unwrap() as u32
+}
+
+fn kill(pid: u32, signal: Signal) {
+    rustix::process::kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+}
+
+/// Living processes whose environment says that they are clients with files in the controller's folder.
+fn client_processes(controller: &Controller) -> Vec<(String, u32)> {
+    let tmpdir = format!("MOJO_WEBQQ_TMPDIR={}", controller.folder.path().display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap() {
+        let Ok(pid) = entry.unwrap().file_name().to_string_lossy().parse::<u32>() else { continue };
+        let Ok(environ) = fs::read(format!("/proc/{pid}/environ")) else { continue };
+        let environ = String::from_utf8_lossy(&environ).into_owned();
+        let variables: Vec<&str> = environ.split('\0').collect();
+        if variables.contains(&tmpdir.as_str()) {
+            let account = variables.iter().find_map(|variable| variable.strip_prefix("MOJO_WEBQQ_ACCOUNT="));
+            found.push((account.unwrap().to_owned(), pid));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn clients_that_outlive_the_controller_are_taken_up_again() {
+    let mut controller = Builder::new().config(OUTLIVE).start();
+    let before: Vec<Value> =
+        ["a", "小明", "c"].map(|name| controller.start_client_with(name, "fake_state=running")).into();
+    for name in ["a", "小明", "c"] {
+        controller.wait_for_state(name, "running");
+    }
+    let listed = controller.clients();
+    for end in ["kill", "term"] {
+        if end == "kill" {
+            controller.kill();
+        } else {
+            assert_eq!(controller.end().code(), Some(0));
+        }
+        assert!(before.iter().all(|client| is_running(pid_of(client))), "after {end}");
+        controller.start_again();
+        // States are read anew; all else is right from the first moment.
+        for name in ["a", "小明", "c"] {
+            controller.wait_for_state(name, "running");
+        }
+        assert_eq!(controller.clients(), listed, "after {end}");
+        assert_eq!(controller.get("/openqq/ping?client=c").text(), "pong");
+    }
+    // It is watched as any other: its end is noticed, it is started again, and it can be stopped.
+    kill(pid_of(&before[0]), Signal::KILL);
+    wait_until("a is started again", || {
+        let clients = controller.clients();
+        clients[0]["exits"] == 1 && clients[0]["phase"] == "up" && clients[0]["pid"] != before[0]["pid"]
+    });
+    assert_eq!(controller.stop_client("小明")["code"], 0);
+    assert!(!is_running(pid_of(&before[1])));
+    for name in ["a", "c"] {
+        assert_eq!(controller.stop_client(name)["code"], 0);
+    }
+    let output = fs::read_to_string(controller.path("mojo_webqq_output_c.log")).unwrap();
+    assert!(output.contains("listening"), "{output}");
+}
+
+#[test]
+fn clients_that_end_with_the_controller_are_started_again_by_the_next() {
+    let mut controller = Builder::new().config("[supervisor]\nstart_interval = 0").start();
+    let first = controller.start_client("a");
+    controller.wait_for_listening("a");
+    assert_eq!(controller.end().code(), Some(0));
+    assert!(!is_running(pid_of(&first)), "they end with it");
+    controller.start_again();
+    controller.wait_for_listening("a");
+    let second = controller.clients();
+    assert_eq!((&second[0]["port"], &second[0]["exits"]), (&first["port"], &0.into()));
+    // A fake client does not notice that its controller is killed, so the next one ends it.
+    controller.kill();
+    assert!(is_running(pid_of(&second[0])));
+    controller.start_again();
+    wait_until("a began anew", || {
+        let clients = controller.clients();
+        clients[0]["phase"] == "up" && clients[0]["pid"] != second[0]["pid"]
+    });
+    assert!(!is_running(pid_of(&second[0])));
+    assert_eq!(client_processes(&controller).len(), 1);
+    controller.stop_client("a");
+    controller.end();
+    controller.start_again();
+    assert_eq!(controller.clients(), [] as [Value; 0], "what was stopped stays so");
+}
+
+#[test]
+fn a_recycled_pid_is_neither_adopted_nor_killed() {
+    let mut controller = Builder::new().config(OUTLIVE).start();
+    let client = controller.start_client("a");
+    controller.kill();
+    kill(pid_of(&client), Signal::KILL);
+    let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
+    let registry = controller.path("mojo_webqq_controller_backend.dat");
+    let text = fs::read_to_string(&registry).unwrap();
+    let bent = text.replace(&format!("\"pid\":{}", pid_of(&client)), &format!("\"pid\":{}", stranger.id()));
+    assert_ne!(bent, text);
+    fs::write(&registry, bent).unwrap();
+    controller.start_again();
+    wait_until("a is started anew", || controller.clients()[0]["phase"] == "up");
+    assert_ne!(pid_of(&controller.clients()[0]), stranger.id());
+    controller.stop_client("a");
+    assert!(stranger.try_wait().unwrap().is_none(), "the stranger lives");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
+
+#[test]
+fn a_client_that_fails_is_started_again_until_it_is_held() {
+    let controller = Builder::new().config("[supervisor]\nrestart_limit = 2").start();
+    let first = controller.start_client("a");
+    controller.wait_for_listening("a");
+    controller.get("/openqq/die?client=a");
+    wait_until("a waits", || controller.clients()[0]["phase"] == "gone");
+    let waiting = &controller.clients()[0];
+    assert_eq!(waiting["last_exit"], "exited with status 7");
+    assert_eq!(
+        (&waiting["state"], &waiting["pid"], &waiting["held"]),
+        (&"stop".into(), &Value::Null, &false.into())
+    );
+    assert!(waiting["next_start"].as_u64().unwrap() > 1_700_000_000);
+    let answer = controller.get("/openqq/ping?client=a");
+    assert_eq!((answer.status, &answer.json()["status"]), (502, &"the client is down".into()));
+    wait_until("a is started again", || controller.clients()[0]["phase"] == "up");
+    controller.wait_for_listening("a");
+    let again = &controller.clients()[0];
+    assert_eq!((&again["port"], &again["exits"]), (&first["port"], &1.into()));
+    controller.get("/openqq/die?client=a");
+    wait_until("a is held", || controller.clients()[0]["held"] == true);
+    controller.log.wait_for("client is held");
+    assert_eq!(controller.clients()[0]["next_start"], Value::Null);
+    // Somebody sees to it.
+    controller.start_client("a");
+    assert_eq!(controller.clients()[0]["exits"], 0);
+}
+
+#[test]
+fn a_client_that_ends_as_it_should_leaves_the_list() {
+    let controller = Controller::new();
+    controller.start_client("a");
+    controller.wait_for_listening("a");
+    kill(pid_of(&controller.clients()[0]), Signal::TERM);
+    wait_until("a waits to be started again", || controller.clients()[0]["phase"] == "gone");
+    assert_eq!(controller.clients()[0]["last_exit"], "was ended by signal 15");
+    controller.start_client_with("b", "fake_exit=0");
+    wait_until("b is gone", || controller.state("b").is_none());
+    controller.log.wait_for("client ended by itself");
+}
+
+#[test]
+fn a_registry_that_cannot_be_read_stops_the_start_and_stays_as_it_is() {
+    let mut controller = Controller::new();
+    controller.start_client("a");
+    controller.end();
+    let path = controller.path("mojo_webqq_controller_backend.dat");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    let good = fs::read_to_string(&path).unwrap();
+    let newer = good.replace("\"version\":1", "\"version\":7");
+    for (content, why) in [
+        (&good[..good.len() / 2], "damaged"),
+        ("", "damaged"),
+        ("{}", "damaged"),
+        (&newer, "version 7"),
+        ("pst0\u{4}\u{b}", "Perl"),
+    ] {
+        fs::write(&path, content).unwrap();
+        let mut command = Command::new(program());
+        let output = command.arg("--config").arg(controller.path("wqcontroller.toml")).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains(why) && said.contains(path.to_str().unwrap()) && said.contains("move it away"),
+            "{said}"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), content);
+    }
+    fs::write(&path, good).unwrap();
+    controller.start_again();
+    assert_eq!(controller.clients().len(), 1);
+}
+
+#[test]
+fn a_second_controller_on_the_same_folder_is_refused() {
+    let controller = Controller::new();
+    controller.start_client("a");
+    let mut command = Command::new(program());
+    let output = command.arg("--config").arg(controller.path("wqcontroller.toml")).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("another wqcontroller (process {})", controller.pid())), "{said}");
+    let pid_file = fs::read_to_string(controller.path("mojo_webqq_controller_process.pid")).unwrap();
+    assert_eq!(pid_file.trim(), controller.pid().to_string(), "the first one's pid file is left alone");
+    assert_eq!(controller.clients().len(), 1);
+}
+
+#[test]
+fn what_cannot_be_written_is_refused_and_the_fleet_goes_on() {
+    let builder = Builder::new();
+    let folder = builder.path("registry");
+    let config = format!("backend_path = {:?}", folder.join("backend.dat").to_str().unwrap());
+    let controller = builder.config(&config).start();
+    let running = controller.start_client("a");
+    controller.wait_for_listening("a");
+    // What a full disk and a folder that is gone have in common: no new file can be written.
+    let away = controller.path("away");
+    fs::rename(&folder, &away).unwrap();
+    let refused = controller.start_client_with("b", "");
+    assert_eq!(refused["code"], 3, "{refused}");
+    assert!(refused["reason"].as_str().unwrap().contains("the registry file can't be written"), "{refused}");
+    let refused = controller.stop_client("a");
+    assert_eq!(refused["code"], 3, "{refused}");
+    assert!(is_running(pid_of(&running)));
+    assert_eq!(controller.get("/openqq/ping?client=a").text(), "pong");
+    assert_eq!(controller.clients().len(), 1);
+    fs::rename(&away, &folder).unwrap();
+    controller.start_client("b");
+    assert_eq!(controller.stop_client("a")["code"], 0);
+}
+
+/// A small random number generator, so that a run can be repeated.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// What the last answer about an account said; none where a call was under way when the controller was killed.
+type Acknowledged = Mutex<std::collections::BTreeMap<String, Option<bool>>>;
+
+#[test]
+fn two_hundred_kills_lose_nothing_and_double_nothing() {
+    const NAMES: u64 = 12;
+    const CALLERS: u64 = 4;
+    let mut controller = Builder::new().config(OUTLIVE).start();
+    let acknowledged = Acknowledged::default();
+    let mut dice = Dice(0x5eed);
+    for round in 0..200 {
+        let over = AtomicBool::new(false);
+        let seed = dice.roll(u64::MAX);
+        // Somewhere between the first call and the moment when all have had a few.
+        let moment = Duration::from_micros(dice.roll(40_000));
+        let address = controller.address;
+        std::thread::scope(|scope| {
+            for caller in 0..CALLERS {
+                let (acknowledged, over) = (&acknowledged, &over);
+                scope.spawn(move || call_at_random(address, caller, seed, acknowledged, over));
+            }
+            std::thread::sleep(moment);
+            controller.kill();
+            over.store(true, Ordering::SeqCst);
+        });
+        controller.start_again();
+        check(&controller, &acknowledged, round);
+    }
+    for client in controller.clients() {
+        controller.stop_client(client["account"].as_str().unwrap());
+    }
+    assert_eq!(client_processes(&controller), []);
+
+    /// Starts and stops accounts that no other caller touches, until the controller is gone.
+    fn call_at_random(
+        address: std::net::SocketAddr,
+        caller: u64,
+        seed: u64,
+        acknowledged: &Acknowledged,
+        over: &AtomicBool,
+    ) {
+        let mut dice = Dice(seed ^ (caller + 1) << 32 | 1);
+        while !over.load(Ordering::SeqCst) {
+            let name = format!("c{}", dice.roll(NAMES / CALLERS) * CALLERS + caller);
+            let start = dice.roll(2) == 0;
+            let call = if start { "start_client" } else { "stop_client" };
+            acknowledged.lock().unwrap().insert(name.clone(), None);
+            let answer = ureq::get(format!("http://{address}/openqq/{call}?client={name}")).call();
+            let Ok(text) = answer.and_then(|mut answer| answer.body_mut().read_to_string()) else { return };
+            let reply: Value = serde_json::from_str(&text).unwrap();
+            let known = match reply["status"].as_str().unwrap() {
+                "success" | "client already exists" if start => Some(true),
+                "success" | "client not exists" if !start => Some(false),
+                _ => panic!("{call} {name}: {reply}"),
+            };
+            acknowledged.lock().unwrap().insert(name, known);
+        }
+    }
+
+    fn check(controller: &Controller, acknowledged: &Acknowledged, round: u32) {
+        wait_until("every client is up", || {
+            controller.clients().iter().all(|client| client["phase"] == "up")
+        });
+        let clients = controller.clients();
+        let listed: BTreeSet<String> =
+            clients.iter().map(|client| client["account"].as_str().unwrap().to_owned()).collect();
+        for (name, known) in acknowledged.lock().unwrap().iter() {
+            if let Some(runs) = known {
+                assert_eq!(listed.contains(name), *runs, "round {round}: {name} in {listed:?}");
+            }
+        }
+        let ports: BTreeSet<u64> = clients.iter().map(|client| client["port"].as_u64().unwrap()).collect();
+        assert_eq!(ports.len(), clients.len(), "round {round}: a port twice");
+        let mut expected: Vec<(String, u32)> = clients
+            .iter()
+            .map(|client| (client["account"].as_str().unwrap().to_owned(), pid_of(client)))
+            .collect();
+        expected.sort();
+        assert_eq!(client_processes(controller), expected, "round {round}");
+        // From here on every account is known again.
+        let mut acknowledged = acknowledged.lock().unwrap();
+        for (name, known) in acknowledged.iter_mut() {
+            *known = Some(listed.contains(name));
+        }
+    }
+}

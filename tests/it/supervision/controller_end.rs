@@ -1,0 +1,108 @@
+//! The end of the controller, and of its clients with it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+
+use rustix::process::Signal;
+
+use super::{Process, group, is_running, pid};
+use crate::fixture::{Builder, Controller, wait_until};
+
+/// A request that is under way: its answer has begun.
+fn open_request(controller: &Controller, path: &str) -> BufReader<TcpStream> {
+    let mut stream = controller.connect();
+    write!(stream, "GET /openqq/{path}?client=a HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = BufReader::new(stream);
+    let mut line = String::new();
+    while line != "first\r\n" {
+        line.clear();
+        assert!(answer.read_line(&mut line).unwrap() > 0);
+    }
+    answer
+}
+
+#[test]
+fn all_clients_end_with_the_controller() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut controller = Builder::new().config("[supervisor]\nstop_timeout = 0.3").start();
+        let leaders: Vec<u32> = ["a", "b", "c"].map(|name| pid(&controller.start_client(name))).into();
+        let with_child = pid(&controller.start_client_with("d", "fake_child=1"));
+        controller.wait_for_listening("d");
+        controller.signal(signal);
+        let status = controller.wait();
+        assert_eq!(status.code(), Some(0), "{signal:?}: {status}");
+        for leader in leaders.into_iter().chain([with_child]) {
+            assert_eq!(group(leader).len(), 0, "{signal:?}");
+        }
+    }
+}
+
+#[test]
+fn a_request_under_way_is_answered_first() {
+    let mut controller = Builder::new().config("[http]\ndrain_timeout = 3600").start();
+    let leader = pid(&controller.start_client("a"));
+    controller.wait_for_listening("a");
+    let mut answer = open_request(&controller, "stream");
+    let idle = controller.connect();
+    controller.signal(Signal::TERM);
+    wait_until("nobody is let in any more", || TcpStream::connect(controller.address).is_err());
+    assert!(is_running(leader), "its client is still needed");
+    let mut direct = TcpStream::connect(("127.0.0.1", controller.first_port)).unwrap();
+    direct.write_all(b"GET /openqq/go HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut rest = String::new();
+    answer.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "4\r\nlast\r\n0\r\n\r\n");
+    assert_eq!(controller.wait().code(), Some(0));
+    assert!(!is_running(leader));
+    drop(idle);
+}
+
+#[test]
+fn a_request_that_does_not_end_is_cut() {
+    let mut controller = Builder::new().config("[http]\ndrain_timeout = 0.1").start();
+    controller.start_client("a");
+    controller.wait_for_listening("a");
+    let mut answer = open_request(&controller, "hang_midway");
+    assert_eq!(controller.end().code(), Some(0));
+    let mut rest = String::new();
+    // Cut off in whatever way, but not ended as if it were whole.
+    let _ = answer.read_to_string(&mut rest);
+    assert_eq!(rest, "");
+}
+
+#[test]
+fn a_second_interrupt_leaves_clients_no_more_time() {
+    let mut controller = Builder::new().config("[supervisor]\nstop_timeout = 3600").start();
+    let leader = pid(&controller.start_client_with("a", "fake_ignore_term=1"));
+    controller.wait_for_listening("a");
+    controller.signal(Signal::INT);
+    controller.log.wait_for("ending: open requests first, then the clients");
+    assert!(is_running(leader));
+    controller.signal(Signal::INT);
+    assert_eq!(controller.wait().code(), Some(0));
+    assert!(!is_running(leader));
+}
+
+#[test]
+fn nor_has_what_a_client_left_behind() {
+    let mut controller = Builder::new().config("[supervisor]\nstop_timeout = 3600").start();
+    let leader = pid(&controller.start_client_with("a", "fake_child=1"));
+    controller.wait_for_listening("a");
+    controller.signal(Signal::INT);
+    wait_until("only its child is left", || Process::of(leader).is_some_and(|process| process.state == 'Z'));
+    controller.signal(Signal::INT);
+    assert_eq!(controller.wait().code(), Some(0));
+    assert_eq!(group(leader).len(), 0);
+}
+
+#[test]
+fn the_built_in_client_does_not_outlive_a_killed_controller() {
+    let mut controller = Builder::new().built_in();
+    let leader = pid(&controller.start_client("a"));
+    controller.wait_for_state("a", "running");
+    controller.signal(Signal::KILL);
+    assert_eq!(controller.wait().code(), None);
+    wait_until("the client is gone", || !is_running(leader));
+    let report = std::fs::read_to_string(controller.path("mojo_webqq_state_a.json")).unwrap();
+    assert!(report.contains("\"stop\""), "it ended in order: {report}");
+}

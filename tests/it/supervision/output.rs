@@ -1,0 +1,91 @@
+//! What clients print.
+
+use rustix::process::Signal;
+
+use super::{group, pid, read_when_there, send, template};
+use crate::fixture::{Builder, wait_until};
+
+#[test]
+fn what_it_prints_is_logged_line_by_line_with_its_name() {
+    let script = r"#!/bin/sh
+printf 'out one\nout two\r\n\n   \n'
+printf '<3>broken\n<4>odd\n<7>chatter\n<9>plain\n'
+printf '\033[31mred\000\377 \346\230\216\n'
+printf 'no end of line'
+printf 'err one\nerr two' >&2
+exit 3
+";
+    let controller = Builder::new().template(script).start();
+    controller.start_client_with("a", "");
+    let log = controller.log.wait_for("client ended unexpectedly: it exited with status 3 client=a pid=");
+    let said = log.split("client ended").next().unwrap();
+    for line in [
+        " INFO out one client=a\n",
+        " INFO out two client=a\n",
+        "ERROR broken client=a\n",
+        " WARN odd client=a\n",
+        " INFO <9>plain client=a\n",
+        " INFO \\u{1b}[31mred\\u{0}\u{fffd} 明 client=a\n",
+        " INFO no end of line client=a\n",
+        " INFO err one client=a\n",
+        " INFO err two client=a\n",
+    ] {
+        assert!(said.contains(line), "{line:?} is missing in:\n{log}");
+    }
+    assert!(!log.contains("chatter"), "that is not worth a line at this level");
+}
+
+#[test]
+fn an_endless_line_is_cut() {
+    let script = template("head -c 100000 /dev/zero | tr '\\0' '#'; echo; echo after");
+    let controller = Builder::new().template(&script).start();
+    controller.start_client("a");
+    let log = controller.log.wait_for("after client=a");
+    assert_eq!(log.matches('#').count(), 100_000, "nothing of it is lost");
+    assert!(log.lines().all(|line| line.len() < 9000));
+}
+
+#[test]
+fn a_flood_hurts_nobody() {
+    let flood = "case \"$MOJO_WEBQQ_ACCOUNT\" in\n\
+                 flood) seq 200000 & seq 200000 >&2; wait ;;\n\
+                 endless) yes 'no end of it' & ;;\n\
+                 esac";
+    let controller = Builder::new().template(&template(flood)).start();
+    controller.start_client("calm");
+    controller.wait_for_listening("calm");
+    controller.start_client("flood");
+    // When it listens all of that is said.
+    wait_until("the flood is over", || {
+        assert_eq!(controller.get("/openqq/ping?client=calm").text(), "pong");
+        assert_eq!(controller.start_client("other")["code"], 0);
+        assert_eq!(controller.stop_client("other")["code"], 0);
+        assert_eq!(controller.clients().len(), 2);
+        controller.get("/openqq/ping?client=flood").status == 200
+    });
+    let endless = pid(&controller.start_client("endless"));
+    controller.wait_for_listening("endless");
+    assert_eq!(controller.get("/openqq/ping?client=calm").text(), "pong");
+    assert_eq!(controller.stop_client("endless")["code"], 0);
+    assert_eq!(group(endless).len(), 0);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", controller.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: usize = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < 100 * 1024, "the controller took {peak} KiB");
+}
+
+#[test]
+fn who_else_holds_its_output_does_not_hide_its_end() {
+    // In a session of its own it is not in the client's group.
+    let escape = "setsid sh -c 'echo $$ >\"$MOJO_WEBQQ_TMPDIR/new\"; mv \"$MOJO_WEBQQ_TMPDIR/new\" \
+                  \"$MOJO_WEBQQ_TMPDIR/escaped\"; exec sleep 3600' &";
+    let controller = Builder::new().template(&template(escape)).start();
+    controller.start_client("a");
+    controller.wait_for_listening("a");
+    let escaped = String::from_utf8(read_when_there(&controller.path("escaped"))).unwrap();
+    let escaped: u32 = escaped.trim().parse().unwrap();
+    assert_eq!(controller.get("/openqq/die?client=a").status, 502);
+    controller.log.wait_for("client ended unexpectedly: it exited with status 7");
+    assert!(super::is_running(escaped));
+    send(escaped, Signal::KILL);
+}
