@@ -23,6 +23,13 @@ pub struct ClientSpec {
     pub files: ClientFiles,
 }
 
+impl ClientSpec {
+    /// Where its output goes when it outlives its controller, who then reads nothing.
+    pub fn output(&self) -> PathBuf {
+        self.files.tmpdir.join(format!("mojo_webqq_output_{}.log", self.name))
+    }
+}
+
 /// The value of a start parameter. `Debug` hides a secret one.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ParamValue {

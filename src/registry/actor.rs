@@ -362,7 +362,7 @@ impl Actor {
             _ if !matches!(record.phase, Phase::Gone(_)) => {}
             Some(at) => {
                 let pause = at.since(self.clock.now());
-                info!(%client, failures, "client is started again in {:.1} s", pause.as_secs_f64());
+                info!(%client, failures, "client is to be started again, in {:.1} s", pause.as_secs_f64());
             }
             None if history.held => {
                 warn!(%client, failures, "client is held: it is not started again until somebody calls start_client");

@@ -118,7 +118,7 @@ impl Worker {
             arg0: command.arg0,
             args: command.args,
             env: environment(std::env::vars_os(), spec, port, &settings, controller_pid),
-            output: if outlives { Output::File(output_file(spec)) } else { Output::Log },
+            output: if outlives { Output::File(spec.output()) } else { Output::Log },
         };
         match self.tools.supervisor.start(plan).await {
             Ok(handle) => Input::Launched(launch, handle),
@@ -144,11 +144,6 @@ fn probe(launch: Launch, port: u16) -> Input {
         }
         Err(error) => Input::LaunchFailed(launch, format!("can't look at port {port}: {error}")),
     }
-}
-
-/// Where the output of a client goes that outlives its controller.
-fn output_file(spec: &ClientSpec) -> PathBuf {
-    spec.files.tmpdir.join(format!("mojo_webqq_output_{}.log", spec.name))
 }
 
 /// Makes what must be there before a client is launched. Blocks on the file system.

@@ -4,17 +4,13 @@
 //! pid, and so the group's number, to nobody else, and a signal to the group can hit nobody else.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
@@ -28,6 +24,7 @@ use tracing::{debug, error, warn};
 
 use super::groups::Groups;
 use super::output::log_lines;
+use super::output_file::{OutputFile, OutputFiles};
 use super::{Ended, LaunchPlan, Output, StartError, StopError, Supervisor, adopt, proc};
 use crate::model::client::{Exit, Handle};
 use crate::model::fleet::Launch;
@@ -53,6 +50,7 @@ pub struct Direct {
 struct Shared {
     children: Mutex<HashMap<u32, Child>>,
     groups: Groups,
+    files: OutputFiles,
     ended: mpsc::Sender<Ended>,
 }
 
@@ -67,7 +65,8 @@ struct Child {
 impl Direct {
     /// A supervisor that tells every end through `ended`. Must be called within a tokio runtime.
     pub fn new(ended: mpsc::Sender<Ended>) -> io::Result<Self> {
-        let shared = Shared { children: Mutex::default(), groups: Groups::new(), ended };
+        let shared =
+            Shared { children: Mutex::default(), groups: Groups::new(), files: OutputFiles::new(), ended };
         Ok(Self { shared: Arc::new(shared), boot_id: proc::boot_id()?, watchers: TaskTracker::new() })
     }
 }
@@ -80,12 +79,16 @@ impl Supervisor for Direct {
         }
         command.args(&plan.args).env_clear().envs(plan.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).process_group(0);
-        match &plan.output {
-            Output::Log => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
+        let file = match &plan.output {
+            Output::Log => {
+                command.stdout(Stdio::piped()).stderr(Stdio::piped());
+                None
+            }
             Output::File(path) => {
-                let (out, err) =
-                    output_file(path).map_err(|source| StartError::Output { path: path.clone(), source })?;
-                command.stdout(out).stderr(err)
+                let failed = |source| StartError::Output { path: path.clone(), source };
+                let file = self.shared.files.open(path).map_err(failed)?;
+                command.stdout(file.handle().map_err(failed)?).stderr(file.handle().map_err(failed)?);
+                Some(file)
             }
         };
         // Forked here, on a thread of the runtime, which lives as long as we do: a client that asked for a signal at
@@ -95,7 +98,7 @@ impl Supervisor for Direct {
             .map_err(|source| StartError::Execute { program: plan.program.clone(), source })?;
         let pid = child.id();
         let output = (child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from));
-        let watched = Watcher::new(pid, plan.launch, Relation::Child, self.shared.clone()).and_then(
+        let watched = Watcher::new(pid, plan.launch, Relation::Child, file, self.shared.clone()).and_then(
             |(watcher, end)| {
                 // The child is not reaped yet, so this is its own line even if it is dead.
                 let start_ticks = proc::stat(pid)?.start_ticks;
@@ -129,7 +132,10 @@ impl Supervisor for Direct {
             let Found::Running(handle) = &found else { return (client, found) };
             let Handle::Direct { pid, start_ticks, .. } = handle;
             let launch = Launch { name: client.spec.name.clone(), generation: client.generation };
-            let watched = Watcher::new(*pid, launch, Relation::Stranger, self.shared.clone());
+            // Where its output goes, if that goes to a file. If that can't be opened it is not kept small, no more.
+            let path = client.spec.output();
+            let file = path.exists().then(|| self.shared.files.open(&path).ok()).flatten();
+            let watched = Watcher::new(*pid, launch, Relation::Stranger, file, self.shared.clone());
             // Looked at again now that the pidfd holds it: it may have ended, and its pid be another's, meanwhile.
             let same = proc::stat(*pid).is_ok_and(|stat| stat.start_ticks == *start_ticks);
             match watched {
@@ -172,13 +178,6 @@ enum Relation {
     Stranger,
 }
 
-/// Opens a file for output that shall not go away with us, twice.
-fn output_file(path: &Path) -> io::Result<(File, File)> {
-    let no_link = OFlags::NOFOLLOW.bits().cast_signed();
-    let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(no_link).open(path)?;
-    Ok((file.try_clone()?, file))
-}
-
 /// Sees one process to its end.
 struct Watcher {
     pid: u32,
@@ -186,6 +185,8 @@ struct Watcher {
     pidfd: ReadableFd,
     launch: Launch,
     relation: Relation,
+    /// Where its output goes, if not to us.
+    _file: Option<Arc<OutputFile>>,
     end: watch::Receiver<Option<Instant>>,
     shared: Arc<Shared>,
 }
@@ -195,12 +196,13 @@ impl Watcher {
         pid: u32,
         launch: Launch,
         relation: Relation,
+        file: Option<Arc<OutputFile>>,
         shared: Arc<Shared>,
     ) -> io::Result<(Self, watch::Sender<Option<Instant>>)> {
         let group = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
         let pidfd = ReadableFd::new(pidfd_open(group, PidfdFlags::NONBLOCK)?)?;
         let (sender, end) = watch::channel(None);
-        Ok((Self { pid, group, pidfd, launch, relation, end, shared }, sender))
+        Ok((Self { pid, group, pidfd, launch, relation, _file: file, end, shared }, sender))
     }
 
     async fn run(mut self, (out, err): (Option<OwnedFd>, Option<OwnedFd>)) {

@@ -5,6 +5,7 @@ mod adopt;
 pub mod direct;
 mod groups;
 mod output;
+mod output_file;
 mod proc;
 pub mod sim;
 
