@@ -142,7 +142,7 @@ mod tests {
         let mut lifecycle = Lifecycle::begin(&settings, 1_477_273_654, Reporter::to_nobody()).unwrap();
         assert!(!settings.files.qrcode.exists());
         assert_eq!(report().state, ClientState::Init);
-        let fields = report().fields;
+        let fields = report().fields();
         assert_eq!(fields["account"], "小明");
         assert_eq!(fields["start_time"], "1477273654");
         assert_eq!(fields["http_debug"], "0");
@@ -160,7 +160,7 @@ mod tests {
             let before = report().state;
             lifecycle.take(news);
             assert_eq!((report().state, &*seen.borrow()), (state.clone(), &state));
-            assert_eq!(report().fields["previous_state"], before.as_str());
+            assert_eq!(report().fields()["previous_state"], before.as_str());
             assert_eq!(settings.files.qrcode.exists(), image, "{state}");
         }
         lifecycle.end();

@@ -147,7 +147,7 @@ pub fn client_list<'a>(objects: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
 /// original did not tell: how far it got, how often its process ended unasked, how the last one did, whether the controller
 /// leaves it so, and when it starts it again (`next_start`, Unix seconds).
 pub fn client_object(record: &ClientRecord, next_start: Option<u64>) -> Value {
-    let mut object = record.report.as_ref().map(|report| report.fields.clone()).unwrap_or_default();
+    let mut object = record.report.as_ref().map(|report| report.fields()).unwrap_or_default();
     let history = &record.history;
     for (key, value) in [
         ("account", json!(record.spec.name.as_str())),

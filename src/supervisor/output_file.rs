@@ -16,8 +16,8 @@ use tracing::warn;
 use crate::files::{FileError, replace};
 use crate::model::chain::Chain;
 
-/// How often the files are looked at.
-const INTERVAL: Duration = Duration::from_secs(5);
+/// How often the files are looked at: often enough for a flood, and with a thousand clients not worth mentioning.
+const INTERVAL: Duration = Duration::from_secs(15);
 /// A file that is larger than this, in bytes, is emptied.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// How much of its end, in bytes, is kept beside it under the name with `.old`.

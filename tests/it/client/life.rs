@@ -27,18 +27,19 @@ fn goes_through_all_states() {
         seen.iter().map(|seen| order.iter().position(|state| state == seen).unwrap()).collect();
     assert!(places.is_sorted(), "{seen:?}");
 
+    let fields = report.fields();
     let keys = "account version start_time mode http_debug log_encoding log_path log_level log_console \
                 disable_color tmpdir cookie_path qrcode_path pid_path state_path keep_cookie ua_retry_times \
                 qrcode_count_max state previous_state pid os plugin";
     for key in keys.split(' ') {
-        assert!(report.fields.contains_key(key), "{key}");
+        assert!(fields.contains_key(key), "{key}");
     }
-    assert_eq!(report.fields["account"], ACCOUNT);
-    assert_eq!(report.fields["pid"], client.pid());
-    assert_eq!(report.fields["previous_state"], "updating");
-    assert_eq!(report.fields["plugin"][0]["name"], "Mojo::Webqq::Plugin::Openqq");
-    assert!(report.fields["start_time"].is_string());
-    let state_path = report.fields["state_path"].as_str().unwrap();
+    assert_eq!(fields["account"], ACCOUNT);
+    assert_eq!(fields["pid"], client.pid());
+    assert_eq!(fields["previous_state"], "updating");
+    assert_eq!(fields["plugin"][0]["name"], "Mojo::Webqq::Plugin::Openqq");
+    assert!(fields["start_time"].is_string());
+    let state_path = fields["state_path"].as_str().unwrap();
     assert_eq!(mode(state_path.as_ref()), 0o640);
     assert_eq!(std::fs::read_to_string(client.setup.pid_file()).unwrap(), format!("{}\n", client.pid()));
 
