@@ -37,9 +37,9 @@ use crate::supervisor::{AnySupervisor, Supervisor};
 /// How many events of processes and state files may wait for the registry.
 const EVENTS: usize = 1024;
 
-/// Runs a controller until a signal ends it. `load` reads the configuration: once now, and again at each SIGHUP.
-pub async fn run(load: impl Fn() -> Result<Loaded, ConfigError>) -> anyhow::Result<()> {
-    let Loaded { settings, files } = load()?;
+/// Runs a controller until a signal ends it. `load` reads the configuration again, at each SIGHUP.
+pub async fn run(loaded: Loaded, load: impl Fn() -> Result<Loaded, ConfigError>) -> anyhow::Result<()> {
+    let Loaded { settings, files } = loaded;
     let log = Log::start(settings.log_level, settings.log_path.as_deref()).with_context(|| {
         format!("can't open the log file {:?}", settings.log_path.clone().unwrap_or_default())
     })?;
@@ -76,7 +76,7 @@ async fn operate(
     let stop = CancellationToken::new();
     let mut server = {
         let (door, limits) = (controller.door.clone(), limits(&controller.settings.borrow()));
-        let answer = move |request, _| door.clone().answer(request);
+        let answer = move |request, peer| door.clone().answer(request, peer);
         tokio::spawn(serve(listeners, limits, stop.clone(), answer))
     };
     info!(tmpdir = %places.tmpdir.display(), "ready");
@@ -141,7 +141,7 @@ struct Controller {
     registry: Registry,
     door: Door,
     actor: AbortOnDropHandle<()>,
-    _tasks: [AbortOnDropHandle<()>; 2],
+    _tasks: [AbortOnDropHandle<()>; 3],
 }
 
 impl Controller {
@@ -164,7 +164,15 @@ impl Controller {
             state_files: state_files.clone(),
         };
         let (registry, actor) = Registry::new(rules, tools, store, restored, (all_ended, all_reports));
+        let upstreams = proxy::Upstreams::default();
         let tasks = [
+            kept("the proxy's idle connections", {
+                let (upstreams, current) = (upstreams.clone(), current.clone());
+                move || {
+                    let current = current.clone();
+                    upstreams.clone().close_idle(move || current.borrow().http.idle_timeout)
+                }
+            }),
             kept("the watch on state files", {
                 let current = current.clone();
                 move || state_files.clone().run(reports.clone(), current.clone())
@@ -178,7 +186,7 @@ impl Controller {
             registry: registry.clone(),
             settings: current,
             tmpdir: places.tmpdir.as_path().into(),
-            upstreams: proxy::Upstreams::default(),
+            upstreams,
         };
         Ok(Self {
             settings,
@@ -218,6 +226,7 @@ fn limits(settings: &Settings) -> Limits {
         request_header_timeout: settings.http.request_header_timeout,
         max_connections: settings.http.max_connections,
         drain_timeout: settings.http.drain_timeout,
+        max_request_header: settings.http.max_request_header,
     }
 }
 

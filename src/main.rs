@@ -46,25 +46,34 @@ fn main() -> ExitCode {
     if arguments.check_config {
         return check(load());
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let loaded = match load() {
+        Ok(loaded) => loaded,
+        Err(error) => return refuse(&error),
+    };
+    let runtime = match runtime(loaded.settings.http.worker_threads) {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(&format!("wqcontroller: can't start: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(daemon::run(load));
+    let ended = runtime.block_on(daemon::run(loaded, load));
     // Not dropped, which would wait for a name that is being looked up.
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast_ref() {
-            Some(error) => refuse(error),
-            None => {
-                complain(&format!("wqcontroller: {}", Chain(error.as_ref())));
-                ExitCode::FAILURE
-            }
-        },
+        Err(error) => {
+            complain(&format!("wqcontroller: {}", Chain(error.as_ref())));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A single thread needs no scheduler from which others can take work.
+fn runtime(threads: usize) -> io::Result<tokio::runtime::Runtime> {
+    match threads {
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        _ => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
     }
 }
 

@@ -35,6 +35,7 @@ const LIMITS: Limits = Limits {
     request_header_timeout: Duration::from_secs(30),
     max_connections: 256,
     drain_timeout: Duration::from_secs(1),
+    max_request_header: 16 * 1024,
 };
 
 /// How many of the backend's news may wait.

@@ -18,6 +18,8 @@ impl Settings {
                 self.supervisor.clients_outlive_controller != new.supervisor.clients_outlive_controller,
             ),
             ("http.max_connections", http.max_connections != new_http.max_connections),
+            ("http.max_request_header", http.max_request_header != new_http.max_request_header),
+            ("http.worker_threads", http.worker_threads != new_http.worker_threads),
             ("http.request_header_timeout", http.request_header_timeout != new_http.request_header_timeout),
         ]
         .into_iter()
@@ -56,6 +58,8 @@ mod tests {
         let outlive = changed(|new| new.supervisor.clients_outlive_controller = true);
         assert_eq!(outlive, ["supervisor.clients_outlive_controller"]);
         assert_eq!(changed(|new| new.http.max_connections = 1), ["http.max_connections"]);
+        assert_eq!(changed(|new| new.http.max_request_header = 1), ["http.max_request_header"]);
+        assert_eq!(changed(|new| new.http.worker_threads = 1), ["http.worker_threads"]);
         let header_timeout = changed(|new| new.http.request_header_timeout = Duration::ZERO);
         assert_eq!(header_timeout, ["http.request_header_timeout"]);
     }
@@ -78,7 +82,9 @@ mod tests {
                 "log_path",
                 "clients_outlive_controller",
                 "request_header_timeout",
-                "max_connections"
+                "max_connections",
+                "max_request_header",
+                "worker_threads"
             ]
         );
     }

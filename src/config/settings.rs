@@ -97,8 +97,16 @@ pub struct HttpSettings {
     pub drain_timeout: Duration,
     /// How many connections of callers there may be.
     pub max_connections: usize,
+    /// How long a connection to a client may wait for its next request.
+    pub idle_timeout: Duration,
+    /// How many requests a client may have to answer at once.
+    pub max_inflight_per_client: usize,
+    /// The most bytes of request line and headers.
+    pub max_request_header: usize,
     /// The largest form body, in bytes, that is searched for `client`.
     pub max_form_body: usize,
+    /// How many threads carry requests.
+    pub worker_threads: usize,
 }
 
 impl Settings {
@@ -174,7 +182,12 @@ impl HttpSettings {
             request_header_timeout: options.get("http.request_header_timeout", secs(15), seconds),
             drain_timeout: options.get("http.drain_timeout", secs(5), seconds_or_zero),
             max_connections: options.get("http.max_connections", 1024, whole(1..=65_536)),
+            idle_timeout: options.get("http.idle_timeout", secs(2), seconds_or_zero),
+            max_inflight_per_client: options.get("http.max_inflight_per_client", 256, whole(1..=65_536)),
+            // hyper's smallest buffer is 8 KiB.
+            max_request_header: options.get("http.max_request_header", 16 * 1024, whole(8192..=MIB)),
             max_form_body: options.get("http.max_form_body", MIB, whole(1024..=16 * MIB)),
+            worker_threads: options.get("http.worker_threads", 2, whole(1..=64)),
         }
     }
 }
@@ -254,7 +267,8 @@ mod tests {
             supervisor.clients_outlive_controller = 'true'\nclient.allowed_dirs = ['x']\nclient.secret_params = ['-']\n\
             http.connect_timeout = 0\nhttp.header_timeout = 0\nhttp.inactivity_timeout = 0\n\
             http.request_header_timeout = 0\nhttp.drain_timeout = '5s'\nhttp.max_connections = 65537\n\
-            http.max_form_body = 1023";
+            http.idle_timeout = -1\nhttp.max_inflight_per_client = 0\nhttp.max_request_header = 8191\n\
+            http.worker_threads = 0\nhttp.max_form_body = 1023";
         let error = read(broken).unwrap_err();
         assert_eq!(error.lines().count(), broken.lines().count());
         for (line, (message, option)) in (1..).zip(error.lines().zip(broken.lines())) {

@@ -1,27 +1,84 @@
 //! Bodies and the few shapes of answers that everything here gives.
 
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
-use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
+use http_body::{Frame, SizeHint};
 
 /// An error in the middle of a body. What it says is for the log: the peer only sees the body break off.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The body of every answer: whole, empty or streamed.
-pub type Body = BoxBody<Bytes, BodyError>;
+/// The body of every answer.
+pub enum Body {
+    /// All of it, until it is taken. Most answers are so small that they need nothing more, not even an allocation.
+    Whole(Option<Bytes>),
+    /// As it comes.
+    Stream(Pin<Box<dyn http_body::Body<Data = Bytes, Error = BodyError> + Send>>),
+}
+
+impl Body {
+    /// A body that comes in parts.
+    pub fn stream(body: impl http_body::Body<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
+        Self::Stream(Box::pin(body))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Whole(content) => Poll::Ready(content.take().map(|content| Ok(Frame::data(content)))),
+            Self::Stream(body) => body.as_mut().poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(content) => content.is_none(),
+            Self::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(content) => {
+                SizeHint::with_exact(content.as_ref().map_or(0, |content| content.len() as u64))
+            }
+            Self::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(content) => f.debug_tuple("Whole").field(&content.as_ref().map(Bytes::len)).finish(),
+            Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
 
 /// `Content-Type` of every JSON answer.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// No content.
 pub fn no_body() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed()
+    Body::Whole(None)
 }
 
 /// Content that is there as a whole.
 pub fn whole_body(content: impl Into<Bytes>) -> Body {
-    Full::new(content.into()).map_err(|never| match never {}).boxed()
+    let content = content.into();
+    Body::Whole(Some(content).filter(|content| !content.is_empty()))
 }
 
 /// An answer without content.

@@ -4,14 +4,18 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::UPGRADE;
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -58,13 +62,40 @@ pub struct Limits {
     pub max_connections: usize,
     /// How long open requests may go on after the end was asked for.
     pub drain_timeout: Duration,
+    /// The most bytes of request line and headers, at least 8 KiB; more is answered with 431.
+    pub max_request_header: usize,
 }
 
-/// The most bytes of request line and headers. hyper's smallest buffer is 8 KiB.
-const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// What is left to be done with a connection when it has changed to another protocol. A request that asks for that has
+/// one of these among its extensions.
+#[derive(Clone, Default)]
+pub struct Afterwards(Arc<Mutex<Option<Task>>>);
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Afterwards {
+    /// `task` has the connection, by [`hyper::upgrade::on`], once the answer with status 101 is out. It counts as one as
+    /// long as it goes on, and is dropped when the time to drain is over.
+    pub fn set(&self, task: impl Future<Output = ()> + Send + 'static) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(task));
+    }
+
+    fn take(&self) -> Option<Task> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// How many callers beyond the limit are told so at once; further ones are closed without a word.
+const MAX_REFUSALS: usize = 64;
+
+/// How long what a caller still sends is read after the last answer: closing before would make the kernel take the
+/// answer back (RFC 9112, 9.6).
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves `listeners` with `handler` until `stop` is cancelled, then drains: no new connection or request is
 /// taken, open ones have `limits.drain_timeout` to end. Returns when the last connection is closed.
@@ -74,12 +105,14 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(limits.max_connections));
+    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
     let tasks = TaskTracker::new();
     for listener in listeners {
         let server = Server {
             limits,
             stop: stop.clone(),
             places: places.clone(),
+            refusals: refusals.clone(),
             tasks: tasks.clone(),
             handler: handler.clone(),
         };
@@ -94,6 +127,7 @@ struct Server<H> {
     limits: Limits,
     stop: CancellationToken,
     places: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
     tasks: TaskTracker,
     handler: H,
 }
@@ -134,14 +168,16 @@ where
 
     fn admit<S>(&self, mut stream: S, peer: Peer)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
     {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             debug!(%peer, "connection refused: {} are open already", self.limits.max_connections);
-            // A fresh socket's buffer is empty, so this is one write; a caller that is gone already is no loss.
-            self.tasks.spawn(async move {
-                let _ = timeout(Duration::from_secs(1), stream.write_all(BUSY)).await;
-            });
+            if let Ok(refusal) = self.refusals.clone().try_acquire_owned() {
+                self.tasks.spawn(async move {
+                    say_last(&mut stream, BUSY).await;
+                    drop(refusal);
+                });
+            }
             return;
         };
         let server = self.clone();
@@ -153,35 +189,92 @@ where
 
     async fn converse<S>(self, stream: S, peer: Peer)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
     {
         let handler = self.handler;
-        let service = service_fn(move |request| {
+        let afterwards = Afterwards::default();
+        // Whether the end of the connection is all that tells the caller of the end of an answer.
+        let ends_by_close = Arc::new(AtomicBool::new(false));
+        let (slot, is_old) = (afterwards.clone(), ends_by_close.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            if request.headers().contains_key(UPGRADE) {
+                request.extensions_mut().insert(slot.clone());
+            }
+            if request.version() < Version::HTTP_11 {
+                is_old.store(true, Ordering::Relaxed);
+            }
             let answer = handler(request, peer);
             async move { Ok::<_, Infallible>(answer.await) }
         });
-        let connection = hyper::server::conn::http1::Builder::new()
+        let mut connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.request_header_timeout)
-            .max_buf_size(MAX_HEADER_BYTES)
+            .max_buf_size(self.limits.max_request_header)
+            // Most answers are small, and one piece costs the kernel less than two.
+            .writev(false)
             // Programs of 2016 look for names as the original wrote them.
             .title_case_headers(true)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
-            ended = connection.as_mut() => Some(ended),
+            ended = &mut connection => Some(ended),
             () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                timeout(self.limits.drain_timeout, connection).await.ok()
+                Pin::new(&mut connection).graceful_shutdown();
+                timeout(self.limits.drain_timeout, &mut connection).await.ok()
             }
         };
+        if let Some(task) = afterwards.take() {
+            tokio::select! {
+                () = task => {}
+                () = async {
+                    self.stop.cancelled().await;
+                    tokio::time::sleep(self.limits.drain_timeout).await;
+                } => debug!(%peer, "tunnel cut: it did not end within the drain time"),
+            }
+            return;
+        }
+        let Some(ended) = ended else {
+            debug!(%peer, "connection cut: its request did not end within the drain time");
+            return;
+        };
+        // None where it was handed on.
+        let Some(parts) = connection.into_parts() else { return };
+        let mut stream = parts.io.into_inner();
         match ended {
-            Some(Ok(())) => {}
-            Some(Err(error)) => debug!(%peer, error = %Chain(&error), "connection broke off"),
-            None => debug!(%peer, "connection cut: its request did not end within the drain time"),
+            Ok(()) => linger(&mut stream).await,
+            Err(error) => {
+                debug!(%peer, error = %Chain(&error), "connection broke off");
+                if error.is_timeout() && !parts.read_buf.is_empty() {
+                    say_last(&mut stream, TOO_SLOW).await;
+                } else if error.is_parse() {
+                    // hyper has told the caller.
+                    linger(&mut stream).await;
+                } else if ends_by_close.load(Ordering::Relaxed) {
+                    // What broke off must not look complete: a reset is no end. Fails on what is dead already.
+                    let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+                }
+            }
         }
     }
+}
+
+/// Writes the last answer of a connection.
+async fn say_last(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), answer: &[u8]) {
+    // One write: the socket's buffer is empty. A caller that is gone already is no loss.
+    let said = timeout(LINGER, async {
+        stream.write_all(answer).await?;
+        stream.shutdown().await
+    });
+    if let Ok(Ok(())) = said.await {
+        linger(stream).await;
+    }
+}
+
+/// Reads on, up to [`LINGER`], after our side was shut down.
+async fn linger(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut nothing = [0; 4096];
+    let read_all = async { while !matches!(stream.read(&mut nothing).await, Ok(0) | Err(_)) {} };
+    let _ = timeout(LINGER, read_all).await;
 }
 
 enum Accepted {

@@ -93,6 +93,17 @@ impl Reply {
         Self::new(504, 504, why).with("client", client.as_str())
     }
 
+    /// The client has as many requests on its hands as it may.
+    pub fn too_many_requests(client: &ClientName, limit: usize) -> Self {
+        let why = format!("the client has {limit} requests to answer already");
+        Self::new(503, 503, why).with("client", client.as_str()).retry_after(1)
+    }
+
+    /// A request that the controller sent to a client came back to it.
+    pub fn looped() -> Self {
+        Self::new(508, 508, "the request came back to this controller: a loop")
+    }
+
     /// The client does not listen yet.
     pub fn starting(client: &ClientName) -> Self {
         Self::new(503, 503, "client is starting").with("client", client.as_str()).retry_after(1)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Caller, answer_target, count, form, get, header, wait_for_count, with_client};
+use super::{Caller, NO_REUSE, answer_target, count, form, get, header, wait_for_count, with_client};
 use crate::fixture::{Builder, Controller, freeze, wait_until};
 
 fn pid(controller: &Controller, client: &str) -> u32 {
@@ -21,7 +21,7 @@ fn thaw(pid: u32) {
 
 #[test]
 fn what_is_no_answer_gives_502() {
-    let controller = with_client("");
+    let controller = with_client(NO_REUSE);
     let many: String = (0..200).map(|n| format!("X-{n}: 1\r\n")).collect();
     for raw in [
         "",
@@ -42,7 +42,7 @@ fn what_is_no_answer_gives_502() {
 
 #[test]
 fn nothing_is_sent_twice() {
-    let controller = with_client("[http]\nheader_timeout = 0.3");
+    let controller = with_client("[http]\nidle_timeout = 0\nheader_timeout = 0.3");
     let nothing = answer_target("");
     for request in [
         format!("GET {nothing} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes(),
@@ -97,7 +97,7 @@ fn a_client_that_takes_no_part_of_a_request_gives_504() {
 
 #[test]
 fn a_client_that_accepts_nothing_gives_504() {
-    let controller = with_client("[http]\nconnect_timeout = 0.2\nheader_timeout = 3600");
+    let controller = with_client("[http]\nconnect_timeout = 0.2\nheader_timeout = 3600\nidle_timeout = 0");
     freeze(pid(&controller, "a"));
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, controller.first_port));
     let mut waiting = Vec::new();
@@ -134,7 +134,7 @@ fn a_client_that_starts_gives_503_until_it_says_otherwise() {
 
 #[test]
 fn a_client_that_was_reached_is_not_starting_any_more() {
-    let controller = with_client("");
+    let controller = with_client("[http]\nidle_timeout = 0");
     controller.get("/openqq/deaf?client=a");
     wait_until("it is deaf", || controller.get("/openqq/ping?client=a").status != 200);
     get(&controller, "/openqq/ping?client=a").is_refused("502 Bad Gateway", "the client can't be reached");

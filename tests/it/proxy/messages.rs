@@ -1,6 +1,6 @@
 //! Answers on their way to a caller.
 
-use super::{Caller, answer_target, get, header, headers, with_client};
+use super::{Caller, NO_REUSE, answer_target, get, header, headers, with_client};
 
 /// The head of the answer to HEAD, after which nothing may come.
 fn head_of(controller: &crate::fixture::Controller, target: &str) -> String {
@@ -13,7 +13,7 @@ fn head_of(controller: &crate::fixture::Controller, target: &str) -> String {
 
 #[test]
 fn a_status_and_its_words_stay_as_they_are() {
-    let controller = with_client("");
+    let controller = with_client(NO_REUSE);
     for status in
         ["418 I'm a teapot", "418 Out of tea", "299 Odd", "599 Own", "404 Not Found", "200 Fine", "302 Found"]
     {
@@ -26,7 +26,7 @@ fn a_status_and_its_words_stay_as_they_are() {
 
 #[test]
 fn headers_about_the_clients_connection_stay_there_and_all_others_come() {
-    let controller = with_client("");
+    let controller = with_client(NO_REUSE);
     let answer = get(
         &controller,
         &answer_target(
@@ -58,7 +58,7 @@ fn headers_about_the_clients_connection_stay_there_and_all_others_come() {
 
 #[test]
 fn an_answer_to_head_keeps_its_length_and_has_no_body() {
-    let controller = with_client("");
+    let controller = with_client(NO_REUSE);
     let head =
         head_of(&controller, &answer_target("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\nX-A: 1\r\n\r\n"));
     assert_eq!((header(&head, "content-length"), header(&head, "x-a")), (Some("1234"), Some("1")));
@@ -74,7 +74,7 @@ fn an_answer_to_head_keeps_its_length_and_has_no_body() {
 
 #[test]
 fn answers_without_a_body_end_at_once() {
-    let controller = with_client("");
+    let controller = with_client(NO_REUSE);
     let mut caller = Caller::new(&controller);
     for (raw, length) in [
         ("HTTP/1.1 204 No Content\r\n\r\n", None),
@@ -99,7 +99,7 @@ fn answers_without_a_body_end_at_once() {
 
 #[test]
 fn an_answer_may_be_announced() {
-    let controller = with_client("");
+    let controller = with_client(NO_REUSE);
     let raw = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let answer = get(&controller, &answer_target(raw));
     assert_eq!((answer.status(), &*answer.text()), ("HTTP/1.1 200 OK", "ok"));
@@ -107,7 +107,7 @@ fn an_answer_may_be_announced() {
 
 #[test]
 fn an_answer_of_any_framing_comes_whole() {
-    let controller = with_client("");
+    let controller = with_client(NO_REUSE);
     for raw in [
         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf of it",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n6;x=y\r\n of it\r\n0\r\nX-End: 1\r\n\r\n",
@@ -122,7 +122,7 @@ fn an_answer_of_any_framing_comes_whole() {
 
 #[test]
 fn half_an_answer_never_looks_whole() {
-    let controller = with_client("");
+    let controller = with_client(NO_REUSE);
     for raw in [
         "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of it",
         "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",

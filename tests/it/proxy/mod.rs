@@ -1,11 +1,14 @@
 //! What the proxy promises: every request reaches its client as it came, every answer its caller, and what goes wrong
 //! is said.
 
+mod connections;
 mod failures;
 mod forms;
+mod framing;
 mod messages;
 mod requests;
 mod streams;
+mod upgrades;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -13,6 +16,10 @@ use std::net::TcpStream;
 use serde_json::json;
 
 use crate::fixture::{Builder, Controller, wait_until};
+
+/// For answers after which the client closes without a word: between the two its next request could still be written,
+/// which is then lost and must be.
+const NO_REUSE: &str = "[http]\nidle_timeout = 0";
 
 /// A controller with a client `a` that listens.
 fn with_client(config: &str) -> Controller {

@@ -1,0 +1,261 @@
+//! [`Upstreams`]: what the proxy holds for each client: its idle connections, and how many requests it has on its hands.
+//!
+//! All of it belongs to one generation of the client. The next one begins with nothing, so a connection of a process
+//! that is gone never carries a request for the one that has its port now.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::Request;
+use http::response;
+use hyper::body::Incoming;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+
+use super::body::RequestBody;
+use super::headers::Pseudonym;
+use super::link::{Failure, Link};
+use crate::config::HttpSettings;
+use crate::model::chain::Chain;
+use crate::model::client::{ClientRecord, Generation, Phase};
+use crate::model::name::ClientName;
+use crate::model::reply::Reply;
+use crate::model::state::ClientState;
+use crate::registry::{Registry, Snapshot};
+
+/// How many times within the idle time is looked whether it is over.
+const LOOKS: u32 = 8;
+
+/// The clients that were called.
+#[derive(Clone, Debug, Default)]
+pub struct Upstreams {
+    all: Arc<Mutex<HashMap<ClientName, Arc<Upstream>>>>,
+    attention: Arc<Attention>,
+    pub(super) us: Arc<Pseudonym>,
+}
+
+/// Tells the task that closes idle connections that there are some.
+#[derive(Debug, Default)]
+struct Attention {
+    paid: AtomicBool,
+    wanted: Notify,
+}
+
+/// One client, in one generation.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    generation: Generation,
+    /// Whether it has ever taken a connection.
+    reached: AtomicBool,
+    in_flight: AtomicUsize,
+    /// The last one used is the next one to be used, so that those too many grow old.
+    idle: Mutex<Vec<Idle>>,
+    attention: Arc<Attention>,
+}
+
+struct Idle {
+    link: Box<Link>,
+    since: Instant,
+}
+
+impl std::fmt::Debug for Idle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Idle").field("since", &self.since).finish_non_exhaustive()
+    }
+}
+
+impl Upstreams {
+    /// What is held for a client as it is in `snapshot`.
+    pub(super) fn get(&self, record: &ClientRecord, snapshot: &Snapshot) -> Arc<Upstream> {
+        let mut all = locked(&self.all);
+        let name = &record.spec.name;
+        match all.get(name) {
+            // Somebody who looked a moment earlier may ask after somebody who looked later.
+            Some(known) if known.generation >= record.generation => known.clone(),
+            _ => {
+                // A new launch, so it is also time to forget who is gone.
+                all.retain(|name, _| snapshot.get(name).is_some());
+                let new = Arc::new(Upstream {
+                    generation: record.generation,
+                    reached: AtomicBool::new(false),
+                    in_flight: AtomicUsize::new(0),
+                    idle: Mutex::default(),
+                    attention: self.attention.clone(),
+                });
+                all.insert(name.clone(), new.clone());
+                new
+            }
+        }
+    }
+
+    /// Closes connections that were idle for as long as `limit` says; goes on for ever.
+    pub async fn close_idle(self, limit: impl Fn() -> Duration) {
+        loop {
+            let limit = limit();
+            // Closed before it is too late: the next look would be after that.
+            let oldest = limit.saturating_sub(limit / LOOKS);
+            if self.close_older(oldest) {
+                sleep(limit / LOOKS).await;
+                continue;
+            }
+            self.attention.paid.store(false, Ordering::SeqCst);
+            // One may have come just before.
+            if !self.close_older(oldest) {
+                self.attention.wanted.notified().await;
+            }
+            self.attention.paid.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Closes idle connections older than `age`; whether any are left.
+    fn close_older(&self, age: Duration) -> bool {
+        let now = Instant::now();
+        let upstreams: Vec<_> = locked(&self.all).values().cloned().collect();
+        let mut any = false;
+        for upstream in upstreams {
+            let mut idle = locked(&upstream.idle);
+            idle.retain(|idle| now.duration_since(idle.since) < age);
+            any |= !idle.is_empty();
+        }
+        any
+    }
+}
+
+/// A request that a client has on its hands, from before it is sent until its answer is through.
+pub(super) struct Place(Arc<Upstream>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Upstream {
+    /// A place for one more request, unless there are `limit` already.
+    pub(super) fn admit(self: Arc<Self>, limit: usize, client: &ClientName) -> Result<Place, Reply> {
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return Err(Reply::too_many_requests(client, limit));
+        }
+        Ok(Place(self))
+    }
+
+    fn take_idle(&self, limit: Duration) -> Option<Box<Link>> {
+        let mut idle = locked(&self.idle);
+        while let Some(last) = idle.pop() {
+            if last.since.elapsed() >= limit {
+                // All others are older.
+                idle.clear();
+            } else if last.link.is_quiet() {
+                return Some(last.link);
+            }
+        }
+        None
+    }
+}
+
+impl Place {
+    /// Sends a request to the client and waits for the head of the answer. A connection that is there is used again, and
+    /// where the client had closed it before a byte was written, the request goes to the next one.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<RequestBody>,
+        record: &ClientRecord,
+        registry: &Registry,
+        settings: &HttpSettings,
+    ) -> Result<(response::Parts, Incoming, Box<Link>), Reply> {
+        let name = &record.spec.name;
+        match record.phase {
+            Phase::Reserved | Phase::Starting => return Err(Reply::starting(name)),
+            // Its port may be another one's by now.
+            Phase::Gone(_) => return Err(Reply::unreachable(name, "the client is down")),
+            Phase::Up | Phase::Stopping => {}
+        }
+        loop {
+            let (mut link, is_new) = match self.0.take_idle(settings.idle_timeout) {
+                Some(link) => (link, false),
+                None => (self.connect(record, registry, settings.connect_timeout).await?, true),
+            };
+            let error = match link.send(request, settings.header_timeout).await {
+                Ok(answer) => {
+                    let (head, body) = answer.into_parts();
+                    return Ok((head, body, link));
+                }
+                Err(Failure::Unsent(back, _)) if !is_new => {
+                    request = *back;
+                    continue;
+                }
+                Err(Failure::TimedOut) => {
+                    return Err(Reply::timed_out(name, "the client did not answer in time"));
+                }
+                Err(Failure::Unsent(_, error) | Failure::Sent(error)) => error,
+            };
+            debug!(client = %name, error = %Chain(&error), "a proxied request failed");
+            return Err(match error.is_user() {
+                true => Reply::bad_request("the request broke off"),
+                false => Reply::unreachable(name, "the client broke off without an answer"),
+            });
+        }
+    }
+
+    async fn connect(
+        &self,
+        record: &ClientRecord,
+        registry: &Registry,
+        limit: Duration,
+    ) -> Result<Box<Link>, Reply> {
+        let name = &record.spec.name;
+        match Link::connect(record.port, limit).await {
+            Ok(link) => {
+                // Whoever has the port now had it given only after this client was seen to be gone.
+                let snapshot = registry.snapshot();
+                let still = snapshot.get(name).is_some_and(|view| {
+                    view.record.generation == record.generation && view.record.port == record.port
+                });
+                if !still {
+                    return Err(Reply::unreachable(name, "the client is down"));
+                }
+                self.0.reached.store(true, Ordering::Relaxed);
+                Ok(link)
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && self.is_starting(record) => {
+                Err(Reply::starting(name))
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Err(Reply::timed_out(name, "the client takes no connection"))
+            }
+            Err(error) => {
+                debug!(client = %name, port = record.port, %error, "the client can't be reached");
+                Err(Reply::unreachable(name, "the client can't be reached"))
+            }
+        }
+    }
+
+    /// Whether the process is there but has not come to listening yet, as far as anybody can know.
+    fn is_starting(&self, record: &ClientRecord) -> bool {
+        record.phase == Phase::Up
+            && !self.0.reached.load(Ordering::Relaxed)
+            && matches!(record.state(), ClientState::Init | ClientState::Loading)
+    }
+
+    /// Keeps a connection for the next request, if it can take one.
+    pub(super) fn give_back(&self, mut link: Box<Link>) {
+        if !link.is_free() {
+            return;
+        }
+        locked(&self.0.idle).push(Idle { link, since: Instant::now() });
+        let attention = &self.0.attention;
+        if !attention.paid.load(Ordering::SeqCst) {
+            attention.wanted.notify_one();
+        }
+    }
+}
+
+/// A lock that is held for a moment, by nobody who could panic meanwhile.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

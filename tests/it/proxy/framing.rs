@@ -1,0 +1,166 @@
+//! Messages that two readers can take for different ones: refused, or sent on with one meaning and nothing after them.
+
+use super::{Caller, NO_REUSE, answer_target, ask, count, get, header, headers, with_client};
+
+/// Everything that a caller gets for these bytes, until we close.
+fn all(controller: &crate::fixture::Controller, request: &str) -> String {
+    String::from_utf8_lossy(&controller.raw(request.as_bytes())).into_owned()
+}
+
+/// What would be a request of its own, if the one before it ended earlier than it seems.
+const HIDDEN: &str = "GET /openqq/ping?client=a HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[test]
+fn an_unclear_request_reaches_nobody_and_ends_the_connection() {
+    let controller = with_client("");
+    let before = count(&controller, "requests");
+    for headers in [
+        "Host: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n",
+        "Host: x\r\nContent-Length: 1, 1\r\n",
+        "Host: x\r\nContent-Length: +1\r\n",
+        "Host: x\r\nContent-Length: -1\r\n",
+        "Host: x\r\nContent-Length: 0x1\r\n",
+        "Host: x\r\nContent-Length: 99999999999999999999\r\n",
+        "Host: x\r\nContent-Length : 1\r\n",
+        "Host: x\r\nTransfer-Encoding: gzip, chunked\r\n",
+        "Host: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Host: x\r\nTransfer-Encoding: xchunked\r\n",
+        "Host: x\r\nTransfer-Encoding: identity\r\nContent-Length: 1\r\n",
+        "Host: x\r\nTransfer-Encoding:\x0bchunked\r\n",
+        "Host: x\r\nX: a\r\n b\r\nContent-Length: 1\r\n",
+        "Host: x\r\nX: a\0b\r\n",
+        "Host: x\r\nExpect: something\r\nContent-Length: 1\r\n",
+        "Host: x\r\nHost: x\r\n",
+        "Host: x y\r\n",
+        "",
+    ] {
+        let answer =
+            all(&controller, &format!("POST /openqq/echo?client=a HTTP/1.1\r\n{headers}\r\n{HIDDEN}"));
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{headers:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{headers:?}: {answer}");
+    }
+    for line in [
+        "CONNECT h:1 HTTP/1.1",
+        "GET http://other/openqq/echo?client=a HTTP/1.1",
+        "GET /openqq/echo HTTP/1.2x",
+    ] {
+        let answer = all(&controller, &format!("{line}\r\nHost: x\r\n\r\n{HIDDEN}"));
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{line}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    }
+    assert_eq!(count(&controller, "requests"), before + 1, "the client saw only this question");
+}
+
+#[test]
+fn a_coding_beats_a_length_and_only_it_goes_on() {
+    let controller = with_client("");
+    for both in
+        ["Content-Length: 3\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 3"]
+    {
+        let body = "4\r\nbody\r\n0\r\n\r\n";
+        let answer = all(
+            &controller,
+            &format!("POST /openqq/echo?client=a HTTP/1.1\r\nHost: x\r\n{both}\r\n\r\n{body}{HIDDEN}"),
+        );
+        let (head, seen) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(header(head, "connection"), Some("close"), "{answer}");
+        assert_eq!(
+            (header(seen, "transfer-encoding"), header(seen, "content-length")),
+            (Some("chunked"), None)
+        );
+        assert!(seen.ends_with("\r\n\r\nbody"), "{seen}");
+    }
+}
+
+#[test]
+fn what_is_written_with_bare_line_feeds_goes_on_without() {
+    let controller = with_client("");
+    let answer = ask(&controller, "GET /openqq/echo?client=a HTTP/1.1\nHost: x\nX-A: 1\n\n");
+    let seen = answer.text();
+    assert_eq!(seen.matches('\n').count(), seen.matches("\r\n").count(), "{seen:?}");
+    assert_eq!(header(&seen, "x-a"), Some("1"));
+}
+
+#[test]
+fn an_escape_in_a_name_is_neither_a_header_nor_a_line_of_the_log() {
+    let controller = with_client("log_level = \"debug\"");
+    for name in
+        ["a%0d%0aX-Evil:%201", "a%0aevil", "a%00evil", "%0d%0a%0d%0aHTTP/1.1%20200%20evil", "%ff%0aevil"]
+    {
+        let answer = get(&controller, &format!("/openqq/echo?client={name}"));
+        assert_eq!(answer.status(), "HTTP/1.1 200 OK");
+        assert!(answer.text().starts_with("{\"code\":6,"), "{}", answer.text());
+        assert_eq!(headers(&answer.head, "x-evil").count(), 0);
+    }
+    assert!(
+        controller.log.text().lines().all(|line| !line.starts_with("evil") && !line.starts_with("X-Evil"))
+    );
+    assert!(!controller.log.text().contains('\0'));
+}
+
+#[test]
+fn an_unclear_answer_gives_502() {
+    let controller = with_client(NO_REUSE);
+    for raw in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nContent-Length: x\r\n\r\n",
+    ] {
+        get(&controller, &answer_target(raw))
+            .is_refused("502 Bad Gateway", "the client's answer has no clear end");
+    }
+    let uncalled = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    get(&controller, &answer_target(uncalled))
+        .is_refused("502 Bad Gateway", "the client changed to a protocol that nobody asked for");
+}
+
+#[test]
+fn a_request_that_comes_back_is_refused() {
+    let controller = with_client("");
+    let (head, _) =
+        super::seen(&controller, "GET /openqq/echo?client=a HTTP/1.1\r\nHost: x\r\nVia: 1.0 fred\r\n\r\n");
+    let via: Vec<&str> = headers(&head, "via").collect();
+    assert_eq!((via.len(), via[0]), (2, "1.0 fred"));
+    let name = via[1].strip_prefix("1.1 ").unwrap();
+    let before = count(&controller, "requests");
+    let request =
+        format!("GET /openqq/echo?client=a HTTP/1.1\r\nHost: x\r\nVia: 1.0 fred, 1.1 {name}, 1.1 z\r\n\r\n");
+    let answer = ask(&controller, request);
+    assert_eq!(answer.status(), "HTTP/1.1 508 Loop Detected");
+    assert!(answer.text().contains("\"code\":508"), "{}", answer.text());
+    assert_eq!(count(&controller, "requests"), before + 1, "the client saw only this question");
+}
+
+#[test]
+fn a_cookie_is_its_callers_alone() {
+    let controller = with_client(NO_REUSE);
+    let set = "HTTP/1.1 200 OK\r\nSet-Cookie: s=secret\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(header(&get(&controller, &answer_target(set)).head, "set-cookie"), Some("s=secret"));
+    let mut caller = Caller::with(&controller, "GET /openqq/echo?client=a HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(!caller.answer().text().to_ascii_lowercase().contains("cookie"));
+}
+
+#[test]
+fn a_break_shows_even_where_only_the_end_tells_the_end() {
+    let controller = with_client(NO_REUSE);
+    let target = answer_target("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    let mut caller = Caller::with(&controller, format!("GET {target} HTTP/1.0\r\n\r\n"));
+    let mut read = Vec::new();
+    let ended = std::io::Read::read_to_end(&mut caller.0, &mut read);
+    let text = String::from_utf8_lossy(&read);
+    assert!(ended.is_err() || text.starts_with("HTTP/1.0 502 "), "it looks complete: {text}");
+}
+
+#[test]
+fn headers_have_a_size_and_a_time() {
+    let controller = with_client("[http]\nrequest_header_timeout = 0.3\nmax_request_header = 8192");
+    let long = "x".repeat(9000);
+    let answer =
+        all(&controller, &format!("GET /openqq/ping?client=a HTTP/1.1\r\nHost: x\r\nX: {long}\r\n\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    let answer = all(&controller, "GET /openqq/ping?client=a HTTP/1.1\r\nHost: x\r\nX");
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert_eq!(all(&controller, ""), "", "who asks nothing is told nothing");
+}
