@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::config::{ConfigError, Loaded, Settings};
+use crate::config::{ConfigError, Loaded, OpenListener, Settings};
+use crate::http::auth::{Complaints, Guard, TokenError, Tokens};
 use crate::http::serve::{Limits, Listener, serve};
 use crate::http::{Door, proxy};
 use crate::model::chain::Chain;
@@ -67,10 +68,15 @@ async fn operate(
     let uid = rustix::process::geteuid().as_raw();
     let places = Places::choose(&settings, |name| std::env::var_os(name), uid);
     places.prepare().context("can't use the folder for temporary files; set tmpdir to another one")?;
+    let tokens = tokens(&settings)?;
     let sockets = bind(&settings.listen).await?;
+    let open: Vec<_> = sockets.iter().filter_map(Socket::open_listener).collect();
+    let guard = guard(&settings, tokens, &open)?;
     let (store, saved) = Store::open(&places.registry)?;
     let pid_file = PidFile::write(&places.pid).context("can't write the pid file")?;
-    let mut controller = Controller::start(settings, &places, store, saved).await?;
+    let require_token = sockets.iter().map(Socket::requires_token).collect();
+    let doors = Doors { open, require_token, guard };
+    let mut controller = Controller::start(settings, &places, store, saved, doors).await?;
 
     let (listeners, socket_files): (Vec<_>, Vec<_>) = sockets.into_iter().map(listener).unzip();
     let stop = CancellationToken::new();
@@ -135,9 +141,19 @@ async fn operate(
     Ok(())
 }
 
+/// What is listened on, and who is let in there.
+struct Doors {
+    open: Vec<OpenListener>,
+    require_token: Arc<[bool]>,
+    guard: Guard,
+}
+
 /// The running parts.
 struct Controller {
     settings: watch::Sender<Arc<Settings>>,
+    guard: watch::Sender<Arc<Guard>>,
+    /// What stays open whatever a new configuration says.
+    open: Vec<OpenListener>,
     registry: Registry,
     door: Door,
     actor: AbortOnDropHandle<()>,
@@ -145,7 +161,13 @@ struct Controller {
 }
 
 impl Controller {
-    async fn start(settings: Settings, places: &Places, store: Store, saved: Saved) -> anyhow::Result<Self> {
+    async fn start(
+        settings: Settings,
+        places: &Places,
+        store: Store,
+        saved: Saved,
+        doors: Doors,
+    ) -> anyhow::Result<Self> {
         let (ended, all_ended) = mpsc::channel(EVENTS);
         let (reports, all_reports) = mpsc::channel(EVENTS);
         let direct =
@@ -182,14 +204,20 @@ impl Controller {
                 move || heartbeat(current.clone())
             }),
         ];
+        let (guard, current_guard) = watch::channel(Arc::new(doors.guard));
         let door = Door {
             registry: registry.clone(),
             settings: current,
             tmpdir: places.tmpdir.as_path().into(),
             upstreams,
+            guard: current_guard,
+            require_token: doors.require_token,
+            complaints: Complaints::default(),
         };
         Ok(Self {
             settings,
+            guard,
+            open: doors.open,
             registry,
             door,
             actor: AbortOnDropHandle::new(tokio::spawn(actor)),
@@ -230,11 +258,24 @@ fn limits(settings: &Settings) -> Limits {
     }
 }
 
+fn tokens(settings: &Settings) -> Result<Tokens, TokenError> {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    Tokens::load(&settings.auth.tokens, credentials.as_deref())
+}
+
+/// Who is let in, unless that would open what must not be open.
+fn guard(settings: &Settings, tokens: Tokens, open: &[OpenListener]) -> Result<Guard, ConfigError> {
+    match open.iter().find(|open| settings.auth.refuses(open)) {
+        Some(open) => Err(ConfigError::Open(open.clone())),
+        None => Ok(Guard::new(settings, tokens)),
+    }
+}
+
 fn listener(socket: Socket) -> (Listener, Option<SocketFile>) {
     info!("listening on {socket}");
     match socket {
         Socket::Tcp(listener) => (Listener::Tcp(listener), None),
-        Socket::Unix(listener, file) => (Listener::Unix(listener), Some(file)),
+        Socket::Unix { listener, file, .. } => (Listener::Unix(listener), Some(file)),
     }
 }
 
@@ -253,10 +294,15 @@ where
 
 async fn reload(load: &impl Fn() -> Result<Loaded, ConfigError>, controller: &Controller, log: &Log) {
     log.reopen();
-    let settings = match load() {
-        Ok(loaded) => loaded.settings,
+    let read = || {
+        let settings = load()?.settings;
+        let guard = guard(&settings, tokens(&settings)?, &controller.open)?;
+        anyhow::Ok((settings, guard))
+    };
+    let (settings, guard) = match read() {
+        Ok(read) => read,
         Err(error) => {
-            error!(error = %Chain(&error), "the new configuration is refused, the old one stays");
+            error!(error = %Chain(error.as_ref()), "the new configuration is refused, the old one stays");
             return;
         }
     };
@@ -270,6 +316,7 @@ async fn reload(load: &impl Fn() -> Result<Loaded, ConfigError>, controller: &Co
         return;
     }
     controller.settings.send_replace(Arc::new(settings));
+    controller.guard.send_replace(Arc::new(guard));
     info!("the configuration was loaded anew");
 }
 

@@ -140,6 +140,31 @@ pub fn read_untrusted(path: &Path, owner: u32, limit: u64) -> Result<(Vec<u8>, F
     Ok((content, Fingerprint::of(&metadata)))
 }
 
+/// Reads a secret of at most `limit` bytes: from a regular file that is ours or root's and, if it is to be `private`, that
+/// nobody else may read. Links are followed, for the path is the operator's word.
+pub fn read_secret(path: &Path, private: bool, limit: u64) -> Result<Vec<u8>, FileError> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file =
+        File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| FileError::io(path, errno))?);
+    let metadata = file.metadata().map_err(|source| FileError::io(path, source))?;
+    if !metadata.is_file() {
+        return Err(FileError::NotRegular { path: path.to_owned() });
+    }
+    let me = rustix::process::geteuid().as_raw();
+    if metadata.uid() != 0 && metadata.uid() != me {
+        return Err(FileError::Owner { path: path.to_owned(), owner: metadata.uid(), wanted: me });
+    }
+    if private && metadata.mode() & 0o077 != 0 {
+        return Err(FileError::NotPrivate { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
+    }
+    let mut content = Vec::new();
+    file.take(limit + 1).read_to_end(&mut content).map_err(|source| FileError::io(path, source))?;
+    if content.len() as u64 > limit {
+        return Err(FileError::TooLarge { path: path.to_owned(), limit });
+    }
+    Ok(content)
+}
+
 /// Puts `content` in the place of `path`, with this mode: a reader sees the old content or the new, never half of one.
 /// It is not waited for the disk.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
@@ -267,6 +292,36 @@ mod tests {
         assert!(matches!(read_untrusted(&path("socket"), me(), 7), Err(FileError::NotRegular { .. })));
         assert!(matches!(read_untrusted(folder.path(), me(), 7), Err(FileError::NotRegular { .. })));
         assert!(read_untrusted(&path("none"), me(), 7).unwrap_err().is_missing());
+    }
+
+    #[test]
+    fn a_secret_is_nobody_elses() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        fs::write(&path, "secret").unwrap();
+        let read = |mode, private| {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            read_secret(&path, private, 6)
+        };
+        assert_eq!(read(0o600, true).unwrap(), b"secret");
+        assert_eq!(read(0o440, false).unwrap(), b"secret");
+        assert!(matches!(read(0o640, true), Err(FileError::NotPrivate { mode: 0o640, .. })));
+        assert!(matches!(read(0o604, true), Err(FileError::NotPrivate { .. })));
+        assert!(matches!(read_secret(&path, false, 5), Err(FileError::TooLarge { .. })));
+        symlink(&path, folder.path().join("link")).unwrap();
+        assert!(matches!(
+            read_secret(&folder.path().join("link"), true, 6),
+            Err(FileError::NotPrivate { .. })
+        ));
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.path().join("pipe"), Mode::RUSR).unwrap();
+        assert!(matches!(
+            read_secret(&folder.path().join("pipe"), true, 6),
+            Err(FileError::NotRegular { .. })
+        ));
+        if me() == 0 {
+            std::os::unix::fs::chown(&path, Some(1), None).unwrap();
+            assert!(matches!(read(0o600, true), Err(FileError::Owner { owner: 1, .. })));
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use wqcontroller::config::{ConfigError, Loaded, Settings};
+use wqcontroller::http::auth::TokenError;
 use wqcontroller::model::chain::Chain;
 use wqcontroller::{client, daemon};
 
@@ -64,8 +65,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("wqcontroller: {}", Chain(error.as_ref())));
-            ExitCode::FAILURE
+            refused_or_failed(&error)
         }
+    }
+}
+
+/// What starting again will not help is told from what it may.
+fn refused_or_failed(error: &anyhow::Error) -> ExitCode {
+    match error.is::<ConfigError>() || error.is::<TokenError>() {
+        true => ExitCode::from(CONFIGURATION_ERROR),
+        false => ExitCode::FAILURE,
     }
 }
 
@@ -97,7 +106,7 @@ fn refuse(error: &ConfigError) -> ExitCode {
     match error {
         // Many lines, and each begins with a file and a line, as editors want it.
         ConfigError::Invalid(_) => complain(&error.to_string()),
-        ConfigError::Read { .. } | ConfigError::List { .. } => {
+        ConfigError::Read { .. } | ConfigError::List { .. } | ConfigError::Open(_) => {
             complain(&format!("wqcontroller: {}", Chain(error)));
         }
     }

@@ -29,6 +29,9 @@ pub enum ConfigError {
     /// lines. Displayed one a line, the first [`ConfigError::MAX_SHOWN`] of them.
     #[error("{}", Shown(.0))]
     Invalid(Vec<Problem>),
+    /// What was really listened on must not be opened as it is.
+    #[error("`listen` {0}")]
+    Open(OpenListener),
 }
 
 impl ConfigError {
@@ -55,6 +58,25 @@ impl fmt::Display for Problem {
         }
         write!(f, " {}", self.message)
     }
+}
+
+/// A listener that is not opened: whoever reaches it could run every account. Displayed as the end of a sentence that
+/// begins with what is to be listened on, or with the option that says so.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenListener {
+    /// Other machines reach it, and nobody has to show a token.
+    #[error(
+        "opens {0} to the network, where whoever reaches it could run every account: let callers show a token \
+         ([[auth.tokens]] with name and file), or set `allow_unauthenticated = true` in [auth] if strangers are kept out \
+         in another way; or listen on 127.0.0.1, which only this machine reaches"
+    )]
+    Network(String),
+    /// Its callers have to show a token, and there is none.
+    #[error(
+        "has {0} with require_token, and no token is configured: add one ([[auth.tokens]] with name and file), or take \
+         require_token away"
+    )]
+    TokenRequired(String),
 }
 
 struct Shown<'a>(&'a [Problem]);

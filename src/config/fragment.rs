@@ -65,7 +65,8 @@ impl Fragment {
         Ok(Self::from_bytes(file, &content))
     }
 
-    fn from_bytes(file: &Path, content: &[u8]) -> Self {
+    /// Parses `content` of `file`, however much there is of it.
+    pub(super) fn from_bytes(file: &Path, content: &[u8]) -> Self {
         if content.len() > MAX_BYTES {
             let message = format!("the file is too large, at most {MAX_BYTES} bytes are allowed");
             return Self::faulty(file, vec![Fault { line: None, message }]);

@@ -15,8 +15,26 @@ pub enum ListenAddress {
         /// The port; 0 leaves the choice to the kernel.
         port: u16,
     },
-    /// A Unix socket with this absolute path.
-    Unix(PathBuf),
+    /// A Unix socket.
+    Unix(UnixSocket),
+}
+
+/// A Unix socket, and who may use it. Two of the same path are the same address, so only the path is displayed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UnixSocket {
+    /// Its path; absolute.
+    pub path: PathBuf,
+    /// The permissions of its file. Who may write it may connect.
+    pub mode: u32,
+    /// The group of its file: a name, or a number. Without one it is that of the daemon.
+    pub group: Option<String>,
+    /// Whether the permissions of its file are not enough, and callers show a token as on a TCP address.
+    pub require_token: bool,
+}
+
+impl UnixSocket {
+    /// Nobody but the daemon's own user and root.
+    pub const DEFAULT_MODE: u32 = 0o600;
 }
 
 /// Why something is no [`ListenAddress`].
@@ -58,10 +76,11 @@ impl ListenAddress {
         Ok(Self::Tcp { host: host.to_owned(), port })
     }
 
-    /// A Unix socket.
+    /// A Unix socket of the daemon's own user.
     pub fn unix(path: &str) -> Result<Self, ListenError> {
         if Path::new(path).is_absolute() && path.len() <= Self::MAX_SOCKET_PATH && !path.contains('\0') {
-            Ok(Self::Unix(PathBuf::from(path)))
+            let mode = UnixSocket::DEFAULT_MODE;
+            Ok(Self::Unix(UnixSocket { path: PathBuf::from(path), mode, group: None, require_token: false }))
         } else {
             Err(ListenError::SocketPath)
         }
@@ -112,7 +131,7 @@ impl fmt::Display for ListenAddress {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(socket) => write!(f, "unix:{}", socket.path.display()),
         }
     }
 }

@@ -29,10 +29,22 @@ impl Settings {
             None => sources::default_files(root)?,
         };
         let fragments = files.iter().map(|file| Fragment::read(file)).collect::<Result<Vec<_>, _>>()?;
-        let mut options = Options::new(&fragments);
+        Ok(Loaded { settings: Self::of(&fragments)?, files })
+    }
+
+    /// The settings of one file's content; messages call it `file`.
+    ///
+    /// # Errors
+    /// Everything that is wrong in it.
+    pub fn parse(file: &Path, content: &[u8]) -> Result<Self, ConfigError> {
+        Self::of(&[Fragment::from_bytes(file, content)])
+    }
+
+    fn of(fragments: &[Fragment]) -> Result<Self, ConfigError> {
+        let mut options = Options::new(fragments);
         let settings = Self::read(&mut options);
         options.finish()?;
-        Ok(Loaded { settings, files })
+        Ok(settings)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The configuration files: fragments -> options -> [`Settings`].
 //!
 //! `sources` says which files are read, `fragment` turns each into items that know their line, `options`
-//! picks for each option the last file that has it, `rules` checks values, `settings` lists every option
+//! picks for each option the last file that has it, `rules`, `addresses` and `auth` check values, `settings` lists every option
 //! with its default and its rule, and `load` runs all of it. Whatever is wrong is collected, so that one run
 //! names everything.
 //!
@@ -10,6 +10,8 @@
 //!
 //! Nothing here keeps state, looks at the environment or acts on a setting.
 
+mod addresses;
+mod auth;
 mod changes;
 mod endpoint;
 mod error;
@@ -22,9 +24,10 @@ mod rules;
 mod settings;
 mod sources;
 
+pub use auth::{Access, AuthSettings, TokenPlace, TokenSource};
 pub use endpoint::Endpoint;
-pub use error::{ConfigError, Problem};
-pub use listen::{ListenAddress, ListenError};
+pub use error::{ConfigError, OpenListener, Problem};
+pub use listen::{ListenAddress, ListenError, UnixSocket};
 pub use load::Loaded;
 pub use log_level::LogLevel;
 pub use settings::{ClientSettings, HttpSettings, Settings, SupervisorSettings};

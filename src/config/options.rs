@@ -42,6 +42,18 @@ impl<'a> Options<'a> {
         winner
     }
 
+    /// Says what is wrong with the option `name` because of what others say. It is held against the last fragment that has
+    /// it. Not while there are other mistakes, from which this one may follow.
+    pub(super) fn object(&mut self, name: &str, why: &str) {
+        let found = |(at, fragment): (usize, &'a Fragment)| Some((at, fragment.find(name)?.line));
+        let last = self.fragments.iter().enumerate().rev().find_map(found);
+        let broken =
+            !self.faults.is_empty() || self.fragments.iter().any(|fragment| !fragment.faults.is_empty());
+        if let (Some((at, line)), false) = (last, broken) {
+            self.faults.push((at, Fault { line: Some(line), message: format!("`{name}` {why}") }));
+        }
+    }
+
     /// To be called when every option has been read.
     ///
     /// # Errors

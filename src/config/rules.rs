@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::endpoint::Endpoint;
-use super::fragment::{Fault, Item, Table, Value};
-use super::listen::{ListenAddress, ListenError};
+use super::fragment::{Fault, Item, Value};
 use super::log_level::LogLevel;
 use super::options::Checked;
 use crate::model::restart::RestartPolicy;
@@ -170,71 +169,18 @@ pub(super) fn endpoint(item: &Item) -> Checked<Endpoint> {
     })
 }
 
-/// One address to listen on, or a list of at least one, each once.
-pub(super) fn addresses(item: &Item) -> Checked<Vec<ListenAddress>> {
-    let Value::List(entries) = &item.value else { return Ok(vec![address(item)?]) };
-    let addresses = list_of(address)(item)?;
-    if addresses.is_empty() {
-        return Err(fault(item, "is an empty list, must have at least one address".to_owned()));
-    }
-    for (at, (address, entry)) in addresses.iter().zip(entries).enumerate() {
-        let kernels_choice = matches!(address, ListenAddress::Tcp { port: 0, .. });
-        if !kernels_choice && addresses.iter().take(at).any(|earlier| earlier == address) {
-            return Err(fault(
-                entry,
-                format!("entry {} repeats {address}, must have each address once", at + 1),
-            ));
-        }
-    }
-    Ok(addresses)
-}
-
-fn address(item: &Item) -> Checked<ListenAddress> {
-    match &item.value {
-        Value::Text(text) => {
-            text.parse().map_err(|error: ListenError| fault(item, format!("is {}, {error}", quoted(text))))
-        }
-        Value::Table(table) => host_and_port(item, table),
-        _ => Err(wrong(
-            item,
-            "\"host:port\", \"unix:/path\", { host = \"host\", port = port } or a list of these",
-        )),
-    }
-}
-
-fn host_and_port(item: &Item, table: &Table) -> Checked<ListenAddress> {
-    if let Some((key, entry)) = table.iter().find(|(key, _)| *key != "host" && *key != "port") {
-        return Err(fault(entry, format!("has the unknown key {}, known are host and port", quoted(key))));
-    }
-    if table.is_empty() {
-        return Err(fault(item, "is an empty table, must have a host, a port or both".to_owned()));
-    }
-    let host = match table.get("host").map(|host| (host, &host.value)) {
-        None => ListenAddress::DEFAULT_HOST,
-        Some((_, Value::Text(host))) => host,
-        Some((host, value)) => {
-            return Err(fault(host, format!("has {} as host, must be a string", value.shown())));
-        }
-    };
-    let port = match table.get("port") {
-        None => ListenAddress::DEFAULT_PORT,
-        Some(port) => whole(0..=u16::MAX)(port)
-            .map_err(|_| fault(port, format!("has {} as port, {}", port.value.shown(), ListenError::Port)))?,
-    };
-    ListenAddress::tcp(host, port)
-        .map_err(|error| fault(item, format!("has the host {}, {error}", quoted(host))))
-}
-
-fn fault(item: &Item, message: String) -> Vec<Fault> {
+/// What is wrong with `item`, as the end of a sentence that begins with the option's name.
+pub(super) fn fault(item: &Item, message: String) -> Vec<Fault> {
     vec![Fault { line: Some(item.line), message }]
 }
 
-fn wrong(item: &Item, allowed: &str) -> Vec<Fault> {
+/// `item` is not what is allowed. Strings are not shown.
+pub(super) fn wrong(item: &Item, allowed: &str) -> Vec<Fault> {
     fault(item, format!("is {}, must be {allowed}", item.value.shown()))
 }
 
 /// Like [`wrong`], with the text of a string.
-fn wrong_shown(item: &Item, allowed: &str) -> Vec<Fault> {
+pub(super) fn wrong_shown(item: &Item, allowed: &str) -> Vec<Fault> {
     match &item.value {
         Value::Text(text) => fault(item, format!("is {}, must be {allowed}", quoted(text))),
         _ => wrong(item, allowed),
@@ -242,7 +188,7 @@ fn wrong_shown(item: &Item, allowed: &str) -> Vec<Fault> {
 }
 
 /// The text as one line of a message, cut where it is very long.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     const MAX_CHARS: usize = 60;
     match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{:?}...", text.get(..end).unwrap_or_default()),
@@ -251,12 +197,12 @@ fn quoted(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::fragment::Fragment;
 
     /// What `rule` says about a TOML value: its value, or its faults, each with the line.
-    fn check<T>(rule: impl Fn(&Item) -> Checked<T>, value: &str) -> Result<T, String> {
+    pub(in crate::config) fn check<T>(rule: impl Fn(&Item) -> Checked<T>, value: &str) -> Result<T, String> {
         let fragment = Fragment::parse(Path::new("f"), &format!("key = {value}"));
         assert!(fragment.faults.is_empty(), "{value}: {:?}", fragment.faults);
         rule(fragment.find("key").unwrap()).map_err(|faults| {
@@ -359,36 +305,6 @@ mod tests {
             check(whole::<u16>(1..=2), "'hunter2'").unwrap_err(),
         ] {
             assert!(error.contains("must be") && !error.contains("hunter2"), "{error}");
-        }
-    }
-
-    #[test]
-    fn listen_addresses() {
-        let good = |value| {
-            let addresses = check(addresses, value).unwrap();
-            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
-        };
-        assert_eq!(good("'h:1'"), "h:1");
-        assert_eq!(good("{ host = '::1' }"), "[::1]:4000");
-        assert_eq!(good("{ port = 0 }"), "127.0.0.1:0");
-        assert_eq!(good("['unix:/s', { host = '[::]', port = 1 }, 'h:0', 'h:0']"), "unix:/s [::]:1 h:0 h:0");
-        for (bad, message) in [
-            ("[]", "1: is an empty list, must have at least one address"),
-            ("{}", "1: is an empty table, must have a host, a port or both"),
-            ("'h:x'", "1: is \"h:x\", its port must be a whole number from 0 to 65535"),
-            ("{ port = 70000 }", "1: has 70000 as port, its port must be a whole number from 0 to 65535"),
-            ("{ host = 1 }", "1: has 1 as host, must be a string"),
-            (
-                "{ host = 'a b' }",
-                "1: has the host \"a b\", its host must be an IPv4 or IPv6 address or a host name",
-            ),
-            ("{ prot = 1 }", "1: has the unknown key \"prot\", known are host and port"),
-            ("['h:1',\n'i:1',\n'h:1']", "3: entry 3 repeats h:1, must have each address once"),
-            ("[\n'h',\n4000]", "2: entry 1 is \"h\", must be \"host:port\""),
-            ("[['h:1']]", "1: entry 1 is a list, must be \"host:port\""),
-        ] {
-            let error = check(addresses, bad).unwrap_err();
-            assert!(error.starts_with(message), "{bad}: {error}");
         }
     }
 }

@@ -4,13 +4,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::addresses::{addresses, host, opens_to_strangers, origin};
+use super::auth::AuthSettings;
 use super::endpoint::Endpoint;
+use super::error::OpenListener;
 use super::listen::ListenAddress;
 use super::log_level::LogLevel;
 use super::options::Options;
 use super::rules::{
-    absolute_path, addresses, encoding, endpoint, list_of, log_level, optional, parameter_name,
-    restart_policy, seconds, seconds_or_zero, unprivileged_port, whole, yes_or_no,
+    absolute_path, encoding, endpoint, list_of, log_level, optional, parameter_name, restart_policy, seconds,
+    seconds_or_zero, unprivileged_port, whole, yes_or_no,
 };
 use crate::model::restart::RestartPolicy;
 
@@ -52,6 +55,8 @@ pub struct Settings {
     pub supervisor: SupervisorSettings,
     /// `[client]`.
     pub client: ClientSettings,
+    /// `[auth]`.
+    pub auth: AuthSettings,
     /// `[http]`.
     pub http: HttpSettings,
 }
@@ -107,6 +112,10 @@ pub struct HttpSettings {
     pub max_form_body: usize,
     /// How many threads carry requests.
     pub worker_threads: usize,
+    /// What callers may call us in `Host`, besides `localhost` and our addresses: names and addresses, in lower case.
+    pub hosts: Vec<String>,
+    /// Web sites whose pages may call us, as browsers name them in `Origin`.
+    pub allowed_origins: Vec<String>,
 }
 
 impl Settings {
@@ -119,7 +128,7 @@ impl Settings {
 
     /// Reads every option.
     pub(super) fn read(options: &mut Options<'_>) -> Self {
-        Self {
+        let settings = Self {
             listen: options.get("listen", vec![ListenAddress::default()], addresses),
             backend_start_port: options.get("backend_start_port", 5000, unprivileged_port),
             post_api: options.get("post_api", None, optional(endpoint)),
@@ -136,8 +145,22 @@ impl Settings {
             template_path: options.get("template_path", None, optional(absolute_path)),
             supervisor: SupervisorSettings::read(options),
             client: ClientSettings::read(options),
+            auth: AuthSettings::read(options),
             http: HttpSettings::read(options),
+        };
+        // What a host name means, and what systemd hands over, is judged when it is listened on.
+        for address in &settings.listen {
+            let name = address.to_string();
+            let open = match address {
+                ListenAddress::Tcp { host, .. } if opens_to_strangers(host) => OpenListener::Network(name),
+                ListenAddress::Unix(socket) if socket.require_token => OpenListener::TokenRequired(name),
+                _ => continue,
+            };
+            if settings.auth.refuses(&open) {
+                options.object("listen", &open.to_string());
+            }
         }
+        settings
     }
 }
 
@@ -188,6 +211,8 @@ impl HttpSettings {
             max_request_header: options.get("http.max_request_header", 16 * 1024, whole(8192..=MIB)),
             max_form_body: options.get("http.max_form_body", MIB, whole(1024..=16 * MIB)),
             worker_threads: options.get("http.worker_threads", 2, whole(1..=64)),
+            hosts: options.get("http.hosts", vec![], list_of(host)),
+            allowed_origins: options.get("http.allowed_origins", vec![], list_of(origin)),
         }
     }
 }
@@ -268,7 +293,8 @@ mod tests {
             http.connect_timeout = 0\nhttp.header_timeout = 0\nhttp.inactivity_timeout = 0\n\
             http.request_header_timeout = 0\nhttp.drain_timeout = '5s'\nhttp.max_connections = 65537\n\
             http.idle_timeout = -1\nhttp.max_inflight_per_client = 0\nhttp.max_request_header = 8191\n\
-            http.worker_threads = 0\nhttp.max_form_body = 1023";
+            http.worker_threads = 0\nhttp.max_form_body = 1023\nhttp.hosts = ['h:1']\nhttp.allowed_origins = ['*']\n\
+            auth.tokens = [{ name = 'a' }]\nauth.allow_unauthenticated = 1";
         let error = read(broken).unwrap_err();
         assert_eq!(error.lines().count(), broken.lines().count());
         for (line, (message, option)) in (1..).zip(error.lines().zip(broken.lines())) {

@@ -1,6 +1,7 @@
 //! HTTP: the accept loop shared by controller and client, parameters, and the controller's own door.
 
 pub mod answer;
+pub mod auth;
 pub mod control;
 mod framing;
 pub mod params;
@@ -19,6 +20,7 @@ use crate::config::Settings;
 use crate::model::reply::Reply;
 use crate::registry::Registry;
 use answer::Body;
+use auth::{Complaints, Entrance, Guard, answer_preflight, is_preflight, open_to};
 use serve::Peer;
 
 /// What every path of the API begins with.
@@ -38,27 +40,62 @@ pub struct Door {
     pub tmpdir: Arc<Path>,
     /// What the proxy knows of clients.
     pub upstreams: proxy::Upstreams,
+    /// Decides who is let in.
+    pub guard: watch::Receiver<Arc<Guard>>,
+    /// Which of the listeners ask for a token where the permissions of a file would do.
+    pub require_token: Arc<[bool]>,
+    /// Logs who is not let in.
+    pub complaints: Complaints,
 }
 
 impl Door {
-    /// Answers one request. Only GET and HEAD on the four paths are for the controller; all else below `/openqq/` is
-    /// for the client that it names.
-    pub async fn answer(self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    /// Answers one request, if its caller is let in. What is refused is told to the pages of allowed web sites too.
+    pub async fn answer(self, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
         if let Err(reply) = framing::check(&request) {
             let mut refusal = reply_response(&reply);
             refusal.headers_mut().insert(CONNECTION, CLOSE);
             return refusal;
         }
-        let own = matches!(*request.method(), Method::GET | Method::HEAD);
-        let answered = match request.uri().path().strip_prefix(ROOT) {
-            Some("start_client") if own => control::start_client(&self, &request).await,
-            Some("stop_client") if own => control::stop_client(&self, &request).await,
-            Some("check_client") if own => control::check_client(&self, &request),
-            Some("get_qrcode") if own => control::get_qrcode(&self, &request).await,
-            Some(path) if !path.is_empty() => proxy::forward(&self, request, peer).await,
-            _ => Err(Reply::no_such_path()),
+        let guard = self.guard.borrow().clone();
+        let origin = guard.sites().allowed_origin(request.headers());
+        let answered = match guard.admit(&mut request, self.entrance(peer)) {
+            // A browser shows no token when it asks whether it may.
+            _ if origin.is_some() && is_preflight(&request) => Ok(answer_preflight()),
+            Ok(()) => self.route(request, peer).await,
+            Err(refusal) => {
+                self.complaints.note(peer, &refusal);
+                Err(refusal.reply())
+            }
         };
-        answered.unwrap_or_else(|reply| reply_response(&reply))
+        let mut response = answered.unwrap_or_else(|reply| reply_response(&reply));
+        if let Some(origin) = origin {
+            open_to(response.headers_mut(), origin);
+        }
+        response
+    }
+
+    fn entrance(&self, peer: Peer) -> Entrance {
+        match peer {
+            Peer::Tcp { local, .. } => Entrance::Tcp { local: local.ip() },
+            // One that is not in the list is none that was made open.
+            Peer::Unix { listener } => {
+                Entrance::Unix { require_token: self.require_token.get(listener) != Some(&false) }
+            }
+        }
+    }
+
+    /// Only GET and HEAD on the four paths are for the controller; all else below `/openqq/` is
+    /// for the client that it names.
+    async fn route(&self, request: Request<Incoming>, peer: Peer) -> Result<Response<Body>, Reply> {
+        let own = matches!(*request.method(), Method::GET | Method::HEAD);
+        match request.uri().path().strip_prefix(ROOT) {
+            Some("start_client") if own => control::start_client(self, &request).await,
+            Some("stop_client") if own => control::stop_client(self, &request).await,
+            Some("check_client") if own => control::check_client(self, &request),
+            Some("get_qrcode") if own => control::get_qrcode(self, &request).await,
+            Some(path) if !path.is_empty() => proxy::forward(self, request, peer).await,
+            _ => Err(Reply::no_such_path()),
+        }
     }
 }
 
@@ -70,6 +107,10 @@ fn reply_response(reply: &Reply) -> Response<Body> {
     let mut response = answer::json(status, text);
     if let Some(seconds) = reply.retry_after {
         response.headers_mut().insert(http::header::RETRY_AFTER, seconds.into());
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Bearer realm=\"wqcontroller\"");
+        response.headers_mut().insert(http::header::WWW_AUTHENTICATE, challenge);
     }
     response
 }

@@ -38,17 +38,25 @@ pub enum Listener {
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Peer {
-    /// A TCP address.
-    Tcp(SocketAddr),
+    /// Through TCP.
+    Tcp {
+        /// Its address.
+        remote: SocketAddr,
+        /// The address of ours that it called.
+        local: SocketAddr,
+    },
     /// Somebody on this machine, through a Unix socket.
-    Unix,
+    Unix {
+        /// The place of the socket in the list of those that are served.
+        listener: usize,
+    },
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => write!(f, "{address}"),
-            Self::Unix => f.write_str("unix"),
+            Self::Tcp { remote, .. } => write!(f, "{remote}"),
+            Self::Unix { .. } => f.write_str("unix"),
         }
     }
 }
@@ -107,7 +115,7 @@ where
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
     let tasks = TaskTracker::new();
-    for listener in listeners {
+    for (place, listener) in listeners.into_iter().enumerate() {
         let server = Server {
             limits,
             stop: stop.clone(),
@@ -116,7 +124,7 @@ where
             tasks: tasks.clone(),
             handler: handler.clone(),
         };
-        tasks.spawn(server.accept(listener));
+        tasks.spawn(server.accept(place, listener));
     }
     tasks.close();
     tasks.wait().await;
@@ -137,7 +145,7 @@ where
     H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    async fn accept(self, listener: Listener) {
+    async fn accept(self, place: usize, listener: Listener) {
         let mut failing = false;
         loop {
             let accepted = tokio::select! {
@@ -145,12 +153,12 @@ where
                 accepted = accept(&listener) => accepted,
             };
             match accepted {
-                Ok(Accepted::Tcp(stream, address)) => {
+                Ok(Accepted::Tcp(stream, remote, local)) => {
                     // Only ever fails on a socket that is already dead, which the first read will say.
                     let _ = stream.set_nodelay(true);
-                    self.admit(stream, Peer::Tcp(address));
+                    self.admit(stream, Peer::Tcp { remote, local });
                 }
-                Ok(Accepted::Unix(stream)) => self.admit(stream, Peer::Unix),
+                Ok(Accepted::Unix(stream)) => self.admit(stream, Peer::Unix { listener: place }),
                 Err(error) if is_callers_fault(&error) => continue,
                 Err(error) => {
                     // Out of file descriptors, most likely: it passes when connections close.
@@ -278,13 +286,17 @@ async fn linger(stream: &mut (impl AsyncRead + Unpin)) {
 }
 
 enum Accepted {
-    Tcp(tokio::net::TcpStream, SocketAddr),
+    Tcp(tokio::net::TcpStream, SocketAddr, SocketAddr),
     Unix(tokio::net::UnixStream),
 }
 
 async fn accept(listener: &Listener) -> io::Result<Accepted> {
     match listener {
-        Listener::Tcp(listener) => listener.accept().await.map(|(stream, peer)| Accepted::Tcp(stream, peer)),
+        Listener::Tcp(listener) => {
+            let (stream, remote) = listener.accept().await?;
+            let local = stream.local_addr()?;
+            Ok(Accepted::Tcp(stream, remote, local))
+        }
         Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
     }
 }

@@ -78,6 +78,39 @@ impl Reply {
         Self::new(400, 6, why)
     }
 
+    /// The request shows no token where one is needed.
+    pub fn token_needed() -> Self {
+        Self::new(
+            401,
+            401,
+            "a token is needed: in the header Authorization: Bearer, or as token in the query",
+        )
+    }
+
+    /// The token that the request shows is none of ours.
+    pub fn token_unknown() -> Self {
+        Self::new(401, 401, "the token is not known")
+    }
+
+    /// The token of the request does not open this call.
+    pub fn token_read_only() -> Self {
+        Self::new(403, 403, "the token is read-only, and this call is not known to change nothing")
+    }
+
+    /// The request calls us by a name that is not ours, as a web page does whose own name was pointed at us.
+    pub fn foreign_host(host: &str) -> Self {
+        let status = format!(
+            "the host {host:?} is not known here: use an address or localhost, or have the name added to hosts in [http]"
+        );
+        Self::new(421, 421, status)
+    }
+
+    /// A browser sends the request for the page of another web site.
+    pub fn foreign_site() -> Self {
+        let status = "a browser sent this for another web site; have the site added to allowed_origins in [http] if it may";
+        Self::new(403, 403, status)
+    }
+
     /// The controller has too much to do just now.
     pub fn busy() -> Self {
         Self::new(503, 503, "the controller is busy").retry_after(1)

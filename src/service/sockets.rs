@@ -5,26 +5,45 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags};
+use rustix::process::umask;
 use tokio::net::{TcpListener, UnixListener, UnixStream, lookup_host};
+use tokio::time::timeout;
 use tracing::warn;
 
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, OpenListener, UnixSocket};
 
 /// A socket that is listened on.
 #[derive(Debug)]
 pub enum Socket {
     /// A TCP socket.
     Tcp(TcpListener),
-    /// A Unix stream socket, and its file.
-    Unix(UnixListener, SocketFile),
+    /// A Unix stream socket.
+    Unix {
+        /// It.
+        listener: UnixListener,
+        /// Its file.
+        file: SocketFile,
+        /// Whether its callers have to show a token.
+        require_token: bool,
+    },
 }
 
-/// The file of a Unix socket; removed when dropped.
+/// The file of a Unix socket; removed when dropped, if it is still ours.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+/// How long we wait for others who change sockets in the same folder.
+const TURN: Duration = Duration::from_secs(10);
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +64,7 @@ pub async fn bind(addresses: &[ListenAddress]) -> Result<Vec<Socket>, BindError>
                 let found = lookup_host((host.as_str(), *port)).await.map_err(failed)?;
                 sockets.extend(tcp(host, found).await.map_err(failed)?);
             }
-            ListenAddress::Unix(path) => sockets.push(unix(path).await.map_err(failed)?),
+            ListenAddress::Unix(socket) => sockets.push(unix(socket).await.map_err(failed)?),
         }
     }
     Ok(sockets)
@@ -73,7 +92,12 @@ async fn tcp(host: &str, addresses: impl IntoIterator<Item = SocketAddr>) -> io:
     Ok(sockets)
 }
 
-async fn unix(path: &Path) -> io::Result<Socket> {
+/// Opens a Unix socket. In the moment between its making and its permissions nobody but our user can connect.
+async fn unix(address: &UnixSocket) -> io::Result<Socket> {
+    let path = &address.path;
+    let group = address.group.as_deref().map(group_id).transpose()?;
+    // Only one at a time: who finds a dead socket removes it, which by then could be the new one of another.
+    let _turn = turn(path).await?;
     let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket {
         // One that nobody answers on is left from a process that was killed.
@@ -82,10 +106,77 @@ async fn unix(path: &Path) -> io::Result<Socket> {
             _ => return Err(io::ErrorKind::AddrInUse.into()),
         }
     }
-    let listener = UnixListener::bind(path)?;
-    let file = SocketFile(path.to_owned());
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(Socket::Unix(listener, file))
+    // For the whole process, but it only ever takes rights away, and only those of others.
+    let usual = umask(Mode::RWXG | Mode::RWXO);
+    let bound = UnixListener::bind(path);
+    umask(usual);
+    let listener = bound?;
+    let file = SocketFile::new(path)?;
+    file.open_to(address.mode, group)?;
+    Ok(Socket::Unix { listener, file, require_token: address.require_token })
+}
+
+/// Waits for the right to change sockets in the folder of `path`; it lasts as long as what is returned.
+async fn turn(path: &Path) -> io::Result<fs::File> {
+    let folder = fs::File::open(path.parent().unwrap_or(Path::new("/")))?;
+    let lock = tokio::task::spawn_blocking(move || {
+        rustix::fs::flock(&folder, FlockOperation::LockExclusive).map(|()| folder)
+    });
+    match timeout(TURN, lock).await {
+        Ok(Ok(locked)) => Ok(locked?),
+        Ok(Err(error)) => Err(io::Error::other(error)),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "another program keeps its folder locked")),
+    }
+}
+
+/// The number of a group, which may be given as such.
+fn group_id(group: &str) -> io::Result<Gid> {
+    if let Ok(number) = group.parse() {
+        return Ok(Gid::from_raw(number));
+    }
+    match nix::unistd::Group::from_name(group)? {
+        Some(found) => Ok(Gid::from_raw(found.gid.as_raw())),
+        None => Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no group {group:?}"))),
+    }
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
+    }
+
+    /// Gives the file its group and permissions. By a descriptor, so that nothing else put in its place gets them.
+    fn open_to(&self, mode: u32, group: Option<Gid>) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&self.path, flags, Mode::empty())?;
+        if let Some(group) = group {
+            rustix::fs::chownat(&file, "", None, Some(group), AtFlags::EMPTY_PATH)?;
+        }
+        // A descriptor with O_PATH has no fchmod(2), but its name in /proc has (open(2), "O_PATH").
+        let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::set_permissions(name, fs::Permissions::from_mode(mode))
+    }
+}
+
+impl Socket {
+    /// Whether its callers have to show a token where its file would decide.
+    pub fn requires_token(&self) -> bool {
+        matches!(self, Self::Unix { require_token: true, .. })
+    }
+
+    /// What must be so before it may be served: the address really listened on counts, not how it was written.
+    pub fn open_listener(&self) -> Option<OpenListener> {
+        match self {
+            Self::Tcp(listener) => {
+                let address = listener.local_addr();
+                let loopback =
+                    address.as_ref().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+                (!loopback).then(|| OpenListener::Network(self.to_string()))
+            }
+            Self::Unix { .. } => self.requires_token().then(|| OpenListener::TokenRequired(self.to_string())),
+        }
+    }
 }
 
 impl fmt::Display for Socket {
@@ -95,15 +186,19 @@ impl fmt::Display for Socket {
                 Ok(address) => address.fmt(f),
                 Err(_) => f.write_str("a TCP socket"),
             },
-            Self::Unix(_, file) => write!(f, "unix:{}", file.0.display()),
+            Self::Unix { file, .. } => write!(f, "unix:{}", file.path.display()),
         }
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Left behind it is found to be dead at the next start.
-        let _ = fs::remove_file(&self.0);
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
+        if ours {
+            // Left behind it is found to be dead at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -115,7 +210,7 @@ mod tests {
     async fn a_dead_socket_is_replaced_and_a_living_one_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
-        let address = [ListenAddress::Unix(path.clone())];
+        let address = [ListenAddress::unix(path.to_str().unwrap()).unwrap()];
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         let living = bind(&address).await.unwrap();
@@ -127,6 +222,73 @@ mod tests {
         fs::write(&path, "somebody's file").unwrap();
         assert!(bind(&address).await.is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's file");
+    }
+
+    fn socket(path: &Path, mode: u32, group: Option<&str>) -> [ListenAddress; 1] {
+        let group = group.map(str::to_owned);
+        [ListenAddress::Unix(UnixSocket { path: path.to_owned(), mode, group, require_token: false })]
+    }
+
+    #[tokio::test]
+    async fn a_socket_has_the_mode_and_group_that_were_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let metadata = || fs::metadata(&path).unwrap();
+        let mine = rustix::process::getegid().as_raw();
+        let name = nix::unistd::Group::from_gid(mine.into()).unwrap().unwrap().name;
+        for (mode, group) in [(0o660, Some(name.as_str())), (0o666, Some(&*mine.to_string())), (0o600, None)]
+        {
+            let bound = bind(&socket(&path, mode, group)).await.unwrap();
+            assert_eq!(metadata().permissions().mode() & 0o7777, mode);
+            assert_eq!(metadata().gid(), mine);
+            drop(bound);
+        }
+        let error = bind(&socket(&path, 0o660, Some("no-such-group"))).await.unwrap_err();
+        assert!(error.source.to_string().contains("there is no group \"no-such-group\""), "{error:?}");
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_another_ones_by_now_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let first = bind(&socket(&path, 0o600, None)).await.unwrap();
+        fs::rename(&path, folder.path().join("aside")).unwrap();
+        let _second = bind(&socket(&path, 0o600, None)).await.unwrap();
+        drop(first);
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn of_many_that_find_a_dead_socket_one_gets_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        for _ in 0..20 {
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            let address = socket(&path, 0o600, None);
+            let all: Vec<_> = (0..8)
+                .map(|_| {
+                    let address = address.clone();
+                    tokio::spawn(async move { bind(&address).await })
+                })
+                .collect();
+            let mut bound = Vec::new();
+            for one in all {
+                bound.extend(one.await.unwrap());
+            }
+            assert_eq!(bound.len(), 1);
+            assert!(UnixStream::connect(&path).await.is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_address_really_listened_on_counts() {
+        for (address, open) in
+            [("127.0.0.1:0", false), ("[::1]:0", false), ("localhost:0", false), ("0.0.0.0:0", true)]
+        {
+            let sockets = bind(&[address.parse().unwrap()]).await.unwrap();
+            assert!(sockets.iter().all(|socket| socket.open_listener().is_some() == open), "{address}");
+        }
     }
 
     #[tokio::test]

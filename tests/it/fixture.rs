@@ -173,7 +173,7 @@ impl Builder {
         if let Some(template) = template {
             text.push_str(&format!("template_path = {:?}\n", template.to_str().unwrap()));
         }
-        text.push_str(&self.config);
+        text.push_str(&named(&self.config));
         let path = self.path("wqcontroller.toml");
         fs::write(&path, text).unwrap();
         path
@@ -200,6 +200,18 @@ impl Builder {
             Controller { command, process, address, folder, first_port, log, _ports: self.ports };
         controller.become_ready();
         controller
+    }
+}
+
+/// The configuration, with the names by which tests call the controller where they do not matter, such as `Host: x`.
+fn named(config: &str) -> String {
+    const HOSTS: &str = "hosts = [\"x\", \"elsewhere\"]";
+    if config.lines().any(|line| line.starts_with("hosts ")) {
+        return config.to_owned();
+    }
+    match config.lines().any(|line| line == "[http]") {
+        true => config.replacen("[http]\n", &format!("[http]\n{HOSTS}\n"), 1),
+        false => format!("http.{HOSTS}\n{config}"),
     }
 }
 

@@ -88,11 +88,11 @@ fn tell_origin(headers: &mut HeaderMap, peer: Peer, host: Option<HeaderValue>) {
     // All values in one allocation.
     let mut text = BytesMut::with_capacity(128);
     let address = match peer {
-        Peer::Tcp(address) => {
+        Peer::Tcp { remote: address, .. } => {
             let _ = write!(text, "{}", address.ip().to_canonical());
             text.split()
         }
-        Peer::Unix => BytesMut::from("unknown"),
+        Peer::Unix { .. } => BytesMut::from("unknown"),
     }
     .freeze();
     // Colons and brackets have to be quoted; that the host has no quotes in it was seen to (`http/framing.rs`).
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn what_came_back_is_known_by_its_name() {
         let (us, other) = (Pseudonym::default(), Pseudonym::default());
-        let peer = Peer::Unix;
+        let peer = Peer::Unix { listener: 0 };
         let mut request = parts(&[("via", "1.1 nginx"), ("host", "h")]);
         to_client(&mut request, 1, peer, &other, None).unwrap();
         to_client(&mut request, 1, peer, &us, None).unwrap();
@@ -227,7 +227,8 @@ mod tests {
                 ("x-forwarded-port", "1"),
                 ("connection", "x-forwarded-for, forwarded, host, content-length"),
             ]);
-            let peer = Peer::Tcp(peer.parse().unwrap());
+            let remote = peer.parse().unwrap();
+            let peer = Peer::Tcp { remote, local: remote };
             to_client(&mut request, 5000, peer, &Pseudonym::default(), None).unwrap();
             let value =
                 |name: &str| request.headers.get(name).map(|value| value.to_str().unwrap().to_owned());

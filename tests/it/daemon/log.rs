@@ -47,7 +47,9 @@ fn a_log_file_is_used_and_opened_anew_after_it_was_moved_away() {
 fn a_log_file_goes_on_where_it_was() {
     let builder = Builder::new();
     let log = builder.write_file("log", "an earlier line\n", 0o600);
-    let builder = builder.config(&format!("log_path = {log:?}\nlisten = \"192.0.2.1:4000\""));
+    let builder = builder.config(&format!(
+        "log_path = {log:?}\nlisten = \"192.0.2.1:4000\"\nauth.allow_unauthenticated = true"
+    ));
     let (status, _, complaint) = run(&mut builder.command(None));
     assert_eq!(status, Some(1));
     let logged = fs::read_to_string(&log).unwrap();

@@ -119,7 +119,7 @@ fn a_bad_file_is_refused_by_file_and_line_and_the_old_one_stays() {
     };
     let changed = config.replace("max_clients = 1", "max_clients = 9");
     refuse(&format!("bad = 1\n{changed}"), ":1: unknown key `bad`");
-    refuse(&format!("{changed}max_clients = 2\n"), ":6: not valid TOML: duplicate key");
+    refuse(&format!("{changed}max_clients = 2\n"), ":7: not valid TOML: duplicate key");
     refuse(&format!("post_api = \"hunter2\"\n{changed}"), ":1: `post_api` must be");
     assert_eq!(controller.start_client_with("b", "")["status"], "max clients exceed", "as it was before");
     assert_eq!((pids(&controller), controller.log.count(RELOADED)), (living, 0));

@@ -1,0 +1,168 @@
+use super::*;
+
+const KEY: &str = "0123456789abcdef";
+const EYE: &str = "fedcba9876543210";
+const TCP: Entrance = Entrance::Tcp { local: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST) };
+
+fn guard(with_tokens: bool) -> Guard {
+    let tokens = [("key", KEY, Access::ReadWrite), ("eye", EYE, Access::ReadOnly)];
+    let tokens = if with_tokens { Tokens::of(tokens) } else { Tokens::default() };
+    Guard::new(&Settings::default(), tokens)
+}
+
+fn request(target: &str, headers: &[(&str, &str)]) -> Request<()> {
+    let mut request = Request::get(target).body(()).unwrap();
+    for (name, value) in headers {
+        let name: http::HeaderName = name.parse().unwrap();
+        request.headers_mut().append(name, HeaderValue::from_str(value).unwrap());
+    }
+    request
+}
+
+/// What becomes of a request: the target that remains, or why it is refused.
+fn admitted(target: &str, headers: &[(&str, &str)], entrance: Entrance) -> Result<String, Refusal> {
+    let mut request = request(target, headers);
+    let decided = guard(true).admit(&mut request, entrance);
+    let left = format!("{} {:?}", request.uri(), request.headers());
+    assert!(!left.contains(KEY) && !left.contains(EYE), "{left}");
+    assert!(!request.headers().contains_key(AUTHORIZATION));
+    decided.map(|()| request.uri().to_string())
+}
+
+#[test]
+fn a_token_opens_and_does_not_travel_on() {
+    let bearer = format!("Bearer {KEY}");
+    for (target, header, rest) in [
+        (format!("/openqq/x?token={KEY}"), None, "/openqq/x"),
+        (format!("/openqq/x?a=%ff&token={KEY}&b=1"), None, "/openqq/x?a=%ff&b=1"),
+        (format!("/openqq/x?%74oken={KEY}"), None, "/openqq/x"),
+        (format!("/openqq/x?tok%65n=%30{}", &KEY[1..]), None, "/openqq/x"),
+        ("/openqq/x?a".into(), Some(bearer.clone()), "/openqq/x?a"),
+        ("/openqq/x".into(), Some(format!("bEARER  {KEY} ")), "/openqq/x"),
+        (format!("/openqq/x?token={KEY}"), Some(bearer.clone()), "/openqq/x"),
+        (format!("/openqq/x?token={KEY}"), Some("Basic bWU6bWU=".into()), "/openqq/x"),
+        ("/openqq/x?token=".into(), Some(bearer), "/openqq/x"),
+        (format!("http://localhost/openqq/x?token={KEY}"), None, "/openqq/x"),
+    ] {
+        let mut headers = vec![("referer", format!("http://localhost/?token={KEY}"))];
+        headers.extend(header.map(|header| ("authorization", header)));
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!(admitted(&target, &headers, TCP), Ok(rest.to_owned()), "{target} {headers:?}");
+    }
+}
+
+#[test]
+fn without_the_right_token_nobody_gets_in() {
+    let (one, other) = (format!("Bearer {KEY}"), format!("Bearer {EYE}"));
+    let authorization = |value: &'static str| vec![("authorization", value)];
+    for (target, headers, why) in [
+        ("/openqq/x", vec![], Refusal::NoToken),
+        ("/", vec![], Refusal::NoToken),
+        ("/openqq/x?token=", vec![], Refusal::NoToken),
+        ("/openqq/x?Token=0123456789abcde0", vec![], Refusal::NoToken),
+        ("/openqq/x", authorization("Basic MDEyMzQ1Njc4OWFiY2RlZg=="), Refusal::NoToken),
+        ("/openqq/x", authorization("Bearer"), Refusal::NoToken),
+        ("/openqq/x", authorization("Bearer:0123456789abcde0"), Refusal::NoToken),
+        ("/openqq/x", authorization("Bearer 0123456789abcde"), Refusal::UnknownToken),
+        ("/openqq/x", authorization("Bearer 0123456789abcdef0"), Refusal::UnknownToken),
+        ("/openqq/x", authorization("Bearer 0123456789ABCDEF"), Refusal::UnknownToken),
+        ("/openqq/x?token=%00", vec![], Refusal::UnknownToken),
+        (
+            "/openqq/x?token=x",
+            vec![("authorization", one.as_str())],
+            Refusal::Unclear("the token in the query is not the one in the header"),
+        ),
+        (
+            "/openqq/x?token=%ff",
+            vec![("authorization", &one)],
+            Refusal::Unclear("the parameter token is not text"),
+        ),
+        (
+            "/openqq/x?token=a&%74oken=b",
+            vec![("authorization", &one)],
+            Refusal::Unclear("the parameter token is given twice"),
+        ),
+        (
+            "/openqq/x",
+            vec![("authorization", &one), ("authorization", &other)],
+            Refusal::Unclear("there are two Authorization headers"),
+        ),
+        (
+            "/openqq/x",
+            vec![("authorization", &one), ("authorization", &one)],
+            Refusal::Unclear("there are two Authorization headers"),
+        ),
+    ] {
+        assert_eq!(admitted(target, &headers, TCP), Err(why), "{target} {headers:?}");
+    }
+    let long = format!("/openqq/x?token={}", "x".repeat(10_000));
+    assert_eq!(admitted(&long, &[], TCP), Err(Refusal::UnknownToken));
+}
+
+#[test]
+fn a_read_only_token_opens_what_reads() {
+    let decide = |method: &Method, path: &str| {
+        let mut request = request(&format!("{path}?token={EYE}&client=a"), &[]);
+        *request.method_mut() = method.clone();
+        guard(true).admit(&mut request, TCP)
+    };
+    for call in READS {
+        let path = format!("/openqq/{call}");
+        assert_eq!(decide(&Method::GET, &path), Ok(()), "{path}");
+        assert_eq!(decide(&Method::HEAD, &path), Ok(()), "{path}");
+        assert!(decide(&Method::POST, &path).is_err() && decide(&Method::OPTIONS, &path).is_err());
+    }
+    for path in [
+        "/openqq/start_client",
+        "/openqq/stop_client",
+        "/openqq/send_friend_message",
+        "/openqq/relogin",
+        "/openqq/kick_group_member",
+        "/openqq/",
+        "/openqq/get_user_info/",
+        "/openqq/get_user_info/../stop_client",
+        "/openqq/%67et_user_info",
+        "/openqq//get_user_info",
+        "/get_user_info",
+        "/",
+    ] {
+        assert_eq!(decide(&Method::GET, path), Err(Refusal::ReadOnly("eye".into())), "{path}");
+    }
+}
+
+#[test]
+fn on_a_unix_socket_its_file_decides_unless_told_otherwise() {
+    let file = Entrance::Unix { require_token: false };
+    let (bearer, foreign) = (format!("Bearer {KEY}"), [("host", "anything at all")]);
+    assert_eq!(admitted("/openqq/x", &foreign, file), Ok("/openqq/x".into()));
+    // It is ours here as well, so it does not travel on.
+    assert_eq!(
+        admitted(&format!("/openqq/x?token={KEY}"), &[("authorization", &bearer)], file),
+        Ok("/openqq/x".into())
+    );
+    let twice = admitted("/openqq/x?token=a&token=b&c=1", &[], file);
+    assert_eq!(twice, Err(Refusal::Unclear("the parameter token is given twice")));
+    let token = Entrance::Unix { require_token: true };
+    assert_eq!(admitted("/openqq/x", &foreign, token), Err(Refusal::NoToken));
+    assert_eq!(admitted("/openqq/x", &[("authorization", &bearer)], token), Ok("/openqq/x".into()));
+    let page = [("sec-fetch-site", "cross-site")];
+    assert_eq!(admitted("/openqq/x", &page, file), Err(Refusal::Site("cross-site".into())));
+}
+
+#[test]
+fn without_tokens_nothing_is_touched() {
+    let headers =
+        [("authorization", "Basic x"), ("referer", "http://h/?token=x"), ("host", "127.0.0.1:4000")];
+    let mut touched = request("/openqq/x?token=a&token=b", &headers);
+    let before = format!("{touched:?}");
+    guard(false).admit(&mut touched, TCP).unwrap();
+    assert_eq!(format!("{touched:?}"), before);
+}
+
+#[test]
+fn who_is_called_by_another_name_is_told_nothing_else() {
+    let foreign = [("host", "evil.example"), ("sec-fetch-site", "same-origin")];
+    assert_eq!(admitted("/openqq/x", &foreign, TCP), Err(Refusal::Host("evil.example".into())));
+    let page = [("host", "localhost"), ("origin", "https://evil.example")];
+    assert_eq!(admitted("/openqq/x", &page, TCP), Err(Refusal::Site("https://evil.example".into())));
+}
