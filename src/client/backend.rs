@@ -1,22 +1,43 @@
-//! [`Backend`]: what a chat network is to this client, and the objects that the API shows of it.
+//! [`Backend`]: what a chat network is to this client.
 //!
 //! A backend is opened as a pair: a handle, which is this trait, and a driver, a future that logs in and reports
 //! [`News`] for as long as it is polled. The driver never touches state or files; `lifecycle` does, as the news
-//! say.
+//! say. Every call of the trait may take its time: a backend may have to ask somebody.
 
-use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
-use super::events::Message;
+use http::Method;
 
-/// The handle to a chat network.
+use super::events::{Event, Message};
+use super::objects::{Discuss, Friend, Group, User};
+
+/// The handle to a chat network. Apart from [`Backend::page`], its calls are only made while running.
 pub(super) trait Backend: Send + Sync + 'static {
     /// The own account.
-    fn user(&self) -> User;
+    ///
+    /// # Errors
+    /// The network does not say.
+    fn user(&self) -> impl Future<Output = Result<User, BackendError>> + Send;
 
     /// The own account's friends.
-    fn friends(&self) -> Vec<Friend>;
+    ///
+    /// # Errors
+    /// The network does not say.
+    fn friends(&self) -> impl Future<Output = Result<Vec<Friend>, BackendError>> + Send;
 
-    /// Sends one message and returns it as it went out. Only called while running, one call after another.
+    /// The groups that the own account is in, with their members.
+    ///
+    /// # Errors
+    /// The network does not say.
+    fn groups(&self) -> impl Future<Output = Result<Vec<Group>, BackendError>> + Send;
+
+    /// The discussions that the own account is in, with their members.
+    ///
+    /// # Errors
+    /// The network does not say.
+    fn discusses(&self) -> impl Future<Output = Result<Vec<Discuss>, BackendError>> + Send;
+
+    /// Sends one message and returns it as it went out. One call follows another.
     ///
     /// # Errors
     /// The message did not go out.
@@ -24,19 +45,54 @@ pub(super) trait Backend: Send + Sync + 'static {
         &self,
         to: &Recipient,
         content: &str,
-    ) -> impl Future<Output = Result<Message, DeliveryError>> + Send;
+    ) -> impl Future<Output = Result<Message, BackendError>> + Send;
+
+    /// Lets `members` of `group` say nothing there for `time`. All are ids of this login.
+    ///
+    /// # Errors
+    /// The first member for whom it was not done; for those before it was.
+    fn mute(
+        &self,
+        group: &str,
+        members: &[String],
+        time: Duration,
+    ) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Puts `members` out of `group`. All are ids of this login.
+    ///
+    /// # Errors
+    /// The first member for whom it was not done; for those before it was.
+    fn kick(&self, group: &str, members: &[String]) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Gives up the login and begins a new one; the driver reports it step by step.
+    fn relogin(&self);
+
+    /// The backend's own answer at a path of the client's port that is no call of the API, in any state.
+    fn page(&self, _method: &Method, _path: &str) -> Option<Page> {
+        None
+    }
+}
+
+/// A page for people.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// Whether what it is about still exists.
+    pub found: bool,
+    /// HTML, whole.
+    pub html: String,
 }
 
 /// What a backend's driver reports.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are messages")]
 pub(super) enum News {
-    /// It has begun to load what it needs.
+    /// It has begun to load what it needs; also where a login was lost and the next one begins.
     Loading,
-    /// This text is to be scanned as a QR code.
+    /// This text is to be scanned as a QR code. One after another: the one before is no longer valid.
     Code(String),
     /// The code was scanned; the login waits for a confirmation on the phone.
     Scanned,
-    /// The login is confirmed; friends and the like are being loaded.
+    /// The login is confirmed, or still good; friends and the like are being loaded.
     Confirmed,
     /// Everything is there. `scanned`: it took a scan.
     Ready {
@@ -45,6 +101,8 @@ pub(super) enum News {
     },
     /// A message came.
     Received(Message),
+    /// Something else happened to people, groups or discussions.
+    Happened(Box<Event>),
 }
 
 /// To whom a message goes. Ids are those of this login.
@@ -52,64 +110,42 @@ pub(super) enum News {
 pub(super) enum Recipient {
     /// A friend, by id.
     Friend(String),
+    /// Everybody in a group, by its id.
+    Group(String),
+    /// Everybody in a discussion, by its id.
+    Discuss(String),
+    /// One member of a group.
+    GroupMember {
+        /// The group's id.
+        group: String,
+        /// The member's id.
+        member: String,
+    },
+    /// One member of a discussion.
+    DiscussMember {
+        /// The discussion's id.
+        discuss: String,
+        /// The member's id.
+        member: String,
+    },
 }
 
-/// Why a message did not go out.
+/// Why the network does not do something. The text is shown to the caller, as `info`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum DeliveryError {
-    /// The recipient was there when the message was queued and is no more.
+pub(super) enum BackendError {
+    /// Whom it is about was there when the call came and is no more.
     #[error("the recipient is gone")]
-    RecipientGone,
-}
-
-/// The own account, as `get_user_info` shows it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-// The names are those of the wire, which the documentation of the API explains.
-pub(super) struct User {
-    #[serde(default)]
-    pub id: String,
-    #[serde(default)]
-    pub uid: String,
-    #[serde(default)]
-    pub account: String,
-    pub name: String,
-    pub state: String,
-    pub client_type: String,
-    pub sex: String,
-    pub birthday: String,
-    pub phone: String,
-    pub mobile: String,
-    pub email: String,
-    pub country: String,
-    pub province: String,
-    pub city: String,
-    pub college: String,
-    pub occupation: String,
-    pub homepage: String,
-    pub blood: String,
-    pub personal: String,
-    pub signature: String,
-    pub face: u32,
-}
-
-/// A friend, as `get_friend_info` shows it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-// The names are those of the wire, which the documentation of the API explains.
-pub(super) struct Friend {
-    #[serde(default)]
-    pub id: String,
-    pub uid: String,
-    pub name: String,
-    pub markname: Option<String>,
-    #[serde(default)]
-    pub displayname: String,
-    pub category: String,
-    pub state: String,
-    pub client_type: String,
-    pub face: u32,
-    pub flag: u32,
-    pub is_vip: u8,
-    pub vip_level: u8,
+    Gone,
+    /// The account is not logged in at the moment.
+    #[error("the account is not logged in")]
+    LoggedOut,
+    /// The own account may not say anything there for the time being.
+    #[error("the account is muted in this group for {0} more seconds")]
+    Muted(u64),
+    /// The own account has not the right.
+    #[error("the account is not allowed to do that: its role in the group is not above the member's")]
+    NotAllowed,
+    /// The other end did not take it.
+    #[error("{0}")]
+    Refused(String),
 }

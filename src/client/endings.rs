@@ -18,6 +18,9 @@ use crate::readable::ReadableFd;
 /// How long after the answer to `stop_client` the client stops.
 pub(super) const STOP_DELAY: Duration = Duration::from_secs(3);
 
+/// How long after the answer to `relogin` the login is given up.
+pub(super) const RELOGIN_DELAY: Duration = Duration::from_secs(3);
+
 /// Why the client ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -27,6 +30,8 @@ pub(super) enum Ending {
     Asked,
     /// The controller that started us is no longer our parent.
     Orphaned,
+    /// Nobody scanned any of the login codes.
+    Unscanned,
 }
 
 impl fmt::Display for Ending {
@@ -35,6 +40,7 @@ impl fmt::Display for Ending {
             Self::Signal(name) => write!(f, "{name} came"),
             Self::Asked => f.write_str("stop_client was called"),
             Self::Orphaned => f.write_str("the controller that started this client is gone"),
+            Self::Unscanned => f.write_str("nobody scanned any of the login codes (qrcode_count_max)"),
         }
     }
 }

@@ -3,10 +3,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tracing::{debug, error, info};
 
 use super::backend::News;
+use super::endings::Ending;
 use super::events::Event;
 use super::log::MESSAGES;
 use super::poster::Reporter;
@@ -34,6 +36,9 @@ pub(super) struct Lifecycle {
     file: StateFile,
     image: QrImage,
     reporter: Reporter,
+    /// How many codes were shown since the login began.
+    codes: u32,
+    max_codes: u32,
 }
 
 impl Lifecycle {
@@ -51,7 +56,8 @@ impl Lifecycle {
         // A client that was killed leaves its image, and nobody can log in with that.
         image.clear()?;
         file.write(&ClientState::Init, None)?;
-        Ok(Self { state: watch::Sender::new(ClientState::Init), file, image, reporter })
+        let max_codes = settings.qrcode_count_max;
+        Ok(Self { state: watch::Sender::new(ClientState::Init), file, image, reporter, codes: 0, max_codes })
     }
 
     /// The state, for those who want to know.
@@ -59,11 +65,19 @@ impl Lifecycle {
         self.state.subscribe()
     }
 
-    /// Does what the backend's news mean.
-    pub(super) fn take(&mut self, news: News) {
+    /// Does what the backend's news mean. Returns why the client is to end, if it is.
+    pub(super) fn take(&mut self, news: News) -> Option<Ending> {
         match news {
-            News::Loading => self.enter(ClientState::Loading),
+            News::Loading => {
+                self.clear_image();
+                self.codes = 0;
+                self.enter(ClientState::Loading);
+            }
             News::Code(content) => {
+                if self.codes >= self.max_codes {
+                    return Some(Ending::Unscanned);
+                }
+                self.codes += 1;
                 // First the image: whoever sees `scaning` may ask for it at once.
                 let image = self.image.show(&content);
                 self.enter(ClientState::Scaning);
@@ -90,7 +104,12 @@ impl Lifecycle {
                 info!(target: MESSAGES, id = message.id, from = message.sender.uid, "A message came.");
                 self.reporter.message(&message);
             }
+            News::Happened(event) => {
+                debug!(event = event.name(), "Something happened.");
+                self.reporter.event(&event);
+            }
         }
+        None
     }
 
     /// Ends in the state `stop`.
@@ -110,6 +129,7 @@ impl Lifecycle {
         }
         // The controller says this, too, in words of its own.
         debug!(state = %new, "The state changed.");
+        tell_systemd(&new);
         self.state.send_replace(new.clone());
         self.reporter.event(&Event::StateChange(old, new));
     }
@@ -118,6 +138,20 @@ impl Lifecycle {
         if let Err(error) = self.image.clear() {
             error!(error = %Chain(&error), "The login code is no longer valid, but still shown.");
         }
+    }
+}
+
+/// Where the client is a service of its own (`NOTIFY_SOCKET` is set), systemd hears how it is.
+fn tell_systemd(state: &ClientState) {
+    let status = state.to_string();
+    let mut words = vec![NotifyState::Status(&status)];
+    match state {
+        ClientState::Running => words.push(NotifyState::Ready),
+        ClientState::Stop => words.push(NotifyState::Stopping),
+        _ => {}
+    }
+    if let Err(error) = sd_notify::notify(&words) {
+        debug!(%error, "systemd cannot be told the state.");
     }
 }
 
@@ -155,14 +189,23 @@ mod tests {
             (News::Scanned, ClientState::Confirming, true),
             (News::Confirmed, ClientState::Updating, false),
             (News::Ready { scanned: true }, ClientState::Running, false),
+            (News::Loading, ClientState::Loading, false),
             (News::Code("again".into()), ClientState::Scaning, true),
         ] {
             let before = report().state;
-            lifecycle.take(news);
+            assert_eq!(lifecycle.take(news), None);
             assert_eq!((report().state, &*seen.borrow()), (state.clone(), &state));
             assert_eq!(report().fields()["previous_state"], before.as_str());
             assert_eq!(settings.files.qrcode.exists(), image, "{state}");
         }
+        // One was shown above.
+        for _ in 1..10 {
+            assert_eq!(lifecycle.take(News::Code("fresh".into())), None);
+        }
+        assert_eq!(lifecycle.take(News::Code("too many".into())), Some(Ending::Unscanned));
+        assert_eq!(lifecycle.take(News::Loading), None);
+        assert!(!settings.files.qrcode.exists());
+        assert_eq!(lifecycle.take(News::Code("anew".into())), None);
         lifecycle.end();
         assert_eq!(report().state, ClientState::Stop);
         assert!(!settings.files.qrcode.exists());

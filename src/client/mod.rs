@@ -18,6 +18,7 @@ mod title;
 // The account.
 mod backend;
 mod lifecycle;
+mod objects;
 mod qrcode;
 mod sandbox;
 mod statefile;

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::backend::{Backend, DeliveryError, Recipient};
+use super::backend::{Backend, BackendError, Recipient};
 use super::events::Message;
 use super::log::MESSAGES;
 use super::poster::Reporter;
@@ -21,7 +21,7 @@ const WAITING_MESSAGES: usize = 100;
 const WAITING_BYTES: usize = 4 * 1024 * 1024;
 
 /// What became of a message. Its channel closes without a word when the client stops before the message's turn.
-pub(super) type Outcome = Result<Message, DeliveryError>;
+pub(super) type Outcome = Result<Message, BackendError>;
 
 struct Turn {
     to: Recipient,
@@ -73,7 +73,7 @@ impl Dispatcher {
             next = Instant::now() + interval;
             match &outcome {
                 Ok(message) => {
-                    info!(target: MESSAGES, id = message.id, to = message.receiver.uid, "A message was sent.");
+                    info!(target: MESSAGES, id = message.id, "A message was sent.");
                     reporter.message(message);
                 }
                 Err(error) => warn!(%error, "A message could not be sent."),
@@ -87,12 +87,16 @@ impl Dispatcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::backend::News;
     use crate::client::sandbox::tests::sandbox;
 
     #[tokio::test(start_paused = true)]
     async fn one_after_another_in_order() {
-        let (backend, _driver, _news) = sandbox();
-        let friend = Recipient::Friend(backend.friends()[0].id.clone());
+        let (backend, driver, mut news, _folder) = sandbox();
+        tokio::spawn(driver.run());
+        while !matches!(news.recv().await, Some(News::Ready { .. })) {}
+        tokio::task::yield_now().await;
+        let friend = Recipient::Friend(backend.friends().await.unwrap()[0].id.clone());
         let (outbox, dispatcher) = open();
         let start = Instant::now();
         let interval = Duration::from_secs(3);

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::endings::{Endings, EndingsError};
+use super::backend::Backend;
+use super::endings::{Endings, EndingsError, RELOGIN_DELAY};
 use super::events::unix_seconds;
 use super::lifecycle::{BeginError, Lifecycle};
 use super::log::{self, LogError};
@@ -150,8 +151,19 @@ async fn live(settings: Settings) -> Result<(), ClientError> {
             Some("the poster")
         });
     }
+    let relogin_asked = Arc::new(Notify::new());
+    let (asked, again) = (relogin_asked.clone(), backend.clone());
+    let until_end = ending.clone();
+    let relogins = async move {
+        loop {
+            asked.notified().await;
+            tokio::time::sleep(RELOGIN_DELAY).await;
+            again.relogin();
+        }
+    };
+    parts.spawn(async move { until_end.run_until_cancelled(relogins).await });
     let own = Own::new(&settings, start_time);
-    let api = Arc::new(Api::new(own, backend, outbox, lifecycle.state(), stop_asked));
+    let api = Arc::new(Api::new(own, backend, outbox, lifecycle.state(), stop_asked, relogin_asked));
     let handler = move |request, _peer| {
         let api = api.clone();
         async move { api.answer(request).await }
@@ -169,7 +181,10 @@ async fn live(settings: Settings) -> Result<(), ClientError> {
                 info!("The client stops: {why}.");
                 break None;
             }
-            Some(news) = heard.recv() => lifecycle.take(news),
+            Some(news) = heard.recv() => if let Some(why) = lifecycle.take(news) {
+                info!("The client stops: {why}.");
+                break None;
+            },
             Some(ended) = parts.join_next() => break Some(match ended {
                 Ok(part) => format!("{} ended", part.unwrap_or("a part")),
                 Err(panic) => panic.to_string(),

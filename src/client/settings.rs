@@ -4,6 +4,8 @@
 //! empty value counts as unset, as the original's templates have it. No message repeats a value: several are
 //! secrets or contain one.
 
+mod sandbox;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::NonZeroU16;
@@ -16,6 +18,10 @@ use rustix::process::Pid;
 use crate::config::{Endpoint, LogLevel};
 use crate::environ::PREFIX;
 use crate::model::name::{ClientName, NameError};
+pub(super) use sandbox::{FaultSettings, SandboxSettings};
+
+/// How often a code is shown that nobody scans, unless something else is set; the original's number.
+const QRCODE_COUNT_MAX: u32 = 10;
 
 /// Everything that can be set on a client.
 pub(super) struct Settings {
@@ -37,8 +43,10 @@ pub(super) struct Settings {
     pub post_event: bool,
     /// The least time between two messages.
     pub send_interval: Duration,
-    /// How long the sandbox takes to log in.
-    pub sandbox_login_time: Duration,
+    /// How many login codes are shown one after another before the client gives up.
+    pub qrcode_count_max: u32,
+    /// The sandbox.
+    pub sandbox: SandboxSettings,
     /// What only the state file repeats.
     pub reported: Reported,
 }
@@ -79,8 +87,6 @@ pub(super) struct Reported {
     pub keep_cookie: Option<u32>,
     /// `ua_retry_times`.
     pub ua_retry_times: Option<u32>,
-    /// `qrcode_count_max`.
-    pub qrcode_count_max: Option<u32>,
 }
 
 /// Why the environment cannot be used.
@@ -130,12 +136,12 @@ impl Settings {
             post_api: vars.checked("PLUGIN_OPENQQ_POST_API", "an http or https URL", Endpoint::new)?,
             post_event: vars.flag("PLUGIN_OPENQQ_POST_EVENT")?.unwrap_or(true),
             send_interval: vars.seconds("SEND_INTERVAL")?.unwrap_or(Duration::from_secs(3)),
-            sandbox_login_time: vars.seconds("SANDBOX_LOGIN_TIME")?.unwrap_or(Duration::from_secs(3)),
+            qrcode_count_max: vars.count("QRCODE_COUNT_MAX")?.unwrap_or(QRCODE_COUNT_MAX),
+            sandbox: SandboxSettings::from_vars(&vars)?,
             reported: Reported {
                 mode: vars.text("MODE")?,
                 keep_cookie: vars.count("KEEP_COOKIE")?,
                 ua_retry_times: vars.count("UA_RETRY_TIMES")?,
-                qrcode_count_max: vars.count("QRCODE_COUNT_MAX")?,
             },
         })
     }
@@ -296,6 +302,9 @@ mod tests {
             ("SEND_INTERVAL", "-1"),
             ("SEND_INTERVAL", "NaN"),
             ("SANDBOX_LOGIN_TIME", "inf"),
+            ("SANDBOX_LOGIN", "never"),
+            ("SANDBOX_FAULT_FAIL", "0"),
+            ("QRCODE_COUNT_MAX", "many"),
             ("KEEP_COOKIE", "1.5"),
             ("PLUGIN_OPENQQ_POST_API", "not a URL"),
             ("PLUGIN_OPENQQ_POST_API", "ftp://user:secret@host/"),

@@ -42,7 +42,7 @@ impl StateFile {
             ("state_path", json!(text(&files.state))),
             ("keep_cookie", json!(reported.keep_cookie)),
             ("ua_retry_times", json!(reported.ua_retry_times)),
-            ("qrcode_count_max", json!(reported.qrcode_count_max)),
+            ("qrcode_count_max", json!(settings.qrcode_count_max)),
             ("pid", json!(std::process::id())),
             ("os", json!(std::env::consts::OS)),
             // The one plugin that every program looks for: the API itself, under its original name.

@@ -83,7 +83,7 @@ pub fn client_spec(
 
 /// Whether the value of a parameter, its name in lower case, is a file or folder that the client reads or writes.
 fn names_a_file(name: &str) -> bool {
-    ["dir", "path", "file", "world"].iter().any(|ending| name.ends_with(ending))
+    ["dir", "path", "file", "world", "network"].iter().any(|ending| name.ends_with(ending))
 }
 
 /// Where the client keeps its files, after the parameters that say so.

@@ -90,6 +90,11 @@ impl Call {
         self.params.get(name)
     }
 
+    /// Every parameter that can be a property to search by.
+    pub(super) fn properties(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.params.iter().filter(|(name, _)| !matches!(*name, "content" | "async"))
+    }
+
     /// Whether a parameter is set to something that Perl, in which the original is written, calls true.
     pub(super) fn is_set(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| !matches!(value, "" | "0"))

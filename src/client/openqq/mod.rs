@@ -1,27 +1,32 @@
 //! The API of the client, `/openqq/…`: which call goes where, and the rules that all calls share.
 
 mod call;
-mod messages;
 mod reply;
+
+// A family of calls each.
+mod messages;
+mod moderation;
+mod people;
+mod process;
 
 use std::sync::Arc;
 
-use http::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL,
+    CONTENT_TYPE,
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::backend::Backend;
-use super::endings::STOP_DELAY;
-use super::events::unix_seconds;
+use super::backend::{Backend, Page};
 use super::outbox::Outbox;
-use super::settings::Settings;
 use crate::http::answer::{Body, empty};
 use crate::model::state::ClientState;
 use call::Call;
+pub(super) use process::Own;
 use reply::Reply;
 
 /// The API. It owns nothing: it reads from the backend, asks the outbox to send, and asks for the stop.
@@ -31,35 +36,7 @@ pub(super) struct Api<B> {
     outbox: Outbox,
     state: watch::Receiver<ClientState>,
     stop_asked: CancellationToken,
-}
-
-/// What the API says about this process.
-pub(super) struct Own {
-    account: String,
-    start_time: u64,
-    http_debug: bool,
-    log_encoding: Option<String>,
-    log_path: Option<String>,
-    log_level: &'static str,
-}
-
-impl Own {
-    /// What `settings` say; `start_time` in Unix seconds.
-    pub(super) fn new(settings: &Settings, start_time: u64) -> Self {
-        Self {
-            account: settings.account.to_string(),
-            start_time,
-            http_debug: settings.http_debug,
-            log_encoding: settings.log.encoding.clone(),
-            log_path: settings.log.path.as_ref().map(|path| path.to_string_lossy().into_owned()),
-            log_level: settings.log.level.as_str(),
-        }
-    }
-
-    fn runtime(&self) -> u64 {
-        // The clock may have been set back.
-        unix_seconds().saturating_sub(self.start_time)
-    }
+    relogin_asked: Arc<Notify>,
 }
 
 /// What can be called.
@@ -67,9 +44,20 @@ impl Own {
 enum Endpoint {
     UserInfo,
     FriendInfo,
+    GroupInfo,
+    GroupBasicInfo,
+    DiscussInfo,
+    SearchFriend,
+    SearchGroup,
     SendFriendMessage,
+    SendGroupMessage,
+    SendDiscussMessage,
+    SendSessMessage,
+    ShutupGroupMember,
+    KickGroupMember,
     ClientInfo,
     StopClient,
+    Relogin,
 }
 
 impl Endpoint {
@@ -78,9 +66,20 @@ impl Endpoint {
         let (endpoint, posted) = match path.strip_prefix("/openqq/")? {
             "get_user_info" => (Self::UserInfo, false),
             "get_friend_info" => (Self::FriendInfo, false),
+            "get_group_info" => (Self::GroupInfo, false),
+            "get_group_basic_info" => (Self::GroupBasicInfo, false),
+            "get_discuss_info" => (Self::DiscussInfo, false),
+            "search_friend" => (Self::SearchFriend, true),
+            "search_group" => (Self::SearchGroup, true),
             "send_friend_message" => (Self::SendFriendMessage, true),
+            "send_group_message" => (Self::SendGroupMessage, true),
+            "send_discuss_message" => (Self::SendDiscussMessage, true),
+            "send_sess_message" => (Self::SendSessMessage, true),
+            "shutup_group_member" => (Self::ShutupGroupMember, true),
+            "kick_group_member" => (Self::KickGroupMember, true),
             "get_client_info" => (Self::ClientInfo, true),
             "stop_client" => (Self::StopClient, true),
+            "relogin" => (Self::Relogin, false),
             _ => return None,
         };
         match *method {
@@ -97,15 +96,17 @@ impl Endpoint {
 }
 
 impl<B: Backend> Api<B> {
-    /// The API over `backend`. Messages go to `outbox`; `stop_asked` is cancelled when the client shall stop.
+    /// The API over `backend`. Messages go to `outbox`; `stop_asked` is cancelled when the client shall stop,
+    /// `relogin_asked` told when it shall log in anew.
     pub(super) fn new(
         own: Own,
         backend: Arc<B>,
         outbox: Outbox,
         state: watch::Receiver<ClientState>,
         stop_asked: CancellationToken,
+        relogin_asked: Arc<Notify>,
     ) -> Self {
-        Self { own, backend, outbox, state, stop_asked }
+        Self { own, backend, outbox, state, stop_asked, relogin_asked }
     }
 
     /// Answers any request.
@@ -124,6 +125,9 @@ impl<B: Backend> Api<B> {
         if request.method() == Method::OPTIONS {
             return preflight();
         }
+        if let Some(page) = self.backend.page(request.method(), request.uri().path()) {
+            return show(page);
+        }
         let Some(endpoint) = Endpoint::find(request.method(), request.uri().path()) else {
             return reply::no_such_api();
         };
@@ -141,45 +145,42 @@ impl<B: Backend> Api<B> {
     }
 
     async fn serve(&self, endpoint: Endpoint, call: &Call) -> Reply {
-        match endpoint {
-            Endpoint::UserInfo => Reply::ok(json!(self.backend.user())),
-            Endpoint::FriendInfo => Reply::ok(json!(self.backend.friends())),
-            Endpoint::SendFriendMessage => messages::to_friend(&*self.backend, &self.outbox, call).await,
-            Endpoint::ClientInfo => self.client_info(),
-            Endpoint::StopClient => self.stop_client(),
-        }
+        let (backend, outbox) = (&*self.backend, &self.outbox);
+        let reply = match endpoint {
+            Endpoint::UserInfo => people::user(backend).await,
+            Endpoint::FriendInfo => people::friends(backend).await,
+            Endpoint::GroupInfo => people::groups(backend).await,
+            Endpoint::GroupBasicInfo => people::basic_groups(backend).await,
+            Endpoint::DiscussInfo => people::discusses(backend).await,
+            Endpoint::SearchFriend => people::search_friend(backend, call).await,
+            Endpoint::SearchGroup => people::search_group(backend, call).await,
+            Endpoint::SendFriendMessage => messages::to_friend(backend, outbox, call).await,
+            Endpoint::SendGroupMessage => messages::to_group(backend, outbox, call).await,
+            Endpoint::SendDiscussMessage => messages::to_discuss(backend, outbox, call).await,
+            Endpoint::SendSessMessage => messages::to_member(backend, outbox, call).await,
+            Endpoint::ShutupGroupMember => moderation::mute(backend, call).await,
+            Endpoint::KickGroupMember => moderation::kick(backend, call).await,
+            Endpoint::ClientInfo => Ok(self.own.client_info()),
+            Endpoint::StopClient => {
+                self.stop_asked.cancel();
+                Ok(self.own.will_stop())
+            }
+            Endpoint::Relogin => {
+                self.relogin_asked.notify_one();
+                Ok(self.own.will_relogin())
+            }
+        };
+        reply.unwrap_or_else(|error| Reply::failure(&error))
     }
+}
 
-    fn client_info(&self) -> Reply {
-        let own = &self.own;
-        Reply::ok(json!({
-            "code": reply::OK,
-            "status": "success",
-            "account": own.account,
-            "pid": std::process::id(),
-            "os": std::env::consts::OS,
-            "version": env!("CARGO_PKG_VERSION"),
-            "starttime": own.start_time,
-            "runtime": own.runtime(),
-            "http_debug": u8::from(own.http_debug).to_string(),
-            "log_encoding": own.log_encoding,
-            "log_path": own.log_path,
-            "log_level": own.log_level,
-        }))
-    }
-
-    fn stop_client(&self) -> Reply {
-        self.stop_asked.cancel();
-        let pid = std::process::id();
-        Reply::ok(json!({
-            "code": reply::OK,
-            "status": format!("success, client({pid}) will stop in {} seconds", STOP_DELAY.as_secs()),
-            "account": self.own.account,
-            "pid": pid,
-            "starttime": self.own.start_time,
-            "runtime": self.own.runtime(),
-        }))
-    }
+fn show(page: Page) -> Response<Body> {
+    let status = if page.found { StatusCode::OK } else { StatusCode::GONE };
+    let mut response = reply::text(status, page.html);
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, html);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 fn preflight() -> Response<Body> {

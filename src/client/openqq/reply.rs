@@ -5,14 +5,21 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::client::backend::BackendError;
 use crate::client::events::Message;
 use crate::http::answer::{Body, json as json_answer, whole_body};
 use crate::model::state::ClientState;
 
 /// Success.
 pub(super) const OK: i32 = 0;
-/// No friend has all the properties that were given.
-const FRIEND_NOT_FOUND: i32 = 100;
+/// Nothing has all the properties that were given.
+const OBJECT_NOT_FOUND: i32 = 100;
+/// No member was named.
+const NO_MEMBER_ID: i32 = 200;
+/// The network did not do it.
+const FAILURE: i32 = 201;
+/// How long somebody is to be muted is missing or no number of minutes.
+const NO_SHUTUP_TIME: i32 = 400;
 /// The request cannot be read.
 pub(super) const BAD_REQUEST: i32 = -2;
 /// The client stopped before the message's turn.
@@ -45,6 +52,18 @@ pub(super) enum Unsent {
     TooMany,
     /// See [`NO_CONTENT`].
     NoContent,
+}
+
+/// Whom a message was for and who is not there.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NotFound {
+    Friend,
+    Group,
+    Discuss,
+    GroupMember,
+    DiscussMember,
+    /// Neither a group nor a discussion was named.
+    AnyMember,
 }
 
 impl Reply {
@@ -86,8 +105,47 @@ impl Reply {
     }
 
     /// Nobody to send to.
-    pub(super) fn friend_not_found() -> Self {
-        Self::ok(json!({ "id": null, "code": FRIEND_NOT_FOUND, "status": "friend not found" }))
+    pub(super) fn not_found(what: NotFound) -> Self {
+        let (code, status) = match what {
+            NotFound::Friend => (100, "friend not found"),
+            NotFound::Group => (101, "group not found"),
+            NotFound::Discuss => (102, "discuss not found"),
+            NotFound::GroupMember => (103, "group member not found"),
+            NotFound::DiscussMember => (104, "discuss member not found"),
+            // The two spaces are the original's.
+            NotFound::AnyMember => (105, "discuss member or group member  not found"),
+        };
+        Self::ok(json!({ "id": null, "code": code, "status": status }))
+    }
+
+    /// Nothing has all the properties that were given.
+    pub(super) fn object_not_found() -> Self {
+        Self::ok(json!({ "code": OBJECT_NOT_FOUND, "status": "object not found" }))
+    }
+
+    /// A member that is not in the group; `given` as the caller named it.
+    pub(super) fn member_not_found(given: &str) -> Self {
+        Self::ok(json!({ "code": OBJECT_NOT_FOUND, "status": format!("member {given} not found") }))
+    }
+
+    /// No member was named.
+    pub(super) fn no_member_id() -> Self {
+        Self::ok(json!({ "code": NO_MEMBER_ID, "status": "member id empty" }))
+    }
+
+    /// How long is missing, or no number of minutes.
+    pub(super) fn no_shutup_time() -> Self {
+        Self::ok(json!({ "code": NO_SHUTUP_TIME, "status": "shutup time missing or error" }))
+    }
+
+    /// It was done.
+    pub(super) fn success() -> Self {
+        Self::ok(json!({ "code": OK, "status": "success" }))
+    }
+
+    /// The network did not do it; `info` says why.
+    pub(super) fn failure(error: &BackendError) -> Self {
+        Self::ok(json!({ "code": FAILURE, "status": "failure", "info": error.to_string() }))
     }
 
     /// The JSON text.

@@ -1,51 +1,89 @@
-//! [`Sandbox`]: a backend without a network. It logs in by itself, and its friends say back what they are told,
-//! so that a program against the API can be built and tried without any account.
+//! [`Sandbox`]: a backend that needs nothing. Its world is a file; other clients on this machine that are in the
+//! same world are reached, and people who are no client say back what they are told.
 
+// The world.
+mod diff;
+mod view;
+mod watch;
 mod world;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+// Who comes in, and what may go wrong.
+mod faults;
+mod login;
+
+// The others.
+mod network;
+mod wire;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
-use tracing::debug;
+use http::Method;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
 
-use super::backend::{Backend, DeliveryError, Friend, News, Recipient, User};
-use super::events::{Message, Party, Way, unix_seconds};
+use super::backend::{Backend, BackendError, News, Page, Recipient};
+use super::events::{Message, unix_seconds};
+use super::objects::{Discuss, Friend, Group, User};
 use super::settings::Settings;
+use crate::model::chain::Chain;
+use crate::model::name::ClientName;
+use faults::{Fault, Faults};
+use login::{Login, NobodyHears};
+use network::{Links, Network};
+use view::{Place, Ruling, View};
 use world::World;
 pub(super) use world::WorldError;
 
-/// How the time of a login is spent before each step, in hundredths: as init, loading, scaning, confirming and
-/// updating.
-const LOGIN_SHARES: [u32; 5] = [5, 15, 40, 20, 20];
-
-/// The most that init and loading take each: a slow login waits for its scan, not for its plugins.
-const LONGEST_START: Duration = Duration::from_millis(500);
-
-/// How long a friend takes to answer.
+/// How long people who are no client take to answer.
 const ECHO_DELAY: Duration = Duration::from_millis(200);
 
 /// How many answers may be on their way. Sending is far slower than answering, unless the interval is zero.
 const WAITING_ECHOES: usize = 64;
 
-/// The handle: people and sending.
-pub(super) struct Sandbox {
-    world: World,
+/// What handle and driver have in common.
+struct Shared {
+    account: ClientName,
+    view: Mutex<View>,
+    links: Links,
     next_id: AtomicU64,
-    echoes: mpsc::Sender<Echo>,
+    login: Login,
+    faults: Faults,
+    /// Whether the account is logged in.
+    is_in: AtomicBool,
+    relogin: Notify,
 }
 
-/// The driver: the login, and what friends say.
+impl Shared {
+    fn view(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_id(&self) -> String {
+        self.next_id.fetch_add(1, Ordering::Relaxed).to_string()
+    }
+}
+
+/// The handle: people, groups and sending.
+pub(super) struct Sandbox {
+    shared: Arc<Shared>,
+    echoes: mpsc::Sender<Echo>,
+    news: mpsc::Sender<News>,
+}
+
+/// The driver: logins, and what others do and say.
 pub(super) struct Driver {
-    code: String,
-    login_time: Duration,
+    shared: Arc<Shared>,
+    network: Network,
+    world: Option<PathBuf>,
     echoes: mpsc::Receiver<Echo>,
     news: mpsc::Sender<News>,
 }
 
-/// A friend's answer that is on its way.
+/// An answer that is on its way.
 struct Echo {
     due: Instant,
     message: Message,
@@ -56,126 +94,186 @@ struct Echo {
 /// # Errors
 /// The description of the world cannot be read.
 pub(super) fn open(settings: &Settings, news: mpsc::Sender<News>) -> Result<(Sandbox, Driver), WorldError> {
-    let account = &settings.account;
+    let (account, own) = (&settings.account, &settings.sandbox);
     let (sender, receiver) = mpsc::channel(WAITING_ECHOES);
-    let sandbox = Sandbox {
-        world: World::of(account)?,
+    let shared = Arc::new(Shared {
+        account: account.clone(),
+        view: Mutex::new(View::new(World::read(own.world.as_deref())?, account)),
+        links: Links::default(),
         // Numbers go on where an earlier run was, near enough: nobody sends a thousand messages a second.
         next_id: AtomicU64::new(unix_seconds() * 1000),
-        echoes: sender,
-    };
-    let escaped = utf8_percent_encode(account.as_str(), NON_ALPHANUMERIC);
+        login: Login::new(own, settings.port.get()),
+        faults: Faults::new(own.faults),
+        is_in: AtomicBool::new(false),
+        relogin: Notify::new(),
+    });
+    let folder = own.network.clone().unwrap_or_else(|| settings.files.tmpdir.join("mojo_webqq_sandbox"));
+    let network = Network::new(folder, own.world.as_deref(), account);
     let driver = Driver {
-        // It names this client and leads nowhere: the login goes on by itself.
-        code: format!("http://127.0.0.1:{}/sandbox/login?account={escaped}", settings.port),
-        login_time: settings.sandbox_login_time,
+        shared: shared.clone(),
+        network,
+        world: own.world.clone(),
         echoes: receiver,
-        news,
+        news: news.clone(),
     };
-    Ok((sandbox, driver))
+    Ok((Sandbox { shared, echoes: sender, news }, driver))
 }
 
 impl Driver {
-    /// Logs in, then delivers what friends say. Returns when nobody wants to hear it any more.
+    /// Logs in, and again whenever a login ends. Returns when nobody wants to hear it any more.
     pub(super) async fn run(mut self) {
-        if self.log_in().await.is_err() {
-            return;
-        }
-        while let Some(mut echo) = self.echoes.recv().await {
-            // All take the same time, so the oldest is always the next.
-            sleep_until(echo.due).await;
-            echo.message.time = unix_seconds();
-            if self.news.send(News::Received(echo.message)).await.is_err() {
-                return;
+        let shared = self.shared.clone();
+        let mut still_valid = false;
+        loop {
+            tokio::select! {
+                done = shared.login.run(&self.news, still_valid) => match done {
+                    Ok(()) => {}
+                    Err(NobodyHears) => return,
+                },
+                () = shared.relogin.notified() => {
+                    still_valid = false;
+                    continue;
+                }
             }
+            shared.is_in.store(true, Ordering::Relaxed);
+            let end = tokio::select! {
+                fault = shared.faults.end_of_login() => fault,
+                () = shared.relogin.notified() => Fault::Expired,
+                () = self.be_there() => return,
+            };
+            shared.is_in.store(false, Ordering::Relaxed);
+            shared.view().everybody_leaves();
+            info!("The sandbox's login ended ({end:?}).");
+            still_valid = end == Fault::Dropped;
         }
     }
 
-    async fn log_in(&mut self) -> Result<(), mpsc::error::SendError<News>> {
-        let code = std::mem::take(&mut self.code);
-        let steps =
-            [News::Loading, News::Code(code), News::Scanned, News::Confirmed, News::Ready { scanned: true }];
-        for (share, step) in LOGIN_SHARES.into_iter().zip(steps) {
-            let time = self.login_time * share / 100;
-            let starts = matches!(step, News::Loading | News::Code(_));
-            sleep(if starts { time.min(LONGEST_START) } else { time }).await;
-            self.news.send(step).await?;
+    /// Hears what others do and say. Returns when nobody wants to know it any more.
+    async fn be_there(&mut self) {
+        let (shared, news) = (&self.shared, &self.news);
+        let network = async {
+            network::alone(&self.network.run(shared, news).await);
+            std::future::pending::<()>().await;
+        };
+        let echoes = async {
+            while let Some(mut echo) = self.echoes.recv().await {
+                // All take the same time, so the oldest is always the next.
+                sleep_until(echo.due).await;
+                echo.message.time = unix_seconds();
+                if news.send(News::Received(echo.message)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = network => {}
+            () = echoes => {}
+            () = follow_world(self.world.as_ref(), shared, news) => {}
+        }
+    }
+}
+
+/// Tells of what changes in the file of the world.
+async fn follow_world(path: Option<&PathBuf>, shared: &Shared, news: &mpsc::Sender<News>) {
+    let Some(path) = path else { return std::future::pending().await };
+    let watch = match watch::WorldWatch::new(path) {
+        Ok(watch) => watch,
+        Err(error) => {
+            warn!(%error, "The sandbox's world cannot be watched; changes count at the next start.");
+            return std::future::pending().await;
+        }
+    };
+    while watch.changed().await.is_ok() {
+        match World::read(Some(path)) {
+            Ok(world) => {
+                let events = shared.view().replace_world(world);
+                info!(changes = events.len(), "The sandbox's world was read anew.");
+                if network::report(news, events).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => warn!(error = %Chain(&error), "The sandbox's world stays as it was."),
+        }
+    }
+}
+
+impl Sandbox {
+    fn logged_in(&self) -> Result<(), BackendError> {
+        if self.shared.is_in.load(Ordering::Relaxed) { Ok(()) } else { Err(BackendError::LoggedOut) }
+    }
+
+    async fn rule(&self, group: &str, members: &[String], until: Option<u64>) -> Result<(), BackendError> {
+        self.logged_in()?;
+        for member in members {
+            let ruling = {
+                let view = self.shared.view();
+                let (group, member) = view.resolve_member(group, member)?;
+                Ruling { group, member, by: view.own_uid().to_owned(), muted_until: until }
+            };
+            let events = self.shared.view().rule(&ruling)?;
+            self.shared.links.announce(&ruling);
+            network::report(&self.news, events).await.map_err(|_| BackendError::LoggedOut)?;
         }
         Ok(())
     }
 }
 
-impl Sandbox {
-    fn message(&self, way: Way, content: &str, sender: Party, receiver: Party) -> Message {
-        Message {
-            way,
-            id: self.next_id.fetch_add(1, Ordering::Relaxed).to_string(),
-            time: unix_seconds(),
-            content: content.to_owned(),
-            sender,
-            receiver,
-        }
-    }
-}
-
 impl Backend for Sandbox {
-    fn user(&self) -> User {
-        self.world.user.clone()
+    async fn user(&self) -> Result<User, BackendError> {
+        Ok(self.shared.view().look().user)
     }
 
-    fn friends(&self) -> Vec<Friend> {
-        self.world.friends.clone()
+    async fn friends(&self) -> Result<Vec<Friend>, BackendError> {
+        Ok(self.shared.view().look().friends)
     }
 
-    async fn send(&self, to: &Recipient, content: &str) -> Result<Message, DeliveryError> {
-        let Recipient::Friend(id) = to;
-        let friend = self.world.friends.iter().find(|friend| friend.id == *id);
-        let friend = friend.ok_or(DeliveryError::RecipientGone)?;
-        let user = &self.world.user;
-        let own = Party { id: user.id.clone(), uid: user.uid.clone(), displayname: user.name.clone() };
-        let friend =
-            Party { id: friend.id.clone(), uid: friend.uid.clone(), displayname: friend.displayname.clone() };
-        let sent = self.message(Way::Sent, content, own.clone(), friend.clone());
-        let message = self.message(Way::Received, content, friend, own);
-        if self.echoes.try_send(Echo { due: Instant::now() + ECHO_DELAY, message }).is_err() {
-            debug!("A friend has too much to answer, and leaves this message out.");
+    async fn groups(&self) -> Result<Vec<Group>, BackendError> {
+        Ok(self.shared.view().look().groups)
+    }
+
+    async fn discusses(&self) -> Result<Vec<Discuss>, BackendError> {
+        Ok(self.shared.view().look().discusses)
+    }
+
+    async fn send(&self, to: &Recipient, content: &str) -> Result<Message, BackendError> {
+        self.shared.faults.before_sending().await?;
+        self.logged_in()?;
+        let ids = [self.shared.next_id(), self.shared.next_id()];
+        let route = self.shared.view().route(to, content, ids, unix_seconds())?;
+        match (&route.place, route.to.first()) {
+            (Place::Group(_) | Place::Discuss(_), _) => {
+                for uid in &route.to {
+                    self.shared.links.tell(uid, &route.place, content);
+                }
+            }
+            (_, Some(uid)) => self.shared.links.deliver(uid, &route.place, content).await?,
+            (_, None) => {}
         }
-        Ok(sent)
+        if let Some(message) = route.echo
+            && self.echoes.try_send(Echo { due: Instant::now() + ECHO_DELAY, message }).is_err()
+        {
+            debug!("Somebody has too much to answer, and leaves this message out.");
+        }
+        Ok(route.message)
+    }
+
+    async fn mute(&self, group: &str, members: &[String], time: Duration) -> Result<(), BackendError> {
+        self.rule(group, members, Some(unix_seconds() + time.as_secs())).await
+    }
+
+    async fn kick(&self, group: &str, members: &[String]) -> Result<(), BackendError> {
+        self.rule(group, members, None).await
+    }
+
+    fn relogin(&self) {
+        self.shared.relogin.notify_one();
+    }
+
+    fn page(&self, method: &Method, path: &str) -> Option<Page> {
+        self.shared.login.page(method, path, self.shared.account.as_str())
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    /// A sandbox for the account `test` that logs in in about 10 s.
-    pub(in crate::client) fn sandbox() -> (Sandbox, Driver, mpsc::Receiver<News>) {
-        let vars = [("ACCOUNT", "test"), ("PLUGIN_OPENQQ_PORT", "5000"), ("SANDBOX_LOGIN_TIME", "10")];
-        let vars = vars.map(|(name, value)| (format!("MOJO_WEBQQ_{name}").into(), value.into()));
-        let (sender, news) = mpsc::channel(8);
-        let (sandbox, driver) = open(&Settings::from_vars(vars).unwrap(), sender).unwrap();
-        (sandbox, driver, news)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn logs_in_and_echoes() {
-        let (sandbox, driver, mut news) = sandbox();
-        let start = Instant::now();
-        tokio::spawn(driver.run());
-        assert!(matches!(news.recv().await, Some(News::Loading)));
-        assert!(matches!(news.recv().await, Some(News::Code(code)) if code.ends_with("?account=test")));
-        assert!(matches!(news.recv().await, Some(News::Scanned)));
-        assert!(matches!(news.recv().await, Some(News::Confirmed)));
-        assert!(matches!(news.recv().await, Some(News::Ready { scanned: true })));
-        assert_eq!((Instant::now() - start).as_secs(), 9);
-
-        let friend = &sandbox.friends()[0];
-        let sent = sandbox.send(&Recipient::Friend(friend.id.clone()), "你好").await.unwrap();
-        assert_eq!((sent.way, &sent.receiver.uid), (Way::Sent, &friend.uid));
-        let Some(News::Received(echo)) = news.recv().await else { panic!("no echo") };
-        assert_eq!((echo.content.as_str(), &echo.sender), ("你好", &sent.receiver));
-        assert_ne!(echo.id, sent.id);
-        let unknown = sandbox.send(&Recipient::Friend("7".into()), "x").await;
-        assert_eq!(unknown, Err(DeliveryError::RecipientGone));
-    }
-}
+#[path = "tests.rs"]
+pub(super) mod tests;

@@ -1,58 +1,219 @@
-//! [`World`]: the people of the sandbox, and their numbers.
+//! [`World`]: everybody there is in the sandbox and who is in which group, as a file says it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::client::backend::{Friend, User};
+use crate::client::objects::{ClientType, Presence, Role};
 use crate::model::name::ClientName;
 
 /// The world that is there without any file.
-const EMBEDDED: &str = include_str!("world.json");
+const EMBEDDED: &str = include_str!("world.toml");
+
+/// The largest file of a world that is read, in bytes.
+const MAX_BYTES: u64 = 1024 * 1024;
 
 /// Why there is no world.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorldError {
-    /// A description is not JSON, or not of a world.
-    #[error("the sandbox's world cannot be read")]
-    Parse(#[source] serde_json::Error),
+    /// The file cannot be read.
+    #[error("the sandbox's world {0:?} cannot be read")]
+    Read(PathBuf, #[source] io::Error),
+    /// The file is too large.
+    #[error("the sandbox's world {0:?} is larger than {MAX_BYTES} bytes")]
+    TooLarge(PathBuf),
+    /// It is not TOML, or not of a world.
+    #[error("the sandbox's world is not valid")]
+    Parse(#[source] Box<toml::de::Error>),
+    /// It contradicts itself.
+    #[error("the sandbox's world is not valid: {0}")]
+    Wrong(String),
 }
 
-/// Everybody an account of the sandbox knows.
-#[derive(Clone, Debug, Deserialize)]
+/// Everybody there is.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct World {
-    pub(super) user: User,
-    pub(super) friends: Vec<Friend>,
+    #[serde(default)]
+    pub(super) people: Vec<Person>,
+    #[serde(default)]
+    pub(super) groups: Vec<GroupOf>,
+    #[serde(default)]
+    pub(super) discusses: Vec<DiscussOf>,
+}
+
+/// A person, by the names of the wire; `account` only where it is not the name.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Person {
+    pub(super) uid: String,
+    pub(super) name: String,
+    pub(super) account: Option<String>,
+    pub(super) markname: Option<String>,
+    pub(super) category: Option<String>,
+    pub(super) state: Presence,
+    pub(super) client_type: ClientType,
+    pub(super) sex: Option<String>,
+    pub(super) birthday: String,
+    pub(super) phone: String,
+    pub(super) mobile: String,
+    pub(super) email: String,
+    pub(super) country: String,
+    pub(super) province: String,
+    pub(super) city: String,
+    pub(super) college: String,
+    pub(super) occupation: String,
+    pub(super) homepage: String,
+    pub(super) blood: String,
+    pub(super) personal: String,
+    pub(super) signature: String,
+    pub(super) face: u32,
+    pub(super) flag: u32,
+    pub(super) is_vip: u8,
+    pub(super) vip_level: u8,
+    pub(super) qage: u32,
+}
+
+/// A group and its members, by uid.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GroupOf {
+    pub(super) uid: String,
+    pub(super) name: String,
+    pub(super) markname: Option<String>,
+    #[serde(default)]
+    pub(super) memo: String,
+    #[serde(default)]
+    pub(super) createtime: u64,
+    #[serde(default)]
+    pub(super) level: u32,
+    #[serde(default = "most_members")]
+    pub(super) max_member: u32,
+    #[serde(default = "most_admins")]
+    pub(super) max_admin: u32,
+    pub(super) owner: String,
+    #[serde(default)]
+    pub(super) admins: Vec<String>,
+    #[serde(default)]
+    pub(super) members: Vec<String>,
+    /// What members are called here.
+    #[serde(default)]
+    pub(super) cards: BTreeMap<String, String>,
+    /// What accounts are here that are not in the world. None: nothing.
+    pub(super) guests: Option<Role>,
+}
+
+/// A discussion and its members, by uid.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DiscussOf {
+    /// What tells it from others for good; its name may change.
+    pub(super) key: String,
+    pub(super) name: String,
+    pub(super) owner: String,
+    #[serde(default)]
+    pub(super) members: Vec<String>,
+    /// Whether accounts that are not in the world are members.
+    #[serde(default)]
+    pub(super) guests: bool,
+}
+
+fn most_members() -> u32 {
+    200
+}
+
+fn most_admins() -> u32 {
+    10
 }
 
 impl World {
-    /// The world as `account` sees it. The same account gets the same numbers each time.
-    pub(super) fn of(account: &ClientName) -> Result<Self, WorldError> {
-        let mut world: Self = serde_json::from_str(EMBEDDED).map_err(WorldError::Parse)?;
-        let uid = own_uid(account);
-        world.user.id = number(&[account.as_str(), &uid]);
-        world.user.uid = uid;
-        world.user.account = account.as_str().to_owned();
-        for friend in &mut world.friends {
-            // Not the uid: a program that takes one for the other shall find out here, not in the field.
-            friend.id = number(&[account.as_str(), &friend.uid]);
-            friend.displayname = friend.markname.as_ref().unwrap_or(&friend.name).clone();
+    /// The world of a file, or the one that is built in.
+    pub(super) fn read(path: Option<&Path>) -> Result<Self, WorldError> {
+        let Some(path) = path else { return Self::parse(EMBEDDED) };
+        let failed = |error| WorldError::Read(path.to_owned(), error);
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(failed)?;
+        let read = file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+        if read as u64 > MAX_BYTES {
+            return Err(WorldError::TooLarge(path.to_owned()));
+        }
+        Self::parse(&text)
+    }
+
+    /// Reads a description and checks that it holds together.
+    pub(super) fn parse(text: &str) -> Result<Self, WorldError> {
+        let world: Self = toml::from_str(text).map_err(|error| WorldError::Parse(Box::new(error)))?;
+        let wrong = |what: String| Err(WorldError::Wrong(what));
+        let mut uids = BTreeSet::new();
+        for person in &world.people {
+            if !is_number(&person.uid) || person.name.is_empty() {
+                return wrong(format!("the person {:?} has no name or no uid of digits", person.name));
+            }
+            if !uids.insert(&person.uid) {
+                return wrong(format!("two people have the uid {}", person.uid));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for group in &world.groups {
+            if !is_number(&group.uid) || !seen.insert(&group.uid) {
+                return wrong(format!("the group {:?} has no uid of digits of its own", group.name));
+            }
+            if group.guests == Some(Role::Owner) {
+                return wrong(format!("the group {:?} cannot belong to every guest", group.name));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(discuss) = world.discusses.iter().find(|discuss| !seen.insert(&discuss.key)) {
+            return wrong(format!("two discussions have the key {:?}", discuss.key));
+        }
+        let groups = world.groups.iter().flat_map(|group| {
+            let all =
+                group.admins.iter().chain(&group.members).chain([&group.owner]).chain(group.cards.keys());
+            all.map(|uid| (&group.name, uid))
+        });
+        let discusses = world.discusses.iter().flat_map(|discuss| {
+            discuss.members.iter().chain([&discuss.owner]).map(|uid| (&discuss.name, uid))
+        });
+        if let Some((name, uid)) = groups.chain(discusses).find(|(_, uid)| !uids.contains(uid)) {
+            return wrong(format!("{name:?} has a member {uid}, whom there is not"));
         }
         Ok(world)
     }
+
+    /// Who `account` is: a person of this world, or a guest, the same each time.
+    pub(super) fn person(&self, account: &ClientName) -> Person {
+        let name = account.as_str();
+        let is_called = |person: &&Person| {
+            person.account.as_deref() == Some(name) || person.name == name || person.uid == name
+        };
+        self.people.iter().find(is_called).cloned().unwrap_or_else(|| Person {
+            uid: own_uid(name),
+            name: name.to_owned(),
+            client_type: ClientType::Web,
+            country: "中国".into(),
+            signature: "只在沙箱里".into(),
+            ..Person::default()
+        })
+    }
 }
 
-/// The QQ number of `account`: the name itself where it looks like one.
-fn own_uid(account: &ClientName) -> String {
-    let name = account.as_str();
-    if (5..=12).contains(&name.len()) && !name.starts_with('0') && name.bytes().all(|b| b.is_ascii_digit()) {
+fn is_number(uid: &str) -> bool {
+    (1..=20).contains(&uid.len()) && uid.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// The QQ number of a guest: the name itself where it looks like one.
+fn own_uid(name: &str) -> String {
+    if (5..=12).contains(&name.len()) && !name.starts_with('0') && is_number(name) {
         return name.to_owned();
     }
     number(&[name])
 }
 
 /// A number of ten digits that depends on `parts` alone.
-fn number(parts: &[&str]) -> String {
+pub(super) fn number(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.as_bytes());
@@ -67,33 +228,32 @@ fn number(parts: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
-    fn world(account: &str) -> World {
-        World::of(&ClientName::new(account).unwrap()).unwrap()
+    fn person(account: &str) -> Person {
+        World::read(None).unwrap().person(&ClientName::new(account).unwrap())
     }
 
     #[test]
-    fn numbers_are_stable_and_distinct() {
-        let here = world("小明");
-        assert_eq!(here.user.uid, world("小明").user.uid);
-        assert_ne!(here.user.uid, world("小刚").user.uid);
-        assert_eq!(world("12345678").user.uid, "12345678");
-        let numbers: BTreeSet<_> = here
-            .friends
-            .iter()
-            .flat_map(|friend| [&friend.id, &friend.uid])
-            .chain([&here.user.id, &here.user.uid])
-            .collect();
-        assert_eq!(numbers.len(), 2 * here.friends.len() + 2);
-        assert!(numbers.iter().all(|number| number.parse::<u64>().is_ok()));
-        assert_ne!(here.friends[0].id, world("小刚").friends[0].id);
+    fn who_is_who() {
+        assert_eq!(person("小红").uid, "10001");
+        assert_eq!(person("10001").name, "小红");
+        assert_eq!(person("12345678").uid, "12345678");
+        assert_eq!(person("小刚").uid, person("小刚").uid);
+        assert_ne!(person("小刚").uid, person("小强").uid);
     }
 
     #[test]
-    fn friends_go_by_their_marknames() {
-        let friends = world("a").friends;
-        assert_eq!(friends[0].displayname, "红红");
-        assert_eq!(friends[1].displayname, "李雷");
+    fn what_does_not_hold_together() {
+        let said = |text: &str| World::parse(text).unwrap_err().to_string();
+        let one = "[[people]]\nuid = \"1\"\nname = \"a\"\n";
+        assert!(World::parse(one).is_ok());
+        assert!(said(&format!("{one}{one}")).contains("two people have the uid 1"));
+        assert!(said("[[people]]\nuid = \"x\"\nname = \"a\"\n").contains("no uid of digits"));
+        let group = "[[groups]]\nuid = \"5\"\nname = \"g\"\n";
+        assert!(said(&format!("{one}{group}owner = \"2\"\n")).contains("a member 2, whom there is not"));
+        let owner = "owner = \"1\"\nguests = \"owner\"\n";
+        assert!(said(&format!("{one}{group}{owner}")).contains("belong to every guest"));
+        assert!(matches!(World::parse("people = 1"), Err(WorldError::Parse(_))));
+        assert!(matches!(World::parse(&format!("{one}nose = 1")), Err(WorldError::Parse(_))));
     }
 }

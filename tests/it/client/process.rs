@@ -70,6 +70,11 @@ impl Setup {
         self.vars.push((format!("MOJO_WEBQQ_{name}"), value.to_owned()));
     }
 
+    /// Sets a variable that is not one of ours.
+    pub(crate) fn environment(&mut self, name: &str, value: &str) {
+        self.vars.push((name.to_owned(), value.to_owned()));
+    }
+
     /// The command, with output that goes to the log, and nothing of our own environment.
     pub(crate) fn command(&self, program: &str) -> Command {
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
@@ -90,6 +95,20 @@ impl Setup {
         let output =
             self.command(PROGRAM).arg("client").stderr(std::process::Stdio::piped()).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    /// The same client for another account.
+    pub(crate) fn account(mut self, account: &str) -> Self {
+        self.set("ACCOUNT", account);
+        // The names of the files, as the other tests look for them.
+        for (name, path) in [
+            ("STATE_PATH", format!("mojo_webqq_state_{ACCOUNT}.json")),
+            ("QRCODE_PATH", format!("mojo_webqq_qrcode_{ACCOUNT}.jpg")),
+        ] {
+            let path = self.path(&path).to_str().unwrap().to_owned();
+            self.set(name, &path);
+        }
+        self
     }
 
     /// A file in the client's folder.

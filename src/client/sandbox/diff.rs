@@ -1,0 +1,115 @@
+//! What is different between two looks at the world: the events that tell of it.
+
+use serde_json::{Value, json};
+
+use crate::client::events::{Change, Event};
+use crate::client::objects::{Discuss, Friend, Group, User};
+
+/// Everything an account sees at one time.
+pub(super) struct Look {
+    pub(super) user: User,
+    pub(super) friends: Vec<Friend>,
+    pub(super) groups: Vec<Group>,
+    pub(super) discusses: Vec<Discuss>,
+}
+
+/// The events that lead from one look to the next.
+pub(super) fn between(old: &Look, new: &Look) -> Vec<Event> {
+    let mut events = Vec::new();
+    for change in changes(json!(old.user), json!(new.user)) {
+        events.push(Event::UserPropertyChange(new.user.clone(), change));
+    }
+    each(
+        &old.friends,
+        &new.friends,
+        |friend| &friend.uid,
+        |pair| match pair {
+            Pair::Came(friend) => events.push(Event::NewFriend(friend.clone())),
+            Pair::Gone(friend) => events.push(Event::LoseFriend(friend.clone())),
+            Pair::Both(old, new) => {
+                for change in changes(json!(old), json!(new)) {
+                    events.push(Event::FriendPropertyChange(new.clone(), change));
+                }
+            }
+        },
+    );
+    each(
+        &old.groups,
+        &new.groups,
+        |group| &group.uid,
+        |pair| match pair {
+            Pair::Came(group) => events.push(Event::NewGroup(group.clone())),
+            Pair::Gone(group) => events.push(Event::LoseGroup(group.clone())),
+            Pair::Both(old, new) => {
+                for change in changes(old.basic(), new.basic()) {
+                    events.push(Event::GroupPropertyChange(new.clone(), change));
+                }
+                each(
+                    &old.member,
+                    &new.member,
+                    |member| &member.uid,
+                    |pair| match pair {
+                        Pair::Came(member) => events.push(Event::NewGroupMember(member.clone(), new.clone())),
+                        Pair::Gone(member) => {
+                            events.push(Event::LoseGroupMember(member.clone(), new.clone()))
+                        }
+                        Pair::Both(old, new) => {
+                            for change in changes(json!(old), json!(new)) {
+                                events.push(Event::GroupMemberPropertyChange(new.clone(), change));
+                            }
+                        }
+                    },
+                );
+            }
+        },
+    );
+    each(
+        &old.discusses,
+        &new.discusses,
+        |discuss| &discuss.id,
+        |pair| match pair {
+            Pair::Came(discuss) => events.push(Event::NewDiscuss(discuss.clone())),
+            Pair::Gone(discuss) => events.push(Event::LoseDiscuss(discuss.clone())),
+            Pair::Both(old, new) => each(
+                &old.member,
+                &new.member,
+                |member| &member.uid,
+                |pair| match pair {
+                    Pair::Came(member) => events.push(Event::NewDiscussMember(member.clone(), new.clone())),
+                    Pair::Gone(member) => events.push(Event::LoseDiscussMember(member.clone(), new.clone())),
+                    // There is no event for it.
+                    Pair::Both(..) => {}
+                },
+            ),
+        },
+    );
+    events
+}
+
+enum Pair<'a, T> {
+    Came(&'a T),
+    Gone(&'a T),
+    Both(&'a T, &'a T),
+}
+
+/// Tells `found` of everything that is in either list, by what `key` says is the same.
+fn each<'a, T>(old: &'a [T], new: &'a [T], key: impl Fn(&T) -> &String, mut found: impl FnMut(Pair<'a, T>)) {
+    for before in old {
+        match new.iter().find(|after| key(after) == key(before)) {
+            Some(after) => found(Pair::Both(before, after)),
+            None => found(Pair::Gone(before)),
+        }
+    }
+    for after in new.iter().filter(|after| old.iter().all(|before| key(before) != key(after))) {
+        found(Pair::Came(after));
+    }
+}
+
+fn changes(old: Value, new: Value) -> Vec<Change> {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else { return Vec::new() };
+    let changed = new.into_iter().filter_map(|(property, new)| {
+        let old = old.get(&property).cloned().unwrap_or_default();
+        (old != new).then_some(Change { property, old, new })
+    });
+    changed.collect()
+}

@@ -1,0 +1,158 @@
+//! [`Login`]: the way from a code to a confirmed login. Whoever fetches the URL in the code has scanned it, and the
+//! page that it gets confirms it. With `sandbox_login=auto` it also goes on by itself, after a time.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::Method;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use crate::client::backend::{News, Page};
+use crate::client::settings::SandboxSettings;
+
+/// Where the pages are; a nonce follows.
+pub(super) const PATH: &str = "/sandbox/login/";
+
+/// How an automatic login's time is spent before each step, in hundredths: as init or loading, loading, scaning,
+/// confirming and updating.
+const SHARES: [u32; 5] = [5, 15, 40, 20, 20];
+
+/// The most that the first two steps take each: a slow login waits for its scan, not for its plugins.
+const LONGEST_START: Duration = Duration::from_millis(500);
+
+/// How far somebody came with a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Progress {
+    Shown,
+    Scanned,
+    Confirmed,
+}
+
+/// The code that holds now, and what became of it.
+pub(super) struct Login {
+    port: u16,
+    is_auto: bool,
+    time: Duration,
+    expire: Duration,
+    nonce: Mutex<String>,
+    progress: watch::Sender<Progress>,
+}
+
+/// Nobody hears the news any more.
+pub(super) struct NobodyHears;
+
+impl From<mpsc::error::SendError<News>> for NobodyHears {
+    fn from(_: mpsc::error::SendError<News>) -> Self {
+        Self
+    }
+}
+
+impl Login {
+    pub(super) fn new(settings: &SandboxSettings, port: u16) -> Self {
+        Self {
+            port,
+            is_auto: !settings.scan,
+            time: settings.login_time,
+            expire: settings.qrcode_expire,
+            nonce: Mutex::default(),
+            progress: watch::Sender::new(Progress::Shown),
+        }
+    }
+
+    /// Logs in. `still_valid`: an earlier login holds, so that there is nothing to scan.
+    pub(super) async fn run(&self, news: &mpsc::Sender<News>, still_valid: bool) -> Result<(), NobodyHears> {
+        let share = |step: usize| self.time * SHARES[step] / 100;
+        sleep(share(0).min(LONGEST_START)).await;
+        news.send(News::Loading).await?;
+        sleep(share(1).min(LONGEST_START)).await;
+        if !still_valid {
+            while !self.show_one(news, share(2), share(3)).await? {}
+        }
+        news.send(News::Confirmed).await?;
+        sleep(share(4)).await;
+        news.send(News::Ready { scanned: !still_valid }).await?;
+        Ok(())
+    }
+
+    /// Shows one code until it is confirmed (true) or expires.
+    async fn show_one(
+        &self,
+        news: &mpsc::Sender<News>,
+        scan_time: Duration,
+        confirm_time: Duration,
+    ) -> Result<bool, NobodyHears> {
+        let expiry = Instant::now() + self.expire;
+        let mut progress = self.progress.subscribe();
+        self.progress.send_replace(Progress::Shown);
+        let url = self.renew();
+        news.send(News::Code(url)).await?;
+        let mut reach = async |wanted: Progress, by_itself: Duration| {
+            let itself = Instant::now() + by_itself;
+            let reached = async {
+                tokio::select! {
+                    // The sender is our own.
+                    _ = progress.wait_for(|progress| *progress >= wanted) => {}
+                    () = sleep_until(itself), if self.is_auto => {}
+                }
+            };
+            timeout_at(expiry, reached).await.is_ok()
+        };
+        if !reach(Progress::Scanned, scan_time).await {
+            return Ok(false);
+        }
+        news.send(News::Scanned).await?;
+        let confirmed = reach(Progress::Confirmed, confirm_time).await;
+        self.nonce().clear();
+        Ok(confirmed)
+    }
+
+    fn nonce(&self) -> std::sync::MutexGuard<'_, String> {
+        self.nonce.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn renew(&self) -> String {
+        let mut random = [0_u8; 16];
+        // Cannot fail for so few bytes once the machine is up; were it to, the code would only be easier to guess.
+        let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+        let nonce: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let url = format!("http://127.0.0.1:{}{PATH}{nonce}", self.port);
+        *self.nonce() = nonce;
+        url
+    }
+
+    /// The page at a path: GET is the scan, POST the confirmation.
+    pub(super) fn page(&self, method: &Method, path: &str, account: &str) -> Option<Page> {
+        let given = path.strip_prefix(PATH)?;
+        let holds = !given.is_empty() && *self.nonce() == given;
+        let reach = |to| self.progress.send_if_modified(|now| std::mem::replace(now, (*now).max(to)) < to);
+        let account = escape(account);
+        let (found, text) = match *method {
+            _ if !holds => (false, "这个二维码已经失效。<br>This login code is no longer valid.".to_owned()),
+            Method::GET => {
+                reach(Progress::Scanned);
+                let form = format!(
+                    "<form method=\"post\" action=\"{PATH}{given}\"><button>登录 / Log in</button></form>"
+                );
+                (
+                    true,
+                    format!("<p>允许 <b>{account}</b> 在沙箱中登录？<br>Let this account log in?</p>{form}"),
+                )
+            }
+            Method::POST => {
+                reach(Progress::Confirmed);
+                (true, format!("<b>{account}</b> 已登录。<br>The account is logged in."))
+            }
+            _ => return None,
+        };
+        let html = format!(
+            "<!DOCTYPE html><html lang=\"zh\"><meta charset=\"utf-8\">\
+             <meta name=\"viewport\" content=\"width=device-width\"><title>wqclient</title>{text}</html>\n"
+        );
+        Some(Page { found, html })
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

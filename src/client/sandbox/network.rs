@@ -1,0 +1,357 @@
+//! [`Network`]: the other clients in the same world. Each listens on a Unix socket in one folder, connects to
+//! those that are there when it comes, and holds the connections: where one breaks off, somebody went offline.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::Shared;
+use super::view::{Place, Ruling};
+use super::wire::Frame;
+use crate::client::backend::{BackendError, News};
+use crate::client::events::{Event, unix_seconds};
+use crate::client::queue;
+use crate::files::private_folder;
+use crate::model::name::ClientName;
+
+/// The most connections, and the most sockets that are tried.
+const MAX_LINKS: usize = 256;
+
+/// How long another client may take to say who it is, and to answer to a message.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What may wait for one client: frames, and bytes.
+const WAITING: (usize, usize) = (64, 4 * 1024 * 1024);
+
+/// The connections that are open, by uid.
+#[derive(Default)]
+pub(super) struct Links {
+    next: AtomicU64,
+    table: Mutex<HashMap<String, Vec<Link>>>,
+}
+
+#[derive(Clone)]
+struct Link {
+    number: u64,
+    frames: queue::Sender<Frame>,
+    /// Messages that wait for their answer.
+    waiting: Arc<Mutex<HashMap<u64, oneshot::Sender<Option<String>>>>>,
+}
+
+impl Links {
+    fn table(&self) -> MutexGuard<'_, HashMap<String, Vec<Link>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn to(&self, uid: &str) -> Option<Link> {
+        self.table().get(uid)?.first().cloned()
+    }
+
+    /// Sends a message to one client, and waits until it took it.
+    pub(super) async fn deliver(&self, uid: &str, place: &Place, content: &str) -> Result<(), BackendError> {
+        let refused = |why: &str| BackendError::Refused(why.to_owned());
+        let link = self.to(uid).ok_or_else(|| refused("the recipient is offline"))?;
+        let (answer, answered) = oneshot::channel();
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        lock(&link.waiting).insert(number, answer);
+        let frame = Frame::Message { number, place: place.clone(), content: content.to_owned() };
+        if link.frames.push(frame, content.len()).is_err() {
+            lock(&link.waiting).remove(&number);
+            return Err(refused("the recipient takes nothing at the moment"));
+        }
+        // Ours must not keep alive what it waits for.
+        let waiting = Arc::downgrade(&link.waiting);
+        drop(link);
+        match timeout(PATIENCE, answered).await {
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some(why))) => Err(BackendError::Refused(why)),
+            Ok(Err(_)) => Err(refused("the recipient went offline")),
+            Err(_) => {
+                if let Some(waiting) = waiting.upgrade() {
+                    lock(&waiting).remove(&number);
+                }
+                Err(refused("the recipient does not answer"))
+            }
+        }
+    }
+
+    /// Tells one client, or everybody, without waiting for an answer.
+    pub(super) fn tell(&self, uid: &str, place: &Place, content: &str) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let frame = Frame::Message { number, place: place.clone(), content: content.to_owned() };
+        if self.to(uid).is_none_or(|link| link.frames.push(frame, content.len()).is_err()) {
+            debug!(uid, "A client takes nothing at the moment, and misses a message.");
+        }
+    }
+
+    /// Tells everybody of a decision.
+    pub(super) fn announce(&self, ruling: &Ruling) {
+        for link in self.table().values().flatten() {
+            if link.frames.push(Frame::Ruling(ruling.clone()), 256).is_err() {
+                debug!("A client takes nothing at the moment, and misses a decision.");
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where the clients of one world meet.
+pub(super) struct Network {
+    folder: PathBuf,
+    world: String,
+    account: ClientName,
+}
+
+/// Our socket's file. Dropped, it is removed.
+struct SocketFile {
+    folder: PathBuf,
+    name: String,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let path = self.folder.join(&self.name);
+        if std::fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == self.inode) {
+            let _ = std::fs::remove_file(&path);
+        }
+        // Only where we were the last.
+        let _ = std::fs::remove_dir(&self.folder);
+    }
+}
+
+impl Network {
+    /// The network in `folder` of those whose world is `world`: the path of a file, or none for the one built in.
+    pub(super) fn new(folder: PathBuf, world: Option<&Path>, account: &ClientName) -> Self {
+        let world = world.map_or_else(
+            || b"built in".to_vec(),
+            |path| {
+                let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+                real.into_os_string().into_encoded_bytes()
+            },
+        );
+        Self { folder, world: hash(&world), account: account.clone() }
+    }
+
+    fn socket_name(&self, account: &ClientName) -> String {
+        format!("{}-{}", self.world, hash(account.as_str().as_bytes()))
+    }
+
+    /// Is in the network until dropped. Returns where that is not possible.
+    pub(super) async fn run(&self, shared: &Arc<Shared>, news: &mpsc::Sender<News>) -> io::Error {
+        let (listener, folder, _place) = match self.listen().await {
+            Ok(there) => there,
+            Err(error) => return error,
+        };
+        let mut links = JoinSet::new();
+        for name in self.sockets() {
+            if links.len() >= MAX_LINKS {
+                break;
+            }
+            // A socket without a process is what a killed client left behind.
+            if let Ok(stream) = UnixStream::connect(through(&folder, &name)).await {
+                let (shared, news, own) = (shared.clone(), news.clone(), self.account.clone());
+                let world = self.world.clone();
+                links.spawn(async move {
+                    let is_its = |account: &ClientName| {
+                        format!("{world}-{}", hash(account.as_str().as_bytes())) == name
+                    };
+                    talk(stream, own, is_its, &shared, &news).await
+                });
+            }
+        }
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) if links.len() < MAX_LINKS => {
+                        let (shared, news, own) = (shared.clone(), news.clone(), self.account.clone());
+                        links.spawn(async move { talk(stream, own, |_| true, &shared, &news).await });
+                    }
+                    Ok(_) => debug!("A client was turned away: there are too many."),
+                    Err(error) => return error,
+                },
+                Some(ended) = links.join_next() => {
+                    if let Ok(Err(error)) = ended {
+                        debug!(%error, "A connection to another client ended.");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Our socket, and the folder it is in: through that its path is short, however long the folder's is.
+    async fn listen(&self) -> io::Result<(UnixListener, File, SocketFile)> {
+        let name = self.socket_name(&self.account);
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            private_folder(&self.folder).map_err(io::Error::other)?;
+            let folder = File::open(&self.folder)?;
+            if UnixStream::connect(through(&folder, &name)).await.is_ok() {
+                return Err(io::Error::other("another client of this account is there already"));
+            }
+            // Under another name first: so it replaces what a killed client left behind, and is never half there.
+            let new = format!(".{}", std::process::id());
+            let bound = UnixListener::bind(through(&folder, &new));
+            match bound {
+                Ok(listener) => {
+                    let inode = std::fs::symlink_metadata(through(&folder, &new))?.ino();
+                    std::fs::rename(through(&folder, &new), through(&folder, &name))?;
+                    return Ok((listener, folder, SocketFile { folder: self.folder.clone(), name, inode }));
+                }
+                // The last one to leave has just removed the folder.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < 10 => {}
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempt < 10 => {
+                    std::fs::remove_file(through(&folder, &new))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn sockets(&self) -> Vec<String> {
+        let own = self.socket_name(&self.account);
+        let Ok(entries) = std::fs::read_dir(&self.folder) else { return Vec::new() };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let ours = names.filter(|name| *name != own && name.starts_with(&format!("{}-", self.world)));
+        ours.take(4 * MAX_LINKS).collect()
+    }
+}
+
+fn through(folder: &File, name: &str) -> PathBuf {
+    format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()).into()
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Talks with another client until one of both has enough.
+async fn talk(
+    mut stream: UnixStream,
+    own: ClientName,
+    is_its: impl Fn(&ClientName) -> bool,
+    shared: &Arc<Shared>,
+    news: &mpsc::Sender<News>,
+) -> io::Result<()> {
+    if stream.peer_cred()?.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other("another user's process"));
+    }
+    let hello = Frame::Hello { account: own.to_string(), rulings: shared.view().rulings() };
+    let greeting = async {
+        hello.write(&mut stream).await?;
+        Frame::read(&mut stream).await
+    };
+    let Frame::Hello { account, rulings } = timeout(PATIENCE, greeting).await?? else {
+        return Err(io::Error::other("no greeting"));
+    };
+    let account = ClientName::new(account).map_err(io::Error::other)?;
+    let uid = shared.view().uid_of(&account);
+    if !is_its(&account) || uid == shared.view().own_uid() {
+        return Err(io::Error::other("a client that is not who it says"));
+    }
+    let (frames, mut outgoing) = queue::bounded(WAITING.0, WAITING.1);
+    let number = shared.links.next.fetch_add(1, Ordering::Relaxed);
+    let link = Link { number, frames: frames.clone(), waiting: Arc::default() };
+    let waiting = link.waiting.clone();
+    shared.links.table().entry(uid.clone()).or_default().push(link);
+    // Whatever ends this, the connection leaves the table.
+    let _entry = Entry { shared: shared.clone(), uid: uid.clone(), number };
+    let mut events = shared.view().arrive(&account);
+    for ruling in &rulings {
+        // What we know already, or what nobody had a right to, changes nothing.
+        events.extend(shared.view().rule(ruling).unwrap_or_default());
+    }
+    report(news, events).await?;
+
+    let (mut reader, mut writer) = stream.split();
+    let write = async {
+        while let Some(frame) = outgoing.next().await {
+            timeout(3 * PATIENCE, frame.write(&mut writer)).await??;
+        }
+        Ok::<_, io::Error>(())
+    };
+    let read = async {
+        loop {
+            let number = match Frame::read(&mut reader).await? {
+                Frame::Hello { .. } => return Err(io::Error::other("a second greeting")),
+                Frame::Ruling(ruling) if ruling.by != uid => {
+                    return Err(io::Error::other("a decision in somebody else's name"));
+                }
+                Frame::Ruling(ruling) => {
+                    let events = shared.view().rule(&ruling).unwrap_or_default();
+                    report(news, events).await?;
+                    continue;
+                }
+                Frame::Answer { number, refused } => {
+                    if let Some(answer) = lock(&waiting).remove(&number) {
+                        let _ = answer.send(refused);
+                    }
+                    continue;
+                }
+                Frame::Message { number, place, content } => {
+                    let heard =
+                        shared.view().receive(&uid, &place, content, shared.next_id(), unix_seconds());
+                    let refused = heard.as_ref().err().map(ToString::to_string);
+                    if let Ok(message) = heard {
+                        news.send(News::Received(message)).await.map_err(io::Error::other)?;
+                    }
+                    (number, refused)
+                }
+            };
+            let (number, refused) = number;
+            frames.push(Frame::Answer { number, refused }, 256).map_err(io::Error::other)?;
+        }
+    };
+    let ended = tokio::select! { ended = write => ended, ended = read => ended };
+    drop(_entry);
+    let events = if shared.links.to(&uid).is_none() { shared.view().leave(&uid) } else { Vec::new() };
+    report(news, events).await?;
+    ended
+}
+
+struct Entry {
+    shared: Arc<Shared>,
+    uid: String,
+    number: u64,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut table = self.shared.links.table();
+        if let Some(links) = table.get_mut(&self.uid) {
+            links.retain(|link| link.number != self.number);
+            if links.is_empty() {
+                table.remove(&self.uid);
+            }
+        }
+    }
+}
+
+pub(super) async fn report(news: &mpsc::Sender<News>, events: Vec<Event>) -> io::Result<()> {
+    for event in events {
+        news.send(News::Happened(Box::new(event))).await.map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+/// Says once that there is no network, and why.
+pub(super) fn alone(error: &io::Error) {
+    warn!(%error, "This client cannot meet the others of its world; it goes on alone.");
+}

@@ -1,0 +1,90 @@
+use super::*;
+
+fn name(account: &str) -> ClientName {
+    ClientName::new(account).unwrap()
+}
+
+fn view(account: &str) -> View {
+    View::new(World::read(None).unwrap(), &name(account))
+}
+
+fn names(events: &[Event]) -> Vec<&'static str> {
+    events.iter().map(Event::name).collect()
+}
+
+fn ids() -> [String; 2] {
+    ["1".into(), "2".into()]
+}
+
+#[test]
+fn a_guest_comes_and_goes() {
+    let mut view = view("小红");
+    let events = view.arrive(&name("小刚"));
+    let new = ["new_friend", "new_group_member", "new_group_member", "new_discuss_member"];
+    assert_eq!(names(&events), new);
+    let uid = view.uid_of(&name("小刚"));
+    let events = view.leave(&uid);
+    assert!(names(&events).contains(&"friend_property_change"), "{events:?}");
+    let friend = view.look().friends.into_iter().find(|friend| friend.uid == uid).unwrap();
+    assert_eq!(friend.state, Presence::Offline);
+    let sent = view.route(&Recipient::Friend(friend.id), "x", ids(), 1);
+    assert!(matches!(sent, Err(BackendError::Refused(_))));
+}
+
+#[test]
+fn kicks_and_mutes_follow_the_roles() {
+    let (mut mine, group) = (view("小红"), "305432198".to_owned());
+    let ruling = |by: &str, member: &str, muted_until| Ruling {
+        group: group.clone(),
+        member: member.into(),
+        by: by.into(),
+        muted_until,
+    };
+    assert_eq!(mine.rule(&ruling("10001", "10003", None)), Err(BackendError::NotAllowed));
+    assert_eq!(mine.rule(&ruling("10002", "10001", None)), Err(BackendError::NotAllowed));
+    assert_eq!(mine.rule(&ruling("10003", "77", None)), Err(BackendError::Gone));
+    assert_eq!(mine.rule(&ruling("10003", "10001", Some(100))), Ok(vec![]));
+    let id = mine.look().groups.iter().find(|own| own.uid == group).unwrap().id.clone();
+    let muted = mine.route(&Recipient::Group(id.clone()), "x", ids(), 60).err();
+    assert_eq!(muted, Some(BackendError::Muted(40)));
+    assert!(mine.route(&Recipient::Group(id), "x", ids(), 100).is_ok());
+    assert_eq!(names(&mine.rule(&ruling("10001", "10002", None)).unwrap()), ["lose_group_member"]);
+    assert_eq!(names(&mine.rule(&ruling("10003", "10001", None)).unwrap()), ["lose_group"]);
+}
+
+#[test]
+fn what_others_say_is_judged() {
+    let mut mine = view("小红");
+    let group = |uid: &str| Place::Group(uid.into());
+    let mut hear = |from: &str, place| mine.receive(from, &place, "x".into(), "1".into(), 1);
+    assert_eq!(hear("10002", group("498880156")).unwrap().sender.displayname, "北京-李雷");
+    assert_eq!(hear("10004", group("498880156")), Err(BackendError::NotAllowed));
+    assert_eq!(hear("10002", group("1")), Err(BackendError::Gone));
+    assert_eq!(hear("99", Place::Friend), Err(BackendError::NotAllowed));
+}
+
+#[test]
+fn a_new_world_is_told_of_event_by_event() {
+    let mut mine = view("小红");
+    let mut world = World::read(None).unwrap();
+    world.people[0].signature = "改了".into();
+    world.people[3].name = "老王".into();
+    world.people.push(Person { uid: "10009".into(), name: "新人".into(), ..Person::default() });
+    world.groups[0].name = "Rust学习交流".into();
+    world.groups.remove(2);
+    world.discusses.remove(0);
+    world.discusses[0].members.push("10002".into());
+    let events = mine.replace_world(world);
+    let told = names(&events);
+    for name in [
+        "user_property_change",
+        "friend_property_change",
+        "new_friend",
+        "group_property_change",
+        "lose_group",
+        "lose_discuss",
+        "new_discuss_member",
+    ] {
+        assert!(told.contains(&name), "{name}: {told:?}");
+    }
+}

@@ -1,0 +1,56 @@
+//! Waits until the file of the world is another. Costs nothing while it is not.
+
+use std::ffi::OsString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
+
+use crate::readable::ReadableFd;
+
+/// The file, watched.
+pub(super) struct WorldWatch {
+    inotify: ReadableFd,
+    name: OsString,
+}
+
+impl WorldWatch {
+    /// Watches `path`: its folder, for editors replace a file.
+    pub(super) fn new(path: &Path) -> io::Result<Self> {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        inotify::add_watch(&inotify, folder, WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO)?;
+        let name = path.file_name().unwrap_or_default().to_owned();
+        Ok(Self { inotify: ReadableFd::new(inotify)?, name })
+    }
+
+    /// Waits until somebody has written the file.
+    pub(super) async fn changed(&self) -> io::Result<()> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        loop {
+            let touched = self.inotify.read_with(|fd| {
+                let mut reader = inotify::Reader::new(fd, &mut buffer);
+                let mut touched = false;
+                loop {
+                    match reader.next() {
+                        Ok(event) => {
+                            let name = event.file_name().map(|name| name.to_bytes() == self.name.as_bytes());
+                            touched |= name.unwrap_or(true);
+                            if reader.is_buffer_empty() {
+                                return Ok(touched);
+                            }
+                        }
+                        Err(Errno::INTR) => {}
+                        Err(error) => return Err(io::Error::from(error)),
+                    }
+                }
+            });
+            if touched.await? {
+                return Ok(());
+            }
+        }
+    }
+}
