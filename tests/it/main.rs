@@ -9,6 +9,7 @@ mod output;
 mod server;
 
 mod api;
+mod bot;
 mod cli;
 mod client;
 mod conformance;

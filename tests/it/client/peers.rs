@@ -1,0 +1,221 @@
+//! Several clients in one world.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::process::{Client, Setup, until};
+use super::receiver::Receiver;
+
+/// What is posted besides what is by default, too.
+const EVERYTHING: (&str, &str) = (
+    "PLUGIN_OPENQQ_POST_EVENT_LIST",
+    "new_friend lose_friend new_group lose_group new_group_member lose_group_member new_discuss lose_discuss \
+     new_discuss_member lose_discuss_member friend_property_change group_property_change \
+     group_member_property_change user_property_change",
+);
+
+struct Peer {
+    client: Client,
+    reports: Receiver,
+}
+
+impl Peer {
+    fn start(account: &str, folder: &str, vars: &[(&str, &str)]) -> Self {
+        let reports = Receiver::new(|_| String::new());
+        let more = [EVERYTHING, ("PLUGIN_OPENQQ_POST_API", &reports.url), ("SANDBOX_NETWORK", folder)];
+        let client = Setup::new(&[&more, vars].concat()).account(account).start();
+        client.setup.until_state("running");
+        Self { client, reports }
+    }
+
+    fn get(&self, call: &str) -> Value {
+        self.client.get(&format!("/openqq/{call}")).json()
+    }
+
+    fn event(&self, name: &str) -> Value {
+        loop {
+            let report = self.reports.next().json;
+            if report["event"] == name {
+                return report["params"].clone();
+            }
+        }
+    }
+
+    fn sees(&self, uid: &str, state: &str) {
+        until(state, || (self.get(&format!("search_friend?uid={uid}"))[0]["state"] == state).then_some(()));
+    }
+}
+
+fn folder() -> (tempfile::TempDir, String) {
+    let root = tempfile::tempdir().unwrap();
+    // Longer than any socket's path may be, and to be made by the first who comes.
+    let folder = root.path().join("很".repeat(60)).join("net").to_str().unwrap().to_owned();
+    (root, folder)
+}
+
+#[test]
+fn friends_talk_and_die() {
+    let (_root, folder) = folder();
+    let hong = Peer::start("小红", &folder, &[]);
+    let lei = Peer::start("李雷", &folder, &[]);
+    hong.sees("10002", "online");
+    lei.sees("10001", "online");
+    let long = "你".repeat(100_000);
+    for content in ["你好", &long] {
+        let form = format!("uid=10002&content={content}");
+        assert_eq!(hong.client.post("/openqq/send_friend_message", &form).json()["code"], 0);
+        let heard = lei.reports.next_message();
+        assert_eq!((&heard["sender_uid"], &heard["content"]), (&json!("10001"), &json!(content)));
+        assert_eq!((&heard["type"], &heard["sender"]), (&json!("friend_message"), &json!("红红")));
+    }
+    lei.client.signal(Signal::KILL);
+    let change = hong.event("friend_property_change");
+    assert_eq!((&change[1], &change[2]), (&json!("state"), &json!("away")));
+    let change = hong.event("friend_property_change");
+    assert_eq!(
+        (&change[0]["uid"], &change[2], &change[3]),
+        (&json!("10002"), &json!("online"), &json!("offline"))
+    );
+    let failed = hong.get("send_friend_message?uid=10002&content=x");
+    assert_eq!(
+        (&failed["status"], &failed["info"]),
+        (&json!("发送失败"), &json!("the recipient is offline"))
+    );
+    // Back again, over the socket that was left behind.
+    let lei = Peer::start("李雷", &folder, &[]);
+    hong.sees("10002", "online");
+    lei.sees("10001", "online");
+}
+
+#[test]
+fn groups_mute_and_kick() {
+    let (_root, folder) = folder();
+    let hong = Peer::start("小红", &folder, &[]);
+    let lei = Peer::start("李雷", &folder, &[]);
+    hong.sees("10002", "online");
+    lei.sees("10001", "online");
+    let send = "send_group_message?uid=305432198&content=x";
+    assert_eq!(lei.get(send)["code"], 0);
+    let heard = hong.reports.next_message();
+    assert_eq!(
+        (&heard["type"], &heard["group"], &heard["sender"]),
+        (&json!("group_message"), &json!("老同学"), &json!("李雷"))
+    );
+
+    assert_eq!(hong.get("shutup_group_member?group_uid=305432198&member_uid=10002&time=5")["code"], 0);
+    let muted = until("the mute", || Some(lei.get(send)).filter(|answer| answer["code"] != 0));
+    assert_eq!(muted["status"], "发送失败");
+    assert!(muted["info"].as_str().unwrap().contains("muted"), "{muted}");
+    assert_eq!(lei.get("send_group_message?uid=498880156&content=x")["code"], 0);
+
+    assert_eq!(hong.get("kick_group_member?group_uid=305432198&member_uid=10002")["code"], 0);
+    assert_eq!(lei.event("lose_group")[0]["uid"], "305432198");
+    assert_eq!(hong.event("lose_group_member")[0]["uid"], "10002");
+    assert_eq!(lei.get(send)["code"], 101);
+    // Who comes later hears of it.
+    drop(lei);
+    let lei = Peer::start("李雷", &folder, &[]);
+    assert_eq!(lei.event("lose_group")[0]["uid"], "305432198");
+}
+
+#[test]
+fn guests_get_to_know_each_other() {
+    let (_root, folder) = folder();
+    let one = Peer::start("webqq_client_01", &folder, &[]);
+    let two = Peer::start("webqq_client_02", &folder, &[]);
+    assert_eq!(one.event("new_friend")[0]["name"], "webqq_client_02");
+    assert_eq!(one.event("new_group_member")[0]["name"], "webqq_client_02");
+    assert_eq!(one.event("new_discuss_member")[0]["name"], "webqq_client_02");
+    assert_eq!(two.event("new_friend")[0]["name"], "webqq_client_01");
+    assert_eq!(one.get("send_friend_message?name=webqq_client_02&content=x")["code"], 0);
+    assert_eq!(two.reports.next_message()["sender"], "webqq_client_01");
+}
+
+#[test]
+fn strangers_on_the_socket_do_no_harm() {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("net");
+    let hong = Peer::start("小红", folder.to_str().unwrap(), &[]);
+    let socket = until("the socket", || {
+        let mut names = std::fs::read_dir(&folder).ok()?.map(|entry| entry.unwrap().path());
+        names.find(|path| !path.file_name().unwrap().to_str().unwrap().starts_with('.'))
+    });
+    assert_eq!(super::process::mode(&folder), 0o700);
+    let frame = |json: &str| [&u32::try_from(json.len()).unwrap().to_be_bytes(), json.as_bytes()].concat();
+    let hello = frame(r#"{"hello":{"account":"李雷","rulings":[]}}"#);
+    for bytes in [
+        u32::MAX.to_be_bytes().to_vec(),
+        frame("{}"),
+        frame(r#"{"hello":{"account":"小红","rulings":[]}}"#),
+        frame(r#"{"hello":{"account":"a/b","rulings":[]}}"#),
+        [hello.clone(), hello.clone()].concat(),
+        [
+            hello.clone(),
+            frame(r#"{"ruling":{"group":"305432198","member":"10002","by":"10003","muted_until":null}}"#),
+        ]
+        .concat(),
+        [hello, frame(r#"{"message":{"number":1,"place":"nowhere","content":"x"}}"#)].concat(),
+    ] {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.set_read_timeout(Some(super::process::PATIENCE)).unwrap();
+        stream.write_all(&bytes).unwrap();
+        // Whatever it says, it hangs up by itself; where we wrote more than it read, with a reset.
+        let mut said = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut said) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+    }
+    assert_eq!(hong.get("get_client_info")["code"], 0);
+    assert_eq!(hong.get("search_group?uid=305432198")[0]["member"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn a_world_that_is_edited_is_told_of() {
+    let (root, folder) = folder();
+    let world = root.path().join("world.toml");
+    let write = |text: &str| std::fs::write(&world, text).unwrap();
+    let people = "[[people]]\nuid = \"1\"\nname = \"甲\"\n[[people]]\nuid = \"2\"\nname = \"乙\"\n";
+    let group = |name: &str, members: &str| {
+        format!("[[groups]]\nuid = \"9\"\nname = \"{name}\"\nowner = \"1\"\nmembers = [{members}]\n")
+    };
+    let discuss = |members: &str| {
+        format!("[[discusses]]\nkey = \"k\"\nname = \"谈\"\nowner = \"1\"\nmembers = [{members}]\n")
+    };
+    write(people);
+    let one = Peer::start("甲", &folder, &[("SANDBOX_WORLD", world.to_str().unwrap())]);
+    // The client that logs in watches the file a moment later.
+    until("the watch", || {
+        let count = |fd: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_link(fd.unwrap().path()).is_ok_and(|to| to.to_str() == Some("anon_inode:inotify"))
+        };
+        std::fs::read_dir(format!("/proc/{}/fd", one.client.pid())).unwrap().any(count).then_some(())
+    });
+    write(&format!("{people}{}{}", group("群", ""), discuss("")));
+    assert_eq!(one.event("new_group")[0]["name"], "群");
+    assert_eq!(one.event("new_discuss")[0]["name"], "谈");
+    write("nonsense");
+    until("the warning", || one.client.setup.log().contains("world stays as it was").then_some(()));
+    write(&format!("{people}{}{}", group("新", "\"2\""), discuss("\"2\"")));
+    let (first, second) = (one.event("group_property_change"), one.event("group_property_change"));
+    assert_eq!((&first[1], &second[1]), (&json!("displayname"), &json!("name")));
+    assert_eq!((&second[2], &second[3]), (&json!("群"), &json!("新")));
+    assert_eq!(one.event("new_group_member")[0]["uid"], "2");
+    assert_eq!(one.event("new_discuss_member")[0]["uid"], "2");
+    write(&format!(
+        "{}signature = \"x\"\n{}cards = {{ 2 = \"小乙\" }}\n{}",
+        people,
+        group("新", "\"2\""),
+        discuss("\"2\"")
+    ));
+    assert_eq!(one.event("group_member_property_change")[1], "card");
+    write(&format!("{}{}", people.replacen("甲\"", "甲\"\ncity = \"成都\"", 1), discuss("")));
+    assert_eq!(one.event("user_property_change")[1], "city");
+    assert_eq!(one.event("lose_group")[0]["uid"], "9");
+    assert_eq!(one.event("lose_discuss_member")[0]["uid"], "2");
+    write("[[people]]\nuid = \"1\"\nname = \"甲\"\n");
+    assert_eq!(one.event("lose_friend")[0]["uid"], "2");
+    assert_eq!(one.event("lose_discuss")[0]["name"], "谈");
+}

@@ -1,0 +1,62 @@
+//! Bad input to every call: missing, doubled, not UTF-8, too long. Each has a clear answer, and none ends the client.
+
+use serde_json::json;
+
+use super::process::Client;
+
+const GET_ONLY: [&str; 6] = [
+    "get_user_info",
+    "get_friend_info",
+    "get_group_info",
+    "get_group_basic_info",
+    "get_discuss_info",
+    "relogin",
+];
+
+const BOTH: [&str; 9] = [
+    "search_friend",
+    "search_group",
+    "send_friend_message",
+    "send_group_message",
+    "send_discuss_message",
+    "send_sess_message",
+    "shutup_group_member",
+    "kick_group_member",
+    "get_client_info",
+];
+
+#[test]
+fn methods_as_documented() {
+    let client = Client::running(&[]);
+    for name in GET_ONLY {
+        let path = format!("/openqq/{name}");
+        for method in ["POST", "PUT", "DELETE"] {
+            assert_eq!(client.call(method, &path).status, 403, "{method} {name}");
+        }
+        assert_eq!(client.call("HEAD", &path).status, 200, "{name}");
+    }
+    for name in BOTH {
+        let path = format!("/openqq/{name}");
+        assert_eq!(client.get(&path).status, 200, "{name}");
+        assert_eq!(client.post(&path, "").status, 200, "{name}");
+        assert_eq!(client.call("PUT", &path).status, 403, "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let client = Client::running(&[]);
+    for name in GET_ONLY.into_iter().chain(BOTH) {
+        for (query, what) in [("x=1&x=2", "\"x\" is given twice"), ("x=%ff", "\"x\" is not UTF-8")] {
+            let answer = client.get(&format!("/openqq/{name}?{query}"));
+            assert_eq!((answer.status, &answer.json()["code"]), (400, &json!(-2)), "{name}");
+            assert!(answer.json()["status"].as_str().unwrap().contains(what), "{name}: {answer:?}");
+        }
+    }
+    let long = format!("content={}", "x".repeat(1 << 20));
+    for name in BOTH {
+        let answer = client.post(&format!("/openqq/{name}"), &long);
+        assert_eq!((answer.status, &answer.json()["code"]), (413, &json!(-2)), "{name}");
+    }
+    assert_eq!(client.get("/openqq/get_client_info").json()["code"], 0);
+}
