@@ -107,15 +107,33 @@ fn clients_that_end_with_the_controller_are_started_again_by_the_next() {
     assert_eq!(controller.clients(), [] as [Value; 0], "what was stopped stays so");
 }
 
+/// When a process started, in clock ticks since boot: field 22 of proc_pid_stat(5).
+fn start_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap()
+}
+
+/// The time since boot in clock ticks, of which a second has 100 on every Linux that there is.
+fn uptime_ticks() -> u64 {
+    let uptime = fs::read_to_string("/proc/uptime").unwrap();
+    let seconds: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+    (seconds * 100.0) as u64
+}
+
 #[test]
 fn a_recycled_pid_is_neither_adopted_nor_killed() {
     let mut controller = Builder::new().config(OUTLIVE).start();
     let client = controller.start_client("a");
     controller.kill();
     kill(pid_of(&client), Signal::KILL);
-    let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
     let registry = controller.path("mojo_webqq_controller_backend.dat");
     let text = fs::read_to_string(&registry).unwrap();
+    // Pids come round again after minutes at the earliest; here it must be another tick of the clock at least.
+    let known: Value = serde_json::from_str(&text).unwrap();
+    let ticks = &known["clients"][0]["handle"]["direct"]["start_ticks"];
+    wait_until("the clock has gone on", || uptime_ticks() > ticks.as_u64().unwrap() + 1);
+    let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
+    assert!(start_ticks(stranger.id()) > ticks.as_u64().unwrap());
     let bent = text.replace(&format!("\"pid\":{}", pid_of(&client)), &format!("\"pid\":{}", stranger.id()));
     assert_ne!(bent, text);
     fs::write(&registry, bent).unwrap();
