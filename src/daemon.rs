@@ -182,6 +182,7 @@ impl Controller {
             supervisor: Arc::new(AnySupervisor::Direct(direct)),
             settings: current.clone(),
             default_template: places.template.as_path().into(),
+            client_state: places.client_state.as_path().into(),
             executable: executable.into(),
             state_files: state_files.clone(),
         };

@@ -1,4 +1,4 @@
-//! Calls to the outside: the heartbeat to `poll_api`, by which a server elsewhere reaches a controller that it cannot
+//! Calls to the outside: the [`Poller`] of a `poll_api` and the controller's heartbeat with it, by which a server elsewhere reaches a controller that it cannot
 //! connect to (it answers with a redirect to the controller's own API).
 
 use std::sync::Arc;
@@ -48,27 +48,49 @@ pub async fn heartbeat(mut settings: watch::Receiver<Arc<Settings>>) {
 
 async fn beat(endpoint: &Endpoint, mut settings: watch::Receiver<Arc<Settings>>) {
     // A redirect may lead from http to https, so all certificates are loaded.
-    let client = match http_client("").read_timeout(READ_TIMEOUT).build() {
-        Ok(client) => client,
-        Err(error) => {
-            warn!(error = %Chain(&error), "poll_api can't be called: TLS can't be set up");
-            return std::future::pending().await;
-        }
-    };
-    info!(poll_api = %endpoint, "calling poll_api regularly");
-    // Said once per change, not once per call.
-    let mut trouble: Option<String> = None;
+    let Some(mut poller) = Poller::new(endpoint, "") else { return std::future::pending().await };
     loop {
-        let now = call(&client, endpoint).await.err().map(|error| Chain(&error.without_url()).to_string());
-        match (&trouble, &now) {
-            (before, Some(error)) if before.as_ref() != Some(error) => {
-                warn!(poll_api = %endpoint, %error, "poll_api does not work, it is tried on");
+        poller.call().await;
+        pause(&mut settings).await;
+    }
+}
+
+/// Calls a `poll_api`, follows where its answers lead, and says when that begins to fail and when it works again.
+#[derive(Debug)]
+pub struct Poller {
+    client: reqwest::Client,
+    endpoint: Endpoint,
+    /// Said once per change, not once per call.
+    trouble: Option<String>,
+}
+
+impl Poller {
+    /// A poller of `endpoint`, for URLs like `url` (see [`http_client`]). None, which is logged: TLS cannot be set up.
+    pub fn new(endpoint: &Endpoint, url: &str) -> Option<Self> {
+        match http_client(url).read_timeout(READ_TIMEOUT).build() {
+            Ok(client) => {
+                info!(poll_api = %endpoint, "calling poll_api regularly");
+                Some(Self { client, endpoint: endpoint.clone(), trouble: None })
             }
-            (Some(_), None) => info!(poll_api = %endpoint, "poll_api works again"),
+            Err(error) => {
+                warn!(error = %Chain(&error), "poll_api can't be called: TLS can't be set up");
+                None
+            }
+        }
+    }
+
+    /// Calls once.
+    pub async fn call(&mut self) {
+        let called = call(&self.client, &self.endpoint).await;
+        let now = called.err().map(|error| Chain(&error.without_url()).to_string());
+        match (&self.trouble, &now) {
+            (before, Some(error)) if before.as_ref() != Some(error) => {
+                warn!(poll_api = %self.endpoint, %error, "poll_api does not work, it is tried on");
+            }
+            (Some(_), None) => info!(poll_api = %self.endpoint, "poll_api works again"),
             _ => {}
         }
-        trouble = now;
-        pause(&mut settings).await;
+        self.trouble = now;
     }
 }
 
@@ -104,6 +126,8 @@ pub fn http_client(url: &str) -> reqwest::ClientBuilder {
     // A second installation is refused, which is fine: the first one stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder()
+        // Where a redirect leads to, nobody needs to know the query that it came from: it may hold a secret.
+        .referer(false)
         .user_agent(concat!("wqcontroller/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT);
     if url.starts_with("http:") { builder.tls_certs_only([]) } else { builder }

@@ -21,6 +21,8 @@ pub struct Places {
     pub template: PathBuf,
     /// The registry file: it outlives a boot, which the folder of the clients' files may not.
     pub registry: PathBuf,
+    /// The folder of what clients must keep: below it each has one of its own.
+    pub client_state: PathBuf,
 }
 
 impl Places {
@@ -43,13 +45,16 @@ impl Places {
         };
         let or_in_tmpdir =
             |path: &Option<PathBuf>, name: &str| path.clone().unwrap_or_else(|| tmpdir.join(name));
+        let lasting = if settings.tmpdir.is_some() { None } else { state_folder(&env) };
+        let lasting = lasting.unwrap_or_else(|| tmpdir.clone());
         Self {
+            client_state: lasting.join("clients"),
             pid: or_in_tmpdir(&settings.pid_path, "mojo_webqq_controller_process.pid"),
             template: tmpdir.join("mojo_webqq_controller_template.pl"),
-            registry: settings.backend_path.clone().unwrap_or_else(|| {
-                let folder = if settings.tmpdir.is_some() { None } else { state_folder(&env) };
-                folder.unwrap_or_else(|| tmpdir.clone()).join("mojo_webqq_controller_backend.dat")
-            }),
+            registry: settings
+                .backend_path
+                .clone()
+                .unwrap_or_else(|| lasting.join("mojo_webqq_controller_backend.dat")),
             tmpdir,
             chosen_among_others,
         }
@@ -156,6 +161,12 @@ mod tests {
         assert_eq!(registry(&none, &all[1..]), Path::new("/x/wqcontroller").join(name));
         assert_eq!(registry(&none, &all[2..]), Path::new("/root/.local/state/wqcontroller").join(name));
         assert_eq!(registry(&none, &[]), Path::new("/tmp/wqcontroller-0").join(name));
+        let clients = |settings: &Settings| {
+            let env = |name: &str| (name == "STATE_DIRECTORY").then(|| OsString::from("/var/lib/wq"));
+            Places::choose(settings, env, 0).client_state
+        };
+        assert_eq!(clients(&none), Path::new("/var/lib/wq/clients"));
+        assert_eq!(clients(&explicit), Path::new("/srv/wq/clients"));
         let own = Settings { backend_path: Some("/b".into()), ..explicit };
         assert_eq!(registry(&own, &all), Path::new("/b"));
     }

@@ -47,6 +47,16 @@ pub(super) struct Log {
     _writers: Vec<LineWriter>,
 }
 
+impl Log {
+    /// A writer to standard output for what is no log, which waits for nobody either.
+    ///
+    /// # Errors
+    /// Standard output cannot be used, or there is no thread.
+    pub(super) fn print(&self) -> Result<LineWriter, LogError> {
+        LineWriter::start(copy_of_stdout()?, WAITING_LINES).map_err(LogError::Thread)
+    }
+}
+
 /// Starts logging for the whole process.
 ///
 /// # Errors
@@ -65,8 +75,7 @@ pub(super) fn start(settings: &LogSettings) -> Result<Log, LogError> {
     };
     let console = if settings.console.unwrap_or(file.is_none()) {
         // A copy of the descriptor: what blocks in it blocks nobody who prints.
-        let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(LogError::Console)?;
-        Some(writer(File::from(stdout))?)
+        Some(writer(copy_of_stdout()?)?)
     } else {
         None
     };
@@ -87,6 +96,10 @@ pub(super) fn start(settings: &LogSettings) -> Result<Log, LogError> {
     // Fails only where a test has set one before.
     let _ = tracing::subscriber::set_global_default(subscriber);
     Ok(Log { _writers: writers })
+}
+
+fn copy_of_stdout() -> Result<File, LogError> {
+    io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(LogError::Console)
 }
 
 fn filter(level: LogLevel) -> Targets {

@@ -4,7 +4,7 @@
 //! `sandbox`, is a small made-up world in which programs that speak the API can be built and tried.
 //!
 //! Who owns what: `run` starts and ends everything; `lifecycle` alone changes the state and writes the state
-//! file; `outbox` alone sends messages; `poster` alone posts reports. `openqq` reads and asks, it owns
+//! file; `outbox` alone sends messages; `reports` alone posts them. `openqq` reads and asks, it owns
 //! nothing.
 
 // The process.
@@ -27,8 +27,10 @@ mod statefile;
 mod events;
 mod openqq;
 mod outbox;
-mod poster;
+mod polling;
 mod queue;
+mod replies;
+mod reports;
 
 pub use run::{is_invoked, run};
 

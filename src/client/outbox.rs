@@ -11,8 +11,8 @@ use tracing::{info, warn};
 use super::backend::{Backend, BackendError, Recipient};
 use super::events::Message;
 use super::log::MESSAGES;
-use super::poster::Reporter;
 use super::queue::{self, PushError};
+use super::reports::Reporter;
 
 /// How many messages may wait.
 const WAITING_MESSAGES: usize = 100;

@@ -64,16 +64,6 @@ impl<T> Receiver<T> {
     pub(super) async fn next(&mut self) -> Option<T> {
         self.items.recv().await.map(|held| held.item)
     }
-
-    /// Lets nothing more in. What is in can still be taken out.
-    pub(super) fn close(&mut self) {
-        self.items.close();
-    }
-
-    /// How many items wait.
-    pub(super) fn len(&self) -> usize {
-        self.items.len()
-    }
 }
 
 #[cfg(test)]
@@ -89,10 +79,8 @@ mod tests {
         assert_eq!(sender.push("d", 0), Err(PushError::Full));
         assert_eq!(receiver.next().await, Some("a"));
         assert_eq!(sender.push("e", 8), Ok(()));
-        receiver.close();
-        assert_eq!(receiver.len(), 2);
         assert_eq!((receiver.next().await, receiver.next().await), (Some("c"), Some("e")));
-        assert_eq!(receiver.next().await, None);
+        drop(receiver);
         assert_eq!(sender.push("f", 0), Err(PushError::Closed));
     }
 }

@@ -23,12 +23,15 @@ use super::log::{self, LogError};
 use super::openqq::{Api, Own};
 use super::outbox;
 use super::pidfile::{PidFile, PidFileError};
-use super::poster::{self, PosterError, Reporter};
+use super::polling::poll;
+use super::replies;
+use super::reports::{self, DelivererError, Recent};
 use super::sandbox::{self, WorldError};
 use super::settings::{Settings, SettingsError};
 use super::title;
 use crate::http::serve::{Limits, Listener, serve};
 use crate::model::chain::Chain;
+use crate::service::lines::{LineWriter, Lines};
 
 /// What the API's callers may take. They are on this machine, and most of them are the controller: a caller that
 /// waits for its message's turn holds its connection meanwhile.
@@ -66,7 +69,7 @@ enum ClientError {
     #[error("the API cannot listen on 127.0.0.1:{0}")]
     Bind(NonZeroU16, #[source] io::Error),
     #[error(transparent)]
-    Poster(#[from] PosterError),
+    Deliverer(#[from] DelivererError),
     #[error(transparent)]
     World(#[from] WorldError),
     #[error(transparent)]
@@ -100,14 +103,15 @@ pub fn run() -> ExitCode {
 fn start() -> Result<(), ClientError> {
     let settings = Settings::from_vars(std::env::vars_os())?;
     let titled = title::wear(&settings.account);
-    let _log = log::start(&settings.log)?;
+    let log = log::start(&settings.log)?;
+    let printed = settings.reports.print.then(|| log.print()).transpose()?;
     if let Err(error) = titled {
         warn!(%error, "The list of processes does not show which account this is.");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ClientError::Runtime)?;
     let has_log_file = settings.log.path.is_some();
-    let lived = runtime.block_on(live(settings));
+    let lived = runtime.block_on(live(settings, printed.as_ref().map(LineWriter::lines)));
     // Not dropped, which would wait for a name that is being looked up.
     runtime.shutdown_background();
     lived.inspect_err(|error| {
@@ -118,7 +122,7 @@ fn start() -> Result<(), ClientError> {
     })
 }
 
-async fn live(settings: Settings) -> Result<(), ClientError> {
+async fn live(settings: Settings, printed: Option<Lines>) -> Result<(), ClientError> {
     let start_time = unix_seconds();
     let stop_asked = CancellationToken::new();
     let endings = Endings::watch(settings.controller_pid, stop_asked.clone())?;
@@ -126,10 +130,8 @@ async fn live(settings: Settings) -> Result<(), ClientError> {
     let _pid_file = PidFile::take(&settings.files.pid)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port.get())).await;
     let listener = listener.map_err(|error| ClientError::Bind(settings.port, error))?;
-    let (reporter, poster) = match &settings.post_api {
-        Some(url) => poster::open(url, settings.post_event).map(|(r, p)| (r, Some(p)))?,
-        None => (Reporter::to_nobody(), None),
-    };
+    let recent = Recent::new(settings.reports.recent);
+    let (reporter, deliverer) = reports::open(&settings.reports, printed, recent.clone())?;
     let (news, mut heard) = mpsc::channel(WAITING_NEWS);
     let (backend, driver) = sandbox::open(&settings, news)?;
     let backend = Arc::new(backend);
@@ -144,12 +146,21 @@ async fn live(settings: Settings) -> Result<(), ClientError> {
     let dispatch = dispatcher.run(backend.clone(), settings.send_interval, reporter);
     let until_end = ending.clone();
     parts.spawn(async move { until_end.run_until_cancelled(dispatch).await.map(|()| "the outbox") });
-    if let Some(poster) = poster {
-        let posting = poster.run(ending.clone(), outbox.clone());
+    if let Some(deliverer) = deliverer {
+        let (replies, muter) = replies::open(outbox.clone());
+        let muting = muter.run(backend.clone());
+        let until_end = ending.clone();
+        parts.spawn(async move { until_end.run_until_cancelled(muting).await.map(|()| "the muter") });
+        let posting = deliverer.run(ending.clone(), move |source, answer| replies.act(source, answer));
         parts.spawn(async move {
             posting.await;
-            Some("the poster")
+            Some("the deliverer of reports")
         });
+    }
+    if let Some(endpoint) = settings.poll_api.clone() {
+        let polling = poll(endpoint, settings.poll_interval, lifecycle.state());
+        let until_end = ending.clone();
+        parts.spawn(async move { until_end.run_until_cancelled(polling).await.map(|()| "the poller") });
     }
     let relogin_asked = Arc::new(Notify::new());
     let (asked, again) = (relogin_asked.clone(), backend.clone());
@@ -163,7 +174,7 @@ async fn live(settings: Settings) -> Result<(), ClientError> {
     };
     parts.spawn(async move { until_end.run_until_cancelled(relogins).await });
     let own = Own::new(&settings, start_time);
-    let api = Arc::new(Api::new(own, backend, outbox, lifecycle.state(), stop_asked, relogin_asked));
+    let api = Arc::new(Api::new(own, backend, outbox, recent, lifecycle.state(), stop_asked, relogin_asked));
     let handler = move |request, _peer| {
         let api = api.clone();
         async move { api.answer(request).await }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
+use super::reports::ReportSettings;
 use crate::config::{Endpoint, LogLevel};
 use crate::environ::PREFIX;
 use crate::model::name::{ClientName, NameError};
@@ -37,10 +38,12 @@ pub(super) struct Settings {
     pub log: LogSettings,
     /// Whether each request is logged.
     pub http_debug: bool,
-    /// Who gets reports of messages and events.
-    pub post_api: Option<Endpoint>,
-    /// Whether events that are not messages are reported too.
-    pub post_event: bool,
+    /// Who gets reports, and which.
+    pub reports: ReportSettings,
+    /// Who is asked for something to do.
+    pub poll_api: Option<Endpoint>,
+    /// The pause after an answer of `poll_api`.
+    pub poll_interval: Duration,
     /// The least time between two messages.
     pub send_interval: Duration,
     /// How many login codes are shown one after another before the client gives up.
@@ -126,15 +129,17 @@ impl Settings {
             Some(pid) if pid > 0 => Pid::from_raw(pid),
             Some(_) => return Err(SettingsError::Invalid("CONTROLLER_PID", "a process ID")),
         };
+        let files = Files::from_vars(&vars, &account)?;
         Ok(Self {
-            files: Files::from_vars(&vars, &account)?,
+            reports: ReportSettings::from_vars(&vars, &account, &files.tmpdir)?,
+            files,
             log: LogSettings::from_vars(&vars)?,
             account,
             port,
             controller_pid,
             http_debug: vars.flag("HTTP_DEBUG")?.unwrap_or(false),
-            post_api: vars.checked("PLUGIN_OPENQQ_POST_API", "an http or https URL", Endpoint::new)?,
-            post_event: vars.flag("PLUGIN_OPENQQ_POST_EVENT")?.unwrap_or(true),
+            poll_api: vars.checked(vars.plugin("POLL_API"), "an http or https URL", Endpoint::new)?,
+            poll_interval: vars.seconds(vars.plugin("POLL_INTERVAL"))?.unwrap_or(Duration::from_secs(5)),
             send_interval: vars.seconds("SEND_INTERVAL")?.unwrap_or(Duration::from_secs(3)),
             qrcode_count_max: vars.count("QRCODE_COUNT_MAX")?.unwrap_or(QRCODE_COUNT_MAX),
             sandbox: SandboxSettings::from_vars(&vars)?,
@@ -181,20 +186,43 @@ impl LogSettings {
     }
 }
 
+/// The settings of the original's plugin, which its template reads under these names.
+const PLUGIN_SETTINGS: [&str; 12] = [
+    "PLUGIN_OPENQQ_CHECK_EVENT_LIST_MAX_SIZE",
+    "PLUGIN_OPENQQ_POLL_API",
+    "PLUGIN_OPENQQ_POLL_INTERVAL",
+    "PLUGIN_OPENQQ_POST_API",
+    "PLUGIN_OPENQQ_POST_EVENT",
+    "PLUGIN_OPENQQ_POST_EVENT_LIST",
+    "PLUGIN_OPENQQ_POST_MEDIA_DATA",
+    "PLUGIN_OPENQQ_POST_QUEUE",
+    "PLUGIN_OPENQQ_POST_RETRY",
+    "PLUGIN_OPENQQ_POST_RETRY_MAX",
+    "PLUGIN_OPENQQ_POST_RETRY_MIN",
+    "PLUGIN_OPENQQ_POST_STDOUT",
+];
+
 /// The variables with our prefix, without it.
-struct Vars {
+pub(super) struct Vars {
     ours: BTreeMap<String, OsString>,
     system_tmpdir: PathBuf,
+    /// The folder for what must outlive us: systemd's, where it gave us one.
+    pub(super) state_directory: Option<OsString>,
 }
 
 impl Vars {
     fn new(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        let mut found = Self { ours: BTreeMap::new(), system_tmpdir: "/tmp".into() };
+        let mut found = Self { ours: BTreeMap::new(), system_tmpdir: "/tmp".into(), state_directory: None };
+        let mut of_systemd = None;
         for (name, value) in vars {
             match name.to_str() {
                 _ if value.is_empty() => {}
                 // The folder that std::env::temp_dir takes. It must be text, for the state file names it.
                 Some("TMPDIR") if value.to_str().is_some() => found.system_tmpdir = value.into(),
+                // With several StateDirectory= the variable is a list; ours is the first.
+                Some("STATE_DIRECTORY") => {
+                    of_systemd = std::env::split_paths(&value).next().map(PathBuf::into_os_string);
+                }
                 Some(name) => {
                     if let Some(name) = name.strip_prefix(PREFIX) {
                         found.ours.insert(name.to_owned(), value);
@@ -203,7 +231,15 @@ impl Vars {
                 None => {}
             }
         }
+        found.state_directory = of_systemd.or_else(|| found.ours.get("STATE_DIRECTORY").cloned());
         found
+    }
+
+    /// The name of a setting of the original's plugin: with the plugin's prefix, if it is there, else without.
+    pub(super) fn plugin(&self, name: &'static str) -> &'static str {
+        const LONG: &str = "PLUGIN_OPENQQ_";
+        let named = PLUGIN_SETTINGS.iter().find(|long| long.strip_prefix(LONG) == Some(name));
+        named.filter(|long| self.ours.contains_key(**long)).map_or(name, |long| *long)
     }
 
     fn text(&self, name: &'static str) -> Result<Option<String>, SettingsError> {
@@ -212,7 +248,7 @@ impl Vars {
     }
 
     /// The value as `read` takes it; `what` says what that is.
-    fn checked<T>(
+    pub(super) fn checked<T>(
         &self,
         name: &'static str,
         what: &'static str,
@@ -229,7 +265,7 @@ impl Vars {
         self.parsed(name, "a whole number")
     }
 
-    fn flag(&self, name: &'static str) -> Result<Option<bool>, SettingsError> {
+    pub(super) fn flag(&self, name: &'static str) -> Result<Option<bool>, SettingsError> {
         match self.text(name)?.as_deref() {
             None => Ok(None),
             Some("0") => Ok(Some(false)),
@@ -238,7 +274,7 @@ impl Vars {
         }
     }
 
-    fn seconds(&self, name: &'static str) -> Result<Option<Duration>, SettingsError> {
+    pub(super) fn seconds(&self, name: &'static str) -> Result<Option<Duration>, SettingsError> {
         const DAY: f64 = 86_400.0;
         let invalid = SettingsError::Invalid(name, "a number of seconds, from 0 to 86400");
         match self.parsed::<f64>(name, "a number of seconds, from 0 to 86400")? {
@@ -275,7 +311,7 @@ mod tests {
         assert_eq!(settings.files.cookie.to_str(), Some("/tmp/mojo_webqq_cookie_小明.dat"));
         assert_eq!(settings.log.level, LogLevel::Info);
         assert_eq!(settings.send_interval, Duration::from_secs(3));
-        assert!(settings.post_event && settings.post_api.is_none() && settings.controller_pid.is_none());
+        assert!(settings.reports.post_api.is_none() && settings.controller_pid.is_none());
     }
 
     #[test]
@@ -306,6 +342,12 @@ mod tests {
             ("SANDBOX_FAULT_FAIL", "0"),
             ("QRCODE_COUNT_MAX", "many"),
             ("KEEP_COOKIE", "1.5"),
+            ("POST_QUEUE", "0"),
+            ("PLUGIN_OPENQQ_POST_QUEUE", "100001"),
+            ("POST_RETRY", "-1"),
+            ("POST_EVENT_LIST", "login,logout"),
+            ("CHECK_EVENT_LIST_MAX_SIZE", "0"),
+            ("POLL_API", "nowhere"),
             ("PLUGIN_OPENQQ_POST_API", "not a URL"),
             ("PLUGIN_OPENQQ_POST_API", "ftp://user:secret@host/"),
         ] {
@@ -322,6 +364,6 @@ mod tests {
     fn empty_is_unset() {
         let settings =
             with(&[("PLUGIN_OPENQQ_POST_API", ""), ("LOG_LEVEL", ""), ("CONTROLLER_PID", "")]).unwrap();
-        assert!(settings.post_api.is_none() && settings.controller_pid.is_none());
+        assert!(settings.reports.post_api.is_none() && settings.controller_pid.is_none());
     }
 }

@@ -9,6 +9,7 @@ pub use report_url::with_client;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use crate::config::Settings;
 use crate::model::client::ClientSpec;
@@ -43,6 +44,8 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The whole environment of a client: `inherited` without stale or private variables, then the contract.
 ///
+/// `state` is the folder below which each client has one of its own for what must outlive it and the boot.
+///
 /// `controller_pid` is set only where the controller is the client's parent and the client shall end with it: a
 /// Mojo::Webqq client stops itself as soon as its parent's pid is another.
 pub fn environment(
@@ -50,6 +53,7 @@ pub fn environment(
     spec: &ClientSpec,
     port: u16,
     settings: &Settings,
+    state: &Path,
     controller_pid: Option<u32>,
 ) -> Vec<(OsString, OsString)> {
     let private = |name: &OsStr| {
@@ -90,6 +94,8 @@ pub fn environment(
     all.set("ACCOUNT", spec.name.as_str());
     all.set("CLIENT", spec.name.as_str());
     all.set("TMPDIR", &spec.files.tmpdir);
+    // As systemd calls it, which gives it to a client that is a unit, under its own name.
+    all.set("STATE_DIRECTORY", state.join(spec.name.unit_id().as_str()));
     all.set("STATE_PATH", &spec.files.state);
     all.set("QRCODE_PATH", &spec.files.qrcode);
     all.set("PID_PATH", &spec.files.pid);
@@ -141,7 +147,7 @@ mod tests {
     ) -> BTreeMap<String, String> {
         let text = |text: OsString| text.into_string().unwrap();
         let inherited = inherited.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-        let all = environment(inherited, spec, 5007, settings, pid);
+        let all = environment(inherited, spec, 5007, settings, Path::new("/var/lib/wq"), pid);
         all.into_iter().map(|(name, value)| (text(name), text(value))).collect()
     }
 
@@ -170,6 +176,7 @@ mod tests {
             ("MOJO_WEBQQ_PID_PATH", "/run/wq/mojo_webqq_pid_小明.pid"),
             ("MOJO_WEBQQ_PLUGIN_OPENQQ_PORT", "5007"),
             ("MOJO_WEBQQ_QRCODE_PATH", "/run/wq/mojo_webqq_qrcode_小明.jpg"),
+            ("MOJO_WEBQQ_STATE_DIRECTORY", "/var/lib/wq/-df3ea25a4369305a"),
             ("MOJO_WEBQQ_STATE_PATH", "/run/wq/mojo_webqq_state_小明.json"),
             ("MOJO_WEBQQ_TMPDIR", "/run/wq"),
             ("PATH", "/bin"),

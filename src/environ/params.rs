@@ -17,7 +17,8 @@ const MAX_VALUE: usize = 4096;
 const MAX_NAME: usize = 64;
 
 /// Names that the controller gives a value to itself. Giving one is no error, as it was none in the original.
-const RESERVED: [&str; 5] = ["account", "client", "controller_pid", "plugin_openqq_port", "port"];
+const RESERVED: [&str; 6] =
+    ["account", "client", "controller_pid", "plugin_openqq_port", "port", "state_directory"];
 
 /// Why a client cannot be started with these parameters.
 #[derive(Debug, thiserror::Error)]

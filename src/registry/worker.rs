@@ -28,6 +28,8 @@ pub struct Tools {
     pub settings: watch::Receiver<Arc<Settings>>,
     /// Where the template is, unless the settings say otherwise.
     pub default_template: Arc<Path>,
+    /// The folder below which each client has one for what it must keep.
+    pub client_state: Arc<Path>,
     /// This program, for a template that runs its built-in client.
     pub executable: Arc<Path>,
     /// Watches what clients say.
@@ -117,7 +119,14 @@ impl Worker {
             program: command.program,
             arg0: command.arg0,
             args: command.args,
-            env: environment(std::env::vars_os(), spec, port, &settings, controller_pid),
+            env: environment(
+                std::env::vars_os(),
+                spec,
+                port,
+                &settings,
+                &self.tools.client_state,
+                controller_pid,
+            ),
             output: if outlives { Output::File(spec.output()) } else { Output::Log },
         };
         match self.tools.supervisor.start(plan).await {

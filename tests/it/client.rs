@@ -1,6 +1,7 @@
 //! The built-in client, as a process.
 
 mod api;
+mod delivery;
 mod groups;
 mod life;
 mod login;

@@ -1,6 +1,7 @@
 //! The API of the client, `/openqq/…`: which call goes where, and the rules that all calls share.
 
 mod call;
+mod check_event;
 mod reply;
 
 // A family of calls each.
@@ -23,6 +24,7 @@ use tracing::info;
 
 use super::backend::{Backend, Page};
 use super::outbox::Outbox;
+use super::reports::Recent;
 use crate::http::answer::{Body, empty};
 use crate::model::state::ClientState;
 use call::Call;
@@ -34,6 +36,7 @@ pub(super) struct Api<B> {
     own: Own,
     backend: Arc<B>,
     outbox: Outbox,
+    recent: Recent,
     state: watch::Receiver<ClientState>,
     stop_asked: CancellationToken,
     relogin_asked: Arc<Notify>,
@@ -58,6 +61,7 @@ enum Endpoint {
     ClientInfo,
     StopClient,
     Relogin,
+    CheckEvent,
 }
 
 impl Endpoint {
@@ -80,6 +84,7 @@ impl Endpoint {
             "get_client_info" => (Self::ClientInfo, true),
             "stop_client" => (Self::StopClient, true),
             "relogin" => (Self::Relogin, false),
+            "check_event" => (Self::CheckEvent, true),
             _ => return None,
         };
         match *method {
@@ -102,11 +107,12 @@ impl<B: Backend> Api<B> {
         own: Own,
         backend: Arc<B>,
         outbox: Outbox,
+        recent: Recent,
         state: watch::Receiver<ClientState>,
         stop_asked: CancellationToken,
         relogin_asked: Arc<Notify>,
     ) -> Self {
-        Self { own, backend, outbox, state, stop_asked, relogin_asked }
+        Self { own, backend, outbox, recent, state, stop_asked, relogin_asked }
     }
 
     /// Answers any request.
@@ -131,13 +137,18 @@ impl<B: Backend> Api<B> {
         let Some(endpoint) = Endpoint::find(request.method(), request.uri().path()) else {
             return reply::no_such_api();
         };
+        let is_head = request.method() == Method::HEAD;
         let call = match Call::read(request).await {
             Ok(call) => call,
             Err(error) => return error.answer(),
         };
         let state = self.state.borrow().clone();
         let reply = if state == ClientState::Running || endpoint.works_always() {
-            self.serve(endpoint, &call).await
+            match endpoint {
+                // Nobody would see the events that it takes.
+                Endpoint::CheckEvent if is_head => check_event::nothing(),
+                _ => self.serve(endpoint, &call).await,
+            }
         } else {
             Reply::not_running(&state)
         };
@@ -169,6 +180,7 @@ impl<B: Backend> Api<B> {
                 self.relogin_asked.notify_one();
                 Ok(self.own.will_relogin())
             }
+            Endpoint::CheckEvent => Ok(check_event::wait(&self.recent, self.state.clone()).await),
         };
         reply.unwrap_or_else(|error| Reply::failure(&error))
     }

@@ -72,6 +72,11 @@ impl Reply {
         Self { status: StatusCode::OK, json: value.to_string(), retry: false }
     }
 
+    /// An array that is JSON already.
+    pub(super) fn array(json: String) -> Self {
+        Self { status: StatusCode::OK, json, retry: false }
+    }
+
     /// An error of the whole call.
     pub(super) fn error(status: StatusCode, code: i32, text: impl Into<String>) -> Self {
         Self { status, ..Self::ok(json!({ "code": code, "status": text.into() })) }

@@ -170,6 +170,15 @@ impl Client {
         kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), signal).unwrap();
     }
 
+    /// Starts it once more, after it ended, and waits until its API can be used.
+    pub(crate) fn start_again(&mut self) {
+        self.child = self.setup.command(PROGRAM).arg("client").spawn().unwrap();
+        let port = self.setup.port;
+        until("the API of the next client", || {
+            request(port, "GET /openqq/get_user_info", "", "").filter(|answer| answer.status == 200)
+        });
+    }
+
     /// Waits for the end of the process.
     pub(crate) fn until_exit(&mut self) -> ExitStatus {
         until("the end of the client", || self.child.try_wait().unwrap())

@@ -99,7 +99,7 @@ fn a_receiver_that_hangs_is_nobodys_trouble() {
     }
     client.signal(Signal::TERM);
     assert_eq!(client.until_exit().code(), Some(0));
-    assert!(client.setup.log().contains("The last reports were not posted in time."));
+    assert!(client.setup.log().contains("The last reports were not posted in time;"));
 }
 
 #[test]

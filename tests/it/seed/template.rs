@@ -111,6 +111,8 @@ fn the_template_of_the_seed_gets_the_environment_of_the_contract_and_no_more() {
         ("PID_PATH", path("mojo_webqq_pid_webqq_client_01.pid")),
         ("PLUGIN_OPENQQ_PORT", controller.first_port.to_string()),
         ("QRCODE_PATH", path("mojo_webqq_qrcode_webqq_client_01.jpg")),
+        // The one that is not the seed's: for what must outlive the client, as its undelivered reports.
+        ("STATE_DIRECTORY", path("clients/webqq_client_01")),
         ("STATE_PATH", path("mojo_webqq_state_webqq_client_01.json")),
         ("TMPDIR", controller.folder.path().to_str().unwrap().to_owned()),
     ];

@@ -45,6 +45,7 @@ fn it_has_the_environment_of_the_contract() {
 
     let folder = controller.folder.path().to_str().unwrap();
     let (port, controller_pid) = (controller.first_port.to_string(), controller.pid().to_string());
+    let lasting = format!("{folder}/clients/-6a7339bb759788f3");
     let state = format!("{folder}/mojo_webqq_state_小.json");
     let qrcode = format!("{folder}/mojo_webqq_qrcode_小.jpg");
     let pid = format!("{folder}/mojo_webqq_pid_小.pid");
@@ -63,6 +64,7 @@ fn it_has_the_environment_of_the_contract() {
         ("PLUGIN_OPENQQ_POST_API", "http://127.0.0.1:9/x?client=%E5%B0%8F"),
         ("POST_API", "http://127.0.0.1:9/x"),
         ("QRCODE_PATH", &qrcode),
+        ("STATE_DIRECTORY", &lasting),
         ("STATE_PATH", &state),
         ("TMPDIR", folder),
     ]

@@ -1,0 +1,485 @@
+//! [`Journal`]: reports that wait, in files, so that they outlive the client.
+//!
+//! A folder with segments, each appended to until it is full and removed when all in it are done with, and a cursor
+//! that is overwritten in place, so that delivering takes no space on a disk that is full. What was appended survives
+//! the end of the process, however it ends; for a loss of power see [`Journal::unsynced`].
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use tracing::warn;
+
+use super::record::{Cursor, HEADER, Next, Origin, Record, SLOT_BYTES, origin, read_next};
+use crate::files::{FileError, private_folder};
+
+/// From this size on a segment takes no more reports, in bytes.
+const SEGMENT_BYTES: u64 = 1024 * 1024;
+
+/// From this size on a segment is begun anew as soon as nothing in it waits.
+const RESTART_BYTES: u64 = 64 * 1024;
+
+const CURSOR: &str = "cursor";
+const EXTENSION: &str = "reports";
+
+/// Why reports cannot be kept in files.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JournalError {
+    /// The folder is not ours alone.
+    #[error("the folder for reports is refused")]
+    Folder(#[source] FileError),
+    /// Another client has it.
+    #[error("another client uses the folder {}", .0.display())]
+    Locked(PathBuf),
+    /// It was left by a version of this program that writes other files.
+    #[error("{} was written by another version; move the file away to go on without its reports", .0.display())]
+    OtherVersion(PathBuf),
+    /// A file cannot be read or written.
+    #[error("{}", .0.display())]
+    Io(PathBuf, #[source] io::Error),
+}
+
+/// Where a report stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    segment: u64,
+    offset: u64,
+    bytes: u32,
+}
+
+impl Place {
+    /// The bytes of its text.
+    pub(super) fn bytes(self) -> usize {
+        self.bytes as usize
+    }
+}
+
+#[derive(Debug)]
+struct Segment {
+    number: u64,
+    bytes: u64,
+    /// How many of its reports wait.
+    waiting: usize,
+}
+
+/// The files of one account, locked for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Journal {
+    folder: PathBuf,
+    /// Holds the lock.
+    lock: File,
+    cursor_file: File,
+    cursor: Cursor,
+    /// From the oldest to the one that is written to, which may be none.
+    segments: VecDeque<Segment>,
+    writer: Option<File>,
+    next_segment: u64,
+    /// The segment that was read last.
+    reader: Option<(u64, File)>,
+    unsynced: bool,
+    /// Segments that were written to since, and are not any more.
+    full: Vec<File>,
+}
+
+/// A report that an earlier run left.
+#[derive(Debug)]
+pub(super) struct Left {
+    /// What stands there, but for the text.
+    pub record: Record<()>,
+    /// Where.
+    pub place: Place,
+    /// How often it was posted.
+    pub attempts: u32,
+}
+
+/// What must be written through to the disk. Does so in [`Unsynced::sync`], which blocks.
+#[derive(Debug)]
+pub(super) struct Unsynced(Vec<File>);
+
+impl Unsynced {
+    /// Waits until all is on the disk.
+    pub(super) fn sync(self) -> io::Result<()> {
+        self.0.iter().try_for_each(File::sync_data)
+    }
+}
+
+impl Journal {
+    /// Opens the journal in `folder`, which is made if need be, and tells `found` of all reports that wait, the oldest
+    /// first. Also returns the `seq` for the next one.
+    ///
+    /// # Errors
+    /// The folder or a file in it cannot be used. Nothing in it was changed then.
+    pub(super) fn open(folder: &Path, mut found: impl FnMut(Left)) -> Result<(Self, u64), JournalError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |error: io::Error| JournalError::Io(path, error)
+        };
+        private_folder(folder).map_err(JournalError::Folder)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let lock = rustix::fs::open(folder, flags, Mode::empty()).map_err(io::Error::from);
+        let lock = File::from(lock.map_err(failed(folder))?);
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(JournalError::Locked(folder.to_owned())),
+            Err(errno) => return Err(failed(folder)(errno.into())),
+        }
+
+        let numbers = segment_numbers(folder).map_err(failed(folder))?;
+        let next_segment = numbers.last().map_or(1, |last| last + 1);
+        let mut readers = Vec::new();
+        for number in numbers {
+            let path = segment_path(folder, number);
+            let mut reader = BufReader::new(File::open(&path).map_err(failed(&path))?);
+            let mut header = Vec::new();
+            reader.by_ref().take(HEADER.len() as u64).read_to_end(&mut header).map_err(failed(&path))?;
+            match origin(&header) {
+                Origin::Ours => readers.push((number, Some(reader))),
+                Origin::Nothing => readers.push((number, None)),
+                Origin::OtherVersion => return Err(JournalError::OtherVersion(path)),
+            }
+        }
+
+        let path = folder.join(CURSOR);
+        let cursor_file = open_options().read(true).open(&path).map_err(failed(&path))?;
+        let mut content = Vec::new();
+        (&cursor_file).take(2 * SLOT_BYTES as u64).read_to_end(&mut content).map_err(failed(&path))?;
+        let cursor = Cursor::newest(&content).unwrap_or_default();
+
+        let mut journal = Self {
+            folder: folder.to_owned(),
+            lock,
+            cursor_file,
+            cursor,
+            segments: VecDeque::new(),
+            writer: None,
+            next_segment,
+            reader: None,
+            unsynced: false,
+            full: Vec::new(),
+        };
+        let mut next_seq = cursor.head.max(1);
+        for (number, reader) in readers {
+            let path = segment_path(folder, number);
+            let mut segment = Segment { number, bytes: HEADER.len() as u64, waiting: 0 };
+            if let Some(reader) = reader {
+                let whole = segment.read(
+                    reader,
+                    |record, place| {
+                        next_seq = next_seq.max(record.seq + 1);
+                        if record.seq >= cursor.head {
+                            let attempts = if record.seq == cursor.head { cursor.attempts } else { 0 };
+                            found(Left { record, place, attempts });
+                        }
+                    },
+                    cursor.head,
+                );
+                if !whole.map_err(failed(&path))? {
+                    warn!(path = %path.display(), after = segment.bytes, "The end of a file of reports is damaged and left out.");
+                }
+            }
+            journal.segments.push_back(segment);
+        }
+        journal.remove_done();
+        Ok((journal, next_seq))
+    }
+
+    /// Writes a report at the end.
+    ///
+    /// # Errors
+    /// It cannot be written; then nothing of it is there.
+    pub(super) fn append(&mut self, record: &Record<&str>) -> io::Result<Place> {
+        if self.writer.is_none() || self.segments.back().is_none_or(|last| last.bytes >= SEGMENT_BYTES) {
+            self.begin_segment()?;
+        }
+        let (Some(file), Some(segment)) = (&self.writer, self.segments.back_mut()) else {
+            return Err(io::Error::other("no segment was begun"));
+        };
+        let encoded = record.encode();
+        if let Err(error) = file.write_all_at(&encoded, segment.bytes) {
+            // Half a record would hide those that come after it. Taking space away works on a full disk, too; where it
+            // does not, the next record is written over this one all the same.
+            let _ = file.set_len(segment.bytes);
+            return Err(error);
+        }
+        let bytes = u32::try_from(record.text.len()).map_err(io::Error::other)?;
+        let offset = segment.bytes + (encoded.len() - record.text.len()) as u64;
+        segment.bytes += encoded.len() as u64;
+        segment.waiting += 1;
+        self.unsynced = true;
+        Ok(Place { segment: segment.number, offset, bytes })
+    }
+
+    /// The text of a report.
+    ///
+    /// # Errors
+    /// It cannot be read any more.
+    pub(super) fn read(&mut self, place: Place) -> io::Result<String> {
+        let file = match self.reader.take() {
+            Some((number, file)) if number == place.segment => file,
+            _ => File::open(segment_path(&self.folder, place.segment))?,
+        };
+        let mut text = vec![0; place.bytes as usize];
+        file.read_exact_at(&mut text, place.offset)?;
+        self.reader = Some((place.segment, file));
+        String::from_utf8(text).map_err(io::Error::other)
+    }
+
+    /// Notes that the report at `place` is done with. It is for good once the cursor is beyond it.
+    pub(super) fn release(&mut self, place: Place) {
+        if let Some(segment) = self.segments.iter_mut().find(|segment| segment.number == place.segment) {
+            segment.waiting = segment.waiting.saturating_sub(1);
+        }
+    }
+
+    /// Notes that all before `head` are done with, and how often `head` itself was posted.
+    ///
+    /// # Errors
+    /// It cannot be written: the next run of the client will repeat reports.
+    pub(super) fn advance(&mut self, head: u64, attempts: u32) -> io::Result<()> {
+        let cursor = Cursor { writes: self.cursor.writes + 1, head, attempts };
+        let slot = cursor.writes % 2 * SLOT_BYTES as u64;
+        self.cursor_file.write_all_at(&cursor.encode(), slot)?;
+        self.cursor = cursor;
+        // Not before: what is done with but still said to wait would be taken for lost.
+        self.remove_done();
+        Ok(())
+    }
+
+    /// What was written since the last call and may be lost with the power: the client has the kernel write it through
+    /// while reports wait, not while they come and go.
+    pub(super) fn unsynced(&mut self) -> Option<Unsynced> {
+        if !std::mem::take(&mut self.unsynced) {
+            return None;
+        }
+        // The folder, too, for the name of a new segment.
+        let files = [self.writer.as_ref(), Some(&self.cursor_file), Some(&self.lock)];
+        let copies: io::Result<Vec<File>> = files.into_iter().flatten().map(File::try_clone).collect();
+        let mut files = std::mem::take(&mut self.full);
+        files.extend(copies.ok()?);
+        Some(Unsynced(files))
+    }
+
+    /// Whether something was written that [`Journal::unsynced`] has not returned yet.
+    pub(super) fn is_unsynced(&self) -> bool {
+        self.unsynced
+    }
+
+    /// Removes all files, if nothing in them waits: what a client leaves behind that has nothing to say.
+    pub(super) fn close(mut self) {
+        if self.segments.iter().any(|segment| segment.waiting > 0) {
+            return;
+        }
+        self.writer = None;
+        for segment in &self.segments {
+            // Were any to stay, the next client would remove it.
+            let _ = fs::remove_file(segment_path(&self.folder, segment.number));
+        }
+        let _ = fs::remove_file(self.folder.join(CURSOR));
+        let _ = fs::remove_dir(&self.folder);
+    }
+
+    fn begin_segment(&mut self) -> io::Result<()> {
+        let number = self.next_segment;
+        let path = segment_path(&self.folder, number);
+        let file = open_options().create_new(true).open(&path)?;
+        if let Err(error) = file.write_all_at(&HEADER, 0) {
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        self.next_segment += 1;
+        self.segments.push_back(Segment { number, bytes: HEADER.len() as u64, waiting: 0 });
+        if let Some(full) = self.writer.replace(file).filter(|_| self.unsynced) {
+            self.full.push(full);
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest segments as long as nothing in them waits.
+    fn remove_done(&mut self) {
+        while let Some(first) = self.segments.front().filter(|segment| segment.waiting == 0) {
+            let is_written_to = self.segments.len() == 1 && self.writer.is_some();
+            if is_written_to && first.bytes < RESTART_BYTES {
+                return;
+            }
+            if is_written_to {
+                self.writer = None;
+            }
+            let number = first.number;
+            self.reader.take_if(|(read, _)| *read == number);
+            let path = segment_path(&self.folder, number);
+            if let Err(error) = fs::remove_file(&path) {
+                warn!(path = %path.display(), %error, "A file of reports that are done with cannot be removed.");
+            }
+            self.segments.pop_front();
+        }
+        if self.segments.is_empty() {
+            self.full.clear();
+        }
+    }
+}
+
+impl Segment {
+    /// Reads all records of the segment, whose header was read already. False: its end is damaged.
+    fn read(
+        &mut self,
+        mut from: impl Read,
+        mut found: impl FnMut(Record<()>, Place),
+        head: u64,
+    ) -> io::Result<bool> {
+        let mut buffer = Vec::new();
+        loop {
+            match read_next(&mut from, &mut buffer)? {
+                Next::Record(Record { seq, run, time, is_code, text }, bytes) => {
+                    let end = self.bytes + bytes as u64;
+                    let offset = end - text.len() as u64;
+                    let place = Place {
+                        segment: self.number,
+                        offset,
+                        bytes: u32::try_from(text.len()).map_err(io::Error::other)?,
+                    };
+                    self.bytes = end;
+                    self.waiting += usize::from(seq >= head);
+                    found(Record { seq, run, time, is_code, text: () }, place);
+                }
+                Next::End => return Ok(true),
+                Next::Torn => return Ok(false),
+            }
+        }
+    }
+}
+
+fn open_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options
+}
+
+fn segment_path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:016}.{EXTENSION}"))
+}
+
+/// The numbers of the segments in `folder`, in order.
+fn segment_numbers(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = PathBuf::from(entry?.file_name());
+        if path.extension().is_some_and(|extension| extension == EXTENSION)
+            && let Some(number) = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok())
+        {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn record(seq: u64, text: &str) -> Record<&str> {
+        Record { seq, run: 1, time: 2, is_code: false, text }
+    }
+
+    /// A folder that is ours alone.
+    fn root() -> tempfile::TempDir {
+        let mode = fs::Permissions::from_mode(0o700);
+        tempfile::Builder::new().permissions(mode).tempdir().unwrap()
+    }
+
+    fn open(folder: &Path) -> (Journal, u64, Vec<Left>) {
+        let mut left = Vec::new();
+        let (journal, next) = Journal::open(folder, |found| left.push(found)).unwrap();
+        (journal, next, left)
+    }
+
+    fn seqs(left: &[Left]) -> Vec<u64> {
+        left.iter().map(|left| left.record.seq).collect()
+    }
+
+    #[test]
+    fn what_waits_is_found_by_the_next() {
+        let root = root();
+        let folder = root.path().join("reports");
+        let (mut journal, next, _) = open(&folder);
+        assert_eq!(next, 1);
+        let places: Vec<_> =
+            (1..=3).map(|seq| journal.append(&record(seq, &"x".repeat(seq as usize))).unwrap()).collect();
+        journal.advance(1, 1).unwrap();
+        journal.release(places[0]);
+        journal.advance(2, 4).unwrap();
+        assert!(matches!(Journal::open(&folder, |_| {}), Err(JournalError::Locked(_))));
+        for entry in fs::read_dir(&folder).unwrap() {
+            assert_eq!(entry.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        // As after kill -9: nothing is closed in order.
+        drop(journal);
+
+        let (mut journal, next, left) = open(&folder);
+        assert_eq!((next, seqs(&left)), (4, vec![2, 3]));
+        assert_eq!((left[0].attempts, left[1].attempts), (4, 0));
+        assert_eq!(journal.read(left[1].place).unwrap(), "xxx");
+        for left in &left {
+            journal.release(left.place);
+        }
+        journal.advance(4, 0).unwrap();
+        let place = journal.append(&record(4, "y")).unwrap();
+        assert_eq!(journal.read(place).unwrap(), "y");
+        journal.release(place);
+        journal.advance(5, 0).unwrap();
+        journal.close();
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_damaged_end_costs_no_other_report() {
+        let root = root();
+        let (mut journal, _, _) = open(root.path());
+        for seq in 1..=2 {
+            journal.append(&record(seq, "text")).unwrap();
+        }
+        let path = segment_path(root.path(), 1);
+        drop(journal);
+        let length = fs::metadata(&path).unwrap().len();
+        File::options().write(true).open(&path).unwrap().set_len(length - 1).unwrap();
+        fs::write(segment_path(root.path(), 2), "").unwrap();
+        let (mut journal, next, left) = open(root.path());
+        assert_eq!((next, seqs(&left)), (2, vec![1]));
+        journal.append(&record(2, "new")).unwrap();
+        drop(journal);
+        let (_, _, left) = open(root.path());
+        assert_eq!(seqs(&left), [1, 2]);
+    }
+
+    #[test]
+    fn done_segments_go() {
+        let root = root();
+        let (mut journal, _, _) = open(root.path());
+        let text = "x".repeat(SEGMENT_BYTES as usize / 2);
+        let count = || segment_numbers(root.path()).unwrap().len();
+        let places: Vec<_> = (1..=6).map(|seq| journal.append(&record(seq, &text)).unwrap()).collect();
+        assert_eq!(count(), 3);
+        assert!(journal.unsynced().is_some_and(|unsynced| unsynced.0.len() == 5 && unsynced.sync().is_ok()));
+        assert!(journal.unsynced().is_none());
+        for (place, next) in places.into_iter().zip(2..) {
+            journal.release(place);
+            journal.advance(next, 0).unwrap();
+            assert_eq!(count() as u64, (7 - next).div_ceil(2));
+        }
+    }
+
+    #[test]
+    fn other_versions_are_left_alone() {
+        let root = root();
+        let mut header = HEADER;
+        header[15] = 9;
+        fs::write(segment_path(root.path(), 7), header).unwrap();
+        assert!(matches!(Journal::open(root.path(), |_| {}), Err(JournalError::OtherVersion(_))));
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+}

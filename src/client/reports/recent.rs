@@ -1,0 +1,130 @@
+//! [`Recent`]: the newest events, for `check_event`.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// The most bytes that are kept; the newest event is kept however long it is.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// A list of the newest events, each of which is given to one caller.
+#[derive(Clone)]
+pub(in crate::client) struct Recent(Arc<Shared>);
+
+struct Shared {
+    events: Mutex<Events>,
+    /// Wakes one waiting caller an event, in the order in which they came; one that is gone passes it on.
+    came: Notify,
+}
+
+#[derive(Default)]
+struct Events {
+    texts: VecDeque<String>,
+    bytes: usize,
+    most: usize,
+}
+
+impl Recent {
+    /// Keeps at most `most` events.
+    pub(in crate::client) fn new(most: usize) -> Self {
+        let events = Mutex::new(Events { most, ..Events::default() });
+        Self(Arc::new(Shared { events, came: Notify::new() }))
+    }
+
+    /// Keeps an event (JSON), and lets go of the oldest ones for it.
+    pub(super) fn push(&self, text: String) {
+        {
+            let mut events = self.events();
+            events.bytes += text.len();
+            events.texts.push_back(text);
+            while events.texts.len() > events.most || (events.bytes > MAX_BYTES && events.texts.len() > 1) {
+                let Some(oldest) = events.texts.pop_front() else { break };
+                events.bytes -= oldest.len();
+            }
+        }
+        self.0.came.notify_one();
+    }
+
+    /// All events there are, as an array in JSON; waits for one where there is none. Dropped while it waits it has
+    /// taken nothing.
+    pub(in crate::client) async fn take(&self) -> String {
+        loop {
+            let came = self.0.came.notified();
+            if let Some(events) = self.take_now() {
+                return events;
+            }
+            came.await;
+        }
+    }
+
+    fn take_now(&self) -> Option<String> {
+        let mut events = self.events();
+        if events.texts.is_empty() {
+            return None;
+        }
+        events.bytes = 0;
+        let mut array = String::from("[");
+        for (n, text) in events.texts.drain(..).enumerate() {
+            if n > 0 {
+                array.push(',');
+            }
+            array.push_str(&text);
+        }
+        array.push(']');
+        Some(array)
+    }
+
+    fn events(&self) -> MutexGuard<'_, Events> {
+        // Nothing that holds it can panic half-way.
+        self.0.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn the_newest_are_kept_for_one_caller() {
+        let recent = Recent::new(2);
+        assert_eq!(poll_once(recent.take()).await, None);
+        ["1", "2", "3"].iter().for_each(|event| recent.push((*event).into()));
+        assert_eq!(recent.take().await, "[2,3]");
+        assert_eq!(poll_once(recent.take()).await, None);
+        recent.push("x".repeat(MAX_BYTES));
+        assert_eq!(recent.take().await.len(), MAX_BYTES + 2);
+        recent.push("x".repeat(MAX_BYTES));
+        recent.push("1".into());
+        assert_eq!(recent.take().await, "[1]");
+    }
+
+    #[tokio::test]
+    async fn each_event_goes_to_one_waiter_and_past_those_that_are_gone() {
+        let recent = Recent::new(20);
+        let mut gone = Box::pin(recent.take());
+        let (mut first, mut second) = (pin!(recent.take()), pin!(recent.take()));
+        assert_eq!(poll_once(gone.as_mut()).await, None);
+        assert_eq!(poll_once(first.as_mut()).await, None);
+        assert_eq!(poll_once(second.as_mut()).await, None);
+        // It is woken for the event, and gone before it can take it.
+        recent.push("1".into());
+        drop(gone);
+        assert_eq!(poll_once(second.as_mut()).await, None);
+        assert_eq!(poll_once(first.as_mut()).await.as_deref(), Some("[1]"));
+        recent.push("2".into());
+        assert_eq!(poll_once(second.as_mut()).await.as_deref(), Some("[2]"));
+    }
+}

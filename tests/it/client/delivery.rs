@@ -1,0 +1,355 @@
+//! Reports get through: whatever happens to the receiver, and to the client.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::process::{ACCOUNT, Client, PATIENCE, Setup, read_answer, send_request, until};
+
+/// A report, as a receiver gets it.
+#[derive(Debug)]
+struct Delivery {
+    id: String,
+    attempt: u32,
+    json: Value,
+}
+
+/// Reads one report from a connection.
+fn read_report(reader: &mut BufReader<TcpStream>) -> Option<Delivery> {
+    let mut head = String::new();
+    while reader.read_line(&mut head).ok()? > 2 {}
+    let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    let mut body = vec![0; value("content-length")?.parse().ok()?];
+    reader.read_exact(&mut body).ok()?;
+    Some(Delivery {
+        id: value("x-delivery-id")?.to_owned(),
+        attempt: value("x-delivery-attempt")?.parse().ok()?,
+        json: serde_json::from_slice(&body).ok()?,
+    })
+}
+
+fn answer(stream: &mut TcpStream, status: &str, body: &str) {
+    let length = body.len();
+    // In one piece, which no delayed acknowledgement can hold up.
+    let whole = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
+    let _ = stream.write_all(whole.as_bytes());
+}
+
+/// A receiver on `address` that answers the nth report with the status and body that `says` makes of it; without one it
+/// hangs up. Connections are kept.
+fn receive(
+    address: SocketAddr,
+    says: impl Fn(usize, &Delivery) -> Option<(&'static str, String)> + Send + 'static,
+) -> (SocketAddr, Receiver<Delivery>) {
+    let listener = TcpListener::bind(address).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, deliveries): (Sender<Delivery>, _) = channel();
+    std::thread::spawn(move || {
+        let mut count = 0;
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            while let Some(delivery) = read_report(&mut reader) {
+                let said = says(count, &delivery);
+                count += 1;
+                if sender.send(delivery).is_err() {
+                    return;
+                }
+                let Some((status, body)) = said else { break };
+                answer(reader.get_mut(), status, &body);
+            }
+        }
+    });
+    (address, deliveries)
+}
+
+fn anywhere() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+fn next(deliveries: &Receiver<Delivery>) -> Delivery {
+    deliveries.recv_timeout(PATIENCE).expect("waited in vain for a report")
+}
+
+fn next_message(deliveries: &Receiver<Delivery>) -> Delivery {
+    std::iter::repeat_with(|| next(deliveries))
+        .find(|delivery| delivery.json["post_type"] != "event")
+        .unwrap()
+}
+
+/// A connection over which many messages are sent.
+struct Talk(BufReader<TcpStream>);
+
+impl Talk {
+    fn to(client: &Client) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", client.setup.port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// Sends a message, and returns when the client says that it was sent.
+    fn say(&mut self, text: &str) {
+        let path = format!("/openqq/send_friend_message?uid=10001&content={text}");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        self.0.get_mut().write_all(request.as_bytes()).unwrap();
+        let mut head = String::new();
+        while self.0.read_line(&mut head).unwrap() > 2 {}
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        self.0.read_exact(&mut body).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["code"], 0);
+    }
+}
+
+/// Reports quickly tried again, and of messages alone.
+const QUICK: [(&str, &str); 4] =
+    [("POST_EVENT", "0"), ("POST_RETRY_MIN", "0.01"), ("POST_RETRY_MAX", "0.05"), ("LOG_LEVEL", "info")];
+
+#[test]
+fn ten_thousand_reports_come_in_order_over_a_kill_though_the_receiver_is_down_half_the_time() {
+    const MESSAGES: usize = 10_000;
+    const TURN: usize = 500;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let got: Arc<Mutex<Vec<(String, usize)>>> = Arc::default();
+    let listener = TcpListener::bind(anywhere()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (progress, all) = (sent.clone(), got.clone());
+    std::thread::spawn(move || {
+        let mut listener = Some(listener);
+        let mut known = BTreeSet::new();
+        loop {
+            let open = listener.take().unwrap_or_else(|| TcpListener::bind(address).unwrap());
+            let until = progress.load(Ordering::Acquire) + TURN;
+            // Up while the client sends as many messages as it will send while we are down.
+            while progress.load(Ordering::Acquire) < until || until > MESSAGES {
+                let Ok((stream, _)) = open.accept() else { return };
+                let mut reader = BufReader::new(stream);
+                while let Some(delivery) = read_report(&mut reader) {
+                    // Now and then it takes a report and says nothing: that one comes again, and is known by its ID.
+                    let silent = known.len() % 97 == 96 && delivery.attempt == 1;
+                    if delivery.json["class"] == "send" && known.insert(delivery.id.clone()) {
+                        let number = delivery.json["content"].as_str().unwrap().parse().unwrap();
+                        all.lock().unwrap().push((delivery.id, number));
+                    }
+                    if silent {
+                        break;
+                    }
+                    answer(reader.get_mut(), "200 OK", "");
+                    if until <= MESSAGES && progress.load(Ordering::Acquire) >= until {
+                        break;
+                    }
+                }
+            }
+            drop(open);
+            let until = (progress.load(Ordering::Acquire) + TURN).min(MESSAGES);
+            while progress.load(Ordering::Acquire) < until {
+                std::thread::yield_now();
+            }
+        }
+    });
+
+    let mut setup = Setup::new(&QUICK);
+    setup.set("POST_API", &format!("http://{address}/"));
+    setup.set("POST_QUEUE", "50000");
+    let mut client = setup.start();
+    client.setup.until_state("running");
+    let mut talk = Talk::to(&client);
+    for number in 0..MESSAGES {
+        // In the first third of a pause of the receiver, and once more while it takes reports.
+        if number == 3 * TURN + 200 || number == 6 * TURN + 200 {
+            client.signal(Signal::KILL);
+            client.until_exit();
+            client.start_again();
+            talk = Talk::to(&client);
+        }
+        talk.say(&number.to_string());
+        sent.fetch_add(1, Ordering::Release);
+    }
+    until("all reports", || (got.lock().unwrap().len() >= MESSAGES).then_some(()));
+    let got = got.lock().unwrap();
+    let numbers: Vec<usize> = got.iter().map(|(_, number)| *number).collect();
+    assert!(numbers.iter().copied().eq(0..MESSAGES), "not complete, or not in order");
+}
+
+#[test]
+fn tries_again_what_was_not_taken_and_nothing_else() {
+    let (address, deliveries) = receive(anywhere(), |count, _| match count {
+        0 => Some(("503 Busy\r\nRetry-After: 0", String::new())),
+        1 => Some(("429 Slowly", String::new())),
+        2 => None,
+        3 => Some(("404 Not Found", String::new())),
+        _ => Some(("200 OK", String::new())),
+    });
+    let mut setup = Setup::new(&QUICK);
+    setup.set("PLUGIN_OPENQQ_POST_API", &format!("http://{address}/"));
+    let client = setup.start();
+    client.setup.until_state("running");
+    Talk::to(&client).say("1");
+    let same: Vec<_> = (0..4).map(|_| next(&deliveries)).collect();
+    assert!(same.iter().all(|delivery| delivery.id == same[0].id), "{same:?}");
+    assert!(same.iter().map(|delivery| delivery.attempt).eq(1..=4), "{same:?}");
+    let echo = next(&deliveries);
+    assert_eq!((echo.attempt, &echo.json["class"]), (1, &json!("recv")));
+    assert_ne!(echo.id, same[0].id);
+}
+
+#[test]
+fn a_reply_is_sent_once_though_the_report_was_repeated() {
+    let (address, deliveries) = receive(anywhere(), |_, delivery| {
+        let reply = || json!({ "reply": "answer" }).to_string();
+        match (delivery.json["content"].as_str(), delivery.json["class"].as_str()) {
+            (Some("question"), Some("recv")) if delivery.attempt < 3 => Some(("502 Bad Gateway", reply())),
+            (Some("question"), Some("recv")) => Some(("200 OK", reply())),
+            _ => Some(("200 OK", String::new())),
+        }
+    });
+    let mut setup = Setup::new(&QUICK);
+    setup.set("POST_API", &format!("http://{address}/"));
+    let client = setup.start();
+    client.setup.until_state("running");
+    let mut talk = Talk::to(&client);
+    talk.say("question");
+    let message = || next_message(&deliveries).json;
+    let contents: Vec<_> = (0..6).map(|_| message()["content"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(contents, ["question", "question", "question", "question", "answer", "answer"]);
+    talk.say("end");
+    assert_eq!(message()["content"], "end");
+}
+
+#[test]
+fn an_answer_may_mute_in_a_group() {
+    let (address, _deliveries) = receive(anywhere(), |_, delivery| {
+        let from_group = delivery.json["type"] == "group_message" && delivery.json["class"] == "recv";
+        let body = if from_group { r#"{"shutup":1,"shutup_time":120}"# } else { "" };
+        Some(("200 OK", body.to_owned()))
+    });
+    let mut setup = Setup::new(&QUICK);
+    setup.set("POST_API", &format!("http://{address}/"));
+    let client = setup.start();
+    client.setup.until_state("running");
+    let groups = client.get("/openqq/get_group_info").json();
+    for group in groups.as_array().unwrap() {
+        let uid = group["uid"].as_str().unwrap();
+        client.get(&format!("/openqq/send_group_message?uid={uid}&content=hello"));
+    }
+    until("a mute", || {
+        let log = client.setup.log();
+        let muted = |line: &str| line.contains("was muted") && line.contains("seconds=120");
+        log.lines().any(muted).then_some(())
+    });
+}
+
+#[test]
+fn what_is_not_posted_in_time_waits_for_the_next_client() {
+    let away = TcpListener::bind(anywhere()).unwrap().local_addr().unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let mut setup = Setup::new(&QUICK);
+    setup.set("POST_API", &format!("http://{away}/"));
+    setup.set("STATE_DIRECTORY", state.path().join("one").to_str().unwrap());
+    let folder = state.path().join("one").join(format!("mojo_webqq_reports_{ACCOUNT}"));
+    let mut client = setup.start();
+    client.setup.until_state("running");
+    Talk::to(&client).say("kept");
+    client.signal(Signal::TERM);
+    assert_eq!(client.until_exit().code(), Some(0));
+    assert_eq!(super::process::mode(&folder), 0o700);
+    let (_, deliveries) = receive(away, |_, _| Some(("200 OK", String::new())));
+    client.start_again();
+    let delivery = next(&deliveries);
+    assert_eq!(delivery.json["content"], "kept");
+    assert!(delivery.attempt > 1, "{delivery:?}");
+    client.signal(Signal::TERM);
+    assert_eq!(client.until_exit().code(), Some(0));
+    assert!(!folder.exists(), "nothing waits, and something is left");
+}
+
+#[test]
+fn what_is_given_up_is_counted() {
+    let away = TcpListener::bind(anywhere()).unwrap().local_addr().unwrap();
+    let mut setup = Setup::new(&QUICK);
+    setup.set("POST_API", &format!("http://{away}/"));
+    setup.set("POST_RETRY", "0");
+    let mut client = setup.start();
+    client.setup.until_state("running");
+    Talk::to(&client).say("lost");
+    until("the log line", || client.setup.log().contains("Reports are being dropped").then_some(()));
+    client.signal(Signal::TERM);
+    assert_eq!(client.until_exit().code(), Some(0));
+    assert!(client.setup.log().contains("Reports were dropped."));
+}
+
+#[test]
+fn events_are_chosen_and_printed() {
+    let mut setup = Setup::new(&[("POST_EVENT_LIST", "login,input_qrcode"), ("POST_MEDIA_DATA", "0")]);
+    setup.set("POST_STDOUT", "1");
+    let client = setup.start();
+    client.setup.until_state("running");
+    let printed = until("both reports", || {
+        let log = client.setup.log();
+        let reports = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        Some(reports.collect::<Vec<_>>()).filter(|reports| reports.len() >= 2)
+    });
+    assert_eq!(printed[0]["params"], json!([client.setup.image().to_str().unwrap(), null]));
+    assert_eq!(printed[1], json!({ "post_type": "event", "event": "login", "params": [1] }));
+    assert_eq!(printed.len(), 2);
+}
+
+#[test]
+fn check_event_gives_each_event_once_and_to_nobody_who_is_gone() {
+    let client = Client::running(&[("CHECK_EVENT_LIST_MAX_SIZE", "2")]);
+    let mut talk = Talk::to(&client);
+    let poll = |method: &str| {
+        send_request(client.setup.port, &format!("{method} /openqq/check_event"), "", "").unwrap()
+    };
+    let contents = |answer: TcpStream| -> Vec<String> {
+        let events = read_answer(answer).json();
+        events.as_array().unwrap().iter().map(|event| event["content"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(read_answer(poll("HEAD")).status, 200);
+    // Somebody who hangs up while he waits: the server hears of it before it answers a request that came later.
+    drop(poll("GET"));
+    for _ in 0..2 {
+        assert_eq!(client.get("/openqq/get_client_info").status, 200);
+    }
+    let waiting = poll("POST");
+    for _ in 0..2 {
+        assert_eq!(client.get("/openqq/get_client_info").status, 200);
+    }
+    talk.say("1");
+    assert_eq!(contents(waiting), ["1"]);
+    assert_eq!(contents(poll("GET")), ["1"], "the echo");
+    // More events than are kept, and a request that takes none of them.
+    talk.say("2");
+    talk.say("3");
+    until("both echoes", || (client.setup.log().matches("A message came.").count() == 3).then_some(()));
+    assert_eq!(read_answer(poll("HEAD")).status, 200);
+    assert_eq!(contents(poll("GET")), ["2", "3"]);
+}
+
+#[test]
+fn poll_api_leads_to_the_own_api_while_the_client_runs() {
+    let listener = TcpListener::bind(anywhere()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut setup = Setup::new(&[("POLL_INTERVAL", "0.01")]);
+    setup.set("PLUGIN_OPENQQ_POLL_API", &format!("http://{address}/poll?token=hush"));
+    let port = setup.port;
+    let client = setup.start();
+    for n in 0..3 {
+        let (stream, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut head = String::new();
+        while reader.read_line(&mut head).unwrap() > 2 {}
+        assert!(head.starts_with("GET /poll?token=hush HTTP/1.1"), "{head}");
+        assert_eq!(client.setup.report().unwrap().state.as_str(), "running");
+        let to = format!("http://127.0.0.1:{port}/openqq/send_friend_message?uid=10001&content={n}");
+        let location = format!("302 Found\r\nConnection: close\r\nLocation: {to}");
+        answer(reader.get_mut(), &location, "");
+    }
+    until("the messages", || (client.setup.log().matches("A message was sent.").count() >= 2).then_some(()));
+    assert!(!client.setup.log().contains("hush"));
+}
