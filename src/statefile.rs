@@ -1,5 +1,5 @@
-//! Clients' state files: watched by inotify, looked through again every few seconds, and only ever believed when
-//! complete. A half-written or broken file keeps the last good report.
+//! Clients' state files: watched by inotify, looked through again every few seconds where that cannot be relied on and
+//! now and then everywhere, and only ever believed when complete. A half-written or broken file keeps the last good report.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -27,6 +27,10 @@ use crate::readable::ReadableFd;
 /// How long changes are collected before they are looked at: what one client does to its file in that time costs us
 /// one look.
 const COLLECT: Duration = Duration::from_millis(5);
+
+/// Each time so many check intervals have passed, all files are looked at, also those whose changes inotify would tell. With
+/// a thousand clients a look at each of them every interval would be most of what an idle controller does.
+const EVERYTHING: u32 = 12;
 
 /// What a client's state file said, when it changed.
 #[derive(Clone, Debug)]
@@ -57,11 +61,13 @@ struct Table {
     folders: HashMap<PathBuf, Folder>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Folder {
     /// Inotify's number for it; none where it could not be watched.
     descriptor: Option<i32>,
     files: usize,
+    /// Whether it was said that it cannot be watched.
+    said: bool,
 }
 
 #[derive(Debug)]
@@ -90,6 +96,14 @@ enum Occasion {
     Event,
     /// It is time.
     Rescan,
+}
+
+/// Which files are looked at when it is time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// Those whose changes inotify does not tell, and those that were broken.
+    Doubtful,
+    All,
 }
 
 impl StateFiles {
@@ -125,12 +139,9 @@ impl StateFiles {
         {
             let mut table = shared.table();
             if let Some(parent) = path.parent() {
-                let folder =
-                    table.folders.entry(parent.to_owned()).or_insert(Folder { descriptor: None, files: 0 });
+                let folder = table.folders.entry(parent.to_owned()).or_default();
                 folder.files += 1;
-                if folder.descriptor.is_none() {
-                    folder.descriptor = shared.watch_folder(parent);
-                }
+                shared.watch_folder(parent, folder);
             }
             let watched = Watched { launch: launch.clone(), baseline, seen: baseline, broken: None };
             table.files.entry(path.to_owned()).or_default().push(watched);
@@ -138,7 +149,8 @@ impl StateFiles {
         Watch { shared, launch, path: path.to_owned() }
     }
 
-    /// Sends what changes to `reports` until nobody listens; every `check_interval` all files are looked at again.
+    /// Sends what changes to `reports` until nobody listens; every `check_interval` the files are looked at again for which
+    /// inotify does not do.
     pub async fn run(self, reports: mpsc::Sender<Reported>, mut settings: watch::Receiver<Arc<Settings>>) {
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
         loop {
@@ -146,14 +158,19 @@ impl StateFiles {
             let mut again = interval(period);
             again.set_missed_tick_behavior(MissedTickBehavior::Delay);
             again.reset();
+            let mut ticks = 0_u32;
             loop {
                 let (paths, occasion) = tokio::select! {
                     found = self.0.touched(&mut buffer) => match found {
                         Some(paths) => (paths, Occasion::Event),
-                        None => (self.0.every_path(), Occasion::Rescan),
+                        None => (self.0.due(Extent::All), Occasion::Rescan),
                     },
-                    _ = again.tick() => (self.0.every_path(), Occasion::Rescan),
-                    () = self.0.look_again.notified() => (self.0.every_path(), Occasion::Rescan),
+                    _ = again.tick() => {
+                        ticks = (ticks + 1) % EVERYTHING;
+                        let extent = if ticks == 0 { Extent::All } else { Extent::Doubtful };
+                        (self.0.due(extent), Occasion::Rescan)
+                    }
+                    () = self.0.look_again.notified() => (self.0.due(Extent::All), Occasion::Rescan),
                     changed = settings.changed() => {
                         if changed.is_err() {
                             return;
@@ -161,6 +178,9 @@ impl StateFiles {
                         break;
                     }
                 };
+                if paths.is_empty() {
+                    continue;
+                }
                 let shared = self.0.clone();
                 let found = tokio::task::spawn_blocking(move || shared.look(paths, occasion)).await;
                 for reported in found.unwrap_or_default() {
@@ -179,21 +199,39 @@ impl Shared {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn every_path(&self) -> HashSet<PathBuf> {
-        self.table().files.keys().cloned().collect()
+    /// The files to look at now. A folder that is not watched, because it was not there or came anew, is tried again.
+    fn due(&self, extent: Extent) -> HashSet<PathBuf> {
+        let mut table = self.table();
+        let Table { files, folders } = &mut *table;
+        let mut unwatched = HashSet::new();
+        for (path, folder) in folders.iter_mut().filter(|(_, folder)| folder.descriptor.is_none()) {
+            self.watch_folder(path, folder);
+            unwatched.insert(path.as_path());
+        }
+        let due = |path: &Path, all: &[Watched]| {
+            extent == Extent::All
+                || path.parent().is_none_or(|folder| unwatched.contains(folder))
+                || all.iter().any(|watched| watched.broken.is_some_and(|(_, said)| !said))
+        };
+        files.iter().filter(|(path, all)| due(path, all)).map(|(path, _)| path.clone()).collect()
     }
 
-    fn watch_folder(&self, folder: &Path) -> Option<i32> {
+    fn watch_folder(&self, path: &Path, folder: &mut Folder) {
+        let Some(inotify) = &self.inotify else { return };
+        if folder.descriptor.is_some() {
+            return;
+        }
         let changes =
             WatchFlags::CLOSE_WRITE | WatchFlags::MODIFY | WatchFlags::MOVED_TO | WatchFlags::CREATE;
-        match inotify::add_watch(self.inotify.as_ref()?, folder, changes | WatchFlags::ONLYDIR) {
-            Ok(descriptor) => Some(descriptor),
+        match inotify::add_watch(inotify, path, changes | WatchFlags::ONLYDIR) {
+            Ok(descriptor) => (folder.descriptor, folder.said) = (Some(descriptor), false),
             Err(error) => {
-                warn!(
-                    folder = %folder.display(), %error,
-                    "this folder can't be watched, so states in it are noticed only every check_interval"
-                );
-                None
+                if !std::mem::replace(&mut folder.said, true) {
+                    warn!(
+                        folder = %path.display(), %error,
+                        "this folder can't be watched, so states in it are noticed only every check_interval"
+                    );
+                }
             }
         }
     }
@@ -222,9 +260,12 @@ impl Shared {
         let mut reader = inotify::Reader::new(fd, buffer);
         let mut paths = HashSet::new();
         let mut any = false;
-        let table = self.table();
-        let folders: HashMap<i32, &PathBuf> =
-            table.folders.iter().filter_map(|(path, folder)| Some((folder.descriptor?, path))).collect();
+        let mut table = self.table();
+        let Table { files, folders } = &mut *table;
+        let mut folders: HashMap<i32, (&PathBuf, &mut Folder)> = folders
+            .iter_mut()
+            .filter_map(|(path, folder)| Some((folder.descriptor?, (path, folder))))
+            .collect();
         loop {
             let event = match reader.next() {
                 Ok(event) => event,
@@ -235,9 +276,15 @@ impl Shared {
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
                 return Ok(None);
             }
-            let (Some(folder), Some(file)) = (folders.get(&event.wd()), event.file_name()) else { continue };
-            let path = folder.join(OsStr::from_bytes(file.to_bytes()));
-            if table.files.contains_key(&path) {
+            let Some((path, folder)) = folders.get_mut(&event.wd()) else { continue };
+            if event.events().contains(ReadFlags::IGNORED) {
+                // The folder is gone; another may take its place.
+                folder.descriptor = None;
+                continue;
+            }
+            let Some(file) = event.file_name() else { continue };
+            let path = path.join(OsStr::from_bytes(file.to_bytes()));
+            if files.contains_key(&path) {
                 paths.insert(path);
             }
             if reader.is_buffer_empty() {
@@ -350,113 +397,4 @@ impl Drop for Watch {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::client::Generation;
-    use crate::model::name::ClientName;
-    use std::fs;
-
-    struct Bench {
-        folder: tempfile::TempDir,
-        files: StateFiles,
-        reports: mpsc::Receiver<Reported>,
-        _settings: watch::Sender<Arc<Settings>>,
-    }
-
-    impl Bench {
-        fn new(check_interval: Duration, with_inotify: bool) -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let mut files = StateFiles::new(rustix::process::geteuid().as_raw());
-            if !with_inotify {
-                Arc::get_mut(&mut files.0).unwrap().inotify = None;
-            }
-            let (sender, reports) = mpsc::channel(16);
-            let (settings, receiver) =
-                watch::channel(Arc::new(Settings { check_interval, ..Settings::default() }));
-            tokio::spawn(files.clone().run(sender, receiver));
-            Self { folder, files, reports, _settings: settings }
-        }
-
-        fn path(&self) -> PathBuf {
-            self.folder.path().join("mojo_webqq_state_小明.json")
-        }
-
-        fn watch(&self, generation: u64) -> Watch {
-            let name = ClientName::new("小明").unwrap();
-            self.files.watch(Launch { name, generation: Generation(generation) }, &self.path())
-        }
-
-        /// The next report's state and generation.
-        async fn next(&mut self) -> (String, u64) {
-            let reported = tokio::time::timeout(Duration::from_secs(10), self.reports.recv());
-            let reported = reported.await.unwrap().unwrap();
-            (reported.report.state.to_string(), reported.launch.generation.0)
-        }
-    }
-
-    fn state(word: &str) -> String {
-        format!(r#"{{"state":"{word}"}}"#)
-    }
-
-    const NEVER: Duration = Duration::from_secs(3600);
-
-    #[tokio::test]
-    async fn every_way_of_writing_is_seen() {
-        let mut bench = Bench::new(NEVER, true);
-        let _watch = bench.watch(1);
-        fs::write(bench.path(), state("init")).unwrap();
-        assert_eq!(bench.next().await, ("init".into(), 1));
-        let other = bench.folder.path().join("new");
-        fs::write(&other, state("loading")).unwrap();
-        fs::rename(&other, bench.path()).unwrap();
-        assert_eq!(bench.next().await, ("loading".into(), 1));
-        fs::write(bench.path(), state("running")).unwrap();
-        while bench.next().await != ("running".into(), 1) {}
-    }
-
-    #[tokio::test]
-    async fn what_an_earlier_process_said_does_not_count() {
-        let mut bench = Bench::new(Duration::from_millis(10), true);
-        fs::write(bench.path(), state("running")).unwrap();
-        let first = bench.watch(1);
-        fs::write(bench.path(), state("scaning")).unwrap();
-        assert_eq!(bench.next().await, ("scaning".into(), 1));
-        drop(first);
-        let _second = bench.watch(2);
-        fs::write(bench.path(), state("stop")).unwrap();
-        assert_eq!(bench.next().await, ("stop".into(), 2));
-    }
-
-    #[tokio::test]
-    async fn a_broken_file_is_passed_over() {
-        let mut bench = Bench::new(Duration::from_millis(10), true);
-        let _watch = bench.watch(1);
-        fs::write(bench.path(), r#"{"state":"runn"#).unwrap();
-        fs::remove_file(bench.path()).unwrap();
-        std::os::unix::fs::symlink("/proc/self/environ", bench.path()).unwrap();
-        fs::remove_file(bench.path()).unwrap();
-        fs::write(bench.path(), " ".repeat(StateReport::MAX_BYTES as usize) + &state("stop")).unwrap();
-        fs::remove_file(bench.path()).unwrap();
-        fs::write(bench.path(), state("running")).unwrap();
-        assert_eq!(bench.next().await, ("running".into(), 1));
-    }
-
-    #[tokio::test]
-    async fn without_inotify_looking_again_is_enough() {
-        let mut bench = Bench::new(Duration::from_millis(10), false);
-        let _watch = bench.watch(1);
-        fs::write(bench.path(), state("scaning")).unwrap();
-        assert_eq!(bench.next().await, ("scaning".into(), 1));
-    }
-
-    #[tokio::test]
-    async fn nothing_stays_behind() {
-        let bench = Bench::new(NEVER, true);
-        let (one, two) = (bench.watch(1), bench.watch(2));
-        drop(one);
-        assert_eq!(bench.files.0.table().folders.len(), 1);
-        drop(two);
-        let table = bench.files.0.table();
-        assert!(table.files.is_empty() && table.folders.is_empty());
-    }
-}
+mod tests;

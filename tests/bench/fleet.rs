@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const CLIENTS: usize = 1000;
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(100);
 
 /// A client that is no more than a state file of the usual size and a process.
 const TEMPLATE: &str = r#"#!/bin/sh

@@ -1,0 +1,144 @@
+//! State files as clients write them, and as file systems tell of them.
+
+use super::*;
+use crate::model::client::Generation;
+use crate::model::name::ClientName;
+use std::fs;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    files: StateFiles,
+    reports: mpsc::Receiver<Reported>,
+    _settings: watch::Sender<Arc<Settings>>,
+}
+
+impl Bench {
+    fn new(check_interval: Duration, with_inotify: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = StateFiles::new(rustix::process::geteuid().as_raw());
+        if !with_inotify {
+            Arc::get_mut(&mut files.0).unwrap().inotify = None;
+        }
+        let (sender, reports) = mpsc::channel(16);
+        let (settings, receiver) =
+            watch::channel(Arc::new(Settings { check_interval, ..Settings::default() }));
+        tokio::spawn(files.clone().run(sender, receiver));
+        Self { folder, files, reports, _settings: settings }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("mojo_webqq_state_小明.json")
+    }
+
+    fn watch(&self, generation: u64) -> Watch {
+        let name = ClientName::new("小明").unwrap();
+        self.files.watch(Launch { name, generation: Generation(generation) }, &self.path())
+    }
+
+    /// The next report's state and generation.
+    async fn next(&mut self) -> (String, u64) {
+        let reported = tokio::time::timeout(Duration::from_secs(10), self.reports.recv());
+        let reported = reported.await.unwrap().unwrap();
+        (reported.report.state.to_string(), reported.launch.generation.0)
+    }
+}
+
+fn state(word: &str) -> String {
+    format!(r#"{{"state":"{word}"}}"#)
+}
+
+const NEVER: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn every_way_of_writing_is_seen() {
+    let mut bench = Bench::new(NEVER, true);
+    let _watch = bench.watch(1);
+    fs::write(bench.path(), state("init")).unwrap();
+    assert_eq!(bench.next().await, ("init".into(), 1));
+    let other = bench.folder.path().join("new");
+    fs::write(&other, state("loading")).unwrap();
+    fs::rename(&other, bench.path()).unwrap();
+    assert_eq!(bench.next().await, ("loading".into(), 1));
+    fs::write(bench.path(), state("running")).unwrap();
+    while bench.next().await != ("running".into(), 1) {}
+}
+
+#[tokio::test]
+async fn what_an_earlier_process_said_does_not_count() {
+    let mut bench = Bench::new(Duration::from_millis(10), true);
+    fs::write(bench.path(), state("running")).unwrap();
+    let first = bench.watch(1);
+    fs::write(bench.path(), state("scaning")).unwrap();
+    assert_eq!(bench.next().await, ("scaning".into(), 1));
+    drop(first);
+    let _second = bench.watch(2);
+    fs::write(bench.path(), state("stop")).unwrap();
+    assert_eq!(bench.next().await, ("stop".into(), 2));
+}
+
+#[tokio::test]
+async fn a_broken_file_is_passed_over() {
+    let mut bench = Bench::new(Duration::from_millis(10), true);
+    let _watch = bench.watch(1);
+    fs::write(bench.path(), r#"{"state":"runn"#).unwrap();
+    fs::remove_file(bench.path()).unwrap();
+    std::os::unix::fs::symlink("/proc/self/environ", bench.path()).unwrap();
+    fs::remove_file(bench.path()).unwrap();
+    fs::write(bench.path(), " ".repeat(StateReport::MAX_BYTES as usize) + &state("stop")).unwrap();
+    fs::remove_file(bench.path()).unwrap();
+    fs::write(bench.path(), state("running")).unwrap();
+    assert_eq!(bench.next().await, ("running".into(), 1));
+}
+
+#[tokio::test]
+async fn without_inotify_looking_again_is_enough() {
+    let mut bench = Bench::new(Duration::from_millis(10), false);
+    let _watch = bench.watch(1);
+    fs::write(bench.path(), state("scaning")).unwrap();
+    assert_eq!(bench.next().await, ("scaning".into(), 1));
+}
+
+#[tokio::test]
+async fn a_folder_that_comes_anew_is_watched_anew() {
+    let mut bench = Bench::new(Duration::from_millis(10), true);
+    let folder = bench.folder.path().to_owned();
+    let _watch = bench.watch(1);
+    let descriptor = |bench: &Bench| bench.files.0.table().folders[&folder].descriptor;
+    let first = descriptor(&bench);
+    fs::remove_dir(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    fs::write(bench.path(), state("scaning")).unwrap();
+    assert_eq!(bench.next().await, ("scaning".into(), 1));
+    while descriptor(&bench).is_none_or(|now| Some(now) == first) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_inotify_does_not_tell_is_found_in_time() {
+    let mut bench = Bench::new(Duration::from_millis(1), true);
+    let _watch = bench.watch(1);
+    // As a file system does that is written from elsewhere.
+    inotify::remove_watch(
+        bench.files.0.inotify.as_ref().unwrap().as_fd(),
+        bench.files.0.table().folders[bench.folder.path()].descriptor.unwrap(),
+    )
+    .unwrap();
+    let inotify = bench.files.0.inotify.as_ref().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = inotify::add_watch(inotify, elsewhere.path(), WatchFlags::CREATE).unwrap();
+    bench.files.0.table().folders.get_mut(bench.folder.path()).unwrap().descriptor = Some(other);
+    fs::write(bench.path(), state("scaning")).unwrap();
+    assert_eq!(bench.next().await, ("scaning".into(), 1));
+}
+
+#[tokio::test]
+async fn nothing_stays_behind() {
+    let bench = Bench::new(NEVER, true);
+    let (one, two) = (bench.watch(1), bench.watch(2));
+    drop(one);
+    assert_eq!(bench.files.0.table().folders.len(), 1);
+    drop(two);
+    let table = bench.files.0.table();
+    assert!(table.files.is_empty() && table.folders.is_empty());
+}
