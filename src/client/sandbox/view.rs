@@ -1,14 +1,18 @@
-//! [`View`]: the world as one account sees it, and what it and the others do to it. Pure: no clock, no sockets.
+//! [`View`]: the world as one account sees it, and what it and the others do to it. Pure: no clock, no sockets. What it
+//! shows of people and groups is in `seen`, what is said to whom in `said`.
+
+mod said;
+mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::diff::{self, Look};
+use super::diff;
 use super::world::{DiscussOf, GroupOf, Person, World, number};
-use crate::client::backend::{BackendError, Recipient};
-use crate::client::events::{DiscussName, Event, GroupName, Message, Party, Scene, Way};
-use crate::client::objects::{Discuss, DiscussMember, Friend, Group, GroupMember, Presence, Role, User};
+use crate::client::backend::BackendError;
+use crate::client::events::{Event, Message};
+use crate::client::objects::{Presence, Role};
 use crate::model::name::ClientName;
 
 /// The most kicks and mutes that are remembered.
@@ -92,7 +96,7 @@ impl View {
         &self.me.uid
     }
 
-    // ---- what there is to see
+    // ---- who is who
 
     fn id(&self, uid: &str) -> String {
         // Not the uid: a program that takes one for the other shall find out here, not in the field.
@@ -156,134 +160,12 @@ impl View {
             || (discuss.guests && self.is_guest(uid) && self.person(uid).is_some())
     }
 
-    pub(super) fn look(&self) -> Look {
-        Look {
-            user: self.user(),
-            friends: self.others().map(|person| self.friend(person)).collect(),
-            groups: self.own_groups().map(|group| self.group(group)).collect(),
-            discusses: self.own_discusses().map(|discuss| self.discuss(discuss)).collect(),
-        }
-    }
-
     fn own_groups(&self) -> impl Iterator<Item = &GroupOf> {
         self.world.groups.iter().filter(|group| self.role(group, &self.me.uid).is_some())
     }
 
     fn own_discusses(&self) -> impl Iterator<Item = &DiscussOf> {
         self.world.discusses.iter().filter(|discuss| self.takes_part(discuss, &self.me.uid))
-    }
-
-    fn user(&self) -> User {
-        let me = self.me.clone();
-        User {
-            id: self.id(&me.uid),
-            uid: me.uid,
-            account: self.account.to_string(),
-            name: me.name,
-            state: Presence::Online,
-            client_type: me.client_type,
-            sex: me.sex.unwrap_or_else(|| "unknown".into()),
-            birthday: me.birthday,
-            phone: me.phone,
-            mobile: me.mobile,
-            email: me.email,
-            country: me.country,
-            province: me.province,
-            city: me.city,
-            college: me.college,
-            occupation: me.occupation,
-            homepage: me.homepage,
-            blood: me.blood,
-            personal: me.personal,
-            signature: me.signature,
-            face: me.face,
-        }
-    }
-
-    fn friend(&self, person: &Person) -> Friend {
-        Friend {
-            id: self.id(&person.uid),
-            uid: person.uid.clone(),
-            name: person.name.clone(),
-            markname: person.markname.clone(),
-            displayname: display_name(person),
-            category: person.category.clone().unwrap_or_else(|| "我的好友".into()),
-            state: self.presence(person),
-            client_type: person.client_type,
-            face: person.face,
-            flag: person.flag,
-            is_vip: person.is_vip,
-            vip_level: person.vip_level,
-        }
-    }
-
-    fn group(&self, group: &GroupOf) -> Group {
-        let role = self.role(group, &self.me.uid).unwrap_or_default();
-        let people = std::iter::once(&self.me).chain(self.others());
-        let member = people.filter_map(|person| {
-            let role = self.role(group, &person.uid)?;
-            Some(self.group_member(group, person, role))
-        });
-        Group {
-            id: self.group_id(group),
-            uid: group.uid.clone(),
-            name: group.name.clone(),
-            markname: group.markname.clone(),
-            displayname: group.markname.clone().unwrap_or_else(|| group.name.clone()),
-            code: number(&["code", &group.uid]),
-            role: role.of_own_account(),
-            createtime: group.createtime,
-            owner_id: self.id(&group.owner),
-            owner_uid: group.owner.clone(),
-            memo: group.memo.clone(),
-            level: group.level,
-            max_member: group.max_member,
-            max_admin: group.max_admin,
-            member: member.collect(),
-        }
-    }
-
-    fn group_member(&self, group: &GroupOf, person: &Person, role: Role) -> GroupMember {
-        let card = group.cards.get(&person.uid).cloned();
-        let spoke = self.spoke.get(&(group.uid.clone(), person.uid.clone()));
-        GroupMember {
-            id: self.id(&person.uid),
-            uid: person.uid.clone(),
-            name: person.name.clone(),
-            displayname: card.clone().unwrap_or_else(|| person.name.clone()),
-            card,
-            role,
-            sex: person.sex.clone().unwrap_or_else(|| "unknown".into()),
-            state: self.presence(person),
-            client_type: person.client_type,
-            country: person.country.clone(),
-            province: person.province.clone(),
-            city: person.city.clone(),
-            qage: person.qage,
-            join_time: group.createtime,
-            last_speak_time: spoke.copied().unwrap_or(0),
-            level: 1,
-            bad_record: 0,
-        }
-    }
-
-    fn discuss(&self, discuss: &DiscussOf) -> Discuss {
-        let people = std::iter::once(&self.me).chain(self.others());
-        let member =
-            people.filter(|person| self.takes_part(discuss, &person.uid)).map(|person| DiscussMember {
-                id: self.id(&person.uid),
-                uid: person.uid.clone(),
-                name: person.name.clone(),
-                state: self.presence(person),
-                client_type: person.client_type,
-            });
-        Discuss {
-            id: self.discuss_id(discuss),
-            name: discuss.name.clone(),
-            displayname: discuss.name.clone(),
-            owner_id: self.id(&discuss.owner),
-            member: member.collect(),
-        }
     }
 
     // ---- what changes
@@ -357,153 +239,6 @@ impl View {
         let member = members.find(|person| self.id(&person.uid) == member).ok_or(BackendError::Gone)?;
         Ok((group.uid.clone(), member.uid.clone()))
     }
-
-    // ---- what is said
-
-    fn party(&self, place: &Place, person: &Person) -> Party {
-        let card = match place {
-            Place::Group(uid) | Place::GroupSession(uid) => {
-                let group = self.world.groups.iter().find(|group| group.uid == *uid);
-                Some(group.and_then(|group| group.cards.get(&person.uid)).unwrap_or(&person.name).clone())
-            }
-            Place::Discuss(_) | Place::DiscussSession(_) => Some(person.name.clone()),
-            Place::Friend => None,
-        };
-        let name = if person.uid == self.me.uid { person.name.clone() } else { display_name(person) };
-        Party { id: self.id(&person.uid), uid: person.uid.clone(), displayname: card.unwrap_or(name) }
-    }
-
-    fn scene(&self, place: &Place) -> Option<Scene> {
-        let group = |uid: &str| {
-            let group = self.own_groups().find(|group| group.uid == uid)?;
-            let displayname = group.markname.clone().unwrap_or_else(|| group.name.clone());
-            Some(GroupName { id: self.group_id(group), uid: group.uid.clone(), displayname })
-        };
-        let discuss = |key: &str| {
-            let discuss = self.own_discusses().find(|discuss| discuss.key == key)?;
-            Some(DiscussName { id: self.discuss_id(discuss), displayname: discuss.name.clone() })
-        };
-        Some(match place {
-            Place::Friend => Scene::Friend,
-            Place::Group(uid) => Scene::Group(group(uid)?),
-            Place::GroupSession(uid) => Scene::GroupSession(group(uid)?),
-            Place::Discuss(key) => Scene::Discuss(discuss(key)?),
-            Place::DiscussSession(key) => Scene::DiscussSession(discuss(key)?),
-        })
-    }
-
-    /// The others at a place.
-    fn audience(&self, place: &Place) -> Vec<&Person> {
-        let is_there = |person: &&Person| match place {
-            Place::Friend => true,
-            Place::Group(uid) | Place::GroupSession(uid) => {
-                let group = self.world.groups.iter().find(|group| group.uid == *uid);
-                group.is_some_and(|group| self.role(group, &person.uid).is_some())
-            }
-            Place::Discuss(key) | Place::DiscussSession(key) => {
-                let discuss = self.world.discusses.iter().find(|discuss| discuss.key == *key);
-                discuss.is_some_and(|discuss| self.takes_part(discuss, &person.uid))
-            }
-        };
-        self.others().filter(is_there).collect()
-    }
-
-    fn muted_for(&self, group: &str, uid: &str, now: u64) -> Option<u64> {
-        let until = self.muted.get(&(group.to_owned(), uid.to_owned()))?;
-        until.checked_sub(now).filter(|left| *left > 0)
-    }
-
-    /// Finds out how a message of ours goes out; `ids` are for it and for an echo.
-    pub(super) fn route(
-        &mut self,
-        to: &Recipient,
-        content: &str,
-        ids: [String; 2],
-        now: u64,
-    ) -> Result<Route, BackendError> {
-        let group = |id: &str| self.own_groups().find(|group| self.group_id(group) == id);
-        let discuss = |id: &str| self.own_discusses().find(|discuss| self.discuss_id(discuss) == id);
-        let (place, one) = match to {
-            Recipient::Friend(id) => (Some(Place::Friend), Some(id)),
-            Recipient::Group(id) => (group(id).map(|group| Place::Group(group.uid.clone())), None),
-            Recipient::Discuss(id) => (discuss(id).map(|discuss| Place::Discuss(discuss.key.clone())), None),
-            Recipient::GroupMember { group: id, member } => {
-                (group(id).map(|group| Place::GroupSession(group.uid.clone())), Some(member))
-            }
-            Recipient::DiscussMember { discuss: id, member } => {
-                (discuss(id).map(|discuss| Place::DiscussSession(discuss.key.clone())), Some(member))
-            }
-        };
-        let place = place.ok_or(BackendError::Gone)?;
-        let scene = self.scene(&place).ok_or(BackendError::Gone)?;
-        let mut audience = self.audience(&place);
-        if let Some(id) = one {
-            audience.retain(|person| self.id(&person.uid) == *id);
-            let person = audience.first().ok_or(BackendError::Gone)?;
-            if self.clients.get(&person.uid) == Some(&false) {
-                return Err(BackendError::Refused("the recipient is offline".into()));
-            }
-        }
-        if let Place::Group(uid) = &place
-            && let Some(left) = self.muted_for(uid, &self.me.uid, now)
-        {
-            return Err(BackendError::Muted(left));
-        }
-        let own = self.party(&place, &self.me);
-        let [id, echo_id] = ids;
-        let message = Message {
-            way: Way::Sent,
-            scene: scene.clone(),
-            id,
-            time: now,
-            content: content.to_owned(),
-            sender: own.clone(),
-            receiver: one.and(audience.first()).map(|person| self.party(&place, person)),
-        };
-        let is_client = |person: &&&Person| self.clients.get(&person.uid) == Some(&true);
-        let clients: Vec<String> =
-            audience.iter().filter(is_client).map(|person| person.uid.clone()).collect();
-        // In company nobody needs an echo.
-        let speaker = if clients.is_empty() {
-            audience.iter().find(|person| !self.clients.contains_key(&person.uid))
-        } else {
-            None
-        };
-        let echo = speaker.map(|person| Message {
-            way: Way::Received,
-            scene,
-            id: echo_id,
-            sender: self.party(&place, person),
-            receiver: Some(own),
-            ..message.clone()
-        });
-        if let Place::Group(uid) = &place {
-            self.spoke.insert((uid.clone(), self.me.uid.clone()), now);
-        }
-        Ok(Route { message, place, to: clients, echo })
-    }
-
-    /// What the client of `from` says to us; whether it may is judged here, for it is not trusted.
-    pub(super) fn receive(
-        &mut self,
-        from: &str,
-        place: &Place,
-        content: String,
-        id: String,
-        now: u64,
-    ) -> Result<Message, BackendError> {
-        let scene = self.scene(place).ok_or(BackendError::Gone)?;
-        let sender = self.audience(place).into_iter().find(|person| person.uid == from);
-        let sender = self.party(place, sender.ok_or(BackendError::NotAllowed)?);
-        if let Place::Group(uid) = place {
-            if let Some(left) = self.muted_for(uid, from, now) {
-                return Err(BackendError::Muted(left));
-            }
-            self.spoke.insert((uid.clone(), from.to_owned()), now);
-        }
-        let receiver = Some(self.party(place, &self.me));
-        Ok(Message { way: Way::Received, scene, id, time: now, content, sender, receiver })
-    }
 }
 
 fn display_name(person: &Person) -> String {
@@ -511,5 +246,4 @@ fn display_name(person: &Person) -> String {
 }
 
 #[cfg(test)]
-#[path = "view_tests.rs"]
 mod tests;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::client::backend::Recipient;
 
 fn name(account: &str) -> ClientName {
     ClientName::new(account).unwrap()
