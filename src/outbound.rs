@@ -1,5 +1,5 @@
-//! Calls to the outside: the [`Poller`] of a `poll_api` and the controller's heartbeat with it, by which a server elsewhere reaches a controller that it cannot
-//! connect to (it answers with a redirect to the controller's own API).
+//! Calls to the outside: the [`Poller`] of a `poll_api`, and the controller's heartbeat with it, by which a server elsewhere
+//! reaches a controller that it cannot connect to (it answers with a redirect to the controller's own API).
 
 use std::sync::Arc;
 use std::time::Duration;

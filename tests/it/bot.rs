@@ -34,3 +34,45 @@ fn two_clients_count_together() {
     bot.wait().unwrap();
     assert_eq!(said, expected);
 }
+
+#[test]
+fn a_world_of_ones_own_is_named_by_a_start_parameter() {
+    let controller = Builder::new().built_in();
+    // Beside the clients' other files, where paths that callers name must be.
+    let world = controller.path("world.toml");
+    let people = "[[people]]\nuid = \"1\"\nname = \"a\"\n[[people]]\nuid = \"2\"\nname = \"b\"\n";
+    std::fs::write(&world, people).unwrap();
+    let (world, apart) = (world.display().to_string(), controller.path("apart").display().to_string());
+    for (name, more) in [
+        ("a", format!("sandbox_world={world}")),
+        ("b", format!("sandbox_world={world}")),
+        // In the same world, but somewhere else.
+        ("c", format!("sandbox_world={world}&sandbox_network={apart}")),
+    ] {
+        let more = format!("{more}&sandbox_login_time=0&send_interval=0");
+        assert_eq!(controller.start_client_with(name, &more)["code"], 0);
+    }
+    for name in ["a", "b", "c"] {
+        controller.wait_for_state(name, "running");
+    }
+    let friends = |name: &str| {
+        let all = controller.get(&format!("/openqq/get_friend_info?client={name}")).json();
+        let mut all: Vec<String> = all
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|friend| {
+                format!("{} {}", friend["name"].as_str().unwrap(), friend["state"].as_str().unwrap())
+            })
+            .collect();
+        all.sort();
+        all
+    };
+    crate::fixture::wait_until("a and b see each other", || {
+        friends("a").contains(&"b online".to_owned()) && friends("b").contains(&"a online".to_owned())
+    });
+    assert_eq!(friends("a").len(), 1, "c is elsewhere: {:?}", friends("a"));
+    assert_eq!(friends("c").len(), 2);
+    let elsewhere = controller.start_client_with("d", "sandbox_world=/etc/hostname");
+    assert_eq!(elsewhere["code"], 6, "{elsewhere}");
+}

@@ -211,10 +211,13 @@ impl Deliverer {
             }
             return;
         };
-        if let Some(source) = source
-            && let Some(answer) = Answer::read(&body)
-        {
-            act(source, answer);
+        match (Answer::read(&body), source) {
+            (Some(answer), Some(source)) => act(source, answer),
+            // An event has no sender, and the ids of an earlier login are worth nothing in this one.
+            (Some(_), None) => {
+                info!(to = %self.url, "A receiver's answer asks for a reply or a mute, which an event or a report of an earlier run cannot have.");
+            }
+            (None, _) => {}
         }
     }
 

@@ -103,6 +103,59 @@ fn sends_to_groups_discussions_and_members() {
 }
 
 #[test]
+fn ids_of_this_login_do_as_well_as_numbers() {
+    let client = running("小红", &[]);
+    let groups = client.get("/openqq/get_group_info").json();
+    let group = groups.as_array().unwrap().iter().find(|group| group["role"] == "manage").unwrap();
+    let id = |object: &Value| object["id"].as_str().unwrap().to_owned();
+    let member = group["member"].as_array().unwrap().iter().find(|member| member["uid"] == "10002").unwrap();
+    let (group, member) = (id(group), id(member));
+    for (call, status) in [
+        (format!("send_group_message?id={group}&content=x"), "发送成功"),
+        ("send_group_message?displayname=%E8%80%81%E5%90%8C%E5%AD%A6&content=x".into(), "发送成功"),
+        (format!("send_sess_message?group_id={group}&id={member}&content=x"), "发送成功"),
+        (format!("send_friend_message?id={member}&content=x"), "发送成功"),
+        // All that is given must fit.
+        (format!("send_friend_message?id={member}&uid=10003&content=x"), "friend not found"),
+        (format!("send_group_message?id={member}&content=x"), "group not found"),
+        (format!("shutup_group_member?group_id={group}&member_id={member}&time=1"), "success"),
+        (format!("kick_group_member?group_id={group}&member_id={member}"), "success"),
+        (format!("send_sess_message?group_id={group}&id={member}&content=x"), "group member not found"),
+    ] {
+        assert_eq!(client.get(&format!("/openqq/{call}")).json()["status"], status, "{call}");
+    }
+}
+
+#[test]
+fn several_members_are_muted_and_put_out_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = folder.path().join("world.toml");
+    let people: String = (1..=5).map(|n| format!("[[people]]\nuid = \"{n}\"\nname = \"p{n}\"\n")).collect();
+    let group = "[[groups]]\nuid = \"9\"\nname = \"g\"\nowner = \"1\"\nadmins = [\"5\"]\n\
+                 members = [\"2\", \"3\", \"4\"]\n";
+    std::fs::write(&world, people + group).unwrap();
+    let client = running("p1", &[("SANDBOX_WORLD", world.to_str().unwrap())]);
+    let members = || {
+        let group = client.get("/openqq/get_group_info").json()[0].clone();
+        let members =
+            group["member"].as_array().unwrap().iter().map(|member| member["uid"].as_str().unwrap());
+        members.map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    for (call, code, status, left) in [
+        ("shutup_group_member?group_uid=9&member_uid=2,3,5&time=1", 0, "success", "1 2 3 4 5"),
+        // One who is not there, and nothing is done to the others.
+        ("kick_group_member?group_uid=9&member_uid=2,7,3", 100, "member 7 not found", "1 2 3 4 5"),
+        ("kick_group_member?group_uid=9&member_uid=2,,3,", 0, "success", "1 4 5"),
+        ("kick_group_member?group_uid=9&member_uid=4,4", 0, "success", "1 5"),
+        ("kick_group_member?group_uid=9&member_uid=5,1", 201, "failure", "1"),
+    ] {
+        let answer = client.get(&format!("/openqq/{call}")).json();
+        assert_eq!((&answer["code"], &answer["status"]), (&json!(code), &json!(status)), "{call}");
+        assert_eq!(members(), left, "{call}");
+    }
+}
+
+#[test]
 fn whom_there_is_not() {
     let client = running("小红", &[]);
     let discuss = client.get("/openqq/get_discuss_info").json()[0]["id"].as_str().unwrap().to_owned();

@@ -88,6 +88,27 @@ fn friends_talk_and_die() {
 }
 
 #[test]
+fn one_who_hangs_is_not_waited_for_for_ever() {
+    let (_root, folder) = folder();
+    let hong = Peer::start("小红", &folder, &[]);
+    let lei = Peer::start("李雷", &folder, &[]);
+    hong.sees("10002", "online");
+    lei.client.signal(Signal::STOP);
+    let failed = hong.get("send_friend_message?uid=10002&content=x");
+    assert_eq!(
+        (&failed["status"], &failed["info"]),
+        (&json!("发送失败"), &json!("the recipient does not answer"))
+    );
+    // The group is told without an answer being waited for, and the next message finds its way.
+    assert_eq!(hong.get("send_group_message?uid=305432198&content=x")["code"], 0);
+    assert_eq!(hong.get("send_friend_message?uid=10004&content=x")["code"], 0);
+    lei.client.signal(Signal::CONT);
+    assert_eq!(lei.reports.next_message()["type"], "friend_message");
+    assert_eq!(lei.reports.next_message()["type"], "group_message");
+    assert_eq!(hong.get("send_friend_message?uid=10002&content=x")["code"], 0);
+}
+
+#[test]
 fn groups_mute_and_kick() {
     let (_root, folder) = folder();
     let hong = Peer::start("小红", &folder, &[]);
