@@ -1,9 +1,9 @@
 //! What of HTTP/1.1 the library lets pass, and we do not: requests that two readers can take for different ones.
 //!
 //! hyper resolves some of them by itself before they are seen here, each in a way that leaves one meaning: a
-//! Transfer-Encoding beats a Content-Length, equal Content-Lengths are one, and a connection with both is closed after
-//! the answer. Different lengths, folded headers and blanks before a colon it refuses. What the proxy sends on is
-//! written anew in any case (`proxy/headers.rs`).
+//! Transfer-Encoding beats a Content-Length, and equal Content-Lengths are one. Their connections are closed after the
+//! answer, by hyper and by `lengths.rs`. Different lengths, folded headers, blanks before a colon and a
+//! Transfer-Encoding in HTTP/1.0 it refuses. What the proxy sends on is written anew in any case (`proxy/headers.rs`).
 
 use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
 use http::{Method, Request, Version};
@@ -11,7 +11,7 @@ use http::{Method, Request, Version};
 use crate::model::reply::Reply;
 
 /// Refuses a request that is not beyond doubt. The connection has to be closed then: what follows may be a part of it.
-pub(super) fn check<B>(request: &Request<B>) -> Result<(), Reply> {
+pub fn check<B>(request: &Request<B>) -> Result<(), Reply> {
     let headers = request.headers();
     if request.method() == Method::CONNECT {
         return Err(Reply::bad_request("CONNECT is not offered"));

@@ -3,7 +3,8 @@
 pub mod answer;
 pub mod auth;
 pub mod control;
-mod framing;
+pub mod framing;
+mod lengths;
 pub mod params;
 pub mod proxy;
 pub mod serve;

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::UPGRADE;
-use http::{Request, Response, Version};
+use http::header::{CONNECTION, UPGRADE};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::CLOSE;
 use super::answer::Body;
+use super::lengths::Watched;
 use crate::model::chain::Chain;
 
 /// A socket that is being listened on.
@@ -203,7 +205,9 @@ where
         let afterwards = Afterwards::default();
         // Whether the end of the connection is all that tells the caller of the end of an answer.
         let ends_by_close = Arc::new(AtomicBool::new(false));
-        let (slot, is_old) = (afterwards.clone(), ends_by_close.clone());
+        // Whether a request had two lengths: nothing that follows one is to be read.
+        let doubled = Arc::new(AtomicBool::new(false));
+        let (slot, is_old, is_last) = (afterwards.clone(), ends_by_close.clone(), doubled.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             if request.headers().contains_key(UPGRADE) {
                 request.extensions_mut().insert(slot.clone());
@@ -211,8 +215,15 @@ where
             if request.version() < Version::HTTP_11 {
                 is_old.store(true, Ordering::Relaxed);
             }
+            let is_last = is_last.load(Ordering::Relaxed);
             let answer = handler(request, peer);
-            async move { Ok::<_, Infallible>(answer.await) }
+            async move {
+                let mut answer = answer.await;
+                if is_last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    answer.headers_mut().insert(CONNECTION, CLOSE);
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let mut connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -222,7 +233,7 @@ where
             .writev(false)
             // Programs of 2016 look for names as the original wrote them.
             .title_case_headers(true)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Watched::new(stream, doubled)), service)
             .with_upgrades();
         let ended = tokio::select! {
             ended = &mut connection => Some(ended),
@@ -247,7 +258,7 @@ where
         };
         // None where it was handed on.
         let Some(parts) = connection.into_parts() else { return };
-        let mut stream = parts.io.into_inner();
+        let mut stream = parts.io.into_inner().into_inner();
         match ended {
             Ok(()) => linger(&mut stream).await,
             Err(error) => {
@@ -305,4 +316,32 @@ async fn accept(listener: &Listener) -> io::Result<Accepted> {
 fn is_callers_fault(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::duplex;
+
+    #[tokio::test]
+    async fn what_a_caller_still_sends_is_read_after_the_last_answer() {
+        // Takes hardly anything that is not read at the other side.
+        let (mut ours, mut callers) = duplex(4);
+        let caller = tokio::spawn(async move {
+            let mut answer = Vec::new();
+            callers.read_to_end(&mut answer).await.unwrap();
+            callers.write_all(&[b'x'; 1000]).await.map(|()| answer)
+        });
+        say_last(&mut ours, BUSY).await;
+        drop(ours);
+        assert_eq!(caller.await.unwrap().unwrap(), BUSY);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_listened_to_for_ever() {
+        let (mut ours, _callers) = duplex(4);
+        let before = tokio::time::Instant::now();
+        linger(&mut ours).await;
+        assert_eq!(before.elapsed(), LINGER);
+    }
 }

@@ -73,6 +73,124 @@ fn a_coding_beats_a_length_and_only_it_goes_on() {
 }
 
 #[test]
+fn a_length_said_twice_goes_on_once_and_nothing_after_it() {
+    let controller = with_client("");
+    let twice = "POST /openqq/echo?client=a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nX: y\r\ncontent-length: 4\r\n\r\nbody";
+    let before = count(&controller, "requests");
+    for cut in 1..twice.len() {
+        // Whether they come together or not, and whatever is read at once.
+        if cut % 7 != 0 {
+            continue;
+        }
+        let mut caller = Caller::with(&controller, HIDDEN);
+        assert_eq!(caller.answer().text(), "pong");
+        caller.write(&twice[..cut]);
+        caller.write(format!("{}{HIDDEN}", &twice[cut..]));
+        let answer = caller.answer();
+        assert_eq!((answer.status(), header(&answer.head, "connection")), ("HTTP/1.1 200 OK", Some("close")));
+        let seen = answer.text();
+        assert_eq!(headers(&seen, "content-length").collect::<Vec<_>>(), ["4"]);
+        assert!(seen.ends_with("\r\n\r\nbody"), "{seen}");
+        assert_eq!(caller.read_head(), "", "what follows is not answered");
+    }
+    let asked = count(&controller, "requests") - before - 1;
+    assert_eq!(asked, (twice.len() - 1) / 7 * 2, "and reaches nobody");
+}
+
+#[test]
+fn what_follows_the_last_request_is_none() {
+    let controller = with_client("");
+    for (request, answers) in [
+        (format!("GET /openqq/ping?client=a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n{HIDDEN}"), 1),
+        (
+            format!(
+                "GET /openqq/ping?client=a HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n{HIDDEN}"
+            ),
+            1,
+        ),
+        (format!("GET /openqq/ping?client=a HTTP/1.0\r\nHost: x\r\n\r\n{HIDDEN}"), 1),
+        // HTTP/1.0 knew no codings, so where its body ends nobody can say.
+        (
+            format!(
+                "POST /openqq/echo?client=a HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{HIDDEN}"
+            ),
+            1,
+        ),
+        (
+            format!(
+                "POST /openqq/echo?client=a HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{HIDDEN}"
+            ),
+            1,
+        ),
+    ] {
+        let got = all(&controller, &request);
+        assert_eq!(got.matches("HTTP/1.").count(), answers, "{request}: {got}");
+        assert_eq!(got.contains(" 400 Bad Request"), request.contains("chunked"), "{request}: {got}");
+    }
+}
+
+#[test]
+fn a_body_that_nobody_reads_is_no_request() {
+    let controller = with_client("");
+    let hidden = "GET /openqq/stop_client?client=a HTTP/1.1\r\nHost: x\r\n\r\n";
+    for call in [
+        "check_client",
+        "check_client?client=a",
+        "get_qrcode?client=a",
+        "start_client?client=a",
+        "no_such?client=b",
+        "",
+    ] {
+        for framing in [
+            format!("Content-Length: {}\r\n\r\n{hidden}", hidden.len()),
+            format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len()),
+        ] {
+            let request = format!("GET /openqq/{call} HTTP/1.1\r\nHost: x\r\n{framing}");
+            let mut caller = Caller::with(&controller, &request);
+            caller.answer();
+            // The connection goes on behind the body, or not at all.
+            let mut writer = caller.writer();
+            let _ = std::io::Write::write_all(&mut writer, HIDDEN.as_bytes());
+            let next = caller.answer();
+            assert!(next.head.is_empty() || next.text() == "pong", "{request}: {next:?}");
+        }
+    }
+    assert_eq!(controller.clients().len(), 1);
+    assert!(!controller.log.text().contains("stopped"));
+}
+
+#[test]
+fn a_target_that_is_no_path_of_ours_is_nobodys() {
+    let controller = with_client("");
+    let before = count(&controller, "requests");
+    for (line, status) in [
+        ("OPTIONS * HTTP/1.1", "403"),
+        ("GET * HTTP/1.1", "403"),
+        ("OPTIONS */openqq/ping?client=a HTTP/1.1", "400"),
+        ("GET openqq/ping?client=a HTTP/1.1", "400"),
+        ("GET admin HTTP/1.1", "400"),
+        ("GET x:80 HTTP/1.1", "400"),
+        ("GET http://x#/openqq/ping?client=a HTTP/1.1", "403"),
+        ("GET http://me@x/openqq/ping?client=a HTTP/1.1", "400"),
+        ("GET http://x:80/openqq/ping?client=a HTTP/1.1", "400"),
+        ("GET //x/openqq/ping?client=a HTTP/1.1", "403"),
+        ("GET /./openqq/ping?client=a HTTP/1.1", "403"),
+        ("GET /%6fpenqq/ping?client=a HTTP/1.1", "403"),
+        ("GET  /openqq/ping?client=a HTTP/1.1", "400"),
+        ("GET /openqq/ping?client=a b HTTP/1.1", "400"),
+        ("GET /openqq/ping?client=a\tb HTTP/1.1", "400"),
+        ("GET /openqq/ping?client=a", "400"),
+        ("GET /openqq/ping?client=a HTTP/2.0", "400"),
+        ("GET /openqq/ping?client=a HTTP/0.9", "400"),
+        ("G@T /openqq/ping?client=a HTTP/1.1", "400"),
+    ] {
+        let answer = all(&controller, &format!("{line}\r\nHost: x\r\nConnection: close\r\n\r\n"));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+    }
+    assert_eq!(count(&controller, "requests"), before + 1, "the client saw only this question");
+}
+
+#[test]
 fn what_is_written_with_bare_line_feeds_goes_on_without() {
     let controller = with_client("");
     let answer = ask(&controller, "GET /openqq/echo?client=a HTTP/1.1\nHost: x\nX-A: 1\n\n");
