@@ -22,12 +22,14 @@ pub(super) struct Source {
     pub(super) place: Place,
     /// Whether the connection may carry another request.
     pub(super) reusable: bool,
+    /// For how long the client promises to keep it open, if it does.
+    pub(super) kept_open: Option<Duration>,
 }
 
 impl Source {
     fn release(self) {
         if self.reusable {
-            self.place.give_back(self.link);
+            self.place.give_back(self.link, self.kept_open);
         }
     }
 }

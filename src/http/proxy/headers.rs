@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use http::header::{
@@ -13,6 +14,7 @@ use http::{HeaderMap, Method, StatusCode, Version, response};
 
 use crate::http::serve::Peer;
 
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -20,7 +22,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// Our name in `Via`. It is another one in every run, so that a request of another controller in front of us is not
 /// taken for one that came back.
 #[derive(Clone, Debug)]
-pub(super) struct Pseudonym {
+pub struct Pseudonym {
     name: String,
     /// The whole value, of a request that came as HTTP/1.0 and as HTTP/1.1.
     values: [HeaderValue; 2],
@@ -28,7 +30,7 @@ pub(super) struct Pseudonym {
 
 /// A request that we sent came back to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Looped;
+pub struct Looped;
 
 impl Default for Pseudonym {
     fn default() -> Self {
@@ -55,7 +57,7 @@ impl Pseudonym {
 }
 
 /// Makes the headers of a request those for the client on `port`. `length` is that of the body, where it is known.
-pub(super) fn to_client(
+pub fn to_client(
     request: &mut Parts,
     port: u16,
     peer: Peer,
@@ -73,9 +75,12 @@ pub(super) fn to_client(
     debug_assert!(!headers.contains_key(EXPECT));
     us.sign(version, headers)?;
     tell_origin(headers, peer, host);
-    // hyper derives the framing from the body, but says nothing of one that is known to be empty.
-    if let (true, Some(length)) = (had_length, length) {
-        headers.insert(CONTENT_LENGTH, length.into());
+    // hyper derives the framing from the body, but says nothing of one that is known to be empty, and drops one of unknown
+    // length where the method is usually without.
+    match length {
+        Some(length) if had_length => drop(headers.insert(CONTENT_LENGTH, length.into())),
+        Some(_) => {}
+        None => drop(headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))),
     }
     if let Ok(host) = HeaderValue::try_from(format!("127.0.0.1:{port}")) {
         headers.insert(HOST, host);
@@ -120,7 +125,7 @@ fn tell_origin(headers: &mut HeaderMap, peer: Peer, host: Option<HeaderValue>) {
 
 /// The protocol that a request asks to go on with. One kind of request only: anything else is an ordinary one, without
 /// its `Upgrade`. HTTP in another version is none: it would carry requests past everything that is checked here.
-pub(super) fn wanted_protocol(request: &Parts, has_body: bool) -> Option<HeaderValue> {
+pub fn wanted_protocol(request: &Parts, has_body: bool) -> Option<HeaderValue> {
     let mut named = request.headers.get_all(UPGRADE).iter();
     let (Some(protocol), None) = (named.next(), named.next()) else { return None };
     let asked = tokens(&request.headers, CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
@@ -132,14 +137,14 @@ pub(super) fn wanted_protocol(request: &Parts, has_body: bool) -> Option<HeaderV
 }
 
 /// Asks for, or grants, a change of protocol.
-pub(super) fn set_protocol(headers: &mut HeaderMap, protocol: HeaderValue) {
+pub fn set_protocol(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocol);
 }
 
 /// Whether a client's answer has just one meaning. hyper accepts more: what it says then, another reader may
 /// understand otherwise.
-pub(super) fn is_sound(answer: &response::Parts, method: &Method) -> bool {
+pub fn is_sound(answer: &response::Parts, method: &Method) -> bool {
     let headers = &answer.headers;
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
@@ -155,13 +160,26 @@ pub(super) fn is_sound(answer: &response::Parts, method: &Method) -> bool {
     (has_body || is_number) && lengths.all(|other| other == length)
 }
 
+/// For how long the client promises to keep the connection of this answer open, less a second for what is on its way; none
+/// where it says nothing. (`Keep-Alive: timeout=`, as servers have written it since RFC 2068, 19.7.1.)
+pub fn kept_open(headers: &HeaderMap) -> Option<Duration> {
+    let timeout = tokens(headers, KEEP_ALIVE).find_map(|token| token.strip_prefix("timeout="))?;
+    let seconds: u32 = timeout.trim_matches('"').parse().ok()?;
+    Some(Duration::from_secs(seconds.saturating_sub(1).into()))
+}
+
+/// Whether the length of an answer was said once at most.
+pub fn says_length_once(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_LENGTH).iter().nth(1).is_none()
+}
+
 /// Whether an answer with this status has a body, unless it is one to HEAD.
-pub(super) fn may_have_body(status: StatusCode) -> bool {
+pub fn may_have_body(status: StatusCode) -> bool {
     !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// Makes the headers of an answer those for the caller.
-pub(super) fn to_caller(answer: &mut response::Parts, method: &Method) {
+pub fn to_caller(answer: &mut response::Parts, method: &Method) {
     // Of HEAD the length is not that of a body; elsewhere hyper derives it from the body.
     let length = answer.headers.remove(CONTENT_LENGTH).filter(|_| *method == Method::HEAD);
     keep_end_to_end(&mut answer.headers, is_hop_by_hop);
@@ -263,6 +281,23 @@ mod tests {
         assert!(
             wanted_protocol(&parts(&upgrade), true).is_none(),
             "with a body it would be unclear where that ends"
+        );
+    }
+
+    #[test]
+    fn a_promise_to_keep_a_connection_is_taken_at_its_word() {
+        let kept = |value: &str| {
+            let answer = parts(&[("keep-alive", value)]).headers;
+            kept_open(&answer).map(|time| time.as_secs())
+        };
+        assert_eq!(
+            (kept("timeout=5, max=100"), kept("max=3,timeout=2"), kept("timeout=\"2\"")),
+            (Some(4), Some(1), Some(1))
+        );
+        assert_eq!((kept("timeout=1"), kept("timeout=0")), (Some(0), Some(0)), "too short to be of use");
+        assert_eq!(
+            (kept("max=3"), kept("timeout=x"), kept("timeout=-1"), kept("")),
+            (None, None, None, None)
         );
     }
 

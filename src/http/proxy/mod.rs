@@ -12,7 +12,7 @@
 
 mod answer;
 mod body;
-mod headers;
+pub mod headers;
 mod link;
 mod route;
 mod tunnel;
@@ -90,13 +90,18 @@ pub(super) async fn forward(
         let generation = record.generation;
         door.registry.stop_announced(Launch { name: route.client, generation });
     }
+    // Where there is no body some clients send one all the same: that must not be the next answer. Nor is one awaited where
+    // the length of this one was said twice.
+    let reusable = !asked_upgrade
+        && method != Method::HEAD
+        && headers::may_have_body(head.status)
+        && headers::says_length_once(&head.headers);
+    let kept_open = headers::kept_open(&head.headers);
     headers::to_caller(&mut head, &method);
     if asked_upgrade {
         // A caller may already have gone on in the other protocol.
         head.headers.insert(http::header::CONNECTION, super::CLOSE);
     }
-    // Where there is no body some clients send one all the same: that must not be the next answer.
-    let reusable = !asked_upgrade && method != Method::HEAD && headers::may_have_body(head.status);
-    let source = answer::Source { link, place, reusable };
+    let source = answer::Source { link, place, reusable, kept_open };
     Ok(Response::from_parts(head, answer::body(incoming, source, settings.inactivity_timeout)))
 }

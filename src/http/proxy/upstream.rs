@@ -51,6 +51,9 @@ pub(super) struct Upstream {
     generation: Generation,
     /// Whether it has ever taken a connection.
     reached: AtomicBool,
+    /// Whether it has ever closed a connection without a word before the time to close it was over. A request that is
+    /// written in the moment of that is lost, for it cannot be known whether it was seen: so no connection is kept.
+    closes_early: AtomicBool,
     in_flight: AtomicUsize,
     /// The last one used is the next one to be used, so that those too many grow old.
     idle: Mutex<Vec<Idle>>,
@@ -60,6 +63,16 @@ pub(super) struct Upstream {
 struct Idle {
     link: Box<Link>,
     since: Instant,
+    /// For how long the client promised to keep it open, if it did.
+    kept_open: Option<Duration>,
+}
+
+impl Idle {
+    /// Whether it may be used again, of which `limit` is the end in any case.
+    fn is_young(&self, limit: Duration, now: Instant) -> bool {
+        let limit = self.kept_open.map_or(limit, |kept_open| kept_open.min(limit));
+        now.duration_since(self.since) < limit
+    }
 }
 
 impl std::fmt::Debug for Idle {
@@ -82,6 +95,7 @@ impl Upstreams {
                 let new = Arc::new(Upstream {
                     generation: record.generation,
                     reached: AtomicBool::new(false),
+                    closes_early: AtomicBool::new(false),
                     in_flight: AtomicUsize::new(0),
                     idle: Mutex::default(),
                     attention: self.attention.clone(),
@@ -118,7 +132,7 @@ impl Upstreams {
         let mut any = false;
         for upstream in upstreams {
             let mut idle = locked(&upstream.idle);
-            idle.retain(|idle| now.duration_since(idle.since) < age);
+            idle.retain(|idle| idle.is_young(age, now));
             any |= !idle.is_empty();
         }
         any
@@ -146,13 +160,15 @@ impl Upstream {
 
     fn take_idle(&self, limit: Duration) -> Option<Box<Link>> {
         let mut idle = locked(&self.idle);
+        let now = Instant::now();
         while let Some(last) = idle.pop() {
-            if last.since.elapsed() >= limit {
-                // All others are older.
-                idle.clear();
-            } else if last.link.is_quiet() {
+            if !last.is_young(limit, now) {
+                continue;
+            }
+            if last.link.is_quiet() {
                 return Some(last.link);
             }
+            self.closes_early.store(true, Ordering::Relaxed);
         }
         None
     }
@@ -195,6 +211,9 @@ impl Place {
                 Err(Failure::Unsent(_, error) | Failure::Sent(error)) => error,
             };
             debug!(client = %name, error = %Chain(&error), "a proxied request failed");
+            if !is_new && !error.is_user() {
+                self.0.closes_early.store(true, Ordering::Relaxed);
+            }
             return Err(match error.is_user() {
                 true => Reply::bad_request("the request broke off"),
                 false => Reply::unreachable(name, "the client broke off without an answer"),
@@ -242,12 +261,12 @@ impl Place {
             && matches!(record.state(), ClientState::Init | ClientState::Loading)
     }
 
-    /// Keeps a connection for the next request, if it can take one.
-    pub(super) fn give_back(&self, mut link: Box<Link>) {
-        if !link.is_free() {
+    /// Keeps a connection for the next request, if it can take one, for as long as the client promised if it did.
+    pub(super) fn give_back(&self, mut link: Box<Link>, kept_open: Option<Duration>) {
+        if !link.is_free() || self.0.closes_early.load(Ordering::Relaxed) {
             return;
         }
-        locked(&self.0.idle).push(Idle { link, since: Instant::now() });
+        locked(&self.0.idle).push(Idle { link, since: Instant::now(), kept_open });
         let attention = &self.0.attention;
         if !attention.paid.load(Ordering::SeqCst) {
             attention.wanted.notify_one();

@@ -5,8 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Caller, count, get, header, wait_for_count, with_client};
-use crate::fixture::{Builder, Controller, wait_until};
+use super::{Caller, count, form, get, header, headers, wait_for_count, with_client};
+use crate::fixture::{Builder, Controller, PATIENCE, freeze, wait_until};
 
 /// A client that does nothing but be there; its port is this test's own.
 const IDLER: &str = "#!/bin/sh\nexec sleep 3600\n";
@@ -124,33 +124,206 @@ fn what_comes_after_an_answer_is_not_the_next_one() {
     upstream(&controller, |number, mut reader| {
         let Some(_) = read_request(&mut reader) else { return };
         let extra = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
-        let answer = match number % 3 {
+        let answer = match number % 4 {
             0 => format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok{extra}"),
             1 => format!("HTTP/1.1 204 No Content\r\n\r\n{extra}"),
+            2 => format!("HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n{extra}"),
             _ => format!("HTTP/1.1 304 Not Modified\r\nContent-Length: 60\r\n\r\n{extra}"),
         };
         reader.get_mut().write_all(answer.as_bytes()).unwrap();
         let _ = reader.read_to_end(&mut Vec::new());
     });
-    for _ in 0..9 {
+    for _ in 0..12 {
         assert!(!get(&controller, "/openqq/x?client=a").text().contains("evil"));
     }
 }
 
 #[test]
+fn a_body_that_head_must_not_have_is_not_the_next_answer() {
+    let controller = idler("");
+    let connections = upstream(&controller, |_, mut reader| {
+        while let Some(request) = read_request(&mut reader) {
+            // Some clients forget that HEAD is answered without; here it would be an answer by itself.
+            let body = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+            let length = if request.starts_with("HEAD ") { body.len() } else { 2 };
+            let body = if request.starts_with("HEAD ") { body } else { "ok" };
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            let mut writer = reader.get_ref();
+            if writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(body.as_bytes())).is_err() {
+                return;
+            }
+        }
+    });
+    for n in 1..=5 {
+        let mut caller = Caller::with(&controller, "HEAD /openqq/x?client=a HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(caller.read_head().starts_with("HTTP/1.1 200 OK\r\n"));
+        assert_eq!(get(&controller, "/openqq/x?client=a").text(), "ok");
+        assert_eq!(
+            connections.load(Ordering::SeqCst),
+            n + 1,
+            "what had HEAD is not used again, what had GET is"
+        );
+    }
+}
+
+#[test]
+fn an_answer_that_says_its_length_twice_is_the_last_one() {
+    let controller = idler("");
+    let connections = upstream(&controller, |_, mut reader| {
+        while read_request(&mut reader).is_some() {
+            let twice = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok";
+            if reader.get_mut().write_all(twice.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    for n in 1..=5 {
+        let answer = get(&controller, "/openqq/x?client=a");
+        assert_eq!((answer.text().as_str(), headers(&answer.head, "content-length").count()), ("ok", 1));
+        assert_eq!(connections.load(Ordering::SeqCst), n);
+    }
+}
+
+#[test]
+fn an_answer_before_its_request_was_read_is_the_last_one() {
+    let controller = idler("");
+    let (sender, rest) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
+    upstream(&controller, move |number, mut reader| {
+        read_request(&mut reader).unwrap();
+        let ok = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}");
+        reader.get_mut().write_all(ok.as_bytes()).unwrap();
+        let mut after = Vec::new();
+        let _ = reader.read_to_end(&mut after);
+        let _ = sender.lock().unwrap().send((number, after));
+    });
+    let start = "POST /openqq/x?client=a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nGET ";
+    let mut slow = Caller::with(&controller, start);
+    assert_eq!(slow.answer().text(), "0");
+    assert_eq!(get(&controller, "/openqq/x?client=a").text(), "1", "what is still to come is not on its way");
+    let (number, after) = rest.recv_timeout(PATIENCE).unwrap();
+    assert!((number, &after[..]) == (0, b"GET ") || (number, &after[..]) == (0, b""), "{number}: {after:?}");
+}
+
+#[test]
+fn a_client_that_closes_early_is_trusted_no_more() {
+    let controller = idler("");
+    let (sender, seen) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
+    upstream(&controller, move |number, mut reader| {
+        let mut requests = 0;
+        while read_request(&mut reader).is_some() {
+            requests += 1;
+            reader.get_mut().write_all(OK).unwrap();
+            if number == 0 {
+                break;
+            }
+        }
+        drop(reader);
+        let _ = sender.lock().unwrap().send((number, requests));
+    });
+    // The first one is closed without a word.
+    assert_eq!(get(&controller, "/openqq/x?client=a").text(), "ok");
+    assert_eq!(seen.recv_timeout(PATIENCE), Ok((0, 1)));
+    // From then on each is let go after its answer, before the client could do it.
+    for number in 1..5 {
+        assert_eq!(get(&controller, "/openqq/x?client=a").text(), "ok");
+        assert_eq!(seen.recv_timeout(PATIENCE), Ok((number, 1)));
+    }
+}
+
+#[test]
+fn a_client_that_says_when_it_closes_is_believed() {
+    // There would be time enough.
+    let controller = idler("[http]\nidle_timeout = 3600");
+    let connections = upstream(&controller, |number, mut reader| {
+        let timeout = if number < 3 { 1 } else { 3600 };
+        while read_request(&mut reader).is_some() {
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nKeep-Alive: max=9, timeout={timeout}\r\nContent-Length: 2\r\n\r\nok"
+            );
+            reader.get_mut().write_all(head.as_bytes()).unwrap();
+        }
+    });
+    for n in [1, 2, 3, 4, 4, 4] {
+        assert_eq!(get(&controller, "/openqq/x?client=a").text(), "ok");
+        assert_eq!(connections.load(Ordering::SeqCst), n);
+    }
+}
+
+#[test]
 fn the_next_process_begins_with_no_connection() {
-    let controller = with_client("");
-    assert_eq!(get(&controller, "/openqq/ping?client=a").text(), "pong");
+    let controller = Builder::new().template(IDLER).config("[http]\nidle_timeout = 3600").start();
+    let mut earlier: Vec<BufReader<TcpStream>> = Vec::new();
+    for name in ["a", "a", "b"] {
+        controller.start_client(name);
+        assert_eq!(controller.clients()[0]["port"], controller.first_port, "the port that the others had");
+        let listener = TcpListener::bind(("127.0.0.1", controller.first_port)).unwrap();
+        let request = format!("GET /openqq/x?client={name} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let mut caller = Caller::with(&controller, request);
+        // On a connection of its own: those of the processes before are open still, and nothing comes in them.
+        let mut reader = BufReader::new(listener.accept().unwrap().0);
+        read_request(&mut reader).unwrap();
+        reader.get_mut().write_all(OK).unwrap();
+        assert_eq!(caller.answer().text(), "ok");
+        if name == "a" {
+            for old in &mut earlier {
+                assert!(read_request(old).is_none(), "it is closed, too");
+            }
+        }
+        earlier.push(reader);
+        // Else the port would be another program's.
+        drop(listener);
+        controller.stop_client(name);
+    }
+}
+
+/// The connections to a port that wait to be taken, as proc_net_tcp(5) lists them.
+fn waiting_for(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let (remote, syn_sent) = (format!("0100007F:{port:04X}"), "02");
+    let fields = table.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    fields.filter(|fields| fields.get(2) == Some(&&*remote) && fields.get(3) == Some(&syn_sent)).count()
+}
+
+#[test]
+fn a_request_on_its_way_to_one_client_never_reaches_the_next_on_its_port() {
+    let controller =
+        with_client("[http]\nidle_timeout = 0\nconnect_timeout = 3600\n[supervisor]\nstop_timeout = 0");
+    let pid = controller.clients()[0]["pid"].as_u64().unwrap().try_into().unwrap();
+    freeze(pid);
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], controller.first_port));
+    let mut queue = Vec::new();
+    // The kernel takes connections for it until its queue is full. Then who connects has to try again and again.
+    while let Ok(connection) = TcpStream::connect_timeout(&address, std::time::Duration::from_millis(500)) {
+        queue.push(connection);
+    }
+    let mut caller = Caller::with(&controller, "GET /openqq/echo?client=a HTTP/1.1\r\nHost: x\r\n\r\n");
+    wait_until("it is being connected", || waiting_for(controller.first_port) > 0);
     controller.stop_client("a");
     controller.start_client("b");
-    controller.wait_for_listening("b");
-    let port = controller.clients()[0]["port"].as_u64().unwrap();
-    assert_eq!(port, u64::from(controller.first_port), "b has the port that a had");
-    assert_eq!(
-        get(&controller, "/openqq/ping?client=a").text(),
-        r#"{"code":1,"status":"client not exists"}"#
-    );
-    assert_eq!(get(&controller, "/openqq/ping?client=b").text(), "pong");
+    assert_eq!(controller.clients()[0]["port"], controller.first_port, "b has the port that a had");
+    let answer = caller.answer();
+    assert_eq!(answer.status(), "HTTP/1.1 502 Bad Gateway", "{}", answer.text());
+}
+
+#[test]
+fn one_connection_too_many_is_told_so() {
+    let controller = with_client("[http]\nmax_connections = 2");
+    let mut held = Vec::new();
+    wait_until("all places are taken", || {
+        let mut caller = Caller::with(&controller, "GET /openqq/ping?client=a HTTP/1.1\r\nHost: x\r\n\r\n");
+        // Those of the calls before this test may not be free yet.
+        held.extend(caller.read_head().contains(" 200 ").then_some(caller));
+        held.len() == 2
+    });
+    // It says more than anybody reads, and yet gets its answer.
+    let refused = controller.raw(&form("POST", "/openqq/upload?client=a", vec![b'x'; 100_000]));
+    let refused = String::from_utf8(refused).unwrap();
+    assert!(refused.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{refused}");
+    assert_eq!((header(&refused, "retry-after"), header(&refused, "connection")), (Some("1"), Some("close")));
+    drop(held.pop());
+    wait_until("there is room again", || get(&controller, "/openqq/ping?client=a").head.contains(" 200 "));
 }
 
 #[test]

@@ -31,6 +31,8 @@ fn what_is_no_answer_gives_502() {
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
         "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx",
         "HTTP/1.1 100 Continue\r\n\r\n",
+        // HTTP/1.0 knew no codings.
+        "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         &format!("HTTP/1.1 200 OK\r\n{many}\r\n"),
         "\0\0\0\0",
     ] {

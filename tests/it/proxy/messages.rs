@@ -113,11 +113,25 @@ fn an_answer_of_any_framing_comes_whole() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n6;x=y\r\n of it\r\n0\r\nX-End: 1\r\n\r\n",
         "HTTP/1.1 200 OK\r\n\r\nhalf of it",
         "HTTP/1.0 200 OK\r\nConnection: close\r\n\r\nhalf of it",
+        "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 10\r\n\r\nhalf of it",
         "HTTP/1.1 200 OK\nContent-Length: 10\n\nhalf of it",
     ] {
         let answer = get(&controller, &answer_target(raw));
         assert_eq!((answer.status(), &*answer.text()), ("HTTP/1.1 200 OK", "half of it"), "{raw}");
     }
+}
+
+#[test]
+fn trailers_of_an_answer_do_not_go_on() {
+    let controller = with_client(NO_REUSE);
+    let raw = "HTTP/1.1 200 OK\r\nTrailer: X-End, Content-Length\r\nTransfer-Encoding: chunked\r\n\r\n\
+               4\r\nhalf\r\n0\r\nX-End: 1\r\nContent-Length: 99\r\nSet-Cookie: a=1\r\n\r\n";
+    let target = answer_target(raw);
+    let request =
+        format!("GET {target} HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: te, close\r\n\r\n");
+    let answer = String::from_utf8(controller.raw(request.as_bytes())).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!((header(head, "trailer"), body), (None, "4\r\nhalf\r\n0\r\n\r\n"));
 }
 
 #[test]
