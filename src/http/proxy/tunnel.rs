@@ -103,3 +103,44 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         Pin::new(&mut self.io).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(120);
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_noticed_within_twice_its_limit_and_traffic_is_none() {
+        let traffic = Traffic::default();
+        let began = Instant::now();
+        let silence = tokio::spawn({
+            let traffic = traffic.clone();
+            async move { traffic.silence(LIMIT).await }
+        });
+        // Less often than it is looked, and yet always in time.
+        for _ in 0..100 {
+            tokio::time::sleep(LIMIT - Duration::from_secs(1)).await;
+            assert!(!silence.is_finished());
+            traffic.0.fetch_add(1, Ordering::Relaxed);
+        }
+        let last = began.elapsed();
+        silence.await.unwrap();
+        let silent = began.elapsed() - last;
+        assert!(silent >= LIMIT && silent <= LIMIT * 2, "{silent:?}");
+    }
+
+    #[tokio::test]
+    async fn bytes_count_in_both_directions() {
+        let (ours, mut others) = tokio::io::duplex(64);
+        let traffic = Traffic::default();
+        let mut side = Watched { io: ours, traffic: traffic.clone() };
+        let count = || traffic.0.load(Ordering::Relaxed);
+        side.write_all(b"out").await.unwrap();
+        let after_write = count();
+        assert!(after_write > 0);
+        others.write_all(b"in").await.unwrap();
+        tokio::io::AsyncReadExt::read(&mut side, &mut [0; 2]).await.unwrap();
+        assert!(count() > after_write);
+    }
+}
