@@ -10,7 +10,8 @@ mod targets;
 type Target = fn(&[u8]);
 
 /// Every target, by its name.
-const TARGETS: [(&str, Target); 5] = [
+const TARGETS: [(&str, Target); 6] = [
+    ("answers", targets::answers),
     ("config", targets::config),
     ("headers", targets::headers),
     ("params", targets::params),

@@ -44,6 +44,11 @@ impl Default for Pseudonym {
 }
 
 impl Pseudonym {
+    /// The name alone.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     fn sign(&self, version: Version, headers: &mut HeaderMap) -> Result<(), Looped> {
         let mut lines = headers.get_all(VIA).iter();
         if lines.any(|line| line.as_bytes().windows(self.name.len()).any(|part| part == self.name.as_bytes()))
@@ -128,7 +133,7 @@ fn tell_origin(headers: &mut HeaderMap, peer: Peer, host: Option<HeaderValue>) {
 pub fn wanted_protocol(request: &Parts, has_body: bool) -> Option<HeaderValue> {
     let mut named = request.headers.get_all(UPGRADE).iter();
     let (Some(protocol), None) = (named.next(), named.next()) else { return None };
-    let asked = tokens(&request.headers, CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let asked = tokens(&request.headers, CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
     let name = protocol.to_str().ok()?.to_ascii_lowercase();
     let other_http = ["h2", "http", "tls"].iter().any(|prefix| name.starts_with(prefix));
     let plain = request.method == Method::GET && request.version == Version::HTTP_11 && !has_body;
@@ -163,8 +168,8 @@ pub fn is_sound(answer: &response::Parts, method: &Method) -> bool {
 /// For how long the client promises to keep the connection of this answer open, less a second for what is on its way; none
 /// where it says nothing. (`Keep-Alive: timeout=`, as servers have written it since RFC 2068, 19.7.1.)
 pub fn kept_open(headers: &HeaderMap) -> Option<Duration> {
-    let timeout = tokens(headers, KEEP_ALIVE).find_map(|token| token.strip_prefix("timeout="))?;
-    let seconds: u32 = timeout.trim_matches('"').parse().ok()?;
+    let timeout = tokens(headers, KEEP_ALIVE).find_map(|token| token.strip_prefix(b"timeout="))?;
+    let seconds: u32 = std::str::from_utf8(timeout).ok()?.trim_matches('"').parse().ok()?;
     Some(Duration::from_secs(seconds.saturating_sub(1).into()))
 }
 
@@ -191,7 +196,7 @@ pub fn to_caller(answer: &mut response::Parts, method: &Method) {
 
 /// Leaves what is meant for the other end: nothing that `Connection` names, nothing that is `unwanted`.
 fn keep_end_to_end(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
-    let named = tokens(headers, CONNECTION).filter_map(|name| name.parse().ok());
+    let named = tokens(headers, CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok());
     let mut gone: Vec<HeaderName> = named.collect();
     gone.extend(headers.keys().filter(|name| unwanted(name.as_str())).cloned());
     for name in gone {
@@ -206,9 +211,10 @@ fn is_hop_by_hop(name: &str) -> bool {
     listed.contains(&name) || name.starts_with("proxy-")
 }
 
-fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
-    let lists = headers.get_all(name).into_iter().filter_map(|list| list.to_str().ok());
-    lists.flat_map(|list| list.split(',')).map(str::trim)
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    let lists = headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
+    // One that is no text does not hide those beside it.
+    lists.flat_map(|list| list.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
