@@ -99,8 +99,9 @@ mod tests {
     #[test]
     fn a_healthy_life_makes_a_new_beginning() {
         let mut history = History::default();
-        for _ in 0..12 {
+        for failures in 1..=12 {
             fail(&mut history, 599);
+            assert_eq!(history.failures, failures, "not quite healthy");
         }
         assert!(fail(&mut history, 600).unwrap() <= 1250);
         assert_eq!((history.failures, history.held), (1, false));

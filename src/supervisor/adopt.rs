@@ -95,3 +95,132 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     fs::File::open(path).ok()?.take(MAX_READ).read_to_end(&mut content).ok()?;
     Some(content)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::client::{ClientFiles, ClientSpec, Generation, History};
+    use crate::model::name::ClientName;
+    use crate::model::saved::Desired;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command};
+
+    /// A process that ends with the test.
+    struct Process(Child);
+
+    impl Drop for Process {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    impl Process {
+        /// One that is called `title` and has these variables and no others; in a group of its own if it leads one.
+        fn new(title: &str, env: &[(&str, &str)], leads: bool) -> Self {
+            let mut command = Command::new("/bin/sleep");
+            command.arg0(title).arg("600").env_clear().envs(env.iter().copied());
+            if leads {
+                command.process_group(0);
+            }
+            let process = Self(command.spawn().unwrap());
+            // Until it is executed its title and variables are ours.
+            while fs::read(format!("/proc/{}/cmdline", process.pid())).unwrap().split(|b| *b == 0).next()
+                != Some(title.as_bytes())
+            {
+                std::thread::yield_now();
+            }
+            process
+        }
+
+        fn pid(&self) -> u32 {
+            self.0.id()
+        }
+
+        fn handle(&self) -> Handle {
+            let start_ticks = proc::stat(self.pid()).unwrap().start_ticks;
+            Handle::Direct { pid: self.pid(), start_ticks, boot_id: proc::boot_id().unwrap() }
+        }
+    }
+
+    /// A saved client with its files in `folder`.
+    fn saved(folder: &Path, port: u16, handle: Option<Handle>) -> SavedClient {
+        let name = ClientName::new("小明").unwrap();
+        let files = ClientFiles::in_folder(folder.to_owned(), &name);
+        let spec = Arc::new(ClientSpec { name, params: [].into(), files });
+        let (desired, history) = (Desired::Running, History::default());
+        SavedClient { spec, port, generation: Generation(1), desired, handle, history }
+    }
+
+    fn found(client: SavedClient) -> Found {
+        look(vec![client], &proc::boot_id().unwrap()).remove(0).1
+    }
+
+    const GONE: Found = Found::Gone { rebooted: false };
+
+    #[test]
+    fn a_process_is_known_by_pid_start_and_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Process::new("x", &[], true);
+        let handle = process.handle();
+        let Handle::Direct { pid, start_ticks, boot_id } = handle.clone();
+        let look_for = |handle| found(saved(folder.path(), 5000, Some(handle)));
+        assert_eq!(look_for(handle.clone()), Found::Running(handle.clone()));
+        for ticks in [start_ticks - 1, start_ticks + 1] {
+            let recycled = Handle::Direct { pid, start_ticks: ticks, boot_id: boot_id.clone() };
+            assert_eq!(look_for(recycled), GONE);
+        }
+        let of_another_boot = Handle::Direct { pid, start_ticks, boot_id: "another".into() };
+        assert_eq!(look_for(of_another_boot), Found::Gone { rebooted: true });
+        process.0.kill().unwrap();
+        while proc::stat(pid).unwrap().state != b'Z' {
+            std::thread::yield_now();
+        }
+        assert_eq!(look_for(handle), GONE, "a zombie does nothing any more");
+    }
+
+    #[test]
+    fn one_that_is_not_in_the_file_is_known_by_its_environment() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("mojo_webqq_state_小明.json");
+        let state = state.to_str().unwrap();
+        let variables = |account, port, state| {
+            [
+                ("MOJO_WEBQQ_ACCOUNT", account),
+                ("MOJO_WEBQQ_PLUGIN_OPENQQ_PORT", port),
+                ("MOJO_WEBQQ_STATE_PATH", state),
+            ]
+        };
+        let others = [
+            (variables("小", "5000", state), true),
+            (variables("小明", "5001", state), true),
+            (variables("小明", "5000", "/elsewhere"), true),
+            // A child of the client has all of that, too.
+            (variables("小明", "5000", state), false),
+        ];
+        let _others = others.map(|(variables, leads)| Process::new("x", &variables, leads));
+        assert_eq!(found(saved(folder.path(), 5000, None)), GONE);
+        let process = Process::new("x", &variables("小明", "5000", state), true);
+        assert_eq!(found(saved(folder.path(), 5000, None)), Found::Running(process.handle()));
+    }
+
+    #[test]
+    fn one_that_overwrote_its_environment_is_known_by_its_pid_file_and_title() {
+        let folder = tempfile::tempdir().unwrap();
+        let client = saved(folder.path(), 5000, None);
+        let name_in_pid_file = |process: &Process| {
+            fs::write(&client.spec.files.pid, format!("{}\n", process.pid())).unwrap();
+            found(client.clone())
+        };
+        let ours = Process::new("wqclient(小明)", &[], true);
+        assert_eq!(found(client.clone()), GONE, "without its pid file nobody knows it");
+        assert_eq!(name_in_pid_file(&ours), Found::Running(ours.handle()));
+        for (title, leads) in [("wqclient(小)", true), ("sleep", true), ("wqclient(小明)", false)] {
+            assert_eq!(name_in_pid_file(&Process::new(title, &[], leads)), GONE, "{title}");
+        }
+        for content in ["", "x", "0", "-1", "99999999999"] {
+            fs::write(&client.spec.files.pid, content).unwrap();
+            assert_eq!(found(client.clone()), GONE, "{content}");
+        }
+    }
+}

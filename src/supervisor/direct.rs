@@ -69,6 +69,28 @@ impl Direct {
             Shared { children: Mutex::default(), groups: Groups::new(), files: OutputFiles::new(), ended };
         Ok(Self { shared: Arc::new(shared), boot_id: proc::boot_id()?, watchers: TaskTracker::new() })
     }
+
+    /// Watches a process that was found, from now on.
+    fn take_up(&self, client: SavedClient, found: Found) -> (SavedClient, Found) {
+        let Found::Running(handle) = &found else { return (client, found) };
+        let Handle::Direct { pid, start_ticks, .. } = handle;
+        let launch = Launch { name: client.spec.name.clone(), generation: client.generation };
+        // Where its output goes, if that goes to a file. If that can't be opened it is not kept small, no more.
+        let path = client.spec.output();
+        let file = path.exists().then(|| self.shared.files.open(&path).ok()).flatten();
+        let watched = Watcher::new(*pid, launch, Relation::Stranger, file, self.shared.clone());
+        // Looked at again now that the pidfd holds it: it may have ended, and its pid be another's, meanwhile.
+        let same = proc::stat(*pid).is_ok_and(|stat| stat.start_ticks == *start_ticks);
+        match watched {
+            Ok((watcher, end)) if same => {
+                let child = Child { start_ticks: *start_ticks, end };
+                self.shared.children.lock().unwrap_or_else(PoisonError::into_inner).insert(*pid, child);
+                self.watchers.spawn(watcher.run((None, None)));
+                (client, found)
+            }
+            _ => (client, Found::Gone { rebooted: false }),
+        }
+    }
 }
 
 impl Supervisor for Direct {
@@ -128,27 +150,7 @@ impl Supervisor for Direct {
             // Only when the runtime is at its end.
             return Vec::new();
         };
-        let watch = |(client, found): (SavedClient, Found)| {
-            let Found::Running(handle) = &found else { return (client, found) };
-            let Handle::Direct { pid, start_ticks, .. } = handle;
-            let launch = Launch { name: client.spec.name.clone(), generation: client.generation };
-            // Where its output goes, if that goes to a file. If that can't be opened it is not kept small, no more.
-            let path = client.spec.output();
-            let file = path.exists().then(|| self.shared.files.open(&path).ok()).flatten();
-            let watched = Watcher::new(*pid, launch, Relation::Stranger, file, self.shared.clone());
-            // Looked at again now that the pidfd holds it: it may have ended, and its pid be another's, meanwhile.
-            let same = proc::stat(*pid).is_ok_and(|stat| stat.start_ticks == *start_ticks);
-            match watched {
-                Ok((watcher, end)) if same => {
-                    let child = Child { start_ticks: *start_ticks, end };
-                    self.shared.children.lock().unwrap_or_else(PoisonError::into_inner).insert(*pid, child);
-                    self.watchers.spawn(watcher.run((None, None)));
-                    (client, found)
-                }
-                _ => (client, Found::Gone { rebooted: false }),
-            }
-        };
-        found.into_iter().map(watch).collect()
+        found.into_iter().map(|(client, found)| self.take_up(client, found)).collect()
     }
 
     async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), StopError> {
@@ -323,8 +325,9 @@ impl Watcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::client::Generation;
+    use crate::model::client::{ClientFiles, ClientSpec, Generation, History};
     use crate::model::name::ClientName;
+    use crate::model::saved::Desired;
 
     #[tokio::test]
     async fn of_two_stops_the_stricter_one_counts() {
@@ -353,5 +356,34 @@ mod tests {
             assert!(first.is_ok() && second.is_ok());
             assert_eq!(all_ended.recv().await.unwrap().exit, Exit::Signal(9));
         }
+    }
+
+    #[tokio::test]
+    async fn a_pid_that_became_another_ones_meanwhile_is_not_taken_up() {
+        let (ended, _all_ended) = mpsc::channel(8);
+        let direct = Direct::new(ended).unwrap();
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        let start_ticks = proc::stat(child.id()).unwrap().start_ticks;
+        let name = ClientName::new("a").unwrap();
+        let files = ClientFiles::in_folder("/nonexistent".into(), &name);
+        let client = SavedClient {
+            spec: Arc::new(ClientSpec { name, params: [].into(), files }),
+            port: 5000,
+            generation: Generation(1),
+            desired: Desired::Running,
+            handle: None,
+            history: History::default(),
+        };
+        let found = |start_ticks| {
+            let boot_id = direct.boot_id.clone();
+            Found::Running(Handle::Direct { pid: child.id(), start_ticks, boot_id })
+        };
+        let (client, gone) = direct.take_up(client, found(start_ticks - 1));
+        assert_eq!(gone, Found::Gone { rebooted: false });
+        assert!(direct.shared.children.lock().unwrap().is_empty(), "nor can it be ended");
+        let (_, running) = direct.take_up(client, found(start_ticks));
+        assert_eq!(running, found(start_ticks));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::fixture::{Builder, Controller, is_running, program, wait_until};
+use crate::output::run;
 
 const OUTLIVE: &str = "[supervisor]\nclients_outlive_controller = true\nstart_interval = 0\n";
 
@@ -188,6 +189,72 @@ fn a_client_that_ends_as_it_should_leaves_the_list() {
     controller.log.wait_for("client ended by itself");
 }
 
+/// What the system was asked for, one call a line without its process, as strace(1) tells it.
+fn calls(trace: &str) -> Vec<String> {
+    let calls = trace.lines().map(|line| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' '));
+    calls.filter(|call| !call.starts_with("<...")).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_is_acknowledged_is_on_the_disk_before_it_is_done() {
+    let builder = Builder::new().template("#!/bin/sh\nexec sleep 3600\n");
+    let template = builder.write_template();
+    let plain = builder.command(Some(&template));
+    let trace = builder.path("trace");
+    let mut command = Command::new("strace");
+    command.args([
+        "-f",
+        "-y",
+        "-s",
+        "4096",
+        "-e",
+        "trace=fsync,rename,renameat,renameat2,execve,kill,pidfd_send_signal",
+        "-o",
+    ]);
+    command.arg(&trace).arg("--").arg(plain.get_program()).args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    let mut controller = builder.launch(command);
+    controller.start_client("a");
+    controller.stop_client("a");
+    // strace passes no signal on, so its child is asked to end.
+    let task = format!("/proc/{0}/task/{0}/children", controller.pid());
+    let child: u32 = fs::read_to_string(task).unwrap().trim().parse().unwrap();
+    kill(child, Signal::TERM);
+    assert_eq!(controller.wait().code(), Some(0));
+
+    let text = fs::read_to_string(&trace).unwrap();
+    let folder = controller.folder.path().to_str().unwrap();
+    let registry = format!("{folder}/mojo_webqq_controller_backend.dat");
+    // Each writing has three steps: the new file, its name, its folder.
+    let step = |call: &str| {
+        let (name, rest) = call.split_once('(')?;
+        if name == "fsync" && rest.contains(&format!("<{folder}/.wqcontroller-")) {
+            Some("content")
+        } else if name.starts_with("rename") && rest.contains(&format!("\"{registry}\"")) {
+            Some("name")
+        } else if name == "fsync" && rest.contains(&format!("<{folder}>")) {
+            Some("folder")
+        } else if name == "execve" && rest.contains("/template\"") {
+            Some("LAUNCH")
+        } else if name == "pidfd_send_signal" || name == "kill" {
+            rest.contains("SIGTERM").then_some("END")
+        } else {
+            None
+        }
+    };
+    let steps: Vec<&str> = calls(&text).iter().filter_map(|call| step(call)).collect();
+    let written = ["content", "name", "folder"];
+    // That it shall run, it is launched, which process it is; that it shall not, it is ended, it is gone.
+    let expected = [&written[..], &["LAUNCH"], &written, &written, &["END"], &written].concat();
+    assert_eq!(steps, expected, "{text}");
+}
+
 #[test]
 fn a_registry_that_cannot_be_read_stops_the_start_and_stays_as_it_is() {
     let mut controller = Controller::new();
@@ -206,9 +273,8 @@ fn a_registry_that_cannot_be_read_stops_the_start_and_stays_as_it_is() {
     ] {
         fs::write(&path, content).unwrap();
         let mut command = Command::new(program());
-        let output = command.arg("--config").arg(controller.path("wqcontroller.toml")).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        let (status, _, said) = run(command.arg("--config").arg(controller.path("wqcontroller.toml")));
+        assert_eq!(status, Some(1), "{said}");
         assert!(
             said.contains(why) && said.contains(path.to_str().unwrap()) && said.contains("move it away"),
             "{said}"
@@ -225,9 +291,8 @@ fn a_second_controller_on_the_same_folder_is_refused() {
     let controller = Controller::new();
     controller.start_client("a");
     let mut command = Command::new(program());
-    let output = command.arg("--config").arg(controller.path("wqcontroller.toml")).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let (status, _, said) = run(command.arg("--config").arg(controller.path("wqcontroller.toml")));
+    assert_eq!(status, Some(1), "{said}");
     assert!(said.contains(&format!("another wqcontroller (process {})", controller.pid())), "{said}");
     let pid_file = fs::read_to_string(controller.path("mojo_webqq_controller_process.pid")).unwrap();
     assert_eq!(pid_file.trim(), controller.pid().to_string(), "the first one's pid file is left alone");

@@ -88,6 +88,22 @@ fn a_launch_that_fails_again_is_an_exit_too() {
 }
 
 #[test]
+fn one_that_waits_for_a_scan_is_left_alone_for_as_long_as_it_takes() {
+    let mut bench = Bench::new(Rules { restart: RestartPolicy::Always, ..RULES });
+    let a = bring_up(&mut bench, "a", 7);
+    for state in ["init", "loading", "scaning", "confirming", "updating", "running", "whatever"] {
+        let report = StateReport::parse(format!(r#"{{"state":"{state}"}}"#).as_bytes()).unwrap();
+        assert_eq!(words(bench.apply(Input::Report(a.clone(), Arc::new(report)))), [""; 0]);
+        assert_eq!(bench.wait(Duration::from_secs(30 * 86_400)), [""; 0], "{state}");
+        let record = bench.get("a");
+        assert_eq!(
+            (record.phase, record.state().as_str(), record.generation),
+            (Phase::Up, state, a.generation)
+        );
+    }
+}
+
+#[test]
 fn a_healthy_life_is_no_failure_in_a_row() {
     let mut bench = Bench::new(RULES);
     for generation in 1..=9 {
