@@ -1,0 +1,67 @@
+//! The machines themselves: what other tests rely on.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::machine::{Machine, Plan, assert_inside};
+
+#[test]
+fn a_machine_has_the_project_installed_and_keeps_its_disk_when_it_boots_again() {
+    let Some(mut machine) = Machine::boot() else { return };
+    assert_eq!(machine.systemctl(&["is-system-running"]), "running");
+    let version = machine.run("wqcontroller", &["--version"]);
+    assert_eq!(version, format!("wqcontroller {}", env!("CARGO_PKG_VERSION")));
+    machine.run("systemd-analyze", &["verify", "--man=no", "wqcontroller.service"]);
+    let boot = machine.shell("cat /proc/sys/kernel/random/boot_id");
+    machine.write("/var/lib/kept/a file", "kept");
+    machine.write("/run/lost", "lost");
+
+    machine.reboot();
+    assert_ne!(machine.shell("cat /proc/sys/kernel/random/boot_id"), boot);
+    assert_eq!(machine.shell("cat '/var/lib/kept/a file'"), "kept");
+    assert!(!machine.try_run("cat", &["/run/lost"]).status.success());
+    assert!(machine.journal(&["--list-boots"]).lines().count() >= 2, "the journal is kept, too");
+}
+
+#[test]
+fn machines_do_not_see_each_other_and_leave_nothing() {
+    let Some(first) = Machine::boot() else { return };
+    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let plan = Plan::bare().install(here, "/etc/some/file", 0o600).bind(here, "/srv/file");
+    let Some(second) = plan.boot() else { return };
+    assert_eq!(second.run("stat", &["-c", "%a", "/etc/some/file"]), "600");
+    second.run("cmp", &["/etc/some/file", "/srv/file"]);
+    assert!(!second.try_run("sh", &["-c", "echo >>/srv/file"]).status.success(), "it is for reading only");
+    first.write("/etc/here", "first");
+    first.shell("systemd-run --quiet --unit=sleeper sleep 600");
+    assert!(!second.try_run("test", &["-e", "/etc/here"]).status.success());
+    assert!(!Path::new("/etc/here").exists(), "this machine was written to");
+    assert!(!second.shell("ps -e -o args").contains("sleep 600"));
+    assert!(!second.try_run("wqcontroller", &["--version"]).status.success(), "it is a bare one");
+
+    // A machine's name is in the name of its cgroups and of the folder that it keeps its files in.
+    let left = |name: &str| {
+        let find = ["/sys/fs/cgroup", "/var/tmp", "-maxdepth", "4", "-name"];
+        let found = Command::new("find").args(find).arg(format!("*{name}")).output().unwrap();
+        String::from_utf8(found.stdout).unwrap()
+    };
+    let names = [first.name.clone(), second.name.clone()];
+    assert!(names.iter().all(|name| !left(name).is_empty()));
+    drop((first, second));
+    assert_eq!(names.map(|name| left(&name)), ["", ""]);
+}
+
+#[test]
+fn a_test_can_run_inside() {
+    let Some(machine) = Plan::bare().boot() else { return };
+    machine.run_test("machines::inside_pid_1_is_systemd");
+    let missing = std::panic::catch_unwind(|| machine.run_test("machines::no_such_test"));
+    assert!(missing.is_err(), "a test that is not there did not run");
+}
+
+#[test]
+#[ignore = "runs inside of a machine"]
+fn inside_pid_1_is_systemd() {
+    assert_inside();
+    assert_eq!(std::fs::read_to_string("/proc/1/comm").unwrap(), "systemd\n");
+}

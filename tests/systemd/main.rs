@@ -1,0 +1,10 @@
+//! Tests on machines of their own, with systemd as PID 1: what the service manager, the bus and the journal do is real.
+
+// A test may fail in any way; clippy.toml sees only what stands in a #[test] itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod installed;
+mod machine;
+
+mod machines;
+mod service;
