@@ -1,6 +1,11 @@
 //! The composition root: makes the parts of a controller, lets them run, and ends them in order.
 
+mod status;
+mod terminal;
+mod watchdog;
+
 use std::future::poll_fn;
+use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +18,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::signal_name;
 use signal_hook_tokio::Signals;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
@@ -29,14 +34,23 @@ use crate::outbound::heartbeat;
 use crate::places::{PidFile, Places};
 use crate::registry::{Registry, Restored, Tools};
 use crate::service::log::Log;
+use crate::service::notify;
 use crate::service::sockets::{Socket, SocketFile, bind};
 use crate::statefile::StateFiles;
 use crate::store::Store;
 use crate::supervisor::direct::Direct;
 use crate::supervisor::{AnySupervisor, Supervisor};
+use status::{Remark, Status};
+use terminal::Terminal;
 
 /// How many events of processes and state files may wait for the registry.
 const EVENTS: usize = 1024;
+/// How much time the service manager is asked for again and again while clients are looked for.
+const ADOPTION_STEP: Duration = Duration::from_secs(30);
+/// How long that may go on; then something is wrong.
+const ADOPTION_MOST: Duration = Duration::from_secs(600);
+/// How long the end may take beyond the times that the configuration gives to requests and clients.
+const END_MARGIN: Duration = Duration::from_secs(15);
 
 /// Runs a controller until a signal ends it. `load` reads the configuration again, at each SIGHUP.
 pub async fn run(loaded: Loaded, load: impl Fn() -> Result<Loaded, ConfigError>) -> anyhow::Result<()> {
@@ -46,6 +60,10 @@ pub async fn run(loaded: Loaded, load: impl Fn() -> Result<Loaded, ConfigError>)
     })?;
     let has_log_file = settings.log_path.is_some();
     let ended = operate(&load, settings, files, &log).await;
+    if let Err(error) = &ended {
+        let errno = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
+        notify::failed(&Chain(error.as_ref()).to_string(), errno);
+    }
     // Without a file the log goes to standard error, and there our caller says it.
     if let (true, Err(error)) = (has_log_file, &ended) {
         error!(error = %Chain(error.as_ref()), "wqcontroller can't go on");
@@ -86,6 +104,7 @@ async fn operate(
         tokio::spawn(serve(listeners, limits, stop.clone(), answer))
     };
     info!(tmpdir = %places.tmpdir.display(), "ready");
+    notify::ready(controller.status.line()).await;
 
     let broken = loop {
         tokio::select! {
@@ -109,6 +128,8 @@ async fn operate(
         }
     };
     stop.cancel();
+    controller.status.remark(Remark::Ending);
+    notify::stopping(time_to_end(&controller.settings.borrow())).await;
     let shutdown = match controller.settings.borrow().supervisor.clients_outlive_controller {
         true => Shutdown::KeepClients,
         false => Shutdown::EndClients,
@@ -156,8 +177,9 @@ struct Controller {
     open: Vec<OpenListener>,
     registry: Registry,
     door: Door,
+    status: Status,
     actor: AbortOnDropHandle<()>,
-    _tasks: [AbortOnDropHandle<()>; 3],
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Controller {
@@ -174,12 +196,13 @@ impl Controller {
             Direct::new(ended).context("can't read /proc, without which processes can't be told apart")?;
         let state_files = StateFiles::new(rustix::process::geteuid().as_raw());
         let executable = std::env::current_exe().context("can't find out where this program is")?;
-        let restored =
-            Restored { last_generation: saved.last_generation, clients: direct.adopt(saved.clients).await };
+        let clients = patiently(direct.adopt(saved.clients)).await;
+        let restored = Restored { last_generation: saved.last_generation, clients };
+        let supervisor = Arc::new(AnySupervisor::Direct(direct));
         let rules = rules(&settings);
         let (settings, current) = watch::channel(Arc::new(settings));
         let tools = Tools {
-            supervisor: Arc::new(AnySupervisor::Direct(direct)),
+            supervisor: supervisor.clone(),
             settings: current.clone(),
             default_template: places.template.as_path().into(),
             client_state: places.client_state.as_path().into(),
@@ -188,7 +211,8 @@ impl Controller {
         };
         let (registry, actor) = Registry::new(rules, tools, store, restored, (all_ended, all_reports));
         let upstreams = proxy::Upstreams::default();
-        let tasks = [
+        let status = Status::new(registry.clone(), supervisor);
+        let mut tasks = vec![
             kept("the proxy's idle connections", {
                 let (upstreams, current) = (upstreams.clone(), current.clone());
                 move || {
@@ -204,7 +228,15 @@ impl Controller {
                 let current = current.clone();
                 move || heartbeat(current.clone())
             }),
+            kept("what the service manager is told", {
+                let status = status.clone();
+                move || status.clone().follow()
+            }),
         ];
+        tasks.extend(notify::beat_interval().map(|pause| {
+            let registry = registry.clone();
+            kept("the watchdog's beat", move || watchdog::beat(registry.clone(), pause))
+        }));
         let (guard, current_guard) = watch::channel(Arc::new(doors.guard));
         let door = Door {
             registry: registry.clone(),
@@ -221,10 +253,30 @@ impl Controller {
             open: doors.open,
             registry,
             door,
+            status,
             actor: AbortOnDropHandle::new(tokio::spawn(actor)),
             _tasks: tasks,
         })
     }
+}
+
+/// Waits for what may take long with many clients, and has the service manager wait, too.
+async fn patiently<T>(work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let begin = Instant::now();
+    loop {
+        if begin.elapsed() < ADOPTION_MOST {
+            notify::extend(ADOPTION_STEP).await;
+        }
+        if let Ok(done) = timeout(ADOPTION_STEP / 2, &mut work).await {
+            return done;
+        }
+    }
+}
+
+/// The longest that the end may take.
+fn time_to_end(settings: &Settings) -> Duration {
+    settings.http.drain_timeout + settings.supervisor.stop_timeout + END_MARGIN
 }
 
 /// Each client takes a few file descriptors, and the soft limit is often 1,024: as much is taken as is allowed.
@@ -294,62 +346,43 @@ where
 }
 
 async fn reload(load: &impl Fn() -> Result<Loaded, ConfigError>, controller: &Controller, log: &Log) {
+    notify::reloading().await;
     log.reopen();
-    let read = || {
-        let settings = load()?.settings;
-        let guard = guard(&settings, tokens(&settings)?, &controller.open)?;
-        anyhow::Ok((settings, guard))
-    };
-    let (settings, guard) = match read() {
-        Ok(read) => read,
+    let remark = match take_anew(load, controller, log).await {
+        Ok(()) => {
+            info!("the configuration was loaded anew");
+            Remark::None
+        }
         Err(error) => {
             error!(error = %Chain(error.as_ref()), "the new configuration is refused, the old one stays");
-            return;
+            Remark::Refused
         }
     };
+    controller.status.remark(remark);
+    notify::ready(controller.status.line()).await;
+}
+
+/// Reads the configuration again, and takes all of it or nothing.
+async fn take_anew(
+    load: &impl Fn() -> Result<Loaded, ConfigError>,
+    controller: &Controller,
+    log: &Log,
+) -> anyhow::Result<()> {
+    let settings = load()?.settings;
+    let guard = guard(&settings, tokens(&settings)?, &controller.open)?;
     let old = controller.settings.borrow().clone();
     for option in old.needs_restart(&settings) {
         warn!(option, "this option has changed, which takes effect when wqcontroller is started anew");
     }
+    // Fails only when the registry is at its end.
+    controller.registry.set_rules(rules(&settings)).await?;
     log.set_level(settings.log_level);
-    if controller.registry.set_rules(rules(&settings)).await.is_err() {
-        error!("the registry takes no new rules");
-        return;
-    }
     controller.settings.send_replace(Arc::new(settings));
     controller.guard.send_replace(Arc::new(guard));
-    info!("the configuration was loaded anew");
+    Ok(())
 }
 
 /// The next signal; none when signals can't be received any more.
 async fn next(signals: &mut Signals) -> Option<i32> {
     poll_fn(|context| Pin::new(&mut *signals).poll_next(context)).await
-}
-
-/// Whether there was a terminal when we started, whose end would be ours: only then can SIGHUP mean that it hung up.
-struct Terminal(bool);
-
-impl Terminal {
-    /// To be called before anybody waits for SIGHUP.
-    fn now() -> Self {
-        Self(Self::is_there() && !Self::started_by_nohup())
-    }
-
-    /// After a hang-up the kernel has taken the terminal from us; a SIGHUP sent by somebody leaves it.
-    fn hung_up(&self) -> bool {
-        self.0 && !Self::is_there()
-    }
-
-    fn is_there() -> bool {
-        std::fs::File::open("/dev/tty").is_ok()
-    }
-
-    /// nohup(1) has its program ignore SIGHUP, which is inherited.
-    fn started_by_nohup() -> bool {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-        ignored
-            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-            .is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
-    }
 }

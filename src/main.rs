@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use wqcontroller::config::{ConfigError, Loaded, Settings};
 use wqcontroller::http::auth::TokenError;
 use wqcontroller::model::chain::Chain;
+use wqcontroller::service::notify;
 use wqcontroller::{client, daemon};
 
 /// Runs many chat accounts on one machine: starts, watches and stops their client processes, and is the one HTTP door
@@ -49,7 +50,10 @@ fn main() -> ExitCode {
     }
     let loaded = match load() {
         Ok(loaded) => loaded,
-        Err(error) => return refuse(&error),
+        Err(error) => {
+            notify::failed(&format!("the configuration is refused: {}", Chain(&error)), None);
+            return refuse(&error);
+        }
     };
     let runtime = match runtime(loaded.settings.http.worker_threads) {
         Ok(runtime) => runtime,

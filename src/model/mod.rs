@@ -8,3 +8,4 @@ pub mod reply;
 pub mod restart;
 pub mod saved;
 pub mod state;
+pub mod summary;

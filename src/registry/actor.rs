@@ -50,6 +50,17 @@ pub(super) struct Actor {
     closed: Vec<oneshot::Sender<()>>,
 }
 
+/// For the test of the watchdog, and not in a release: the actor hangs when it is to start the client that the environment
+/// names.
+#[cfg(debug_assertions)]
+async fn hang_if_told(command: &Command) {
+    if let Command::Start(spec, _) = command
+        && std::env::var("WQCONTROLLER_TEST_HANG").is_ok_and(|name| name == spec.name.as_str())
+    {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Tells the fleet's time.
 struct Clock {
     start: Instant,
@@ -143,7 +154,11 @@ impl Actor {
                 }
             };
             match message {
-                Message::Command(command) => self.command(command),
+                Message::Command(command) => {
+                    #[cfg(debug_assertions)]
+                    hang_if_told(&command).await;
+                    self.command(command);
+                }
                 Message::Found(input) => self.apply(input),
                 Message::TaskEnded(ended) => self.task_ended(ended),
                 Message::Over => return,
@@ -183,6 +198,10 @@ impl Actor {
             Command::Shutdown(shutdown, caller) => {
                 self.closed.push(caller);
                 self.apply(Input::Shutdown(shutdown));
+            }
+            Command::Ping(caller) => {
+                // Who asked may have gone.
+                let _ = caller.send(());
             }
             Command::Hurry => {
                 for handle in self.fleet.records().filter_map(|record| record.handle.clone()) {

@@ -55,6 +55,7 @@ enum Command {
     StopAnnounced(Launch),
     Shutdown(Shutdown, oneshot::Sender<()>),
     Hurry,
+    Ping(oneshot::Sender<()>),
 }
 
 impl Registry {
@@ -77,6 +78,18 @@ impl Registry {
     /// What is known now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
+    }
+
+    /// Tells of every change of what is known.
+    pub fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
+    /// Returns when the actor got to it: proof that it works.
+    pub async fn ping(&self) -> Result<(), Unavailable> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command::Ping(answer)).await.map_err(|_| Unavailable)?;
+        answered.await.map_err(|_| Unavailable)
     }
 
     /// Starts a client; returns when its process is there, or why it is not.

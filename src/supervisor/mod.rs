@@ -9,6 +9,7 @@ mod output_file;
 mod proc;
 pub mod sim;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -130,6 +131,16 @@ pub enum AnySupervisor {
     Direct(direct::Direct),
     /// Processes on paper, for tests.
     Sim(sim::Sim),
+}
+
+impl AnySupervisor {
+    /// How clients are run, in words for people.
+    pub fn way(&self) -> Cow<'static, str> {
+        match self {
+            Self::Direct(_) => "child processes".into(),
+            Self::Sim(_) => "on paper".into(),
+        }
+    }
 }
 
 impl Supervisor for AnySupervisor {

@@ -3,6 +3,7 @@
 mod environment;
 mod folders;
 mod log;
+mod notify;
 mod reload;
 mod sockets;
 mod terminal;

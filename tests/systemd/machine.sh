@@ -145,7 +145,7 @@ init() {
   rmdir /.oldroot
   # As on any other machine; LoadCredential= needs it.
   mount --make-rshared /
-  exec env -i container=other PATH=$CLEAN_PATH LANG=C.UTF-8 TERM=dumb $SYSTEMD --system --log-target=console \
+  exec env -i container=other PATH=$CLEAN_PATH LANG=C.UTF-8 TERM=dumb $SYSTEMD --system --log-target=journal-or-kmsg \
     --show-status=1 systemd.unit=multi-user.target \
     "systemd.unified_cgroup_hierarchy=$([ "$cgroups" = v2 ] && echo 1 || echo 0)"
 }

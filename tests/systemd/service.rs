@@ -1,15 +1,170 @@
-//! The service: how it starts, tells how it is, and ends.
+//! The service: when it says that it is ready, what it says of itself, how it is reloaded, watched and ended.
+
+use serde_json::Value;
 
 use crate::machine::{Machine, wait_until};
 
+/// The unit under test.
+pub const UNIT: &str = "wqcontroller.service";
+
+impl Machine {
+    /// What the controller answers to a call, by `curl`, with these parameters.
+    pub fn call(&self, path: &str, parameters: &[&str]) -> Value {
+        let mut arguments = vec!["--silent", "--show-error", "--fail", "--get"];
+        for parameter in parameters {
+            arguments.extend(["--data-urlencode", parameter]);
+        }
+        let url = format!("http://127.0.0.1:4000/openqq/{path}");
+        arguments.push(&url);
+        serde_json::from_str(&self.run("curl", &arguments)).unwrap()
+    }
+
+    /// Starts a client, which must start.
+    pub fn start_client(&self, name: &str, parameters: &[&str]) -> Value {
+        let reply = self.call("start_client", &[&[&*format!("client={name}")], parameters].concat());
+        assert_eq!(reply["status"], "success", "{reply}");
+        reply
+    }
+
+    /// Adds a file to the controller's configuration.
+    pub fn configure(&self, text: &str) {
+        self.write("/etc/wqcontroller/wqcontroller.toml.d/50-test.toml", text);
+    }
+
+    /// Adds lines to the unit of the controller.
+    pub fn drop_in(&self, text: &str) {
+        self.write("/etc/systemd/system/wqcontroller.service.d/50-test.conf", text);
+        self.systemctl(&["daemon-reload"]);
+    }
+
+    pub fn wait_for_status(&self, status: &str) {
+        let mut seen = String::new();
+        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait_until(format!("the status is {status:?}"), || {
+                seen = self.property(UNIT, "StatusText");
+                seen == status
+            });
+        }));
+        assert!(found.is_ok(), "the status is {seen:?}, not {status:?}");
+    }
+}
+
 #[test]
-fn it_starts_and_answers() {
+fn it_is_ready_only_when_it_serves() {
     let Some(machine) = Machine::boot() else { return };
-    machine.systemctl(&["start", "wqcontroller"]);
-    wait_until("it answers", || {
-        machine.try_run("curl", &["-sf", "http://127.0.0.1:4000/openqq/check_client"]).status.success()
+    // With an account from before, so that there is something to take up.
+    machine.systemctl(&["start", UNIT]);
+    machine.start_client("a", &[]);
+    for _ in 0..5 {
+        machine.systemctl(&["restart", UNIT]);
+        // At once, without trying again.
+        let list = machine.call("check_client", &[]);
+        assert_eq!(list["client"][0]["account"], "a", "what was restored is to be seen from the beginning");
+    }
+    assert_eq!(machine.property(UNIT, "Type"), "notify");
+    assert_eq!(machine.property(UNIT, "NRestarts"), "0");
+    machine.systemctl(&["stop", UNIT]);
+    assert_eq!(machine.property(UNIT, "Result"), "success");
+}
+
+#[test]
+fn it_tells_how_many_clients_do_what() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.configure("[supervisor]\nrestart = \"no\"\n");
+    machine.systemctl(&["start", UNIT]);
+    assert_eq!(machine.property(UNIT, "StatusText"), "no clients; child processes");
+    machine.start_client("a", &[]);
+    machine.wait_for_status("1 client: 1 running; child processes");
+    let pid = machine.start_client("b", &["sandbox_login=scan"])["pid"].clone();
+    machine.wait_for_status("2 clients: 1 running, 1 scaning; child processes");
+    machine.run("kill", &["-9", &pid.to_string()]);
+    machine.wait_for_status("2 clients: 1 running, 1 held; child processes");
+    machine.call("stop_client", &["client=a"]);
+    machine.call("stop_client", &["client=b"]);
+    machine.wait_for_status("no clients; child processes");
+}
+
+#[test]
+fn a_reload_is_told_and_a_mistake_changes_nothing() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.systemctl(&["start", UNIT]);
+    let pid = machine.property(UNIT, "MainPID");
+    machine.configure("max_clients = 1\n");
+    machine.systemctl(&["reload", UNIT]);
+    machine.start_client("a", &[]);
+    assert_eq!(machine.call("start_client", &["client=b"])["status"], "max clients exceed");
+
+    machine.configure("max_clients = 0\n");
+    let refused = machine.try_run("systemctl", &["reload", UNIT]);
+    assert!(!refused.status.success(), "systemctl reload says nothing of a mistake");
+    assert_eq!(machine.property(UNIT, "ActiveState"), "active");
+    let log = machine.journal(&["--unit", UNIT]);
+    assert!(log.contains("50-test.toml:1: `max_clients` is 0, must be"), "{log}");
+
+    // Without systemctl nobody looks before.
+    machine.run("kill", &["-HUP", &pid]);
+    machine.wait_for_status(
+        "1 client: 1 running; child processes; the new configuration was refused, the old one holds: see the journal",
+    );
+    machine.configure("max_clients = 2\n");
+    machine.systemctl(&["reload", UNIT]);
+    machine.wait_for_status("1 client: 1 running; child processes");
+    machine.start_client("b", &[]);
+    assert_eq!(machine.property(UNIT, "MainPID"), pid);
+    assert_eq!(machine.property(UNIT, "ActiveState"), "active");
+}
+
+#[test]
+fn why_it_does_not_start_is_told() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.configure("max_clients = 0\n");
+    assert!(!machine.try_run("systemctl", &["start", UNIT]).status.success());
+    assert_eq!(machine.property(UNIT, "ExecMainStatus"), "78");
+    assert_eq!(machine.property(UNIT, "NRestarts"), "0", "starting again does not help");
+    let status = machine.property(UNIT, "StatusText");
+    assert!(
+        status.starts_with("the configuration is refused: ") && status.contains("`max_clients` is 0"),
+        "{status}"
+    );
+
+    machine.configure("backend_path = \"/proc/nowhere/backend\"\n");
+    assert!(!machine.try_run("systemctl", &["start", UNIT]).status.success());
+    assert_eq!(machine.property(UNIT, "StatusErrno"), "2");
+    let status = machine.property(UNIT, "StatusText");
+    assert!(status.contains("/proc/nowhere") && status.contains("No such file or directory"), "{status}");
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn a_controller_whose_registry_hangs_is_started_anew() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.drop_in("[Service]\nWatchdogSec=1\nRestartSec=0\nEnvironment=WQCONTROLLER_TEST_HANG=hang\n");
+    machine.systemctl(&["start", UNIT]);
+    machine.start_client("a", &[]);
+    machine.wait_for_status("1 client: 1 running; child processes");
+    let pid = machine.property(UNIT, "MainPID");
+    let mut caller = machine.command("curl");
+    caller.args(["--silent", "http://127.0.0.1:4000/openqq/start_client?client=hang"]);
+    let mut caller = caller.spawn().unwrap();
+    wait_until("it was started anew", || {
+        machine.property(UNIT, "NRestarts") == "1" && machine.property(UNIT, "SubState") == "running"
     });
-    assert_eq!(machine.property("wqcontroller", "ActiveState"), "active");
-    machine.systemctl(&["stop", "wqcontroller"]);
-    assert_eq!(machine.property("wqcontroller", "Result"), "success");
+    caller.wait().unwrap();
+    assert_ne!(machine.property(UNIT, "MainPID"), pid);
+    let log = machine.journal(&["--unit", UNIT]);
+    assert!(log.contains("Watchdog timeout"), "{log}");
+    machine.wait_for_status("1 client: 1 running; child processes");
+}
+
+#[test]
+fn a_controller_that_works_is_left_alone() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.drop_in("[Service]\nWatchdogSec=500ms\n");
+    machine.systemctl(&["start", UNIT]);
+    let beats = || machine.property(UNIT, "WatchdogTimestampMonotonic").parse::<u64>().unwrap();
+    let first = beats();
+    // Many times what it may take without a beat.
+    wait_until("it beats on", || beats() > first + 3_000_000);
+    assert_eq!(machine.property(UNIT, "NRestarts"), "0");
+    assert_eq!(machine.property(UNIT, "SubState"), "running");
 }
