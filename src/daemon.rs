@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::config::{ConfigError, Loaded, OpenListener, Settings};
+use crate::config::{ConfigError, ListenAddress, Loaded, OpenListener, Settings};
 use crate::http::auth::{Complaints, Guard, TokenError, Tokens};
 use crate::http::serve::{Limits, Listener, serve};
 use crate::http::{Door, proxy};
@@ -33,9 +33,10 @@ use crate::model::saved::Saved;
 use crate::outbound::heartbeat;
 use crate::places::{PidFile, Places};
 use crate::registry::{Registry, Restored, Tools};
+use crate::service::activation::Activated;
 use crate::service::log::Log;
 use crate::service::notify;
-use crate::service::sockets::{Socket, SocketFile, bind};
+use crate::service::sockets::{Socket, SocketFile, bind, take_over};
 use crate::statefile::StateFiles;
 use crate::store::Store;
 use crate::supervisor::direct::Direct;
@@ -53,13 +54,18 @@ const ADOPTION_MOST: Duration = Duration::from_secs(600);
 const END_MARGIN: Duration = Duration::from_secs(15);
 
 /// Runs a controller until a signal ends it. `load` reads the configuration again, at each SIGHUP.
-pub async fn run(loaded: Loaded, load: impl Fn() -> Result<Loaded, ConfigError>) -> anyhow::Result<()> {
+/// What the service manager handed over is listened on in the place of the configured addresses.
+pub async fn run(
+    loaded: Loaded,
+    activated: Vec<Activated>,
+    load: impl Fn() -> Result<Loaded, ConfigError>,
+) -> anyhow::Result<()> {
     let Loaded { settings, files } = loaded;
     let log = Log::start(settings.log_level, settings.log_path.as_deref()).with_context(|| {
         format!("can't open the log file {:?}", settings.log_path.clone().unwrap_or_default())
     })?;
     let has_log_file = settings.log_path.is_some();
-    let ended = operate(&load, settings, files, &log).await;
+    let ended = operate(&load, settings, files, activated, &log).await;
     if let Err(error) = &ended {
         let errno = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
         notify::failed(&Chain(error.as_ref()).to_string(), errno);
@@ -75,6 +81,7 @@ async fn operate(
     load: &impl Fn() -> Result<Loaded, ConfigError>,
     settings: Settings,
     files: Vec<PathBuf>,
+    activated: Vec<Activated>,
     log: &Log,
 ) -> anyhow::Result<()> {
     let terminal = Terminal::now();
@@ -87,7 +94,7 @@ async fn operate(
     let places = Places::choose(&settings, |name| std::env::var_os(name), uid);
     places.prepare().context("can't use the folder for temporary files; set tmpdir to another one")?;
     let tokens = tokens(&settings)?;
-    let sockets = bind(&settings.listen).await?;
+    let sockets = sockets(activated, &settings.listen).await?;
     let open: Vec<_> = sockets.iter().filter_map(Socket::open_listener).collect();
     let guard = guard(&settings, tokens, &open)?;
     let (store, saved) = Store::open(&places.registry)?;
@@ -316,6 +323,19 @@ fn tokens(settings: &Settings) -> Result<Tokens, TokenError> {
     Tokens::load(&settings.auth.tokens, credentials.as_deref())
 }
 
+async fn sockets(activated: Vec<Activated>, configured: &[ListenAddress]) -> anyhow::Result<Vec<Socket>> {
+    if activated.is_empty() {
+        return Ok(bind(configured).await?);
+    }
+    if configured != [ListenAddress::default()] {
+        warn!(
+            "`listen` does not count, for systemd hands over the sockets: change them with `systemctl edit \
+             wqcontroller.socket`, or disable and stop that unit"
+        );
+    }
+    take_over(activated, configured).context("can't use the sockets that the service manager handed over")
+}
+
 /// Who is let in, unless that would open what must not be open.
 fn guard(settings: &Settings, tokens: Tokens, open: &[OpenListener]) -> Result<Guard, ConfigError> {
     match open.iter().find(|open| settings.auth.refuses(open)) {
@@ -328,7 +348,7 @@ fn listener(socket: Socket) -> (Listener, Option<SocketFile>) {
     info!("listening on {socket}");
     match socket {
         Socket::Tcp(listener) => (Listener::Tcp(listener), None),
-        Socket::Unix { listener, file, .. } => (Listener::Unix(listener), Some(file)),
+        Socket::Unix { listener, file, .. } => (Listener::Unix(listener), file),
     }
 }
 

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use wqcontroller::config::{ConfigError, Loaded, Settings};
 use wqcontroller::http::auth::TokenError;
 use wqcontroller::model::chain::Chain;
-use wqcontroller::service::notify;
+use wqcontroller::service::{activation, notify};
 use wqcontroller::{client, daemon};
 
 /// Runs many chat accounts on one machine: starts, watches and stops their client processes, and is the one HTTP door
@@ -55,6 +55,14 @@ fn main() -> ExitCode {
             return refuse(&error);
         }
     };
+    let activated = match activation::take() {
+        Ok(activated) => activated,
+        Err(error) => {
+            notify::failed(&Chain(&error).to_string(), None);
+            complain(&format!("wqcontroller: {}", Chain(&error)));
+            return ExitCode::from(CONFIGURATION_ERROR);
+        }
+    };
     let runtime = match runtime(loaded.settings.http.worker_threads) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -62,7 +70,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(daemon::run(loaded, load));
+    let ended = runtime.block_on(daemon::run(loaded, activated, load));
     // Not dropped, which would wait for a name that is being looked up.
     runtime.shutdown_background();
     match ended {

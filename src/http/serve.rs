@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -106,6 +106,10 @@ const MAX_REFUSALS: usize = 64;
 /// How long what a caller still sends is read after the last answer: closing before would make the kernel take the
 /// answer back (RFC 9112, 9.6).
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a connection on which nothing goes on is kept after the end was asked for: a caller who sends a request just
+/// now does not know of it yet. The answer then says that it is the last one.
+const LAST_REQUEST: Duration = Duration::from_millis(300);
 
 /// Serves `listeners` with `handler` until `stop` is cancelled, then drains: no new connection or request is
 /// taken, open ones have `limits.drain_timeout` to end. Returns when the last connection is closed.
@@ -208,6 +212,7 @@ where
         // Whether a request had two lengths: nothing that follows one is to be read.
         let doubled = Arc::new(AtomicBool::new(false));
         let (slot, is_old, is_last) = (afterwards.clone(), ends_by_close.clone(), doubled.clone());
+        let stop = self.stop.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             if request.headers().contains_key(UPGRADE) {
                 request.extensions_mut().insert(slot.clone());
@@ -217,8 +222,10 @@ where
             }
             let is_last = is_last.load(Ordering::Relaxed);
             let answer = handler(request, peer);
+            let stop = stop.clone();
             async move {
                 let mut answer = answer.await;
+                let is_last = is_last || stop.is_cancelled();
                 if is_last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                     answer.headers_mut().insert(CONNECTION, CLOSE);
                 }
@@ -238,8 +245,14 @@ where
         let ended = tokio::select! {
             ended = &mut connection => Some(ended),
             () = self.stop.cancelled() => {
-                Pin::new(&mut connection).graceful_shutdown();
-                timeout(self.limits.drain_timeout, &mut connection).await.ok()
+                let until = Instant::now() + self.limits.drain_timeout;
+                match timeout(LAST_REQUEST.min(self.limits.drain_timeout), &mut connection).await {
+                    Ok(ended) => Some(ended),
+                    Err(_) => {
+                        Pin::new(&mut connection).graceful_shutdown();
+                        timeout_at(until, &mut connection).await.ok()
+                    }
+                }
             }
         };
         if let Some(task) = afterwards.take() {

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream, lookup_host};
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::activation::Activated;
 use crate::config::{ListenAddress, OpenListener, UnixSocket};
 
 /// A socket that is listened on.
@@ -27,8 +28,10 @@ pub enum Socket {
     Unix {
         /// It.
         listener: UnixListener,
-        /// Its file.
-        file: SocketFile,
+        /// Where it is; none where it has no file, and so no permissions.
+        path: Option<PathBuf>,
+        /// Its file, if that is ours to remove.
+        file: Option<SocketFile>,
         /// Whether its callers have to show a token.
         require_token: bool,
     },
@@ -68,6 +71,26 @@ pub async fn bind(addresses: &[ListenAddress]) -> Result<Vec<Socket>, BindError>
         }
     }
     Ok(sockets)
+}
+
+/// What the service manager listens on already, to be served in the place of `configured` addresses. Of these only
+/// `require_token` still counts, for the Unix socket of the same path. Must be called within a tokio runtime.
+pub fn take_over(activated: Vec<Activated>, configured: &[ListenAddress]) -> io::Result<Vec<Socket>> {
+    let serve = |socket| match socket {
+        Activated::Tcp(listener) => TcpListener::from_std(listener).map(Socket::Tcp),
+        Activated::Unix(listener) => {
+            let path = listener.local_addr()?.as_pathname().map(Path::to_owned);
+            let asks = |address: &ListenAddress| match address {
+                ListenAddress::Unix(socket) => socket.require_token && Some(&socket.path) == path.as_ref(),
+                ListenAddress::Tcp { .. } => false,
+            };
+            // Without a file everybody on this machine reaches it.
+            let require_token = path.is_none() || configured.iter().any(asks);
+            let listener = UnixListener::from_std(listener)?;
+            Ok(Socket::Unix { listener, path, file: None, require_token })
+        }
+    };
+    activated.into_iter().map(serve).collect()
 }
 
 /// A name such as localhost can have several addresses, of which not all need to exist on this machine. But where one
@@ -113,7 +136,8 @@ async fn unix(address: &UnixSocket) -> io::Result<Socket> {
     let listener = bound?;
     let file = SocketFile::new(path)?;
     file.open_to(address.mode, group)?;
-    Ok(Socket::Unix { listener, file, require_token: address.require_token })
+    let require_token = address.require_token;
+    Ok(Socket::Unix { listener, path: Some(path.clone()), file: Some(file), require_token })
 }
 
 /// Waits for the right to change sockets in the folder of `path`; it lasts as long as what is returned.
@@ -186,7 +210,8 @@ impl fmt::Display for Socket {
                 Ok(address) => address.fmt(f),
                 Err(_) => f.write_str("a TCP socket"),
             },
-            Self::Unix { file, .. } => write!(f, "unix:{}", file.path.display()),
+            Self::Unix { path: Some(path), .. } => write!(f, "unix:{}", path.display()),
+            Self::Unix { path: None, .. } => f.write_str("a Unix socket without a file"),
         }
     }
 }
@@ -289,6 +314,38 @@ mod tests {
             let sockets = bind(&[address.parse().unwrap()]).await.unwrap();
             assert!(sockets.iter().all(|socket| socket.open_listener().is_some() == open), "{address}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_over_keeps_its_file_and_the_rules_count_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let unix = || {
+            let _ = fs::remove_file(&path);
+            let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            Activated::Unix(listener)
+        };
+        let [ListenAddress::Unix(address)] = socket(&path, 0o600, None) else { unreachable!() };
+        for require_token in [false, true] {
+            let configured = ListenAddress::Unix(UnixSocket { require_token, ..address.clone() });
+            let taken = take_over(vec![unix()], &[configured]).unwrap();
+            assert_eq!(taken[0].to_string(), format!("unix:{}", path.display()));
+            assert_eq!(taken[0].requires_token(), require_token);
+            drop(taken);
+            assert!(path.exists(), "it is the service manager's");
+        }
+        let name = <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(
+            path.as_os_str().as_encoded_bytes(),
+        );
+        let nameless = std::os::unix::net::UnixListener::bind_addr(&name.unwrap()).unwrap();
+        nameless.set_nonblocking(true).unwrap();
+        let taken = take_over(vec![Activated::Unix(nameless)], &[]).unwrap();
+        assert!(taken[0].requires_token(), "it has no permissions");
+        let open = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        open.set_nonblocking(true).unwrap();
+        let taken = take_over(vec![Activated::Tcp(open)], &["127.0.0.1:0".parse().unwrap()]).unwrap();
+        assert!(taken[0].open_listener().is_some(), "what is configured does not count");
     }
 
     #[tokio::test]

@@ -205,7 +205,8 @@ boot() {
   done
   for _ in $(seq 300); do
     is_alive || { fail "it ended while it booted"; return 1; }
-    state=$( (run timeout 60 systemctl is-system-running --wait 2>/dev/null) )
+    # It may wait in vain where the end of the boot came between its question and its waiting.
+    state=$( (run timeout 2 systemctl is-system-running --wait 2>/dev/null) )
     case $state in running | degraded) break ;; esac
     sleep 0.1
   done

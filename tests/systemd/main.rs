@@ -8,3 +8,4 @@ mod machine;
 
 mod machines;
 mod service;
+mod sockets;

@@ -1,5 +1,6 @@
 //! Where it listens.
 
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 
@@ -111,4 +112,29 @@ fn an_address_that_is_not_ours_is_named() {
         complaint.contains("can't listen on 192.0.2.1:4000: Cannot assign requested address"),
         "{complaint}"
     );
+}
+
+#[test]
+fn who_calls_just_when_it_ends_is_still_answered_for_the_last_time() {
+    let mut controller = Controller::new();
+    let mut kept = controller.connect();
+    let mut call = |last: bool| {
+        kept.write_all(b"GET /openqq/check_client HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(NOBODY.as_bytes()) {
+            let mut some = [0; 1024];
+            let length = kept.read(&mut some).unwrap();
+            assert!(length > 0, "closed without an answer: {:?}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&some[..length]);
+        }
+        let answer = String::from_utf8(answer).unwrap();
+        assert_eq!(answer.contains("\r\nConnection: close\r\n"), last, "{answer}");
+    };
+    call(false);
+    controller.signal(Signal::TERM);
+    // The word is said before connections are closed.
+    controller.log.wait_for("SIGTERM came");
+    call(true);
+    assert_eq!(kept.read(&mut [0]).unwrap(), 0);
+    assert_eq!(controller.wait().code(), Some(0));
 }

@@ -1,0 +1,84 @@
+//! Sockets that the service manager opened for us (sd_listen_fds(3), systemd.socket(5)).
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+
+use listenfd::ListenFd;
+use rustix::net::sockopt::socket_acceptconn;
+
+/// The names that sockets for the API have: `FileDescriptorName=` of their units. There are two of them because all sockets
+/// of one unit have the same; what is behind a name is seen from the socket itself.
+pub const NAMES: [&str; 2] = ["api", "api-unix"];
+
+/// A socket that was opened for us; it listens.
+#[derive(Debug)]
+pub enum Activated {
+    /// A TCP socket.
+    Tcp(TcpListener),
+    /// A Unix stream socket.
+    Unix(UnixListener),
+}
+
+/// Something was handed over that is no door for callers. Left alone it would take connections that nobody answers.
+#[derive(Debug, thiserror::Error)]
+pub enum ActivationError {
+    /// None of [`NAMES`].
+    #[error(
+        "the service manager hands over a socket with the name {0:?}; for the API set FileDescriptorName=api, or \
+         api-unix, in its unit"
+    )]
+    Name(String),
+    /// No stream socket that listens.
+    #[error(
+        "the socket {0:?} that the service manager hands over is no TCP or Unix stream socket that listens"
+    )]
+    Kind(String),
+    /// It can't be used.
+    #[error("the socket {name:?} that the service manager hands over can't be used")]
+    Io {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Takes what was handed over: nothing, most often. To be called once, before there are threads: it changes the environment.
+pub fn take() -> Result<Vec<Activated>, ActivationError> {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':');
+    let mut handed_over = ListenFd::from_env();
+    (0..handed_over.len())
+        .map(|at| {
+            let name = names.next().unwrap_or_default().to_owned();
+            if !NAMES.contains(&name.as_str()) {
+                return Err(ActivationError::Name(name));
+            }
+            listener(&mut handed_over, at, name)
+        })
+        .collect()
+}
+
+fn listener(handed_over: &mut ListenFd, at: usize, name: String) -> Result<Activated, ActivationError> {
+    // What is of another kind stays where it is.
+    let socket = if let Ok(Some(socket)) = handed_over.take_tcp_listener(at) {
+        Activated::Tcp(socket)
+    } else if let Ok(Some(socket)) = handed_over.take_unix_listener(at) {
+        Activated::Unix(socket)
+    } else {
+        return Err(ActivationError::Kind(name));
+    };
+    let (listens, nonblocking) = match &socket {
+        Activated::Tcp(socket) => (socket_acceptconn(socket.as_fd()), socket.set_nonblocking(true)),
+        Activated::Unix(socket) => (socket_acceptconn(socket.as_fd()), socket.set_nonblocking(true)),
+    };
+    match (listens, nonblocking) {
+        (Ok(true), Ok(())) => Ok(socket),
+        (_, Err(source)) => Err(ActivationError::Io { name, source }),
+        // With Accept=yes it is a connection.
+        _ => Err(ActivationError::Kind(name)),
+    }
+}

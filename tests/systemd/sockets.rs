@@ -1,0 +1,195 @@
+//! Sockets that systemd holds: who reaches them, and that nobody notices a restart.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::machine::{Machine, assert_inside, wait_until};
+use crate::service::UNIT;
+
+const SOCKET: &str = "wqcontroller.socket";
+const UNIX_SOCKET: &str = "wqcontroller-unix.socket";
+
+impl Machine {
+    /// Adds lines to the unit of a socket.
+    fn socket_drop_in(&self, unit: &str, text: &str) {
+        self.write(&format!("/etc/systemd/system/{unit}.d/50-test.conf"), text);
+        self.systemctl(&["daemon-reload"]);
+    }
+
+    /// Whether a call through the Unix socket works for this user.
+    fn reaches_unix_socket(&self, user: &str) -> bool {
+        let call = [
+            "--silent",
+            "--fail",
+            "--unix-socket",
+            "/run/wqcontroller.sock",
+            "http://localhost/openqq/check_client",
+        ];
+        let arguments = [&["--reuid", user, "--regid", user, "--init-groups", "curl"][..], &call].concat();
+        self.try_run("setpriv", &arguments).status.success()
+    }
+}
+
+#[test]
+fn a_call_starts_the_service_and_both_sockets_are_served() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.configure("listen = \"127.0.0.1:4001\"\n");
+    machine.shell("groupadd bots; useradd --groups bots bot; useradd stranger");
+    machine.socket_drop_in(UNIX_SOCKET, "[Socket]\nSocketGroup=bots\n");
+    machine.systemctl(&["start", SOCKET, UNIX_SOCKET]);
+    assert_eq!(machine.property(UNIT, "ActiveState"), "inactive");
+    machine.call("check_client", &[]);
+    assert_eq!(machine.property(UNIT, "ActiveState"), "active");
+    assert!(machine.reaches_unix_socket("bot"));
+    assert!(!machine.reaches_unix_socket("stranger"));
+    let log = machine.journal(&["--unit", UNIT]);
+    for words in
+        ["listening on 127.0.0.1:4000", "listening on unix:/run/wqcontroller.sock", "`listen` does not count"]
+    {
+        assert!(log.contains(words), "{log}");
+    }
+    assert!(!machine.try_run("curl", &["--silent", "http://127.0.0.1:4001/"]).status.success());
+
+    // They are not its own to take along.
+    machine.systemctl(&["restart", UNIT]);
+    assert!(machine.reaches_unix_socket("bot"));
+    machine.systemctl(&["stop", SOCKET, UNIX_SOCKET, UNIT]);
+    assert!(!machine.try_run("test", &["-e", "/run/wqcontroller.sock"]).status.success());
+
+    // Without them the configuration counts.
+    machine.systemctl(&["start", UNIT]);
+    machine.run("curl", &["--silent", "--fail", "http://127.0.0.1:4001/openqq/check_client"]);
+}
+
+#[test]
+fn what_is_really_listened_on_decides_who_is_let_in() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.socket_drop_in(SOCKET, "[Socket]\nListenStream=\nListenStream=0.0.0.0:4000\n");
+    machine.systemctl(&["start", SOCKET]);
+    let refused = |why: &str| {
+        assert!(!machine.try_run("systemctl", &["start", UNIT]).status.success());
+        assert_eq!(machine.property(UNIT, "ExecMainStatus"), "78");
+        let status = machine.property(UNIT, "StatusText");
+        assert!(status.contains(why), "{status}");
+    };
+    refused("opens 0.0.0.0:4000 to the network");
+    machine.write("/etc/wqcontroller/token", "0123456789abcdef0123\n");
+    machine.shell("chown wqcontroller /etc/wqcontroller/token; chmod 600 /etc/wqcontroller/token");
+    machine.configure("[[auth.tokens]]\nname = \"bot\"\nfile = \"/etc/wqcontroller/token\"\n");
+    machine.systemctl(&["start", SOCKET, UNIT]);
+    let status = |token: &str| {
+        let url = format!("http://127.0.0.1:4000/openqq/check_client{token}");
+        machine.run("curl", &["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", &url])
+    };
+    assert_eq!((status("").as_str(), status("?token=0123456789abcdef0123").as_str()), ("401", "200"));
+
+    machine.systemctl(&["stop", SOCKET, UNIT]);
+    machine.socket_drop_in(SOCKET, "[Socket]\nFileDescriptorName=door\n");
+    machine.systemctl(&["start", SOCKET]);
+    refused("a socket with the name \"door\"");
+    machine.systemctl(&["stop", SOCKET]);
+    machine.socket_drop_in(SOCKET, "[Socket]\nListenStream=\nListenDatagram=127.0.0.1:4000\n");
+    machine.systemctl(&["start", SOCKET]);
+    refused("the socket \"api\" that the service manager hands over is no TCP or Unix stream socket");
+}
+
+#[test]
+fn nobody_notices_twenty_restarts() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.configure("[supervisor]\nclients_outlive_controller = true\n");
+    machine.drop_in("[Service]\nKillMode=process\n");
+    machine.systemctl(&["start", SOCKET, UNIT]);
+    let pid = machine.start_client("a", &[])["pid"].clone();
+    machine.wait_for_status("1 client: 1 running; child processes");
+    println!("{}", machine.run_test("sockets::inside_twenty_restarts"));
+    assert_eq!(machine.call("check_client", &[])["client"][0]["pid"], pid, "nor does the client");
+}
+
+#[test]
+#[ignore = "runs inside of a machine"]
+fn inside_twenty_restarts() {
+    assert_inside();
+    let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let paths = ["check_client", "get_user_info?client=a"];
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..8)
+            .map(|n| {
+                let (stop, done) = (&stop, &done);
+                // Some keep their connection, some make a new one for each call.
+                scope.spawn(move || call_again_and_again(paths[n % 2], n < 6, stop, done))
+            })
+            .collect();
+        for _ in 0..20 {
+            let before = done.load(Ordering::Relaxed);
+            assert!(Command::new("systemctl").args(["restart", UNIT]).status().unwrap().success());
+            wait_until("the next one has work to do", || done.load(Ordering::Relaxed) > before + 50);
+        }
+        stop.store(true, Ordering::Relaxed);
+        callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect()
+    });
+    println!("{} requests", done.load(Ordering::Relaxed));
+    let mut kinds = BTreeMap::<_, usize>::new();
+    for failure in failures {
+        *kinds.entry(failure).or_default() += 1;
+    }
+    assert!(kinds.is_empty(), "of {} requests failed: {kinds:#?}", done.load(Ordering::Relaxed));
+}
+
+/// Calls until it is told to stop: what failed. Nothing is tried again.
+fn call_again_and_again(path: &str, keep: bool, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
+    let mut failures = Vec::new();
+    let mut connection = None;
+    while !stop.load(Ordering::Relaxed) {
+        match call(path, connection.take()) {
+            Ok(kept) => connection = kept.filter(|_| keep),
+            Err(why) => failures.push(why),
+        }
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+    failures
+}
+
+/// One call: the connection, if it can be used again.
+fn call(path: &str, kept: Option<BufReader<TcpStream>>) -> Result<Option<BufReader<TcpStream>>, String> {
+    let state = if kept.is_some() { "kept" } else { "new" };
+    let failed =
+        |what: &'static str| move |error: std::io::Error| format!("{state} connection, {what}: {error}");
+    let mut stream = match kept {
+        Some(stream) => stream,
+        None => {
+            let stream = TcpStream::connect("127.0.0.1:4000").map_err(failed("connect"))?;
+            stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            BufReader::new(stream)
+        }
+    };
+    let request = format!("GET /openqq/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream.get_mut().write_all(request.as_bytes()).map_err(failed("write"))?;
+    let (mut length, mut last, mut line) = (0, false, String::new());
+    if stream.read_line(&mut line).map_err(failed("read"))? == 0 {
+        return Err(format!("{state} connection: no answer"));
+    }
+    if !line.starts_with("HTTP/1.1 200 ") {
+        return Err(line);
+    }
+    loop {
+        line.clear();
+        stream.read_line(&mut line).map_err(failed("read the headers"))?;
+        let header = line.trim_end().to_ascii_lowercase();
+        match header.split_once(": ") {
+            Some(("content-length", value)) => length = value.parse().unwrap(),
+            Some(("connection", value)) => last = value == "close",
+            Some(_) => {}
+            None => break,
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).map_err(failed("read the body"))?;
+    if !body.starts_with(b"{") {
+        return Err(format!("no answer but {:?}", String::from_utf8_lossy(&body)));
+    }
+    Ok((!last).then_some(stream))
+}
