@@ -206,13 +206,13 @@ boot() {
   for _ in $(seq 300); do
     is_alive || { fail "it ended while it booted"; return 1; }
     # It may wait in vain where the end of the boot came between its question and its waiting.
-    state=$( (run timeout 2 systemctl is-system-running --wait 2>/dev/null) )
+    state=$( (run timeout 2 systemctl is-system-running --wait 2>"$DISK/why") )
     case $state in running | degraded) break ;; esac
     sleep 0.1
   done
   [ "$state" = running ] && return 0
   [ "$state" = degraded ] && (run systemctl --failed --no-legend --plain) >&2
-  fail "it is ${state:-not up}"
+  fail "it is ${state:-not up} ($(cat "$DISK/why"))"
 }
 fail() {
   say "$NAME does not boot: $*. Its console:"

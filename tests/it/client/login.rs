@@ -41,26 +41,20 @@ fn waits_for_a_scan_and_a_confirmation() {
 
 #[test]
 fn fresh_codes_until_nobody_came() {
-    let receiver = Receiver::new(|_| String::new());
     let mut client = Setup::new(&[
         ("SANDBOX_LOGIN", "scan"),
         ("QRCODE_EXPIRE", "0.05"),
         ("QRCODE_COUNT_MAX", "3"),
-        ("PLUGIN_OPENQQ_POST_API", &receiver.url),
+        // A receiver may miss one, whose place in the queue a newer code takes.
+        ("PLUGIN_OPENQQ_POST_STDOUT", "1"),
     ])
     .start();
     assert_eq!(client.until_exit().code(), Some(0));
-    assert!(client.setup.log().contains("nobody scanned any of the login codes"));
-    let mut images = Vec::new();
-    loop {
-        let report = receiver.next().json;
-        if report["event"] == "input_qrcode" {
-            images.push(report["params"][1].as_str().unwrap().to_owned());
-        }
-        if report["event"] == "stop" {
-            break;
-        }
-    }
+    let log = client.setup.log();
+    assert!(log.contains("nobody scanned any of the login codes"));
+    let reports = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let codes = reports.filter(|report| report["event"] == "input_qrcode");
+    let mut images: Vec<_> = codes.map(|report| report["params"][1].as_str().unwrap().to_owned()).collect();
     images.dedup();
     assert_eq!(images.len(), 3, "not three different codes");
     assert_eq!(client.setup.report().unwrap().fields()["qrcode_count_max"], 3);
