@@ -185,7 +185,7 @@ boot() {
   # The machine ends with unshare(1), and script(1) keeps what is printed on the console.
   ( enter_cgroups "$BASHPID"
     exec setsid script -qefc "exec unshare --pid --mount --uts --ipc --net --cgroup --fork --kill-child=KILL \
-      $(printf '%q ' "$(realpath "$0")" init "$NAME" $cgroups)" "$DISK/console" </dev/null >/dev/null 2>&1 ) &
+      $(printf '%q ' "$(realpath "$0")" init "$NAME" $cgroups)" "$DISK/console" </dev/null >/dev/null 2>&1 9>&- ) &
   monitor=$!
   disown $monitor
   for _ in $(seq 200); do
@@ -243,13 +243,12 @@ remove() {
   rm -rf "$DISK"
 }
 
-# Removes what was left by those who held a machine and were killed before they could remove it.
+# Removes what was left by those who held a machine and were killed before they could remove it: nobody has its lock.
 sweep() {
-  local folder holder started
+  local folder
   for folder in "$MACHINES"/*/; do
-    [ -s "$folder/holder" ] || continue
-    read -r holder started <"$folder/holder"
-    [ "$(start_time "$holder")" = "$started" ] || (NAME=$(basename "$folder") DISK=${folder%/} && remove)
+    [ -e "$folder/holder" ] && flock --nonblock "$folder/holder" true || continue
+    (NAME=$(basename "$folder") DISK=${folder%/} && remove 2>/dev/null)
   done
 }
 
@@ -260,7 +259,8 @@ hold() {
   sweep
   mkdir -p "$MACHINES" && chmod 700 "$MACHINES"
   mkdir "$DISK" || die "there is a machine $NAME already"
-  echo "$$ $(start_time $$)" >"$DISK/holder"
+  # Under its name it is there only once it is locked.
+  exec 9>"$DISK/holder.new" && flock 9 && mv "$DISK/holder.new" "$DISK/holder" || exit 1
   trap remove EXIT
   : >"$DISK/installs"
   : >"$DISK/binds"
@@ -289,7 +289,7 @@ check() {
   no() { echo "$*"; exit 1; }
   [ "$(id -u)" = 0 ] || no "only root can boot a machine"
   [ -x $SYSTEMD ] || no "systemd is not installed"
-  for tool in script setsid unshare nsenter pivot_root dbus-daemon; do
+  for tool in script setsid unshare nsenter pivot_root flock dbus-daemon; do
     command -v $tool >/dev/null || no "$tool is not installed"
   done
   mkdir -p "$MACHINES" || no "$MACHINES can't be made"
