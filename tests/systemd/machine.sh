@@ -27,7 +27,7 @@ is_alive() { # sets INIT
   [ -s "$DISK/pid" ] || return 1
   local pid started
   read -r pid started <"$DISK/pid"
-  [ "$(start_time "$pid")" = "$started" ] && INIT=$pid
+  [ -n "$started" ] && [ "$(start_time "$pid")" = "$started" ] && INIT=$pid
 }
 
 # ---- cgroups: in each hierarchy a child of our own, so that no limit of ours is escaped
@@ -88,7 +88,11 @@ remove_cgroups() {
 
 # ---- the first process of a machine, in its namespaces but still with our root
 init() {
-  local root=$DISK/root cgroups=$1 item source target mode
+  local root=$DISK/root cgroups=$1 item source target pid
+  # This is the outer /proc still, so these are the numbers by which the outside knows us.
+  read -r pid _ </proc/self/stat
+  echo "$pid $(start_time "$pid")" >"$DISK/pid.new"
+  mv "$DISK/pid.new" "$DISK/pid"
   hostname "$NAME"
   mount --make-rprivate /
   mount -t overlay overlay -o "lowerdir=/,upperdir=$DISK/upper,workdir=$DISK/work,index=off" "$root" || exit 1
@@ -177,30 +181,25 @@ furnish() {
 }
 
 boot() {
-  local cgroups=v2 monitor child init= state= _
+  local cgroups=v2 monitor state= _
   grep -q ':memory:' /proc/self/cgroup && cgroups=hybrid
   mkdir -p "$DISK/upper" "$DISK/work" "$DISK/root"
   make_cgroups
   : >"$DISK/console"
+  rm -f "$DISK/pid"
   # The machine ends with unshare(1), and script(1) keeps what is printed on the console.
   ( enter_cgroups "$BASHPID"
     exec setsid script -qefc "exec unshare --pid --mount --uts --ipc --net --cgroup --fork --kill-child=KILL \
       $(printf '%q ' "$(realpath "$0")" init "$NAME" $cgroups)" "$DISK/console" </dev/null >/dev/null 2>&1 9>&- ) &
   monitor=$!
   disown $monitor
-  for _ in $(seq 200); do
-    for child in $(cat /proc/$monitor/task/*/children 2>/dev/null); do
-      init=$(cat "/proc/$child/task/"*/children 2>/dev/null)
-    done
-    [ -n "$init" ] && break
+  for _ in $(seq 500); do
+    { [ -s "$DISK/pid" ] || ! kill -0 $monitor 2>/dev/null; } && break
     sleep 0.02
   done
-  init=${init%% *}
-  [ -n "$init" ] || { fail "it got no first process"; return 1; }
-  echo "$init $(start_time "$init")" >"$DISK/pid"
   for _ in $(seq 500); do
     is_alive || { fail "it ended while it was being set up"; return 1; }
-    [ "$(tr '\0' ' ' 2>/dev/null <"/proc/$init/cmdline" | cut -d' ' -f1)" = $SYSTEMD ] && break
+    [ "$(tr '\0' ' ' 2>/dev/null <"/proc/$INIT/cmdline" | cut -d' ' -f1)" = $SYSTEMD ] && break
     sleep 0.02
   done
   for _ in $(seq 300); do
