@@ -51,6 +51,8 @@ fn clients_that_outlive_the_controller_are_taken_up_again() {
         controller.wait_for_state(name, "running");
     }
     let listed = controller.clients();
+    // By which they would end with it: a Mojo::Webqq client does as soon as its parent is another.
+    assert!(!controller.get("/openqq/env?client=a").text().contains("MOJO_WEBQQ_CONTROLLER_PID="));
     for end in ["kill", "term"] {
         if end == "kill" {
             controller.kill();

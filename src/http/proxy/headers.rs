@@ -173,6 +173,12 @@ pub fn kept_open(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds.saturating_sub(1).into()))
 }
 
+/// Whether an answer is the last one of its connection, by its own account.
+pub fn is_last(answer: &response::Parts) -> bool {
+    answer.version < Version::HTTP_11
+        || tokens(&answer.headers, CONNECTION).any(|token| token.eq_ignore_ascii_case(b"close"))
+}
+
 /// Whether the length of an answer was said once at most.
 pub fn says_length_once(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_LENGTH).iter().nth(1).is_none()

@@ -110,6 +110,11 @@ impl Link {
         !self.wire.ended && self.sender.is_ready()
     }
 
+    /// Whether it is known to be over.
+    pub(super) fn has_ended(&self) -> bool {
+        self.wire.ended
+    }
+
     /// Whether the client has neither closed it nor said anything since it was free. Asked of the kernel just before it
     /// is used again: some clients close after every answer, unannounced, and that is known there before tokio hears.
     pub(super) fn is_quiet(&self) -> bool {

@@ -95,7 +95,8 @@ pub(super) async fn forward(
     let reusable = !asked_upgrade
         && method != Method::HEAD
         && headers::may_have_body(head.status)
-        && headers::says_length_once(&head.headers);
+        && headers::says_length_once(&head.headers)
+        && !headers::is_last(&head);
     let kept_open = headers::kept_open(&head.headers);
     headers::to_caller(&mut head, &method);
     if asked_upgrade {

@@ -261,9 +261,14 @@ impl Place {
             && matches!(record.state(), ClientState::Init | ClientState::Loading)
     }
 
-    /// Keeps a connection for the next request, if it can take one, for as long as the client promised if it did.
+    /// Keeps a connection for the next request, if it can take one, for as long as the client promised if it did. It must
+    /// not have said that it would close it.
     pub(super) fn give_back(&self, mut link: Box<Link>, kept_open: Option<Duration>) {
-        if !link.is_free() || self.0.closes_early.load(Ordering::Relaxed) {
+        let is_free = link.is_free();
+        if link.has_ended() {
+            self.0.closes_early.store(true, Ordering::Relaxed);
+        }
+        if !is_free || self.0.closes_early.load(Ordering::Relaxed) {
             return;
         }
         locked(&self.0.idle).push(Idle { link, since: Instant::now(), kept_open });

@@ -207,7 +207,7 @@ fn an_answer_before_its_request_was_read_is_the_last_one() {
 
 #[test]
 fn a_client_that_closes_early_is_trusted_no_more() {
-    let controller = idler("");
+    let controller = idler("[http]\nidle_timeout = 3600");
     let (sender, seen) = std::sync::mpsc::channel();
     let sender = std::sync::Mutex::new(sender);
     upstream(&controller, move |number, mut reader| {
@@ -229,6 +229,35 @@ fn a_client_that_closes_early_is_trusted_no_more() {
     for number in 1..5 {
         assert_eq!(get(&controller, "/openqq/x?client=a").text(), "ok");
         assert_eq!(seen.recv_timeout(PATIENCE), Ok((number, 1)));
+    }
+}
+
+#[test]
+fn a_client_that_says_that_it_closes_is_trusted_on() {
+    let controller = idler("[http]\nidle_timeout = 3600");
+    let connections = upstream(&controller, |number, mut reader| {
+        for n in 0.. {
+            let Some(_) = read_request(&mut reader) else { return };
+            // In several ways, and each connection has another number of requests.
+            let last = n == number;
+            let head = match (last, number % 3) {
+                (true, 0) => "HTTP/1.1 200 OK\r\nConnection: x, Close\r\n",
+                (true, 1) => "HTTP/1.0 200 OK\r\n",
+                (true, _) => "HTTP/1.1 200 OK\r\nConnection: x\r\nConnection: close\r\n",
+                (false, _) => "HTTP/1.1 200 OK\r\n",
+            };
+            let answer = format!("{head}Content-Length: 2\r\n\r\nok");
+            reader.get_mut().write_all(answer.as_bytes()).unwrap();
+            if last {
+                return;
+            }
+        }
+    });
+    for (number, requests) in (1..=6).enumerate() {
+        for _ in 0..requests {
+            assert_eq!(get(&controller, "/openqq/x?client=a").text(), "ok");
+            assert_eq!(connections.load(Ordering::SeqCst), number + 1);
+        }
     }
 }
 

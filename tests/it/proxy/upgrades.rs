@@ -23,7 +23,9 @@ enum Seen {
 
 /// A client `a` on whose port each request is answered with `answer`, and then every byte is sent back.
 fn with_upstream(config: &str, answer: &'static str) -> (Controller, Receiver<Seen>) {
-    let controller = Builder::new().template("#!/bin/sh\nexec sleep 3600\n").config(config).start();
+    let builder = Builder::new().template("#!/bin/sh\nexec sleep 3600\n").config(config);
+    // What is kept for another request is not let go while a test looks.
+    let controller = builder.config("http.idle_timeout = 3600").start();
     controller.start_client("a");
     let listener = TcpListener::bind(("127.0.0.1", controller.first_port)).unwrap();
     let (sender, seen) = channel();
@@ -157,7 +159,7 @@ fn a_request_with_a_body_is_no_change_of_protocol() {
 
 #[test]
 fn a_tunnel_ends_with_its_caller() {
-    let (controller, seen) = with_upstream("[http]\nmax_inflight_per_client = 1", GRANT);
+    let (controller, seen) = with_upstream("http.max_inflight_per_client = 1", GRANT);
     let mut caller = open_tunnel(&controller, &seen);
     caller.write("12345");
     caller.0.read_exact(&mut [0; 5]).unwrap();
@@ -194,7 +196,7 @@ fn a_tunnel_ends_with_its_client() {
 
 #[test]
 fn a_tunnel_in_which_nobody_says_anything_ends() {
-    let (controller, seen) = with_upstream("[http]\ninactivity_timeout = 0.2", GRANT);
+    let (controller, seen) = with_upstream("http.inactivity_timeout = 0.2", GRANT);
     let mut caller = open_tunnel(&controller, &seen);
     assert_eq!(caller.0.read(&mut [0; 1]).unwrap(), 0, "the caller learns of it");
     assert_eq!(seen.recv_timeout(PATIENCE), Ok(Seen::End(0)), "and so does the client");
@@ -202,7 +204,7 @@ fn a_tunnel_in_which_nobody_says_anything_ends() {
 
 #[test]
 fn a_tunnel_is_cut_when_the_controller_ends() {
-    let (mut controller, seen) = with_upstream("[http]\ndrain_timeout = 0.1", GRANT);
+    let (mut controller, seen) = with_upstream("http.drain_timeout = 0.1", GRANT);
     let mut caller = open_tunnel(&controller, &seen);
     assert!(controller.end().success());
     assert!(matches!(caller.0.read(&mut [0; 1]), Ok(0) | Err(_)));
