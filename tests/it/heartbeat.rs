@@ -176,6 +176,11 @@ fn no_secret_of_the_url_is_in_the_log() {
     bad.store(false, Ordering::SeqCst);
     controller.log.wait_for(&format!("poll_api=http://***@{}/other?***", server.address));
     server.wait_for_more(3);
+    let told = |headers: &str| headers.lines().any(|line| line.to_lowercase().starts_with("referer:"));
+    assert!(
+        !server.requests().iter().any(|request| told(&request.headers)),
+        "where a redirect leads to, nobody is told where it came from"
+    );
     let log = controller.log.text();
     assert!(log.contains(TROUBLE) && log.contains("poll_api answered"), "the log is worth looking at: {log}");
     assert!(!log.contains("hunter2") && !log.contains("bWU6aHVudGVyMg"), "{log}");

@@ -272,6 +272,12 @@ mod tests {
         assert_eq!(told("10.0.0.1:80"), ["10.0.0.1", "for=10.0.0.1;host=\"h:1\";proto=http"]);
         assert_eq!(told("[::ffff:10.0.0.1]:80")[0], "10.0.0.1");
         assert_eq!(told("[::1]:80"), ["::1", "for=\"[::1]\";host=\"h:1\";proto=http"]);
+        // Who calls through a socket has no address, and may have no name for us.
+        let mut request = parts(&[("x-forwarded-for", "a"), ("x-forwarded-host", "a")]);
+        to_client(&mut request, 1, Peer::Unix { listener: 0 }, &Pseudonym::default(), None).unwrap();
+        assert_eq!(request.headers[X_FORWARDED_FOR], "unknown");
+        assert_eq!(request.headers[FORWARDED], "for=unknown;proto=http");
+        assert!(!request.headers.contains_key(X_FORWARDED_HOST));
     }
 
     #[test]

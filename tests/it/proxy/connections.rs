@@ -307,6 +307,51 @@ fn the_next_process_begins_with_no_connection() {
     }
 }
 
+#[test]
+fn a_client_is_wanted_until_it_agrees_to_stop() {
+    let controller = idler("");
+    upstream(&controller, |_, mut reader| {
+        while let Some(request) = read_request(&mut reader) {
+            let (status, body) = match request.contains("agree=1") {
+                true => ("200 OK", r#"{"code":0}"#),
+                false => ("403 Forbidden", "api not found"),
+            };
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            reader.get_mut().write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let post = |more: &str| {
+        let target = format!("POST /openqq/stop_client?client=a{more} HTTP/1.1");
+        let answer =
+            Caller::with(&controller, format!("{target}\r\nHost: x\r\nContent-Length: 0\r\n\r\n")).answer();
+        answer.status().to_owned()
+    };
+    let kill = || {
+        let pid = controller.clients()[0]["pid"].as_u64().unwrap();
+        let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    };
+    assert_eq!(post(""), "HTTP/1.1 403 Forbidden");
+    kill();
+    wait_until("it is missed", || controller.clients()[0]["exits"] == 1);
+    // It is to be started again, so this is a start like any other; its port is this test's, though.
+    let started = controller.start_client_with("a", "");
+    assert_eq!(started["code"], 0, "{started}");
+    assert_ne!(started["port"], controller.first_port);
+    let upstream = TcpListener::bind(("127.0.0.1", started["port"].as_u64().unwrap() as u16)).unwrap();
+    let agreeing = std::thread::spawn(move || {
+        let mut reader = BufReader::new(upstream.accept().unwrap().0);
+        read_request(&mut reader).unwrap();
+        reader.get_mut().write_all(OK).unwrap();
+    });
+    assert_eq!(post("&agree=1"), "HTTP/1.1 200 OK");
+    agreeing.join().unwrap();
+    controller.log.wait_for("client was told to stop");
+    // However it ends now, that was wished for.
+    kill();
+    wait_until("it is gone for good", || controller.clients().is_empty());
+}
+
 /// The connections to a port that wait to be taken, as proc_net_tcp(5) lists them.
 fn waiting_for(port: u16) -> usize {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();

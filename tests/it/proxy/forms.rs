@@ -48,7 +48,14 @@ fn a_form_is_read_up_to_a_limit_and_only_for_its_name() {
     let refused = ask(&controller, form("POST", "/openqq/echo", of_size(1025)));
     assert_eq!(refused.status(), "HTTP/1.1 413 Payload Too Large");
     assert_eq!(refused.text(), r#"{"code":6,"status":"the form body is larger than 1024 bytes"}"#);
-    assert_eq!(count(&controller, "requests"), before + 1, "the client saw only this question");
+    // Nor one that does not say how large it is, of which no more is read.
+    let start = "POST /openqq/echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                 Transfer-Encoding: chunked\r\n\r\n";
+    let growing = ask(&controller, format!("{start}{:x}\r\n{}\r\n", 1025, of_size(1025)));
+    assert_eq!(growing.status(), "HTTP/1.1 413 Payload Too Large");
+    let whole = format!("{start}{:x}\r\n{}\r\n0\r\n\r\n", 1024, of_size(1024));
+    assert_eq!(seen(&controller, whole).1.len(), 1024 - 9);
+    assert_eq!(count(&controller, "requests"), before + 2, "the client saw only that one and this question");
     let (_, arrived) = seen(&controller, form("POST", "/openqq/echo?client=a", of_size(100_000)));
     assert_eq!(arrived.len(), 100_000, "a form that need not be searched may be of any size");
 }

@@ -14,7 +14,12 @@ fn arguments(pid: u32) -> Vec<String> {
 
 /// A controller whose client is a `sleep` that a script became.
 fn sleeper() -> (Controller, u32) {
-    let controller = Builder::new().template("#!/bin/sh\nexec sleep 3600\n").start();
+    let builder = Builder::new().template("#!/bin/sh\nexec sleep 3600\n");
+    let template = builder.write_template();
+    let mut command = builder.command(Some(&template));
+    // Ours is not theirs.
+    command.stdin(std::process::Stdio::piped());
+    let controller = builder.launch(command);
     let pid = pid(&controller.start_client("a"));
     wait_until("the script is over", || arguments(pid)[0] == "sleep");
     (controller, pid)

@@ -213,6 +213,44 @@ fn the_next_controller_takes_up_what_lives_and_starts_what_does_not() {
 }
 
 #[test]
+fn a_generation_is_never_given_again() {
+    let mut bench = Bench::new(RULES);
+    bring_up(&mut bench, "a", 7);
+    let b = bring_up(&mut bench, "b", 8);
+    bench.apply(stop(1, "b"));
+    bench.apply(Input::Exited(b, Exit::Code(0)));
+    // The file remembers even that of one that is gone.
+    let (mut next, _) = restored(&bench, RULES, |_| Found::Running(handle(7)));
+    assert_eq!(words(next.apply(start(2, "b"))), ["probe b#3 5001"]);
+    // And where it did not, those that are there would tell.
+    let (_, saved) = next.fleet.image();
+    let mut forgetful = Bench::new(RULES);
+    for client in saved.clients {
+        forgetful.apply(Input::Restored(Box::new(client), Found::Running(handle(7))));
+    }
+    assert_eq!(words(forgetful.apply(start(3, "c"))), ["probe c#2 5001"]);
+}
+
+#[test]
+fn a_client_that_is_started_again_has_its_port_again_if_that_is_free() {
+    let mut bench = Bench::new(RULES);
+    let a = bring_up(&mut bench, "a", 7);
+    let b = bring_up(&mut bench, "b", 8);
+    bench.apply(stop(1, "a"));
+    bench.apply(Input::Exited(a, Exit::Code(0)));
+    bench.apply(Input::Exited(b, Exit::Code(1)));
+    assert_eq!(bench.wait(Duration::from_secs(2)), ["probe b#3 5001"], "not the lowest one");
+    let b = launch_of("b", 3);
+    bench.apply(Input::Probed(b.clone(), PortState::Free));
+    bench.apply(Input::Launched(b.clone(), handle(9)));
+    bench.apply(Input::Exited(b, Exit::Code(1)));
+    // Nobody is made to wait for a port that is only remembered.
+    bring_up(&mut bench, "c", 10);
+    assert_eq!(words(bench.apply(start(2, "d"))), ["probe d#5 5001"]);
+    assert_eq!(bench.wait(Duration::from_secs(3)), ["probe b#6 5002"]);
+}
+
+#[test]
 fn clients_that_should_have_ended_with_their_controller_begin_anew() {
     let rules = Rules { clients_outlive_controller: false, ..RULES };
     let mut bench = Bench::new(rules);
