@@ -24,12 +24,14 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::config::{ConfigError, ListenAddress, Loaded, OpenListener, Settings};
+use crate::environ::resettled;
+use crate::homes::Homes;
 use crate::http::auth::{Complaints, Guard, TokenError, Tokens};
 use crate::http::serve::{Limits, Listener, serve};
 use crate::http::{Door, proxy};
 use crate::model::chain::Chain;
 use crate::model::fleet::{Rules, Shutdown};
-use crate::model::saved::Saved;
+use crate::model::saved::{Found, Saved, SavedClient};
 use crate::outbound::heartbeat;
 use crate::places::{PidFile, Places};
 use crate::registry::{Registry, Restored, Tools};
@@ -39,8 +41,8 @@ use crate::service::notify;
 use crate::service::sockets::{Socket, SocketFile, bind, take_over};
 use crate::statefile::StateFiles;
 use crate::store::Store;
-use crate::supervisor::direct::Direct;
-use crate::supervisor::{AnySupervisor, Supervisor};
+use crate::supervisor::choose::{Choice, Circumstances, choose};
+use crate::supervisor::{AnySupervisor, Supervisor, boot_id};
 use status::{Remark, Status};
 use terminal::Terminal;
 
@@ -137,7 +139,8 @@ async fn operate(
     stop.cancel();
     controller.status.remark(Remark::Ending);
     notify::stopping(time_to_end(&controller.settings.borrow())).await;
-    let shutdown = match controller.settings.borrow().supervisor.clients_outlive_controller {
+    let outlived = controller.settings.borrow().supervisor.clients_outlive_controller;
+    let shutdown = match outlived || controller.supervisor.always_outlived() {
         true => Shutdown::KeepClients,
         false => Shutdown::EndClients,
     };
@@ -183,6 +186,7 @@ struct Controller {
     /// What stays open whatever a new configuration says.
     open: Vec<OpenListener>,
     registry: Registry,
+    supervisor: Arc<AnySupervisor>,
     door: Door,
     status: Status,
     actor: AbortOnDropHandle<()>,
@@ -197,28 +201,36 @@ impl Controller {
         saved: Saved,
         doors: Doors,
     ) -> anyhow::Result<Self> {
-        let (ended, all_ended) = mpsc::channel(EVENTS);
+        let (events, all_events) = mpsc::channel(EVENTS);
         let (reports, all_reports) = mpsc::channel(EVENTS);
-        let direct =
-            Direct::new(ended).context("can't read /proc, without which processes can't be told apart")?;
-        let state_files = StateFiles::new(rustix::process::geteuid().as_raw());
+        let state_files = StateFiles::open();
         let executable = std::env::current_exe().context("can't find out where this program is")?;
-        let clients = patiently(direct.adopt(saved.clients)).await;
-        let restored = Restored { last_generation: saved.last_generation, clients };
-        let supervisor = Arc::new(AnySupervisor::Direct(direct));
-        let rules = rules(&settings);
+        let user_runtime = user_runtime();
+        let circumstances =
+            Circumstances { saved: &saved, user_runtime: &user_runtime, executable: executable.clone() };
+        let Choice { supervisor, reason } = patiently(choose(&settings, circumstances, events)).await?;
+        info!("clients are {}: {reason}", supervisor.way());
+        let homes = match supervisor {
+            AnySupervisor::Units(_) => Homes::of_units(settings.systemd.manager, &user_runtime),
+            _ => Homes::Shared { tmpdir: places.tmpdir.clone(), lasting: places.client_state.clone() },
+        };
+        let (homes, boot_id) = (Arc::new(homes), boot_id().context("can't find out which boot this is")?);
+        let restored = patiently(restore(saved, &supervisor, &homes, &boot_id)).await;
+        let rules = rules(&settings, &supervisor);
+        let supervisor = Arc::new(supervisor);
         let (settings, current) = watch::channel(Arc::new(settings));
         let tools = Tools {
             supervisor: supervisor.clone(),
             settings: current.clone(),
             default_template: places.template.as_path().into(),
-            client_state: places.client_state.as_path().into(),
+            homes: homes.clone(),
+            boot_id,
             executable: executable.into(),
             state_files: state_files.clone(),
         };
-        let (registry, actor) = Registry::new(rules, tools, store, restored, (all_ended, all_reports));
+        let (registry, actor) = Registry::new(rules, tools, store, restored, (all_events, all_reports));
         let upstreams = proxy::Upstreams::default();
-        let status = Status::new(registry.clone(), supervisor);
+        let status = Status::new(registry.clone(), supervisor.clone());
         let mut tasks = vec![
             kept("the proxy's idle connections", {
                 let (upstreams, current) = (upstreams.clone(), current.clone());
@@ -248,7 +260,7 @@ impl Controller {
         let door = Door {
             registry: registry.clone(),
             settings: current,
-            tmpdir: places.tmpdir.as_path().into(),
+            homes,
             upstreams,
             guard: current_guard,
             require_token: doors.require_token,
@@ -259,6 +271,7 @@ impl Controller {
             guard,
             open: doors.open,
             registry,
+            supervisor,
             door,
             status,
             actor: AbortOnDropHandle::new(tokio::spawn(actor)),
@@ -286,6 +299,28 @@ fn time_to_end(settings: &Settings) -> Duration {
     settings.http.drain_timeout + settings.supervisor.stop_timeout + END_MARGIN
 }
 
+/// What the registry file holds, and what is found of it.
+async fn restore(saved: Saved, supervisor: &AnySupervisor, homes: &Homes, boot_id: &Arc<str>) -> Restored {
+    let rebooted = saved.boot_id.as_ref().is_some_and(|boot| boot != boot_id);
+    let found = supervisor.adopt(saved.clients).await;
+    let settle = |(client, found): (SavedClient, Found)| match found {
+        Found::Running(_) => (client, found),
+        // Who runs next keeps its files where clients do now: the mode may be another one.
+        Found::Gone { .. } | Found::Ended(_) => {
+            let spec = Arc::new(resettled(&client.spec, homes));
+            let found = if rebooted { Found::Gone { rebooted } } else { found };
+            (SavedClient { spec, ..client }, found)
+        }
+    };
+    Restored { last_generation: saved.last_generation, clients: found.into_iter().map(settle).collect() }
+}
+
+/// Where our user's own programs keep what lasts as long as its login: pam_systemd(8).
+fn user_runtime() -> PathBuf {
+    let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    named.unwrap_or_else(|| format!("/run/user/{}", rustix::process::geteuid().as_raw()).into())
+}
+
 /// Each client takes a few file descriptors, and the soft limit is often 1,024: as much is taken as is allowed.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
@@ -296,7 +331,7 @@ fn raise_file_limit() {
     }
 }
 
-fn rules(settings: &Settings) -> Rules {
+fn rules(settings: &Settings, chosen: &AnySupervisor) -> Rules {
     let supervisor = &settings.supervisor;
     Rules {
         max_clients: settings.max_clients,
@@ -305,7 +340,7 @@ fn rules(settings: &Settings) -> Rules {
         restart_limit: supervisor.restart_limit,
         start_interval: supervisor.start_interval,
         restore: supervisor.restore,
-        clients_outlive_controller: supervisor.clients_outlive_controller,
+        clients_outlive_controller: supervisor.clients_outlive_controller || chosen.always_outlived(),
     }
 }
 
@@ -395,7 +430,7 @@ async fn take_anew(
         warn!(option, "this option has changed, which takes effect when wqcontroller is started anew");
     }
     // Fails only when the registry is at its end.
-    controller.registry.set_rules(rules(&settings)).await?;
+    controller.registry.set_rules(rules(&settings, &controller.supervisor)).await?;
     log.set_level(settings.log_level);
     controller.settings.send_replace(Arc::new(settings));
     controller.guard.send_replace(Arc::new(guard));

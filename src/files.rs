@@ -115,9 +115,34 @@ impl Fingerprint {
     }
 }
 
-/// Reads a file that a client wrote: a regular file, owned by user `owner`, at most `limit` bytes. No link is
+/// Whose a file has to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// This user's.
+    User(u32),
+    /// Whoever's this folder is. For folders that nobody but systemd gives away: that of a unit is its user's.
+    OfFolder(PathBuf),
+}
+
+impl Owner {
+    /// Us.
+    pub fn me() -> Self {
+        Self::User(rustix::process::geteuid().as_raw())
+    }
+
+    fn uid(&self) -> Result<u32, FileError> {
+        match self {
+            Self::User(uid) => Ok(*uid),
+            Self::OfFolder(folder) => fs::symlink_metadata(folder)
+                .map(|found| found.uid())
+                .map_err(|source| FileError::io(folder, source)),
+        }
+    }
+}
+
+/// Reads a file that a client wrote: a regular file of its `owner`, at most `limit` bytes. No link is
 /// followed in its last component and nothing blocks, whatever the client put there.
-pub fn read_untrusted(path: &Path, owner: u32, limit: u64) -> Result<(Vec<u8>, Fingerprint), FileError> {
+pub fn read_untrusted(path: &Path, owner: &Owner, limit: u64) -> Result<(Vec<u8>, Fingerprint), FileError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
         // What O_NOFOLLOW says of a link, and what opening a socket says.
@@ -129,8 +154,9 @@ pub fn read_untrusted(path: &Path, owner: u32, limit: u64) -> Result<(Vec<u8>, F
     if !metadata.is_file() {
         return Err(FileError::NotRegular { path: path.to_owned() });
     }
-    if metadata.uid() != owner {
-        return Err(FileError::Owner { path: path.to_owned(), owner: metadata.uid(), wanted: owner });
+    let wanted = owner.uid()?;
+    if metadata.uid() != wanted {
+        return Err(FileError::Owner { path: path.to_owned(), owner: metadata.uid(), wanted });
     }
     let mut content = Vec::with_capacity(usize::try_from(metadata.size().min(limit)).unwrap_or(0) + 1);
     (&file).take(limit + 1).read_to_end(&mut content).map_err(|source| FileError::io(path, source))?;
@@ -281,17 +307,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("good"), "content").unwrap();
-        assert_eq!(read_untrusted(&path("good"), me(), 7).unwrap().0, b"content");
-        assert!(matches!(read_untrusted(&path("good"), me(), 6), Err(FileError::TooLarge { .. })));
-        assert!(matches!(read_untrusted(&path("good"), me() + 1, 7), Err(FileError::Owner { .. })));
+        let owner = Owner::me();
+        assert_eq!(read_untrusted(&path("good"), &owner, 7).unwrap().0, b"content");
+        assert!(matches!(read_untrusted(&path("good"), &owner, 6), Err(FileError::TooLarge { .. })));
+        assert!(matches!(
+            read_untrusted(&path("good"), &Owner::User(me() + 1), 7),
+            Err(FileError::Owner { .. })
+        ));
         symlink(path("good"), path("link")).unwrap();
-        assert!(matches!(read_untrusted(&path("link"), me(), 7), Err(FileError::NotRegular { .. })));
+        assert!(matches!(read_untrusted(&path("link"), &owner, 7), Err(FileError::NotRegular { .. })));
         rustix::fs::mkfifoat(rustix::fs::CWD, path("pipe"), Mode::RUSR | Mode::WUSR).unwrap();
-        assert!(matches!(read_untrusted(&path("pipe"), me(), 7), Err(FileError::NotRegular { .. })));
+        assert!(matches!(read_untrusted(&path("pipe"), &owner, 7), Err(FileError::NotRegular { .. })));
         let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
-        assert!(matches!(read_untrusted(&path("socket"), me(), 7), Err(FileError::NotRegular { .. })));
-        assert!(matches!(read_untrusted(folder.path(), me(), 7), Err(FileError::NotRegular { .. })));
-        assert!(read_untrusted(&path("none"), me(), 7).unwrap_err().is_missing());
+        assert!(matches!(read_untrusted(&path("socket"), &owner, 7), Err(FileError::NotRegular { .. })));
+        assert!(matches!(read_untrusted(folder.path(), &owner, 7), Err(FileError::NotRegular { .. })));
+        assert!(read_untrusted(&path("none"), &owner, 7).unwrap_err().is_missing());
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub mod files;
 
 pub mod places;
 
+pub mod homes;
+
 pub mod store;
 
 pub mod environ;

@@ -9,6 +9,7 @@ use wqcontroller::config::{ConfigError, Loaded, Settings};
 use wqcontroller::http::auth::TokenError;
 use wqcontroller::model::chain::Chain;
 use wqcontroller::service::{activation, notify};
+use wqcontroller::supervisor::systemd::launch;
 use wqcontroller::{client, daemon};
 
 /// Runs many chat accounts on one machine: starts, watches and stops their client processes, and is the one HTTP door
@@ -30,6 +31,12 @@ struct Arguments {
 enum Command {
     /// Be one client instead: what the template runs, with the account and all else in MOJO_WEBQQ_* variables.
     Client,
+    /// Become the client of a unit of systemd: what wqclient@.service executes.
+    #[command(hide = true)]
+    Launch {
+        /// The ID of the unit.
+        id: String,
+    },
 }
 
 /// `EX_CONFIG` of sysexits.h: starting again will not help.
@@ -41,8 +48,10 @@ fn main() -> ExitCode {
         return client::run();
     }
     let arguments = Arguments::parse();
-    if let Some(Command::Client) = arguments.command {
-        return client::run();
+    match arguments.command {
+        Some(Command::Client) => return client::run(),
+        Some(Command::Launch { id }) => return launch::run(&id),
+        None => {}
     }
     let load = move || Settings::load(Path::new("/"), arguments.config.as_deref());
     if arguments.check_config {

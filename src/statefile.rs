@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, warn};
 
 use crate::config::Settings;
-use crate::files::{FileError, Fingerprint, read_untrusted};
+use crate::files::{FileError, Fingerprint, Owner, read_untrusted};
 use crate::model::chain::Chain;
 use crate::model::fleet::Launch;
 use crate::model::state::{ReportError, StateReport};
@@ -50,7 +50,6 @@ struct Shared {
     table: Mutex<Table>,
     /// None where the system gives no inotify instance: then only looking again finds changes.
     inotify: Option<ReadableFd>,
-    owner: u32,
     /// Told when a file must be looked at though nothing happens to it.
     look_again: Notify,
 }
@@ -73,6 +72,8 @@ struct Folder {
 #[derive(Debug)]
 struct Watched {
     launch: Launch,
+    /// Whose the file must be.
+    owner: Owner,
     /// What was there before the launch: some earlier process's words.
     baseline: Option<Fingerprint>,
     /// What was last reported.
@@ -107,34 +108,29 @@ enum Extent {
 }
 
 impl StateFiles {
-    /// Prepares to watch files owned by user `owner`. Must be called within a tokio runtime.
-    pub fn new(owner: u32) -> Self {
+    /// Prepares to watch files. Must be called within a tokio runtime.
+    pub fn open() -> Self {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
         let inotify = inotify.map_err(io::Error::from).and_then(ReadableFd::new);
         let inotify = inotify.inspect_err(|error| {
             warn!(%error, "inotify is not to be had, so clients' states are noticed only every check_interval");
         });
-        Self(Arc::new(Shared {
-            table: Mutex::default(),
-            inotify: inotify.ok(),
-            owner,
-            look_again: Notify::new(),
-        }))
+        Self(Arc::new(Shared { table: Mutex::default(), inotify: inotify.ok(), look_again: Notify::new() }))
     }
 
     /// Watches the state file of a client that is about to be launched. What is in it now is not the new process's.
-    pub fn watch(&self, launch: Launch, path: &Path) -> Watch {
-        self.watch_from(launch, path, Fingerprint::at(path))
+    pub fn watch(&self, launch: Launch, path: &Path, owner: Owner) -> Watch {
+        self.watch_from(launch, path, owner, Fingerprint::at(path))
     }
 
     /// Watches the state file of a client that runs already.
-    pub fn watch_running(&self, launch: Launch, path: &Path) -> Watch {
-        let watch = self.watch_from(launch, path, None);
+    pub fn watch_running(&self, launch: Launch, path: &Path, owner: Owner) -> Watch {
+        let watch = self.watch_from(launch, path, owner, None);
         self.0.look_again.notify_one();
         watch
     }
 
-    fn watch_from(&self, launch: Launch, path: &Path, baseline: Option<Fingerprint>) -> Watch {
+    fn watch_from(&self, launch: Launch, path: &Path, owner: Owner, baseline: Option<Fingerprint>) -> Watch {
         let shared = self.0.clone();
         {
             let mut table = shared.table();
@@ -143,7 +139,7 @@ impl StateFiles {
                 folder.files += 1;
                 shared.watch_folder(parent, folder);
             }
-            let watched = Watched { launch: launch.clone(), baseline, seen: baseline, broken: None };
+            let watched = Watched { launch: launch.clone(), owner, baseline, seen: baseline, broken: None };
             table.files.entry(path.to_owned()).or_default().push(watched);
         }
         Watch { shared, launch, path: path.to_owned() }
@@ -278,8 +274,9 @@ impl Shared {
             }
             let Some((path, folder)) = folders.get_mut(&event.wd()) else { continue };
             if event.events().contains(ReadFlags::IGNORED) {
-                // The folder is gone; another may take its place.
+                // The folder is gone, as a unit's is whenever that stops; another may be in its place by now.
                 folder.descriptor = None;
+                self.look_again.notify_one();
                 continue;
             }
             let Some(file) = event.file_name() else { continue };
@@ -306,11 +303,14 @@ impl Shared {
                         || watched.broken.is_some_and(|(broken, said)| said && broken == there)
                 }
             };
-            if self.table().files.get(&path).is_none_or(|all| all.iter().all(known)) {
-                continue;
-            }
+            // All who watch a file agree on whose it is.
+            let owner = match self.table().files.get(&path) {
+                Some(all) if !all.iter().all(known) => all.last().map(|watched| watched.owner.clone()),
+                _ => None,
+            };
+            let Some(owner) = owner else { continue };
             // The file is read with the table open to others: it may be slow.
-            let content = read_untrusted(&path, self.owner, StateReport::MAX_BYTES);
+            let content = read_untrusted(&path, &owner, StateReport::MAX_BYTES);
             let mut table = self.table();
             let Some(all) = table.files.get_mut(&path) else { continue };
             for watched in all {

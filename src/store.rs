@@ -149,7 +149,7 @@ mod tests {
             handle: Some(Handle::Direct { pid: 77, start_ticks: 1, boot_id: "b".into() }),
             history: History::default(),
         };
-        Saved { version: VERSION, last_generation: Generation(9), clients: vec![client] }
+        Saved { version: VERSION, last_generation: Generation(9), boot_id: None, clients: vec![client] }
     }
 
     #[test]

@@ -13,10 +13,14 @@ impl Settings {
             ("pid_path", self.pid_path != new.pid_path),
             ("backend_path", self.backend_path != new.backend_path),
             ("log_path", self.log_path != new.log_path),
+            ("supervisor.mode", self.supervisor.mode != new.supervisor.mode),
             (
                 "supervisor.clients_outlive_controller",
                 self.supervisor.clients_outlive_controller != new.supervisor.clients_outlive_controller,
             ),
+            ("systemd.manager", self.systemd.manager != new.systemd.manager),
+            ("systemd.unit", self.systemd.unit != new.systemd.unit),
+            ("systemd.slice", self.systemd.slice != new.systemd.slice),
             ("http.max_connections", http.max_connections != new_http.max_connections),
             ("http.max_request_header", http.max_request_header != new_http.max_request_header),
             ("http.worker_threads", http.worker_threads != new_http.worker_threads),
@@ -31,6 +35,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{ManagerKind, Mode, UnitKind};
     use std::path::PathBuf;
     use std::time::Duration;
 
@@ -55,6 +60,10 @@ mod tests {
         assert_eq!(changed(|new| new.pid_path = path()), ["pid_path"]);
         assert_eq!(changed(|new| new.backend_path = path()), ["backend_path"]);
         assert_eq!(changed(|new| new.log_path = path()), ["log_path"]);
+        assert_eq!(changed(|new| new.supervisor.mode = Mode::Direct), ["supervisor.mode"]);
+        assert_eq!(changed(|new| new.systemd.manager = ManagerKind::User), ["systemd.manager"]);
+        assert_eq!(changed(|new| new.systemd.unit = UnitKind::Transient), ["systemd.unit"]);
+        assert_eq!(changed(|new| new.systemd.slice.clear()), ["systemd.slice"]);
         let outlive = changed(|new| new.supervisor.clients_outlive_controller = true);
         assert_eq!(outlive, ["supervisor.clients_outlive_controller"]);
         assert_eq!(changed(|new| new.http.max_connections = 1), ["http.max_connections"]);
@@ -80,7 +89,11 @@ mod tests {
                 "pid_path",
                 "backend_path",
                 "log_path",
+                "mode",
                 "clients_outlive_controller",
+                "manager",
+                "unit",
+                "slice",
                 "request_header_timeout",
                 "max_connections",
                 "max_request_header",
@@ -96,6 +109,7 @@ mod tests {
             new.max_clients = 1;
             new.supervisor.stop_timeout = Duration::ZERO;
             new.client.secret_params = vec!["token".into()];
+            new.limits.tasks_max = None;
             new.http.connect_timeout = Duration::ZERO;
         });
         assert!(live.is_empty(), "{live:?}");

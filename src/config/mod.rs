@@ -23,6 +23,7 @@ mod options;
 mod rules;
 mod settings;
 mod sources;
+mod units;
 
 pub use auth::{Access, AuthSettings, TokenPlace, TokenSource};
 pub use endpoint::Endpoint;
@@ -31,3 +32,4 @@ pub use listen::{ListenAddress, ListenError, UnixSocket};
 pub use load::Loaded;
 pub use log_level::LogLevel;
 pub use settings::{ClientSettings, HttpSettings, Settings, SupervisorSettings};
+pub use units::{LimitSettings, ManagerKind, Mode, SystemdSettings, UnitKind};

@@ -15,6 +15,7 @@ use super::rules::{
     absolute_path, encoding, endpoint, list_of, log_level, optional, parameter_name, restart_policy, seconds,
     seconds_or_zero, unprivileged_port, whole, yes_or_no,
 };
+use super::units::{LimitSettings, Mode, SystemdSettings, mode};
 use crate::model::restart::RestartPolicy;
 
 /// The parameter of `start_client` that is a secret whatever the configuration says: the account's password.
@@ -53,6 +54,10 @@ pub struct Settings {
     pub template_path: Option<PathBuf>,
     /// `[supervisor]`.
     pub supervisor: SupervisorSettings,
+    /// `[systemd]`.
+    pub systemd: SystemdSettings,
+    /// `[limits]`.
+    pub limits: LimitSettings,
     /// `[client]`.
     pub client: ClientSettings,
     /// `[auth]`.
@@ -64,6 +69,8 @@ pub struct Settings {
 /// `[supervisor]`: starting and stopping processes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SupervisorSettings {
+    /// What clients are: child processes or units.
+    pub mode: Mode,
     /// The time that a client has to stop before it is killed. None at all means SIGKILL at once.
     pub stop_timeout: Duration,
     /// Which ends of clients are followed by a new start.
@@ -144,6 +151,8 @@ impl Settings {
             log_encoding: options.get("log_encoding", None, optional(encoding)),
             template_path: options.get("template_path", None, optional(absolute_path)),
             supervisor: SupervisorSettings::read(options),
+            systemd: SystemdSettings::read(options),
+            limits: LimitSettings::read(options),
             client: ClientSettings::read(options),
             auth: AuthSettings::read(options),
             http: HttpSettings::read(options),
@@ -160,6 +169,10 @@ impl Settings {
                 options.object("listen", &open.to_string());
             }
         }
+        if settings.supervisor.mode == Mode::Systemd && settings.tmpdir.is_some() {
+            options
+                .object("tmpdir", "must not be set with mode = \"systemd\": units have folders of their own");
+        }
         settings
     }
 }
@@ -167,6 +180,7 @@ impl Settings {
 impl SupervisorSettings {
     fn read(options: &mut Options<'_>) -> Self {
         Self {
+            mode: options.get("supervisor.mode", Mode::default(), mode),
             stop_timeout: options.get("supervisor.stop_timeout", Duration::from_secs(10), seconds_or_zero),
             restart: options.get("supervisor.restart", RestartPolicy::default(), restart_policy),
             restart_limit: options.get("supervisor.restart_limit", 10, whole(1..=1000)),
@@ -276,6 +290,12 @@ mod tests {
             log_path: None,
             log_encoding: None,
             template_path: None,
+            limits: LimitSettings {
+                memory_max: None,
+                memory_high: None,
+                cpu_quota: None,
+                ..with_examples.limits
+            },
             ..with_examples
         };
         assert_eq!(without_examples, Settings::default());
@@ -288,7 +308,9 @@ mod tests {
             max_clients = 0\ntmpdir = 'tmp'\npid_path = 'x'\nbackend_path = 'x'\ncheck_interval = -1\n\
             log_level = 'loud'\nlog_path = 'x'\nlog_encoding = ' '\ntemplate_path = 'x'\n\
             supervisor.stop_timeout = 86401\nsupervisor.restart = 'maybe'\nsupervisor.restart_limit = 0\n\
-            supervisor.restore = 1\nsupervisor.start_interval = -1\n\
+            supervisor.restore = 1\nsupervisor.start_interval = -1\nsupervisor.mode = 'both'\n\
+            systemd.manager = 'root'\nsystemd.unit = 'scope'\nsystemd.slice = 'a/b.slice'\n\
+            limits.memory_max = 5\nlimits.memory_high = '5X'\nlimits.cpu_quota = '0%'\nlimits.tasks_max = 0\n\
             supervisor.clients_outlive_controller = 'true'\nclient.allowed_dirs = ['x']\nclient.secret_params = ['-']\n\
             http.connect_timeout = 0\nhttp.header_timeout = 0\nhttp.inactivity_timeout = 0\n\
             http.request_header_timeout = 0\nhttp.drain_timeout = '5s'\nhttp.max_connections = 65537\n\

@@ -3,15 +3,15 @@
 mod params;
 mod report_url;
 
-pub use params::{SpecError, client_spec};
+pub use params::{SpecError, client_spec, resettled};
 pub use report_url::with_client;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use crate::config::Settings;
+use crate::homes::Homes;
 use crate::model::client::ClientSpec;
 
 /// What every variable of the contract begins with.
@@ -44,7 +44,7 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The whole environment of a client: `inherited` without stale or private variables, then the contract.
 ///
-/// `state` is the folder below which each client has one of its own for what must outlive it and the boot.
+/// `homes` says where its files are; what a unit has from systemd is added in the unit.
 ///
 /// `controller_pid` is set only where the controller is the client's parent and the client shall end with it: a
 /// Mojo::Webqq client stops itself as soon as its parent's pid is another.
@@ -53,7 +53,7 @@ pub fn environment(
     spec: &ClientSpec,
     port: u16,
     settings: &Settings,
-    state: &Path,
+    homes: &Homes,
     controller_pid: Option<u32>,
 ) -> Vec<(OsString, OsString)> {
     let private = |name: &OsStr| {
@@ -66,11 +66,13 @@ pub fn environment(
     // The controller's own settings first: those of the call win over them.
     all.set("LOG_LEVEL", settings.log_level.as_str());
     all.set("LOG_ENCODING", settings.log_encoding.as_deref().unwrap_or("utf8"));
-    if let Some(path) = &settings.log_path {
+    // A unit can't write to our log file, and what it prints goes to the journal.
+    let log_path = settings.log_path.as_ref().filter(|_| matches!(homes, Homes::Shared { .. }));
+    if let Some(path) = log_path {
         all.set("LOG_PATH", path);
     }
     // What a client prints comes into our log anyway; with a log file in common it writes its lines there itself.
-    all.set("LOG_CONSOLE", if settings.log_path.is_some() { "0" } else { "1" });
+    all.set("LOG_CONSOLE", if log_path.is_some() { "0" } else { "1" });
     all.set("DISABLE_COLOR", "1");
     all.set("HTTP_DEBUG", "0");
     for (name, value) in &spec.params {
@@ -94,8 +96,16 @@ pub fn environment(
     all.set("ACCOUNT", spec.name.as_str());
     all.set("CLIENT", spec.name.as_str());
     all.set("TMPDIR", &spec.files.tmpdir);
-    // As systemd calls it, which gives it to a client that is a unit, under its own name.
-    all.set("STATE_DIRECTORY", state.join(spec.name.unit_id().as_str()));
+    match homes {
+        // As systemd calls it, which gives it to a client that is a unit, under its own name.
+        Homes::Shared { lasting, .. } => {
+            all.set("STATE_DIRECTORY", lasting.join(spec.name.unit_id().as_str()));
+        }
+        Homes::Units { meeting, .. } if param(spec, "sandbox_network").is_none() => {
+            all.set("SANDBOX_NETWORK", meeting);
+        }
+        Homes::Units { .. } => {}
+    }
     all.set("STATE_PATH", &spec.files.state);
     all.set("QRCODE_PATH", &spec.files.qrcode);
     all.set("PID_PATH", &spec.files.pid);
@@ -147,7 +157,8 @@ mod tests {
     ) -> BTreeMap<String, String> {
         let text = |text: OsString| text.into_string().unwrap();
         let inherited = inherited.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-        let all = environment(inherited, spec, 5007, settings, Path::new("/var/lib/wq"), pid);
+        let homes = Homes::Shared { tmpdir: "/run/wq".into(), lasting: "/var/lib/wq".into() };
+        let all = environment(inherited, spec, 5007, settings, &homes, pid);
         all.into_iter().map(|(name, value)| (text(name), text(value))).collect()
     }
 
@@ -209,6 +220,14 @@ mod tests {
         let call =
             [("log_level", "debug"), ("post_api", "http://c/"), ("PLUGIN_OPENQQ_POLL_API", "http://d/")];
         let got = variables(&[], &spec(&call), &settings, None);
+        let homes = Homes::of_units(crate::config::ManagerKind::System, std::path::Path::new("/"));
+        let unit: BTreeMap<_, _> =
+            environment([], &spec(&call), 5007, &settings, &homes, None).into_iter().collect();
+        let of_unit = |name: &str| unit.get(OsStr::new(name)).and_then(|value| value.to_str());
+        assert_eq!(of_unit("MOJO_WEBQQ_LOG_PATH"), None, "it is ours");
+        assert_eq!(of_unit("MOJO_WEBQQ_LOG_CONSOLE"), Some("1"));
+        assert_eq!(of_unit("MOJO_WEBQQ_SANDBOX_NETWORK"), Some("/run/wqclient-world"));
+        assert_eq!(of_unit("MOJO_WEBQQ_STATE_DIRECTORY"), None, "the unit knows it");
         assert_eq!(got["MOJO_WEBQQ_LOG_LEVEL"], "debug");
         assert_eq!(got["MOJO_WEBQQ_POST_API"], "http://c/");
         assert_eq!(got["MOJO_WEBQQ_PLUGIN_OPENQQ_POST_API"], format!("http://c/?{me}"));

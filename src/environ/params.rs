@@ -8,6 +8,7 @@ use tracing::info;
 use super::with_client;
 use crate::config::Settings;
 use crate::files::{FileError, inside};
+use crate::homes::Homes;
 use crate::model::client::{ClientFiles, ClientSpec, ParamValue};
 use crate::model::name::ClientName;
 
@@ -40,15 +41,15 @@ pub enum SpecError {
     Path(String, #[source] FileError),
 }
 
-/// Checks the parameters of a start. `tmpdir` is where clients keep their files unless told otherwise; what names a
-/// file must lie in it or in one of the configured `allowed_dirs`. Asks the file system about links.
+/// Checks the parameters of a start. `homes` is where clients keep their files unless told otherwise; what names a
+/// file must lie there or in one of the configured `allowed_dirs`. Asks the file system about links.
 pub fn client_spec(
     name: ClientName,
     given: impl IntoIterator<Item = (String, String)>,
-    tmpdir: &Path,
+    homes: &Homes,
     settings: &Settings,
 ) -> Result<ClientSpec, SpecError> {
-    let mut allowed = vec![tmpdir.to_owned()];
+    let mut allowed = homes.allowed(&name);
     allowed.extend_from_slice(&settings.client.allowed_dirs);
 
     let mut params = BTreeMap::new();
@@ -79,7 +80,12 @@ pub fn client_spec(
         let secret = settings.is_secret_param(&param);
         params.insert(param, ParamValue { text, secret, path });
     }
-    Ok(ClientSpec { files: files(&name, tmpdir, &params), name, params })
+    Ok(ClientSpec { files: files(&name, &homes.folder(&name), &params), name, params })
+}
+
+/// What was asked for under a controller that kept its clients elsewhere, with its files where they belong now.
+pub fn resettled(spec: &ClientSpec, homes: &Homes) -> ClientSpec {
+    ClientSpec { files: files(&spec.name, &homes.folder(&spec.name), &spec.params), ..spec.clone() }
 }
 
 /// Whether the value of a parameter, its name in lower case, is a file or folder that the client reads or writes.
@@ -132,8 +138,8 @@ mod tests {
         fn check(&self, given: &[(&str, &str)]) -> Result<ClientSpec, String> {
             let name = ClientName::new("小明").unwrap();
             let given = given.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
-            client_spec(name, given, &self.path("tmp"), &self.settings)
-                .map_err(|error| Chain(&error).to_string())
+            let homes = Homes::Shared { tmpdir: self.path("tmp"), lasting: self.path("tmp") };
+            client_spec(name, given, &homes, &self.settings).map_err(|error| Chain(&error).to_string())
         }
     }
 

@@ -12,6 +12,7 @@ use super::params::Params;
 use super::{Door, reply_response};
 use crate::environ::client_spec;
 use crate::files::read_untrusted;
+use crate::homes::Homes;
 use crate::model::chain::Chain;
 use crate::model::client::Phase;
 use crate::model::fleet::AtOnce;
@@ -29,9 +30,9 @@ type Answer = Result<Response<Body>, Reply>;
 pub(super) async fn start_client<B>(door: &Door, request: &Request<B>) -> Answer {
     let (name, params) = named(request)?;
     let name = name.ok_or_else(Reply::no_client_given)?;
-    let (tmpdir, settings) = (door.tmpdir.clone(), door.settings.borrow().clone());
+    let (homes, settings) = (door.homes.clone(), door.settings.borrow().clone());
     // Links are looked up in the file system, which may be slow.
-    let spec = tokio::task::spawn_blocking(move || client_spec(name, params, &tmpdir, &settings)).await;
+    let spec = tokio::task::spawn_blocking(move || client_spec(name, params, &homes, &settings)).await;
     let spec = spec.map_err(|_| Reply::busy())?.map_err(|error| Reply::invalid(Chain(&error).to_string()))?;
     let outcome = door.registry.start(spec).await.map_err(|_| Reply::busy())?;
     Ok(reply_response(&Reply::outcome(&outcome)))
@@ -65,7 +66,9 @@ pub(super) async fn get_qrcode<B>(door: &Door, request: &Request<B>) -> Answer {
     let (name, _) = named(request)?;
     let name = name.ok_or_else(Reply::no_client_given)?;
     let view = door.registry.snapshot().get(&name).cloned().ok_or_else(Reply::no_such_client)?;
-    let Some((kind, image)) = read_image(view).await else { return Ok(answer::empty(StatusCode::NOT_FOUND)) };
+    let Some((kind, image)) = read_image(view, &door.homes).await else {
+        return Ok(answer::empty(StatusCode::NOT_FOUND));
+    };
 
     let tag: String = Sha256::digest(&image)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     let tag = format!("\"{tag}\"");
@@ -87,13 +90,13 @@ pub(super) async fn get_qrcode<B>(door: &Door, request: &Request<B>) -> Answer {
 }
 
 /// The image and its content type, if there is one that can be shown.
-async fn read_image(view: Arc<ClientView>) -> Option<(&'static str, Vec<u8>)> {
+async fn read_image(view: Arc<ClientView>, homes: &Homes) -> Option<(&'static str, Vec<u8>)> {
     if matches!(view.record.phase, Phase::Gone(_)) {
         return None;
     }
     let path = view.record.spec.files.qrcode.clone();
-    let owner = rustix::process::geteuid().as_raw();
-    let read = tokio::task::spawn_blocking(move || read_untrusted(&path, owner, MAX_IMAGE));
+    let owner = homes.owner(&view.record.spec.name);
+    let read = tokio::task::spawn_blocking(move || read_untrusted(&path, &owner, MAX_IMAGE));
     let (name, path) = (&view.record.spec.name, &view.record.spec.files.qrcode);
     match read.await {
         Ok(Ok((image, _))) => {

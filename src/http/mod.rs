@@ -9,7 +9,6 @@ pub mod params;
 pub mod proxy;
 pub mod serve;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use http::header::{CONNECTION, HeaderValue};
@@ -18,6 +17,7 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use crate::config::Settings;
+use crate::homes::Homes;
 use crate::model::reply::Reply;
 use crate::registry::Registry;
 use answer::Body;
@@ -38,7 +38,7 @@ pub struct Door {
     /// The settings of now.
     pub settings: watch::Receiver<Arc<Settings>>,
     /// Where clients keep their files unless told otherwise.
-    pub tmpdir: Arc<Path>,
+    pub homes: Arc<Homes>,
     /// What the proxy knows of clients.
     pub upstreams: proxy::Upstreams,
     /// Decides who is let in.

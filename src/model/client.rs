@@ -98,13 +98,22 @@ pub enum Handle {
         /// The boot that this pid belongs to: `/proc/sys/kernel/random/boot_id`.
         boot_id: Arc<str>,
     },
+    /// A unit of systemd.
+    Unit {
+        /// Its name, such as `wqclient@alice.service`.
+        name: Arc<str>,
+        /// Which of all the times that a unit of this name ran: 32 hexadecimal digits, see systemd.exec(5).
+        invocation_id: Arc<str>,
+        /// The pid of its main process.
+        pid: u32,
+    },
 }
 
 impl Handle {
     /// The pid that callers are told.
     pub fn pid(&self) -> u32 {
         match self {
-            Self::Direct { pid, .. } => *pid,
+            Self::Direct { pid, .. } | Self::Unit { pid, .. } => *pid,
         }
     }
 }
@@ -121,12 +130,28 @@ pub enum Exit {
     Unknown,
     /// It never began: it could not be launched again.
     NotLaunched,
+    /// It was killed because memory ran out, its own or the machine's.
+    OutOfMemory,
+    /// It was killed because it had not told for too long that it was well.
+    Watchdog,
+    /// It was killed because it did not end in time.
+    Timeout,
+    /// Somebody stopped its unit, as `systemctl stop` does, or the machine went down.
+    Stopped,
+    /// It is gone, and did not fail, while no controller was there: it ended content, or its unit was stopped.
+    Clean,
 }
 
 impl Exit {
     /// Ended by itself, and content.
     pub fn is_success(self) -> bool {
         self == Self::Code(0)
+    }
+
+    /// Ended because an operator, or the machine's end, would have it so: no policy starts it again. What callers want of it
+    /// stays as it is.
+    pub fn is_imposed(self) -> bool {
+        matches!(self, Self::Stopped | Self::Clean)
     }
 }
 
@@ -137,6 +162,11 @@ impl fmt::Display for Exit {
             Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
             Self::Unknown => f.write_str("ended in a way that can't be found out"),
             Self::NotLaunched => f.write_str("could not be launched"),
+            Self::OutOfMemory => f.write_str("was killed for want of memory"),
+            Self::Watchdog => f.write_str("was killed by the watchdog"),
+            Self::Timeout => f.write_str("was killed because it did not end in time"),
+            Self::Stopped => f.write_str("was stopped through systemd"),
+            Self::Clean => f.write_str("ended, or was stopped, while no controller was there"),
         }
     }
 }
@@ -190,6 +220,8 @@ pub struct ClientRecord {
     pub handle: Option<Handle>,
     /// The last complete state file of this generation.
     pub report: Option<Arc<StateReport>>,
+    /// Whether an operator froze it, as `systemctl freeze` does.
+    pub frozen: bool,
     /// What became of its earlier processes.
     pub history: History,
 }

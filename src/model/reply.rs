@@ -189,7 +189,7 @@ pub fn client_list<'a>(objects: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
 
 /// What `check_client` says of one client: its state file's keys, then what the controller knows better, and then what the
 /// original did not tell: how far it got, how often its process ended unasked, how the last one did, whether the controller
-/// leaves it so, and when it starts it again (`next_start`, Unix seconds).
+/// leaves it so, whether an operator froze it, and when it starts it again (`next_start`, Unix seconds).
 pub fn client_object(record: &ClientRecord, next_start: Option<u64>) -> Value {
     let mut object = record.report.as_ref().map(|report| report.fields()).unwrap_or_default();
     let history = &record.history;
@@ -202,6 +202,7 @@ pub fn client_object(record: &ClientRecord, next_start: Option<u64>) -> Value {
         ("exits", json!(history.exits)),
         ("last_exit", json!(history.last_exit.map(|exit| exit.to_string()))),
         ("held", json!(history.held)),
+        ("frozen", json!(record.frozen)),
         ("next_start", json!(next_start)),
     ] {
         object.insert(key.to_owned(), value);
@@ -292,10 +293,11 @@ mod tests {
             phase: Phase::Up,
             handle: Some(handle),
             report: Some(Arc::new(report.unwrap())),
+            frozen: false,
             history: History::default(),
         };
         let mut known = json!({"account": "webqq_client_01", "state": "init", "pid": 77, "port": 5000, "phase": "up",
-                               "exits": 0, "last_exit": null, "held": false, "next_start": null});
+                               "exits": 0, "last_exit": null, "held": false, "frozen": false, "next_start": null});
         let mut expected = known.clone();
         for (key, value) in
             [("state", json!("running")), ("log_path", json!(null)), ("plugin", json!([{"name": "x"}]))]

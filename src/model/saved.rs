@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::client::{ClientSpec, Generation, Handle, History};
+use super::client::{ClientSpec, Exit, Generation, Handle, History};
 
-/// The version of the format that is written.
-pub const VERSION: u32 = 1;
+/// The version of the format that is written. Version 1 knew only child processes; all that it could say means the same.
+pub const VERSION: u32 = 2;
 
 /// The content of the registry file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct Saved {
     pub version: u32,
     /// The last generation that was given.
     pub last_generation: Generation,
+    /// The boot in which it was written, where that is known: `/proc/sys/kernel/random/boot_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_id: Option<Arc<str>>,
     /// Every client.
     pub clients: Vec<SavedClient>,
 }
@@ -63,6 +66,8 @@ pub enum Found {
         /// Whether the machine was started anew since: then nobody can be blamed for the end of the process.
         rebooted: bool,
     },
+    /// It ended while no controller was there, and this is how.
+    Ended(Exit),
 }
 
 /// Why a text is no registry.
@@ -108,9 +113,20 @@ mod tests {
         assert!(matches!(Saved::parse(b""), Err(SavedError::Damaged(_))));
         assert!(matches!(Saved::parse(br#"{"version":1,"last_gen"#), Err(SavedError::Damaged(_))));
         assert!(matches!(Saved::parse(br#"{"version":1}"#), Err(SavedError::Damaged(_))));
-        assert!(matches!(Saved::parse(br#"{"version":2,"anything":[]}"#), Err(SavedError::Newer(2))));
+        assert!(matches!(Saved::parse(br#"{"version":3,"anything":[]}"#), Err(SavedError::Newer(3))));
         assert!(matches!(Saved::parse(b"pst0\x04\x0b"), Err(SavedError::Perl)));
         let empty = br#"{"version":1,"last_generation":7,"clients":[]}"#;
         assert_eq!(Saved::parse(empty).unwrap().last_generation, Generation(7));
+    }
+
+    #[test]
+    fn what_version_1_wrote_is_read() {
+        let old = br#"{"version":1,"last_generation":7,"clients":[{"spec":{"name":"a","params":{},"files":{
+            "tmpdir":"/t","state":"/t/s","qrcode":"/t/q","pid":"/t/p"}},"port":5000,"generation":7,"desired":"running",
+            "handle":{"direct":{"pid":77,"start_ticks":1,"boot_id":"b"}},
+            "history":{"exits":1,"failures":1,"last_exit":{"code":1}}}]}"#;
+        let saved = Saved::parse(old).unwrap();
+        assert_eq!((saved.boot_id, saved.clients[0].handle.as_ref().unwrap().pid()), (None, 77));
+        assert_eq!(saved.clients[0].history.last_exit, Some(Exit::Code(1)));
     }
 }

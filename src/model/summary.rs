@@ -80,6 +80,7 @@ mod tests {
             generation: Generation(1),
             phase,
             handle: None,
+            frozen: false,
             report: says.map(report),
             history: History { held, ..History::default() },
         }

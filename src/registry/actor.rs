@@ -18,10 +18,10 @@ use super::{Command, QUEUE};
 use crate::model::client::{ClientRecord, Moment, Phase};
 use crate::model::fleet::{Effect, Fleet, Input, Launch, Outcome, PortState, Ticket};
 use crate::model::name::ClientName;
-use crate::model::saved::{Found, SavedClient};
+use crate::model::saved::{Found, Saved, SavedClient};
 use crate::statefile::Reported;
 use crate::store::Store;
-use crate::supervisor::{Ended, Supervisor};
+use crate::supervisor::{Event, Supervisor};
 
 /// How many jobs may wait for a worker: more than a fleet ever gives it at once.
 const JOBS: usize = 8;
@@ -58,6 +58,15 @@ async fn hang_if_told(command: &Command) {
         && std::env::var("WQCONTROLLER_TEST_HANG").is_ok_and(|name| name == spec.name.as_str())
     {
         std::future::pending::<()>().await;
+    }
+}
+
+/// What happened to a process, in the fleet's words.
+fn input(event: Event) -> Input {
+    match event {
+        Event::Ended(launch, exit) => Input::Exited(launch, exit),
+        Event::Replaced(launch, handle) => Input::Replaced(launch, handle),
+        Event::Frozen(launch, frozen) => Input::Frozen(launch, frozen),
     }
 }
 
@@ -128,7 +137,7 @@ impl Actor {
         mut self,
         store: Store,
         mut commands: mpsc::Receiver<Command>,
-        mut ended: mpsc::Receiver<Ended>,
+        mut events: mpsc::Receiver<Event>,
         mut reports: mpsc::Receiver<Reported>,
     ) {
         let mut keeper =
@@ -144,7 +153,7 @@ impl Actor {
             let message = tokio::select! {
                 command = commands.recv() => command.map_or(Message::Over, Message::Command),
                 Some(input) = self.found.1.recv() => Message::Found(input),
-                Some(end) = ended.recv() => Message::Found(Input::Exited(end.launch, end.exit)),
+                Some(event) = events.recv() => Message::Found(input(event)),
                 Some(reported) = reports.recv() => Message::Found(Input::Report(reported.launch, reported.report)),
                 Some(task) = self.tasks.join_next_with_id() => Message::TaskEnded(task),
                 () = tick => Message::Found(Input::Tick),
@@ -165,8 +174,8 @@ impl Actor {
             }
             // One image and one snapshot for all that is there already.
             for _ in 0..BATCH {
-                let input = if let Ok(end) = ended.try_recv() {
-                    Input::Exited(end.launch, end.exit)
+                let input = if let Ok(event) = events.try_recv() {
+                    input(event)
                 } else if let Ok(input) = self.found.1.try_recv() {
                     input
                 } else if let Ok(reported) = reports.try_recv() {
@@ -279,7 +288,9 @@ impl Actor {
 
     fn publish(&mut self) {
         if std::mem::take(&mut self.to_save) {
-            self.image.0.send_replace(Some(Arc::new(self.fleet.image())));
+            let (version, image) = self.fleet.image();
+            let image = Saved { boot_id: Some(self.tools.boot_id.clone()), ..image };
+            self.image.0.send_replace(Some(Arc::new((version, image))));
         }
         let changed = self.fleet.take_changes();
         if !changed.is_empty() {
@@ -327,12 +338,15 @@ impl Actor {
                         info!(client = %name, pid = handle.pid(), "client is still there")
                     }
                     Found::Gone { .. } => info!(client = %name, "client should run, but its process is gone"),
+                    Found::Ended(exit) => warn!(client = %name, "client is gone: it {exit}"),
                 }
                 return;
             }
             Input::Launched(launch, _)
             | Input::LaunchFailed(launch, _)
             | Input::Exited(launch, _)
+            | Input::Replaced(launch, _)
+            | Input::Frozen(launch, _)
             | Input::StopFailed(launch, _)
             | Input::StopAnnounced(launch)
             | Input::Report(launch, _)
@@ -355,8 +369,14 @@ impl Actor {
             Input::Exited(_, exit) => match record.phase {
                 Phase::Stopping => info!(client = %name, pid, "client stopped: it {exit}"),
                 _ if exit.is_success() => info!(client = %name, pid, "client ended by itself: it {exit}"),
+                _ if exit.is_imposed() => info!(client = %name, pid, "client ended: it {exit}"),
                 _ => warn!(client = %name, pid, "client ended unexpectedly: it {exit}"),
             },
+            Input::Replaced(_, handle) => {
+                info!(client = %name, %generation, pid = handle.pid(), port, "client was started anew through systemd");
+            }
+            Input::Frozen(_, true) => warn!(client = %name, pid, "client was frozen through systemd"),
+            Input::Frozen(_, false) => info!(client = %name, pid, "client was thawed through systemd"),
             Input::StopFailed(_, why) => {
                 error!(client = %name, pid, error = %why, "client could not be stopped")
             }

@@ -21,7 +21,7 @@ use crate::model::name::ClientName;
 use crate::model::saved::{Found, SavedClient};
 use crate::statefile::Reported;
 use crate::store::Store;
-use crate::supervisor::Ended;
+use crate::supervisor::Event;
 
 /// How many calls may wait for the actor. It does each within microseconds, so more means that something is wrong.
 const QUEUE: usize = 1024;
@@ -66,13 +66,13 @@ impl Registry {
         tools: Tools,
         store: Store,
         restored: Restored,
-        (ended, reports): (mpsc::Receiver<Ended>, mpsc::Receiver<Reported>),
+        (events, reports): (mpsc::Receiver<Event>, mpsc::Receiver<Reported>),
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, commands) = mpsc::channel(QUEUE);
         let (publish, snapshot) = watch::channel(Arc::default());
         let mut actor = actor::Actor::new(Fleet::new(rules, restored.last_generation), tools, publish);
         actor.restore(restored.clients);
-        (Self { commands: sender, snapshot }, actor.run(store, commands, ended, reports))
+        (Self { commands: sender, snapshot }, actor.run(store, commands, events, reports))
     }
 
     /// What is known now.

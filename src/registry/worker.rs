@@ -12,11 +12,12 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::Settings;
 use crate::environ::environment;
+use crate::homes::Homes;
 use crate::model::chain::Chain;
 use crate::model::client::{ClientFiles, ClientSpec, Handle};
 use crate::model::fleet::{Input, Launch, PortState};
 use crate::statefile::{StateFiles, Watch};
-use crate::supervisor::{AnySupervisor, LaunchPlan, Output, Supervisor};
+use crate::supervisor::{AnySupervisor, LaunchPlan, Output, Program, Supervisor};
 use crate::template::{self, TemplateCommand, TemplateError};
 
 /// What workers work with.
@@ -28,8 +29,10 @@ pub struct Tools {
     pub settings: watch::Receiver<Arc<Settings>>,
     /// Where the template is, unless the settings say otherwise.
     pub default_template: Arc<Path>,
-    /// The folder below which each client has one for what it must keep.
-    pub client_state: Arc<Path>,
+    /// Where clients keep their files.
+    pub homes: Arc<Homes>,
+    /// The boot in which we are.
+    pub boot_id: Arc<str>,
     /// This program, for a template that runs its built-in client.
     pub executable: Arc<Path>,
     /// Watches what clients say.
@@ -82,7 +85,7 @@ impl Worker {
         while let Some(job) = jobs.recv().await {
             let found = match job {
                 Job::Watch(launch, spec) => {
-                    self.watch = Some(self.tools.state_files.watch_running(launch, &spec.files.state));
+                    self.watch_running(launch, &spec);
                     None
                 }
                 Job::Probe(launch, port) => Some(probe(launch, port)),
@@ -99,40 +102,60 @@ impl Worker {
 
     async fn launch(&mut self, launch: Launch, port: u16, spec: &Arc<ClientSpec>) -> Input {
         let settings = self.tools.settings.borrow().clone();
-        let prepared = tokio::task::spawn_blocking({
-            let template =
-                settings.template_path.clone().unwrap_or_else(|| self.tools.default_template.to_path_buf());
-            let (executable, spec) = (self.tools.executable.clone(), spec.clone());
-            move || prepare(&template, &executable, &spec)
-        });
-        let command = match prepared.await {
-            Ok(Ok(command)) => command,
-            Ok(Err(error)) => return Input::LaunchFailed(launch, Chain(&error).to_string()),
-            Err(error) => return Input::LaunchFailed(launch, error.to_string()),
+        let homes = self.tools.homes.clone();
+        let env = |inherited: Vec<_>, controller_pid| {
+            environment(inherited, spec, port, &settings, &homes, controller_pid)
         };
-        // Before the launch, so that what an earlier process left is known as such.
-        self.watch = Some(self.tools.state_files.watch(launch.clone(), &spec.files.state));
-        let outlives = settings.supervisor.clients_outlive_controller;
-        let controller_pid = if outlives { None } else { Some(std::process::id()) };
-        let plan = LaunchPlan {
-            launch: launch.clone(),
-            program: command.program,
-            arg0: command.arg0,
-            args: command.args,
-            env: environment(
-                std::env::vars_os(),
-                spec,
-                port,
-                &settings,
-                &self.tools.client_state,
-                controller_pid,
-            ),
-            output: if outlives { Output::File(spec.output()) } else { Output::Log },
+        let limits = settings.limits;
+        let plan = match &*homes {
+            Homes::Units { .. } => LaunchPlan {
+                launch: launch.clone(),
+                program: Program::Template(settings.template_path.clone()),
+                env: env(Vec::new(), None),
+                output: Output::Log,
+                limits,
+            },
+            Homes::Shared { .. } => {
+                let prepared = tokio::task::spawn_blocking({
+                    let template = settings.template_path.clone();
+                    let template = template.unwrap_or_else(|| self.tools.default_template.to_path_buf());
+                    let (executable, spec) = (self.tools.executable.clone(), spec.clone());
+                    move || prepare(&template, &executable, &spec)
+                });
+                let command = match prepared.await {
+                    Ok(Ok(command)) => command,
+                    Ok(Err(error)) => return Input::LaunchFailed(launch, Chain(&error).to_string()),
+                    Err(error) => return Input::LaunchFailed(launch, error.to_string()),
+                };
+                // Before the launch, so that what an earlier process left is known as such.
+                let owner = homes.owner(&launch.name);
+                self.watch = Some(self.tools.state_files.watch(launch.clone(), &spec.files.state, owner));
+                let outlives = settings.supervisor.clients_outlive_controller;
+                let controller_pid = if outlives { None } else { Some(std::process::id()) };
+                LaunchPlan {
+                    launch: launch.clone(),
+                    program: Program::Command(command),
+                    env: env(std::env::vars_os().collect(), controller_pid),
+                    output: if outlives { Output::File(spec.output()) } else { Output::Log },
+                    limits,
+                }
+            }
         };
         match self.tools.supervisor.start(plan).await {
-            Ok(handle) => Input::Launched(launch, handle),
+            Ok(handle) => {
+                if let Homes::Units { .. } = &*homes {
+                    // Only now is there a folder, and what is in it is the new process's.
+                    self.watch_running(launch.clone(), spec);
+                }
+                Input::Launched(launch, handle)
+            }
             Err(error) => Input::LaunchFailed(launch, Chain(&error).to_string()),
         }
+    }
+
+    fn watch_running(&mut self, launch: Launch, spec: &ClientSpec) {
+        let owner = self.tools.homes.owner(&launch.name);
+        self.watch = Some(self.tools.state_files.watch_running(launch, &spec.files.state, owner));
     }
 
     /// Nothing is to be told when it works: the supervisor tells of the end.

@@ -15,7 +15,7 @@ struct Bench {
 impl Bench {
     fn new(check_interval: Duration, with_inotify: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut files = StateFiles::new(rustix::process::geteuid().as_raw());
+        let mut files = StateFiles::open();
         if !with_inotify {
             Arc::get_mut(&mut files.0).unwrap().inotify = None;
         }
@@ -32,13 +32,13 @@ impl Bench {
 
     fn watch(&self, generation: u64) -> Watch {
         let name = ClientName::new("小明").unwrap();
-        self.files.watch(Launch { name, generation: Generation(generation) }, &self.path())
+        self.files.watch(Launch { name, generation: Generation(generation) }, &self.path(), Owner::me())
     }
 
     /// Another client's file, by which it is seen that all were looked at.
     fn watch_other(&self) -> Watch {
         let launch = Launch { name: ClientName::new("other").unwrap(), generation: Generation(99) };
-        self.files.watch(launch, &self.folder.path().join("other"))
+        self.files.watch(launch, &self.folder.path().join("other"), Owner::me())
     }
 
     /// Waits until all files were looked at, twice from the beginning; nothing but the other one is reported.
@@ -171,4 +171,19 @@ async fn nothing_stays_behind() {
     drop(two);
     let table = bench.files.0.table();
     assert!(table.files.is_empty() && table.folders.is_empty());
+}
+
+/// As a unit that is started again: its folder goes and comes, and nobody waits until it is time to look.
+#[tokio::test]
+async fn a_folder_that_is_made_anew_is_watched_anew_at_once() {
+    let mut bench = Bench::new(NEVER, true);
+    let _watch = bench.watch(1);
+    fs::write(bench.path(), state("running")).unwrap();
+    while bench.next().await != ("running".into(), 1) {}
+    fs::remove_dir_all(bench.folder.path()).unwrap();
+    fs::create_dir(bench.folder.path()).unwrap();
+    let launch = Launch { name: ClientName::new("小明").unwrap(), generation: Generation(2) };
+    let _again = bench.files.watch_running(launch, &bench.path(), Owner::me());
+    fs::write(bench.path(), state("loading")).unwrap();
+    while bench.next().await != ("loading".into(), 2) {}
 }

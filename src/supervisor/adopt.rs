@@ -32,8 +32,23 @@ pub(super) fn look(saved: Vec<SavedClient>, boot_id: &Arc<str>) -> Vec<(SavedCli
     saved.into_iter().map(found).collect()
 }
 
+/// Whether any of these still has the process of its handle.
+pub(super) async fn any_alive(saved: Vec<SavedClient>, boot_id: Arc<str>) -> bool {
+    let look = move || {
+        saved
+            .iter()
+            .filter_map(|client| client.handle.as_ref())
+            .any(|handle| matches!(known(handle, &boot_id), Found::Running(_)))
+    };
+    // Fails only when the runtime is at its end.
+    tokio::task::spawn_blocking(look).await.unwrap_or(false)
+}
+
 fn known(handle: &Handle, boot_id: &Arc<str>) -> Found {
-    let Handle::Direct { pid, start_ticks, boot_id: its_boot } = handle;
+    // A unit is not looked for where clients are child processes: none is chosen while units run.
+    let Handle::Direct { pid, start_ticks, boot_id: its_boot } = handle else {
+        return Found::Gone { rebooted: false };
+    };
     if its_boot != boot_id {
         return Found::Gone { rebooted: true };
     }
@@ -163,7 +178,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut process = Process::new("x", &[], true);
         let handle = process.handle();
-        let Handle::Direct { pid, start_ticks, boot_id } = handle.clone();
+        let Handle::Direct { pid, start_ticks, boot_id } = handle.clone() else { panic!("{handle:?}") };
         let look_for = |handle| found(saved(folder.path(), 5000, Some(handle)));
         assert_eq!(look_for(handle.clone()), Found::Running(handle.clone()));
         for ticks in [start_ticks - 1, start_ticks + 1] {

@@ -25,7 +25,7 @@ use tracing::{debug, error, warn};
 use super::groups::Groups;
 use super::output::log_lines;
 use super::output_file::{OutputFile, OutputFiles};
-use super::{Ended, LaunchPlan, Output, StartError, StopError, Supervisor, adopt, proc};
+use super::{Event, LaunchPlan, Output, Program, StartError, StopError, Supervisor, adopt, proc};
 use crate::model::client::{Exit, Handle};
 use crate::model::fleet::Launch;
 use crate::model::saved::{Found, SavedClient};
@@ -51,7 +51,7 @@ struct Shared {
     children: Mutex<HashMap<u32, Child>>,
     groups: Groups,
     files: OutputFiles,
-    ended: mpsc::Sender<Ended>,
+    ended: mpsc::Sender<Event>,
 }
 
 /// The way to a child's watcher.
@@ -64,7 +64,7 @@ struct Child {
 
 impl Direct {
     /// A supervisor that tells every end through `ended`. Must be called within a tokio runtime.
-    pub fn new(ended: mpsc::Sender<Ended>) -> io::Result<Self> {
+    pub fn new(ended: mpsc::Sender<Event>) -> io::Result<Self> {
         let shared =
             Shared { children: Mutex::default(), groups: Groups::new(), files: OutputFiles::new(), ended };
         Ok(Self { shared: Arc::new(shared), boot_id: proc::boot_id()?, watchers: TaskTracker::new() })
@@ -73,7 +73,7 @@ impl Direct {
     /// Watches a process that was found, from now on.
     fn take_up(&self, client: SavedClient, found: Found) -> (SavedClient, Found) {
         let Found::Running(handle) = &found else { return (client, found) };
-        let Handle::Direct { pid, start_ticks, .. } = handle;
+        let Handle::Direct { pid, start_ticks, .. } = handle else { return (client, found) };
         let launch = Launch { name: client.spec.name.clone(), generation: client.generation };
         // Where its output goes, if that goes to a file. If that can't be opened it is not kept small, no more.
         let path = client.spec.output();
@@ -95,11 +95,12 @@ impl Direct {
 
 impl Supervisor for Direct {
     async fn start(&self, plan: LaunchPlan) -> Result<Handle, StartError> {
-        let mut command = Command::new(&plan.program);
-        if let Some(arg0) = &plan.arg0 {
+        let Program::Command(program) = plan.program else { return Err(StartError::OtherSupervisor) };
+        let mut command = Command::new(&program.program);
+        if let Some(arg0) = &program.arg0 {
             command.arg0(arg0);
         }
-        command.args(&plan.args).env_clear().envs(plan.env.iter().map(|(name, value)| (name, value)));
+        command.args(&program.args).env_clear().envs(plan.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).process_group(0);
         let file = match &plan.output {
             Output::Log => {
@@ -115,9 +116,8 @@ impl Supervisor for Direct {
         };
         // Forked here, on a thread of the runtime, which lives as long as we do: a client that asked for a signal at
         // its parent's death would get it when the forking thread ends.
-        let mut child = command
-            .spawn()
-            .map_err(|source| StartError::Execute { program: plan.program.clone(), source })?;
+        let mut child =
+            command.spawn().map_err(|source| StartError::Execute { program: program.program, source })?;
         let pid = child.id();
         let output = (child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from));
         let watched = Watcher::new(pid, plan.launch, Relation::Child, file, self.shared.clone()).and_then(
@@ -154,7 +154,7 @@ impl Supervisor for Direct {
     }
 
     async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), StopError> {
-        let Handle::Direct { pid, start_ticks, .. } = handle;
+        let Handle::Direct { pid, start_ticks, .. } = handle else { return Ok(()) };
         let end = {
             let children = self.shared.children.lock().unwrap_or_else(PoisonError::into_inner);
             children.get(pid).filter(|child| child.start_ticks == *start_ticks).map(|child| child.end.clone())
@@ -224,7 +224,7 @@ impl Watcher {
         }
         self.shared.children.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid);
         // Nobody listens only when the controller itself is at its end.
-        let _ = self.shared.ended.send(Ended { launch: self.launch, exit }).await;
+        let _ = self.shared.ended.send(Event::Ended(self.launch, exit)).await;
         // Dropping `end` tells whoever waits in `stop`.
     }
 
@@ -325,9 +325,11 @@ impl Watcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LimitSettings;
     use crate::model::client::{ClientFiles, ClientSpec, Generation, History};
     use crate::model::name::ClientName;
     use crate::model::saved::Desired;
+    use crate::template::TemplateCommand;
 
     #[tokio::test]
     async fn of_two_stops_the_stricter_one_counts() {
@@ -339,11 +341,14 @@ mod tests {
             let script = format!("trap '' TERM; : >'{}'; while :; do sleep 1; done", refuses.display());
             let plan = LaunchPlan {
                 launch: Launch { name: ClientName::new("a").unwrap(), generation: Generation(n as u64) },
-                program: "/bin/sh".into(),
-                arg0: None,
-                args: ["-c".into(), script.into()].into(),
+                program: Program::Command(TemplateCommand {
+                    program: "/bin/sh".into(),
+                    arg0: None,
+                    args: ["-c".into(), script.into()].into(),
+                }),
                 env: std::env::vars_os().collect(),
                 output: Output::Log,
+                limits: LimitSettings::default(),
             };
             let handle = direct.start(plan).await.unwrap();
             while !refuses.exists() {
@@ -354,7 +359,7 @@ mod tests {
             let both = timeout(Duration::from_secs(60), async { tokio::join!(first, second) });
             let (first, second) = both.await.expect("the time given up was waited for");
             assert!(first.is_ok() && second.is_ok());
-            assert_eq!(all_ended.recv().await.unwrap().exit, Exit::Signal(9));
+            assert!(matches!(all_ended.recv().await, Some(Event::Ended(_, Exit::Signal(9)))));
         }
     }
 

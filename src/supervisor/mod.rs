@@ -2,38 +2,51 @@
 //! [`AnySupervisor`] is the one that was chosen.
 
 mod adopt;
+pub mod choose;
 pub mod direct;
 mod groups;
 mod output;
 mod output_file;
 mod proc;
 pub mod sim;
+pub mod systemd;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::LimitSettings;
+use crate::files::FileError;
 use crate::model::client::{Exit, Handle};
 use crate::model::fleet::Launch;
 use crate::model::saved::{Found, SavedClient};
+use crate::template::{TemplateCommand, TemplateError};
 
 /// All that is needed to start one client.
 pub struct LaunchPlan {
     /// Which launch of which client.
     pub launch: Launch,
-    /// The file to execute.
-    pub program: PathBuf,
-    /// What the process is called in its own `argv[0]`, where that is not the program.
-    pub arg0: Option<OsString>,
-    /// Its arguments.
-    pub args: Vec<OsString>,
-    /// Its whole environment; nothing is inherited besides.
+    /// What to execute.
+    pub program: Program,
+    /// Its whole environment; nothing is inherited besides. A unit has one of its own, and takes nothing but `MOJO_WEBQQ_*`.
     pub env: Vec<(OsString, OsString)>,
-    /// Where what it prints goes.
+    /// Where what it prints goes; what a unit prints goes to the journal.
     pub output: Output,
+    /// What a unit may use.
+    pub limits: LimitSettings,
+}
+
+/// What to execute.
+#[derive(Clone, Debug)]
+pub enum Program {
+    /// A file, as a child process.
+    Command(TemplateCommand),
+    /// A template in a unit, where it is found out how to execute it; none: the built-in client.
+    Template(Option<PathBuf>),
 }
 
 /// Where a client's output goes.
@@ -51,7 +64,7 @@ impl fmt::Debug for LaunchPlan {
         f.debug_struct("LaunchPlan")
             .field("launch", &self.launch)
             .field("program", &self.program)
-            .field("args", &self.args)
+            .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }
@@ -77,6 +90,35 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The plan is for another kind of supervisor. A mistake of the program.
+    #[error("the launch was planned for another supervisor")]
+    OtherSupervisor,
+    /// The template can't be executed.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The launch file can't be written.
+    #[error("can't write the environment for the unit to {}", path.display())]
+    LaunchFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: FileError,
+    },
+    /// systemd can't be asked, or refuses.
+    #[error("{0} can't be started")]
+    Bus(Arc<str>, #[source] systemd::BusError),
+    /// A unit of this name runs, and we did not start it.
+    #[error("{0} is {1} already, not by this controller; if nobody needs it, stop it with systemctl")]
+    NotOurs(Arc<str>, String),
+    /// systemd tried, and the unit did not come up.
+    #[error("{unit} did not start: {why}")]
+    Job {
+        /// The unit.
+        unit: Arc<str>,
+        /// What became of the job, and of the unit.
+        why: String,
+    },
     /// The process is there but cannot be watched, so it was killed again.
     #[error("can't watch the new process {pid}")]
     Watch {
@@ -97,18 +139,23 @@ pub enum StopError {
         /// Its pid.
         pid: u32,
     },
+    /// systemd can't be asked, or refuses.
+    #[error("{0} can't be stopped")]
+    Bus(Arc<str>, #[source] systemd::BusError),
 }
 
-/// A process ended, by itself or not.
-#[derive(Clone, Debug)]
-pub struct Ended {
-    /// Which one.
-    pub launch: Launch,
-    /// How.
-    pub exit: Exit,
+/// What happens to a process that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It ended, by itself or not.
+    Ended(Launch, Exit),
+    /// Another one took its place, with the same environment: an operator started its unit anew.
+    Replaced(Launch, Handle),
+    /// An operator froze it, or thawed it.
+    Frozen(Launch, bool),
 }
 
-/// A way of running processes. What ends is told once, through the channel of [`Ended`] that an implementation
+/// A way of running processes. What ends is told once, through the channel of [`Event`]s that an implementation
 /// is made with.
 pub trait Supervisor {
     /// Starts a process. Cancellation: when the future is dropped the process may or may not be there; its end is
@@ -129,24 +176,39 @@ pub trait Supervisor {
 pub enum AnySupervisor {
     /// Child processes of our own.
     Direct(direct::Direct),
+    /// Units of systemd.
+    Units(systemd::Units),
     /// Processes on paper, for tests.
     Sim(sim::Sim),
 }
 
 impl AnySupervisor {
-    /// How clients are run, in words for people.
+    /// What clients are, for people: in the log, and in the line that `systemctl status` shows.
     pub fn way(&self) -> Cow<'static, str> {
         match self {
             Self::Direct(_) => "child processes".into(),
+            Self::Units(units) if units.is_reachable() => units.describe().into(),
+            Self::Units(units) => format!("{}, systemd can't be asked", units.describe()).into(),
             Self::Sim(_) => "on paper".into(),
         }
     }
+
+    /// Whether processes outlive the controller whatever the configuration says.
+    pub fn always_outlived(&self) -> bool {
+        matches!(self, Self::Units(_))
+    }
+}
+
+/// The ID of this boot: `/proc/sys/kernel/random/boot_id`.
+pub fn boot_id() -> io::Result<Arc<str>> {
+    proc::boot_id()
 }
 
 impl Supervisor for AnySupervisor {
     async fn start(&self, plan: LaunchPlan) -> Result<Handle, StartError> {
         match self {
             Self::Direct(direct) => direct.start(plan).await,
+            Self::Units(units) => units.start(plan).await,
             Self::Sim(sim) => sim.start(plan).await,
         }
     }
@@ -154,6 +216,7 @@ impl Supervisor for AnySupervisor {
     async fn adopt(&self, saved: Vec<SavedClient>) -> Vec<(SavedClient, Found)> {
         match self {
             Self::Direct(direct) => direct.adopt(saved).await,
+            Self::Units(units) => units.adopt(saved).await,
             Self::Sim(sim) => sim.adopt(saved).await,
         }
     }
@@ -161,6 +224,7 @@ impl Supervisor for AnySupervisor {
     async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), StopError> {
         match self {
             Self::Direct(direct) => direct.stop(handle, grace).await,
+            Self::Units(units) => units.stop(handle, grace).await,
             Self::Sim(sim) => sim.stop(handle, grace).await,
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::{Ended, LaunchPlan, StartError, StopError, Supervisor};
+use super::{Event, LaunchPlan, Program, StartError, StopError, Supervisor};
 use crate::model::client::{Exit, Handle};
 use crate::model::fleet::Launch;
 use crate::model::saved::{Found, SavedClient};
@@ -37,7 +37,7 @@ struct Process {
 #[derive(Debug)]
 pub struct Sim {
     world: World,
-    ended: mpsc::Sender<Ended>,
+    ended: mpsc::Sender<Event>,
 }
 
 impl World {
@@ -66,7 +66,7 @@ impl World {
 
 impl Sim {
     /// A supervisor in `world` that tells every end through `ended`.
-    pub fn new(world: World, ended: mpsc::Sender<Ended>) -> Self {
+    pub fn new(world: World, ended: mpsc::Sender<Event>) -> Self {
         Self { world, ended }
     }
 
@@ -81,18 +81,19 @@ impl Sim {
             };
             let exit = if is_child { exit } else { Exit::Unknown };
             // Nobody listens any more when the test is over.
-            let _ = ended.send(Ended { launch, exit }).await;
+            let _ = ended.send(Event::Ended(launch, exit)).await;
         });
     }
 }
 
 impl Supervisor for Sim {
     async fn start(&self, plan: LaunchPlan) -> Result<Handle, StartError> {
-        let script = plan.program.to_string_lossy().into_owned();
+        let Program::Command(program) = plan.program else { return Err(StartError::OtherSupervisor) };
+        let script = program.program.to_string_lossy().into_owned();
         let ends_with = script.strip_prefix("exit:").and_then(|status| status.parse().ok()).map(Exit::Code);
         if ends_with.is_none() && !matches!(script.as_str(), "run" | "ignore-term") {
             let source = std::io::ErrorKind::NotFound.into();
-            return Err(StartError::Execute { program: plan.program, source });
+            return Err(StartError::Execute { program: program.program, source });
         }
         let (end, ended) = watch::channel(None);
         let (pid, boot_id) = {
@@ -134,7 +135,7 @@ impl Supervisor for Sim {
     }
 
     async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), StopError> {
-        let Handle::Direct { pid, .. } = handle;
+        let Handle::Direct { pid, .. } = handle else { return Ok(()) };
         let end = self
             .world
             .state()

@@ -7,6 +7,8 @@ mod fake;
 mod fixture;
 mod output;
 mod server;
+#[path = "../suite/conformance.rs"]
+mod suite;
 
 mod api;
 mod bot;

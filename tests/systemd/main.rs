@@ -5,7 +5,11 @@
 
 mod installed;
 mod machine;
+#[path = "../suite/conformance.rs"]
+mod suite;
 
+mod conformance;
 mod machines;
 mod service;
 mod sockets;
+mod units;

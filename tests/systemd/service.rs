@@ -72,16 +72,16 @@ fn it_tells_how_many_clients_do_what() {
     let Some(machine) = Machine::boot() else { return };
     machine.configure("[supervisor]\nrestart = \"no\"\n");
     machine.systemctl(&["start", UNIT]);
-    assert_eq!(machine.property(UNIT, "StatusText"), "no clients; child processes");
+    assert_eq!(machine.property(UNIT, "StatusText"), "no clients; template units");
     machine.start_client("a", &[]);
-    machine.wait_for_status("1 client: 1 running; child processes");
+    machine.wait_for_status("1 client: 1 running; template units");
     let pid = machine.start_client("b", &["sandbox_login=scan"])["pid"].clone();
-    machine.wait_for_status("2 clients: 1 running, 1 scaning; child processes");
+    machine.wait_for_status("2 clients: 1 running, 1 scaning; template units");
     machine.run("kill", &["-9", &pid.to_string()]);
-    machine.wait_for_status("2 clients: 1 running, 1 held; child processes");
+    machine.wait_for_status("2 clients: 1 running, 1 held; template units");
     machine.call("stop_client", &["client=a"]);
     machine.call("stop_client", &["client=b"]);
-    machine.wait_for_status("no clients; child processes");
+    machine.wait_for_status("no clients; template units");
 }
 
 #[test]
@@ -104,11 +104,11 @@ fn a_reload_is_told_and_a_mistake_changes_nothing() {
     // Without systemctl nobody looks before.
     machine.run("kill", &["-HUP", &pid]);
     machine.wait_for_status(
-        "1 client: 1 running; child processes; the new configuration was refused, the old one holds: see the journal",
+        "1 client: 1 running; template units; the new configuration was refused, the old one holds: see the journal",
     );
     machine.configure("max_clients = 2\n");
     machine.systemctl(&["reload", UNIT]);
-    machine.wait_for_status("1 client: 1 running; child processes");
+    machine.wait_for_status("1 client: 1 running; template units");
     machine.start_client("b", &[]);
     assert_eq!(machine.property(UNIT, "MainPID"), pid);
     assert_eq!(machine.property(UNIT, "ActiveState"), "active");
@@ -141,7 +141,7 @@ fn a_controller_whose_registry_hangs_is_started_anew() {
     machine.drop_in("[Service]\nWatchdogSec=1\nRestartSec=0\nEnvironment=WQCONTROLLER_TEST_HANG=hang\n");
     machine.systemctl(&["start", UNIT]);
     machine.start_client("a", &[]);
-    machine.wait_for_status("1 client: 1 running; child processes");
+    machine.wait_for_status("1 client: 1 running; template units");
     let pid = machine.property(UNIT, "MainPID");
     let mut caller = machine.command("curl");
     caller.args(["--silent", "http://127.0.0.1:4000/openqq/start_client?client=hang"]);
@@ -153,7 +153,7 @@ fn a_controller_whose_registry_hangs_is_started_anew() {
     assert_ne!(machine.property(UNIT, "MainPID"), pid);
     let log = machine.journal(&["--unit", UNIT]);
     assert!(log.contains("Watchdog timeout"), "{log}");
-    machine.wait_for_status("1 client: 1 running; child processes");
+    machine.wait_for_status("1 client: 1 running; template units");
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn nobody_notices_twenty_restarts() {
     machine.drop_in("[Service]\nKillMode=process\n");
     machine.systemctl(&["start", SOCKET, UNIT]);
     let pid = machine.start_client("a", &[])["pid"].clone();
-    machine.wait_for_status("1 client: 1 running; child processes");
+    machine.wait_for_status("1 client: 1 running; template units");
     println!("{}", machine.run_test("sockets::inside_twenty_restarts"));
     assert_eq!(machine.call("check_client", &[])["client"][0]["pid"], pid, "nor does the client");
 }

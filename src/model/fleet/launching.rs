@@ -70,8 +70,16 @@ impl Fleet {
         self.last_generation.0 += 1;
         let generation = self.last_generation;
         let phase = Phase::Reserved;
-        let mut entry =
-            Entry::new(ClientRecord { spec, port, generation, phase, handle: None, report: None, history });
+        let mut entry = Entry::new(ClientRecord {
+            spec,
+            port,
+            generation,
+            phase,
+            handle: None,
+            report: None,
+            frozen: false,
+            history,
+        });
         entry.starters = starters;
         entry.durable = before.as_ref().is_some_and(|entry| entry.durable);
         entry.acknowledged = before.is_some_and(|entry| entry.acknowledged && is_wanted(entry.desired));
@@ -188,6 +196,32 @@ impl Fleet {
         }
     }
 
+    /// An operator started the process anew. It is the same launch: the environment is the same, and so is the port.
+    pub(super) fn replaced(
+        &mut self,
+        now: Moment,
+        launch: &Launch,
+        handle: Handle,
+        effects: &mut Vec<Effect>,
+    ) {
+        let up = |entry: &&mut Entry| matches!(entry.record.phase, Phase::Up | Phase::Stopping);
+        let Some(entry) = self.current(launch).filter(up) else { return };
+        entry.record.handle = Some(handle.clone());
+        entry.record.report = None;
+        entry.record.frozen = false;
+        entry.up_since = Some(now);
+        match entry.record.phase {
+            // It was being ended, and whoever wanted that still does.
+            Phase::Stopping if entry.saving.is_none() => {
+                effects.push(Effect::Terminate(launch.clone(), handle))
+            }
+            Phase::Stopping => {}
+            _ => effects.push(Effect::Watch(launch.clone(), entry.record.spec.clone())),
+        }
+        self.changed.insert(launch.name.clone());
+        self.dirty();
+    }
+
     /// There is no process of this client any more, or never was one: frees its port, answers everybody who waits for
     /// it, and decides what follows.
     fn fail(
@@ -211,6 +245,7 @@ impl Fleet {
         let stop_version = entry.stop_version.take().unwrap_or(self.on_disk);
         entry.launching = false;
         entry.record.handle = None;
+        entry.record.frozen = false;
         entry.record.phase = Phase::Gone(exit);
         let spec = entry.record.spec.clone();
 
@@ -223,6 +258,14 @@ impl Fleet {
             self.forget(name);
         } else if self.closing.is_some() || doomed {
             // It ended because a controller did, which is no fault of its own. The next one starts it again, or we do.
+        } else if exit.is_imposed() {
+            // Who stopped it has the last word, until somebody starts it or the machine boots again.
+            if let Some(entry) = self.entries.get_mut(name) {
+                let history = entry.record.history;
+                entry.record.history =
+                    History { last_exit: Some(exit), held: true, next_start: None, ..history };
+                self.dirty();
+            }
         } else if was_up.is_some() && self.rules.restart.accepts(exit) {
             self.leave(now, name);
         } else if let Some(entry) = self.entries.get_mut(name) {

@@ -53,6 +53,10 @@ pub enum Input {
     LaunchFailed(Launch, String),
     /// The process is gone.
     Exited(Launch, Exit),
+    /// Another process has taken its place, by no call of ours: an operator started its unit anew.
+    Replaced(Launch, Handle),
+    /// An operator froze the process, or thawed it.
+    Frozen(Launch, bool),
     /// The process cannot be ended; why, in words.
     StopFailed(Launch, String),
     /// A caller told the client itself to stop, and it agreed.
@@ -114,7 +118,7 @@ pub enum Effect {
     Probe(Launch, u16),
     /// Write the registry file, at least as new as this version.
     Save(Version),
-    /// Watch the state file of a process that an earlier controller started.
+    /// Watch the state file of a process that an earlier controller started, or an operator.
     Watch(Launch, Arc<ClientSpec>),
     /// Start the process.
     Launch(Launch, u16, Arc<ClientSpec>),

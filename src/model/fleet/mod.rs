@@ -128,7 +128,8 @@ impl Fleet {
         };
         let wanted = self.entries.values().filter(|entry| entry.durable);
         let clients = wanted.map(client).collect();
-        (self.version, Saved { version: saved::VERSION, last_generation: self.last_generation, clients })
+        let (version, last_generation) = (saved::VERSION, self.last_generation);
+        (self.version, Saved { version, last_generation, boot_id: None, clients })
     }
 
     /// When [`Input::Tick`] has something to do, at the earliest.
@@ -149,6 +150,13 @@ impl Fleet {
             Input::Launched(launch, handle) => self.launched(now, &launch, handle, &mut effects),
             Input::LaunchFailed(launch, why) => self.launch_failed(now, &launch, &why, &mut effects),
             Input::Exited(launch, exit) => self.exited(now, &launch, exit, &mut effects),
+            Input::Replaced(launch, handle) => self.replaced(now, &launch, handle, &mut effects),
+            Input::Frozen(launch, frozen) => {
+                if let Some(entry) = self.current(&launch) {
+                    entry.record.frozen = frozen;
+                    self.changed.insert(launch.name);
+                }
+            }
             Input::StopFailed(launch, why) => self.stop_failed(&launch, &why, &mut effects),
             Input::StopAnnounced(launch) => self.stop_announced(&launch),
             Input::Report(launch, report) => {

@@ -21,14 +21,22 @@ impl Fleet {
         let launch = Launch { name: name.clone(), generation };
         let handle_was_known = handle.is_some();
         let phase = Phase::Gone(history.last_exit.unwrap_or(Exit::Unknown));
-        let mut entry =
-            Entry::new(ClientRecord { spec, port, generation, phase, handle: None, report: None, history });
+        let mut entry = Entry::new(ClientRecord {
+            spec,
+            port,
+            generation,
+            phase,
+            handle: None,
+            report: None,
+            frozen: false,
+            history,
+        });
         entry.desired = desired;
         entry.durable = true;
         entry.acknowledged = true;
         match (desired, found) {
             // The stop was done, only not yet written.
-            (Desired::Stopped, Found::Gone { .. }) => {
+            (Desired::Stopped, Found::Gone { .. } | Found::Ended(_)) => {
                 self.dirty();
                 return;
             }
@@ -48,6 +56,17 @@ impl Fleet {
                 if !handle_was_known {
                     self.dirty();
                 }
+            }
+            (Desired::Running, Found::Ended(exit)) => {
+                let history = &mut entry.record.history;
+                history.exits = history.exits.saturating_add(1);
+                history.last_exit = Some(exit);
+                history.held |= !self.rules.restore || exit.is_imposed();
+                entry.record.phase = Phase::Gone(exit);
+                if !entry.record.history.held {
+                    entry.record.history.next_start = Some(self.next_slot(now));
+                }
+                self.dirty();
             }
             (Desired::Running, Found::Gone { rebooted }) => {
                 if rebooted {

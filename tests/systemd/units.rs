@@ -1,0 +1,361 @@
+//! Clients as instances of wqclient@.service, under the service as it is installed.
+
+use serde_json::Value;
+
+use crate::machine::{Machine, Plan, wait_until};
+use crate::service::UNIT;
+
+impl Machine {
+    /// What `check_client` says of one client.
+    pub fn client(&self, name: &str) -> Value {
+        let reply = self.call("check_client", &[&format!("client={name}")]);
+        reply["client"][0].clone()
+    }
+
+    /// What `check_client` says of all clients.
+    pub fn clients(&self) -> Vec<Value> {
+        self.call("check_client", &[])["client"].as_array().unwrap().clone()
+    }
+
+    fn wait_for_client(&self, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let mut seen = Value::Null;
+        wait_until(format!("{name}: {what}"), || {
+            seen = self.client(name);
+            is_so(&seen)
+        });
+        seen
+    }
+
+    fn main_pid(&self, unit: &str) -> Value {
+        self.property(unit, "MainPID").parse::<u32>().unwrap().into()
+    }
+
+    /// Waits until the controller's log has this.
+    fn wait_for_log(&self, text: &str) {
+        wait_until(format!("the log says {text:?}"), || self.journal(&["--unit", UNIT]).contains(text));
+    }
+
+    fn is_active(&self, unit: &str) -> bool {
+        self.property(unit, "ActiveState") == "active"
+    }
+
+    fn start_service(&self) {
+        self.systemctl(&["start", UNIT]);
+    }
+}
+
+fn is_running(client: &Value) -> bool {
+    client["state"] == "running"
+}
+
+#[test]
+fn each_client_is_a_unit_with_a_user_of_its_own_and_outlives_the_controller() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.start_service();
+    assert_eq!(machine.property(UNIT, "StatusText"), "no clients; template units");
+    machine.wait_for_log("clients are template units: template units can be started");
+    let a = machine.start_client("a", &["sandbox_login=scan"]);
+    let ming = machine.start_client("小明", &[]);
+    let ming_unit = "wqclient@-df3ea25a4369305a.service";
+    assert_eq!((&a["pid"], &ming["pid"]), (&machine.main_pid("wqclient@a"), &machine.main_pid(ming_unit)));
+    machine.wait_for_client("小明", "its state file is read", is_running);
+    machine.wait_for_client("a", "it shows a code", |client| client["state"] == "scaning");
+    machine.shell("curl -sf 'http://127.0.0.1:4000/openqq/get_qrcode?client=a' | head -c4 | grep -q PNG");
+    let friends = machine.call("get_friend_info", &["client=小明"]);
+    assert!(friends.as_array().is_some_and(|friends| !friends.is_empty()), "the proxy reaches it: {friends}");
+
+    // Users, names and places.
+    let uid = |pid: &Value| machine.shell(&format!("stat -c %u /proc/{pid}"));
+    let controller = machine.main_pid(UNIT);
+    assert!(
+        uid(&a["pid"]) != uid(&ming["pid"]) && uid(&a["pid"]) != uid(&controller) && uid(&a["pid"]) != "0"
+    );
+    assert_eq!(machine.shell(&format!("tr '\\0' ' ' </proc/{}/cmdline", ming["pid"])), "wqclient(小明)");
+    assert_eq!(machine.shell("stat -c %a /run/wqclient/a /var/lib/private/wqclient/a"), "750\n700");
+    assert_eq!(machine.shell("cat /sys/fs/cgroup/*/wqclient.slice/*/cgroup.procs | sort -u | wc -l"), "2");
+    assert_eq!(machine.property("wqclient@a", "TasksMax"), "512");
+
+    // A restart, a kill and an end of the controller are nothing to them.
+    machine.systemctl(&["restart", UNIT]);
+    assert_eq!(machine.client("a")["pid"], a["pid"]);
+    machine.shell("kill -9 $(systemctl show --value --property MainPID wqcontroller)");
+    wait_until("it is back", || machine.property(UNIT, "NRestarts") == "1" && machine.is_active(UNIT));
+    machine.systemctl(&["stop", UNIT]);
+    machine.systemctl(&["start", UNIT]);
+    for (name, reply, unit) in [("a", &a, "wqclient@a"), ("小明", &ming, ming_unit)] {
+        assert_eq!((&machine.main_pid(unit), &machine.client(name)["pid"]), (&reply["pid"], &reply["pid"]));
+        assert_eq!(machine.client(name)["exits"], 0);
+    }
+    let stopped = machine.call("stop_client", &["client=小明"]);
+    assert_eq!((&stopped["status"], &stopped["pid"]), (&"success".into(), &ming["pid"]));
+    assert_eq!(machine.property(ming_unit, "ActiveState"), "inactive");
+    assert_eq!(machine.clients().len(), 1);
+}
+
+#[test]
+fn what_an_operator_does_is_shown_and_has_the_last_word() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.configure("[supervisor]\nrestart = \"always\"\n[limits]\nmemory_max = \"256M\"\n");
+    machine.start_service();
+    for name in ["a", "b", "c"] {
+        machine.start_client(name, &[]);
+        machine.wait_for_client(name, "runs", is_running);
+    }
+    assert_eq!(machine.property("wqclient@a", "MemoryMax"), (256u64 << 20).to_string());
+
+    // stop: held, whatever the policy, also by the next controller.
+    machine.systemctl(&["stop", "wqclient@a"]);
+    let gone = |client: &Value| client["phase"] == "gone";
+    let a = machine.wait_for_client("a", "is gone", gone);
+    assert_eq!((&a["held"], &a["last_exit"]), (&true.into(), &"was stopped through systemd".into()));
+    machine.systemctl(&["restart", UNIT]);
+    let a = machine.client("a");
+    assert_eq!((&a["phase"], &a["held"], &a["next_start"]), (&"gone".into(), &true.into(), &Value::Null));
+    machine.configure("[supervisor]\nrestart = \"always\"\n");
+    machine.systemctl(&["reload", UNIT]);
+    machine.wait_for_log("the configuration was loaded anew");
+    machine.start_client("a", &[]);
+    assert_eq!(machine.property("wqclient@a", "MemoryMax"), "infinity", "a limit that is gone does not stay");
+
+    // restart: the same client with another process.
+    let before = machine.client("b");
+    machine.systemctl(&["restart", "wqclient@b"]);
+    let b = machine.wait_for_client("b", "is another process", |client| client["pid"] != before["pid"]);
+    assert_eq!((&b["pid"], &b["port"]), (&machine.main_pid("wqclient@b"), &before["port"]));
+    let b = machine.wait_for_client("b", "its new state file is read", is_running);
+    assert_eq!((&b["exits"], &b["phase"]), (&0.into(), &"up".into()));
+
+    // kill: an end like any other.
+    machine.systemctl(&["kill", "--signal=KILL", "wqclient@c"]);
+    let c = machine.wait_for_client("c", "was seen to end", |client| client["exits"] == 1);
+    assert_eq!(c["last_exit"], "was ended by signal 9");
+    machine.wait_for_client("c", "is started again", |client| client["phase"] == "up");
+
+    // All at once.
+    machine.systemctl(&["stop", "wqclients.target"]);
+    wait_until("all are gone", || machine.clients().iter().all(gone));
+    assert!(machine.clients().iter().all(|client| client["held"] == true));
+}
+
+#[test]
+fn secrets_are_seen_by_nobody_and_the_controller_may_start_nothing_else() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.start_service();
+    machine.start_client("a", &["pwd=hunter2"]);
+    machine.wait_for_client("a", "runs", is_running);
+    let path = "/org/freedesktop/systemd1/unit/wqclient_40a_2eservice";
+    let told = [
+        machine.systemctl(&["show", "wqclient@a", "wqcontroller"]),
+        machine.shell(&format!(
+            "runuser -u nobody -- busctl call org.freedesktop.systemd1 {path} \
+                                org.freedesktop.DBus.Properties GetAll s ''"
+        )),
+        machine.run("ps", &["-e", "-o", "args"]),
+        machine.journal(&[]),
+    ];
+    assert!(told.iter().all(|text| text.len() > 100 && !text.contains("hunter2")));
+    assert_eq!(machine.shell("stat -c '%a %U' /run/wqcontroller/launch/a"), "600 wqcontroller");
+    let reads = |user: &str, path: &str| {
+        machine.try_run("runuser", &["-u", user, "--", "cat", path]).status.success()
+    };
+    assert!(!reads("nobody", "/run/wqcontroller/launch/a"));
+    // Other clients see neither the launch files nor one's folders nor one's processes.
+    machine.start_client("b", &[]);
+    let inside = |script: &str| {
+        let enter = format!(
+            "nsenter -t $(systemctl show --value -p MainPID wqclient@b) -m --setgid $(stat -c %g \
+                             /run/wqclient/b) --setuid $(stat -c %u /run/wqclient/b) sh -c '{script}'"
+        );
+        machine.try_run("sh", &["-c", &enter])
+    };
+    let list =
+        String::from_utf8(inside("ls /run/wqclient /run/wqcontroller; ls /proc | grep -c ^[0-9]").stdout)
+            .unwrap();
+    assert!(list.contains("b\n") && !list.contains("a\n"), "{list}");
+    assert!(!inside("kill -9 $(cat /run/wqclient/*/*.pid | grep -v x) && kill -0 1").status.success());
+
+    let may = |verb: &str, unit: &str| {
+        machine
+            .try_run("runuser", &["-u", "wqcontroller", "--", "systemctl", "--no-ask-password", verb, unit])
+            .status
+            .success()
+    };
+    assert!(may("stop", "wqclient@b.service"), "its own units are its business");
+    for (verb, unit) in [
+        ("stop", "dbus.service"),
+        ("start", "systemd-journal-flush.service"),
+        ("restart", "wqcontroller.service"),
+        ("start", "wqclient@a/../x.service"),
+        ("stop", "wqclients.target"),
+        ("restart", "wqclient@a.service"),
+        ("freeze", "wqclient@a.service"),
+    ] {
+        assert!(!may(verb, unit), "{verb} {unit}");
+    }
+    let transient =
+        ["-u", "wqcontroller", "--", "systemd-run", "--no-ask-password", "--unit=wqclient@x", "true"];
+    assert!(!machine.try_run("runuser", &transient).status.success(), "that is as good as root");
+}
+
+#[test]
+fn a_lost_bus_and_a_systemd_that_begins_anew_cost_no_client() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.start_service();
+    let pids: Vec<Value> = ["a", "b", "c"].map(|name| machine.start_client(name, &[])["pid"].clone()).into();
+    let all_up = || {
+        let clients = machine.clients();
+        clients.len() == 3
+            && clients.iter().zip(&pids).all(|(client, pid)| client["pid"] == *pid && client["exits"] == 0)
+    };
+    machine.systemctl(&["daemon-reload"]);
+    machine.systemctl(&["daemon-reexec"]);
+    assert!(all_up());
+    machine.shell("kill -9 $(systemctl show --value --property MainPID dbus)");
+    machine.wait_for_log("the bus was lost; clients go on, and it is tried again");
+    // While there is no bus a client ends; and what asks for one waits.
+    machine.shell(&format!("kill -9 {}", pids[2]));
+    machine.start_client("d", &[]);
+    machine.wait_for_log("systemd can be asked again");
+    let c = machine.wait_for_client("c", "was seen to end", |client| client["exits"] == 1);
+    assert!(c["last_exit"] == "was ended by signal 9" || c["last_exit"].is_null(), "{c}");
+    assert_eq!((&machine.client("a")["pid"], &machine.client("b")["pid"]), (&pids[0], &pids[1]));
+    machine.systemctl(&["kill", "wqclient@b"]);
+    machine.wait_for_client("b", "was seen to end", |client| client["exits"] == 1);
+    assert_eq!(machine.call("stop_client", &["client=a"])["status"], "success");
+    // Starts go on while systemd begins anew under them.
+    let load = "for n in $(seq 30); do curl -s \"http://127.0.0.1:4000/openqq/start_client?client=x$n\"; done & \
+                for n in 1 2 3; do systemctl daemon-reexec; done; wait";
+    let replies = machine.shell(load);
+    assert_eq!(replies.matches("\"status\":\"success\"").count(), 30, "{replies}");
+    let running =
+        machine.shell("systemctl list-units --state=active --plain --no-legend 'wqclient@x*' | wc -l");
+    assert_eq!(running, "30");
+}
+
+#[test]
+fn what_cannot_be_started_says_why_and_is_forgotten_by_systemd() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.start_service();
+    machine.systemctl(&["mask", "--runtime", "wqclient@a.service"]);
+    let refused = machine.call("start_client", &["client=a"]);
+    assert_eq!((&refused["code"], &refused["status"]), (&3.into(), &"failure".into()));
+    assert!(refused["reason"].as_str().unwrap().contains("masked"), "{refused}");
+    machine.systemctl(&["unmask", "--runtime", "wqclient@a.service"]);
+    machine.start_client("a", &[]);
+
+    // The state folder can't be made.
+    machine.shell("touch /var/lib/private/wqclient/full");
+    let refused = machine.call("start_client", &["client=full"]);
+    assert!(refused["reason"].as_str().unwrap().contains("STATE_DIRECTORY"), "{refused}");
+    assert!(!machine.try_run("test", &["-e", "/run/wqcontroller/launch/full"]).status.success());
+    machine.shell("rm /var/lib/private/wqclient/full");
+    machine.start_client("full", &[]);
+
+    // Somebody else's.
+    machine.shell("systemd-run --quiet --unit=wqclient-x --collect sleep 600");
+    machine.systemctl(&["restart", UNIT]);
+    machine.wait_for_log("this unit runs, and no client in the registry is it; it is left alone");
+    assert!(machine.is_active("wqclient-x"));
+}
+
+#[test]
+fn a_controller_killed_in_mid_start_loses_none_and_starts_none_twice() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.start_service();
+    for round in 0..5 {
+        // All at once, and the controller dies among them.
+        machine.shell(&format!(
+            "for n in 1 2 3 4 5 6 7 8; do curl -s \"http://127.0.0.1:4000/openqq/start_client?client=r{round}_$n\" \
+             >/tmp/reply_{round}_$n & done; \
+             until ls /run/wqcontroller/launch/r{round}_* >/dev/null 2>&1; do :; done; \
+             kill -9 $(systemctl show --value --property MainPID wqcontroller); wait"
+        ));
+        wait_until("it is back", || {
+            machine.try_run("curl", &["-sf", "http://127.0.0.1:4000/openqq/check_client"]).status.success()
+        });
+        let acknowledged = machine.shell(&format!("grep -l success /tmp/reply_{round}_* | wc -l"));
+        let acknowledged: usize = acknowledged.parse().unwrap();
+        wait_until("all that was promised runs", || {
+            let clients = machine.clients();
+            let ours = clients
+                .iter()
+                .filter(|client| client["account"].as_str().unwrap().starts_with(&format!("r{round}_")));
+            let ours: Vec<_> = ours.collect();
+            ours.len() >= acknowledged && ours.iter().all(|client| client["phase"] == "up")
+        });
+        // Every unit is a client's and every client is a unit.
+        let clients = machine.clients();
+        for client in &clients {
+            let unit = format!("wqclient@{}", client["account"].as_str().unwrap());
+            assert_eq!(machine.main_pid(&unit), client["pid"], "{client}");
+        }
+        let units =
+            machine.shell("systemctl list-units --state=active --plain --no-legend 'wqclient@*' | wc -l");
+        assert_eq!(units, clients.len().to_string());
+    }
+}
+
+#[test]
+fn two_hundred_clients_start_at_once_and_are_back_after_a_boot() {
+    const COUNT: usize = 200;
+    let Some(mut machine) = Machine::boot() else { return };
+    machine.configure("max_clients = 300\n");
+    machine.systemctl(&["enable", "--now", UNIT]);
+    let replies = machine.shell(&format!(
+        "seq {COUNT} | xargs -P 50 -I N curl -s 'http://127.0.0.1:4000/openqq/start_client?client=nN'"
+    ));
+    assert_eq!(replies.matches("\"status\":\"success\"").count(), COUNT, "{replies}");
+    let up = |machine: &Machine| machine.clients().iter().filter(|client| client["phase"] == "up").count();
+    assert_eq!(up(&machine), COUNT);
+    machine.systemctl(&["restart", UNIT]);
+    assert_eq!(up(&machine), COUNT);
+
+    // An operator's stop holds until the machine boots.
+    machine.systemctl(&["stop", "wqclient@n1"]);
+    machine.wait_for_client("n1", "is held", |client| client["held"] == true);
+    machine.reboot();
+    wait_until("all are back", || up(&machine) == COUNT);
+    assert!(machine.clients().iter().all(|client| client["exits"] == 0));
+}
+
+#[test]
+fn the_template_of_the_seed_runs_in_the_unit_as_it_is() {
+    let perl = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/perl");
+    let template = "/etc/wqcontroller/mojo_webqq_controller_template.pl";
+    let plan = Plan::new().bind(perl, "/usr/share/stand-in").install(
+        format!("{perl}/mojo_webqq_controller_template.pl"),
+        template,
+        0o644,
+    );
+    let Some(machine) = plan.boot() else { return };
+    machine.configure(&format!("template_path = \"{template}\"\n"));
+    let environment = "[Service]\nEnvironment=PERL5LIB=/usr/share/stand-in/lib\n";
+    machine.write("/etc/systemd/system/wqclient@.service.d/50-perl.conf", environment);
+    machine.systemctl(&["daemon-reload"]);
+    machine.start_service();
+    let started = machine.start_client("小明", &["pwd=a \"b\" $c", "LD_PRELOAD=x"]);
+    let notes = "/run/wqclient/-df3ea25a4369305a/notes_小明";
+    wait_until("it runs", || machine.try_run("grep", &["-q", "^{\"run\"", notes]).status.success());
+    let run = machine.run("grep", &["^{\"run\"", notes]);
+    let run: Value = serde_json::from_str(&run).unwrap();
+    assert_eq!(run["run"]["pid"], started["pid"].to_string());
+    let environment = &run["run"]["environment"];
+    for (name, value) in [
+        ("MOJO_WEBQQ_PWD", "a \"b\" $c"),
+        ("MOJO_WEBQQ_LD_PRELOAD", "x"),
+        ("MOJO_WEBQQ_TMPDIR", "/run/wqclient/-df3ea25a4369305a"),
+        ("MOJO_WEBQQ_STATE_DIRECTORY", "/var/lib/wqclient/-df3ea25a4369305a"),
+        ("MOJO_WEBQQ_COOKIE_PATH", "/var/lib/wqclient/-df3ea25a4369305a/mojo_webqq_cookie_小明.dat"),
+        ("PERL5LIB", "/usr/share/stand-in/lib"),
+    ] {
+        assert_eq!(environment[name], value, "{environment}");
+    }
+    assert!(environment.get("LD_PRELOAD").is_none() && environment.get("CREDENTIALS_DIRECTORY").is_none());
+    assert_eq!(machine.shell(&format!("tr -d '\\0' </proc/{}/cmdline", started["pid"])), "wqclient(小明)");
+    assert_eq!(machine.call("stop_client", &["client=小明"])["status"], "success");
+
+    // One that others may write is refused before anything is started.
+    machine.shell(&format!("chmod 666 {template}"));
+    let refused = machine.call("start_client", &["client=a"]);
+    assert!(refused["reason"].as_str().unwrap().contains("others may write it"), "{refused}");
+}
