@@ -36,6 +36,7 @@ use crate::outbound::heartbeat;
 use crate::places::{PidFile, Places};
 use crate::registry::{Registry, Restored, Tools};
 use crate::service::activation::Activated;
+use crate::service::events;
 use crate::service::log::Log;
 use crate::service::notify;
 use crate::service::sockets::{Socket, SocketFile, bind, take_over};
@@ -409,7 +410,10 @@ async fn reload(load: &impl Fn() -> Result<Loaded, ConfigError>, controller: &Co
             Remark::None
         }
         Err(error) => {
-            error!(error = %Chain(error.as_ref()), "the new configuration is refused, the old one stays");
+            error!(
+                name: events::CONFIGURATION_REFUSED,
+                error = %Chain(error.as_ref()), "the new configuration is refused, the old one stays"
+            );
             Remark::Refused
         }
     };

@@ -8,7 +8,8 @@ use clap::{Parser, Subcommand};
 use wqcontroller::config::{ConfigError, Loaded, Settings};
 use wqcontroller::http::auth::TokenError;
 use wqcontroller::model::chain::Chain;
-use wqcontroller::service::{activation, notify};
+use wqcontroller::service::{activation, events, journal, notify};
+use wqcontroller::store::StoreError;
 use wqcontroller::supervisor::systemd::launch;
 use wqcontroller::{client, daemon};
 
@@ -68,14 +69,14 @@ fn main() -> ExitCode {
         Ok(activated) => activated,
         Err(error) => {
             notify::failed(&Chain(&error).to_string(), None);
-            complain(&format!("wqcontroller: {}", Chain(&error)));
+            complain(Some(events::CONFIGURATION_REFUSED), &format!("wqcontroller: {}", Chain(&error)));
             return ExitCode::from(CONFIGURATION_ERROR);
         }
     };
     let runtime = match runtime(loaded.settings.http.worker_threads) {
         Ok(runtime) => runtime,
         Err(error) => {
-            complain(&format!("wqcontroller: can't start: {error}"));
+            complain(None, &format!("wqcontroller: can't start: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -85,18 +86,20 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("wqcontroller: {}", Chain(error.as_ref())));
-            refused_or_failed(&error)
+            let (event, status) = blame(&error);
+            complain(event, &format!("wqcontroller: {}", Chain(error.as_ref())));
+            status
         }
     }
 }
 
-/// What starting again will not help is told from what it may.
-fn refused_or_failed(error: &anyhow::Error) -> ExitCode {
-    match error.is::<ConfigError>() || error.is::<TokenError>() {
-        true => ExitCode::from(CONFIGURATION_ERROR),
-        false => ExitCode::FAILURE,
+/// What kind of end this is. What starting again will not help is told from what it may.
+fn blame(error: &anyhow::Error) -> (Option<&'static str>, ExitCode) {
+    if error.is::<ConfigError>() || error.is::<TokenError>() {
+        return (Some(events::CONFIGURATION_REFUSED), ExitCode::from(CONFIGURATION_ERROR));
     }
+    let event = error.is::<StoreError>().then_some(events::REGISTRY_REFUSED);
+    (event, ExitCode::FAILURE)
 }
 
 /// A single thread needs no scheduler from which others can take work.
@@ -124,17 +127,23 @@ fn check(loaded: Result<Loaded, ConfigError>) -> ExitCode {
 }
 
 fn refuse(error: &ConfigError) -> ExitCode {
-    match error {
+    let text = match error {
         // Many lines, and each begins with a file and a line, as editors want it.
-        ConfigError::Invalid(_) => complain(&error.to_string()),
+        ConfigError::Invalid(_) => error.to_string(),
         ConfigError::Read { .. } | ConfigError::List { .. } | ConfigError::Open(_) => {
-            complain(&format!("wqcontroller: {}", Chain(error)));
+            format!("wqcontroller: {}", Chain(error))
         }
-    }
+    };
+    complain(Some(events::CONFIGURATION_REFUSED), &text);
     ExitCode::from(CONFIGURATION_ERROR)
 }
 
-/// Writes to standard error, if somebody reads it. (`eprintln` panics where nobody does.)
-fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+/// Writes to standard error, if somebody reads it (`eprintln` panics where nobody does); to the journal, where that is the
+/// same, with the kind of event.
+fn complain(event: Option<&str>, text: &str) {
+    if journal::is_stderr() {
+        journal::complain(event, text);
+    } else {
+        let _ = writeln!(io::stderr(), "{text}");
+    }
 }

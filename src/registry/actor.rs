@@ -19,6 +19,8 @@ use crate::model::client::{ClientRecord, Moment, Phase};
 use crate::model::fleet::{Effect, Fleet, Input, Launch, Outcome, PortState, Ticket};
 use crate::model::name::ClientName;
 use crate::model::saved::{Found, Saved, SavedClient};
+use crate::model::state::{ClientState, StateReport};
+use crate::service::events;
 use crate::statefile::Reported;
 use crate::store::Store;
 use crate::supervisor::{Event, Supervisor};
@@ -48,6 +50,28 @@ pub(super) struct Actor {
     /// Told after the snapshot that shows it was published.
     answers: Vec<(Ticket, Outcome)>,
     closed: Vec<oneshot::Sender<()>>,
+}
+
+/// Says what a client does now, if that is new.
+fn note_state(client: &ClientName, before: Option<&StateReport>, now: &ClientState) {
+    let before = before.map(|report| &report.state);
+    if before == Some(now) {
+        return;
+    }
+    let was_running = before == Some(&ClientState::Running);
+    match now {
+        ClientState::Running => {
+            info!(name: events::CLIENT_RUNNING, %client, state = %now, "client is logged in");
+        }
+        ClientState::Scaning => {
+            info!(name: events::CLIENT_NEEDS_SCAN, %client, state = %now, "client waits for a scan of its code");
+        }
+        ClientState::Stop => info!(%client, state = %now, "client says that it ends"),
+        _ if was_running => {
+            warn!(name: events::CLIENT_OFFLINE, %client, state = %now, "client is offline, it logs in again");
+        }
+        _ => info!(%client, state = %now, "client has a new state"),
+    }
 }
 
 /// For the test of the watchdog, and not in a release: the actor hangs when it is to start the client that the environment
@@ -361,16 +385,21 @@ impl Actor {
         let (port, pid) = (record.port, record.pid());
         match input {
             Input::Launched(_, handle) => {
-                info!(client = %name, %generation, pid = handle.pid(), port, "client started");
+                info!(
+                    name: events::CLIENT_STARTED,
+                    client = %name, %generation, pid = handle.pid(), port, "client started"
+                );
             }
             Input::LaunchFailed(_, why) => {
-                error!(client = %name, error = %why, "client could not be started")
+                error!(name: events::CLIENT_FAILED, client = %name, error = %why, "client could not be started")
             }
             Input::Exited(_, exit) => match record.phase {
                 Phase::Stopping => info!(client = %name, pid, "client stopped: it {exit}"),
                 _ if exit.is_success() => info!(client = %name, pid, "client ended by itself: it {exit}"),
                 _ if exit.is_imposed() => info!(client = %name, pid, "client ended: it {exit}"),
-                _ => warn!(client = %name, pid, "client ended unexpectedly: it {exit}"),
+                _ => {
+                    warn!(name: events::CLIENT_FAILED, client = %name, pid, "client ended unexpectedly: it {exit}")
+                }
             },
             Input::Replaced(_, handle) => {
                 info!(client = %name, %generation, pid = handle.pid(), port, "client was started anew through systemd");
@@ -381,11 +410,7 @@ impl Actor {
                 error!(client = %name, pid, error = %why, "client could not be stopped")
             }
             Input::StopAnnounced(_) => info!(client = %name, pid, "client was told to stop"),
-            Input::Report(_, report)
-                if record.report.as_ref().is_none_or(|old| old.state != report.state) =>
-            {
-                info!(client = %name, "client says it is {}", report.state);
-            }
+            Input::Report(_, report) => note_state(name, record.report.as_deref(), &report.state),
             Input::Probed(_, PortState::Taken) => {
                 debug!(client = %name, port, "another program has this port")
             }
@@ -404,7 +429,7 @@ impl Actor {
                 info!(%client, failures, "client is to be started again, in {:.1} s", pause.as_secs_f64());
             }
             None if history.held => {
-                warn!(%client, failures, "client is held: it is not started again until somebody calls start_client");
+                warn!(name: events::CLIENT_HELD, %client, failures, "client is held: it is not started again until somebody calls start_client");
             }
             None => {}
         }

@@ -8,6 +8,7 @@ use tracing::{error, info};
 
 use crate::model::fleet::{Input, Version};
 use crate::model::saved::Saved;
+use crate::service::events;
 use crate::store::Store;
 
 /// What is to be written.
@@ -33,7 +34,7 @@ pub(super) async fn keep(store: Store, mut images: watch::Receiver<Image>, told:
             Err(error) => {
                 if !failing {
                     let path = store.path().display();
-                    error!(%path, %error, "the registry file can't be written: no start or stop is taken");
+                    error!(name: events::REGISTRY_REFUSED, %path, %error, "the registry file can't be written: no start or stop is taken");
                 }
                 failing = true;
                 Input::SaveFailed(version, format!("the registry file can't be written: {error}"))

@@ -6,10 +6,11 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use tracing::Metadata;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The stack of a writer's thread, in bytes.
@@ -22,8 +23,24 @@ const FLUSH_TIME: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct Lines {
     /// `None` ends the thread.
-    queue: SyncSender<Option<Vec<u8>>>,
-    dropped: Arc<AtomicU64>,
+    queue: SyncSender<Option<Line>>,
+    counts: Arc<Counts>,
+    /// Whether what comes this way is a client's.
+    of_client: bool,
+}
+
+#[derive(Debug)]
+struct Line {
+    text: Vec<u8>,
+    of_client: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    dropped: AtomicU64,
+    /// How many lines of clients wait, and how many may: a part of the queue is for our own words alone.
+    of_clients: AtomicUsize,
+    most_of_clients: usize,
 }
 
 /// Keeps a writer's thread. Dropped, it waits a moment for the last lines to be written.
@@ -36,28 +53,37 @@ pub struct LineWriter {
 impl LineWriter {
     /// Starts a thread that writes to `target`. At most `waiting` lines wait for it. Fails when the system gives no
     /// thread.
-    pub fn start(mut target: impl Write + Send + 'static, waiting: usize) -> io::Result<Self> {
-        let (queue, lines) = sync_channel::<Option<Vec<u8>>>(waiting);
+    pub fn start(target: impl Write + Send + 'static, waiting: usize) -> io::Result<Self> {
+        Self::start_with(target, waiting, |lines| (lost(lines) + "\n").into_bytes())
+    }
+
+    /// The same; `lost` makes a line of how many were dropped.
+    pub(super) fn start_with(
+        mut target: impl Write + Send + 'static,
+        waiting: usize,
+        lost: impl Fn(u64) -> Vec<u8> + Send + 'static,
+    ) -> io::Result<Self> {
+        let (queue, lines) = sync_channel::<Option<Line>>(waiting);
         let (finish, finished) = sync_channel(0);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let counted = dropped.clone();
+        let counts = Arc::new(Counts { most_of_clients: waiting - waiting / 4, ..Counts::default() });
+        let counted = counts.clone();
         let write = move || {
             while let Ok(Some(line)) = lines.recv() {
-                let lost = counted.swap(0, Ordering::Relaxed);
-                if lost > 0 {
+                if line.of_client {
+                    counted.of_clients.fetch_sub(1, Ordering::Relaxed);
+                }
+                let dropped = counted.dropped.swap(0, Ordering::Relaxed);
+                if dropped > 0 {
                     // As below: there is nobody to tell.
-                    let _ = writeln!(
-                        target,
-                        "{lost} lines of the log were dropped: they came faster than they could be written."
-                    );
+                    let _ = target.write_all(&lost(dropped));
                 }
                 // Nothing can be done about a line that cannot be written, least of all a log line.
-                let _ = target.write_all(&line);
+                let _ = target.write_all(&line.text);
             }
             drop(finish);
         };
         std::thread::Builder::new().name("log".into()).stack_size(THREAD_STACK).spawn(write)?;
-        Ok(Self { lines: Lines { queue, dropped }, finished })
+        Ok(Self { lines: Lines { queue, counts, of_client: false }, finished })
     }
 
     /// The way to the thread.
@@ -75,10 +101,36 @@ impl Drop for LineWriter {
     }
 }
 
+/// What is said of lines that were dropped.
+pub(super) fn lost(lines: u64) -> String {
+    format!("{lines} lines of the log were dropped: they came faster than they could be written.")
+}
+
+impl Lines {
+    /// The way for events of this kind.
+    pub(super) fn of(&self, metadata: &Metadata<'_>) -> Self {
+        Self { of_client: metadata.target() == "client", ..self.clone() }
+    }
+
+    fn offer(&self, text: &[u8]) -> bool {
+        let counts = &self.counts;
+        if self.of_client && counts.of_clients.fetch_add(1, Ordering::Relaxed) >= counts.most_of_clients {
+            counts.of_clients.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        let line = Line { text: text.to_owned(), of_client: self.of_client };
+        let taken = self.queue.try_send(Some(line)).is_ok();
+        if self.of_client && !taken {
+            counts.of_clients.fetch_sub(1, Ordering::Relaxed);
+        }
+        taken
+    }
+}
+
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.queue.try_send(Some(line.to_owned())).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        if !self.offer(line) {
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
     }
@@ -92,6 +144,10 @@ impl MakeWriter<'_> for Lines {
     type Writer = Self;
     fn make_writer(&self) -> Self {
         self.clone()
+    }
+
+    fn make_writer_for(&self, metadata: &Metadata<'_>) -> Self {
+        self.of(metadata)
     }
 }
 
@@ -114,10 +170,32 @@ mod tests {
             reader.read_to_string(&mut text).unwrap();
             text
         });
-        while writer.lines.dropped.load(Ordering::Relaxed) > 0 {
+        while writer.lines.counts.dropped.load(Ordering::Relaxed) > 0 {
             writer.lines().write_all(b"one more").unwrap();
         }
         drop(writer);
         assert!(reading.join().unwrap().contains(" lines of the log were dropped"));
+    }
+
+    #[test]
+    fn clients_leave_room_for_our_own_words() {
+        let (mut reader, full) = io::pipe().unwrap();
+        let writer = LineWriter::start(File::from(OwnedFd::from(full)), 16).unwrap();
+        let mut clients = Lines { of_client: true, ..writer.lines() };
+        // Until the pipe is full, the thread waits, and nothing more of clients is taken.
+        while writer.lines.counts.dropped.load(Ordering::Relaxed) < 64 {
+            clients.write_all(&[b'x'; 4096]).unwrap();
+        }
+        assert!(writer.lines().offer(b"our own words"));
+        let reading = std::thread::spawn(move || {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            text
+        });
+        while writer.lines.counts.of_clients.load(Ordering::Relaxed) > 0 {
+            std::thread::yield_now();
+        }
+        drop((clients, writer));
+        assert!(reading.join().unwrap().contains("our own words"));
     }
 }

@@ -1,4 +1,4 @@
-//! The log: lines on standard error, or in `log_path`.
+//! The log: in `log_path`, in the journal, or lines on standard error.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::Targets;
@@ -17,9 +17,10 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Registry, reload};
+use tracing_subscriber::{Layer, Registry, reload};
 
-use super::lines::LineWriter;
+use super::journal;
+use super::lines::{self, LineWriter};
 use crate::config::LogLevel;
 
 /// How many lines may wait to be written before further ones are dropped.
@@ -36,17 +37,30 @@ impl Log {
     /// Sets the log up for the whole process. Fails when `file` cannot be opened.
     pub fn start(level: LogLevel, file: Option<&Path>) -> io::Result<Self> {
         let reopen = Arc::new(AtomicBool::new(false));
-        let writer = match file {
-            Some(path) => LineWriter::start(LogFile::open(path, reopen.clone())?, QUEUE)?,
-            None => LineWriter::start(io::stderr(), QUEUE)?,
-        };
         let (filter, level) = reload::Layer::new(targets(level));
-        let lines = tracing_subscriber::fmt::layer()
-            .with_writer(writer.lines())
-            .with_target(false)
-            .with_ansi(file.is_none() && io::stderr().is_terminal());
+        let lines = |writer: &LineWriter| {
+            tracing_subscriber::fmt::layer().with_writer(writer.lines()).with_target(false)
+        };
+        let (writer, layer) = if let Some(path) = file {
+            let writer = LineWriter::start(LogFile::open(path, reopen.clone())?, QUEUE)?;
+            let layer = lines(&writer).with_ansi(false).boxed();
+            (writer, layer)
+        } else if journal::is_stderr() {
+            let writer = LineWriter::start_with(journal::Journal::open()?, QUEUE, journal::lost)?;
+            let layer = journal::Entries(writer.lines()).boxed();
+            (writer, layer)
+        } else if is_read_by_a_program() {
+            let lost = |dropped| format!("<4>{}\n", lines::lost(dropped)).into_bytes();
+            let writer = LineWriter::start_with(io::stderr(), QUEUE, lost)?;
+            let layer = lines(&writer).with_ansi(false).event_format(Prefixed).boxed();
+            (writer, layer)
+        } else {
+            let writer = LineWriter::start(io::stderr(), QUEUE)?;
+            let layer = lines(&writer).with_ansi(io::stderr().is_terminal()).boxed();
+            (writer, layer)
+        };
         // Fails only where there is a log already, which then stays.
-        let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+        let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
         Ok(Self { level, reopen, _writer: writer })
     }
 
@@ -60,6 +74,12 @@ impl Log {
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Relaxed);
     }
+}
+
+/// Whether standard error is a pipe or a socket, at whose other end somebody puts the time to each line.
+fn is_read_by_a_program() -> bool {
+    let kind = rustix::fs::fstat(rustix::stdio::stderr()).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    matches!(kind, Ok(FileType::Fifo | FileType::Socket))
 }
 
 /// Our own words and the clients' at `level`; of the libraries only what is a warning.

@@ -1,7 +1,10 @@
 //! What a client prints, line by line into the log.
 
+use std::time::Duration;
+
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::model::name::ClientName;
@@ -9,13 +12,30 @@ use crate::model::name::ClientName;
 /// The longest line that is logged whole, in bytes; a longer one becomes several.
 const MAX_LINE: usize = 8 * 1024;
 
+/// How many lines of one stream are logged within [`WINDOW`]; of more, only their number. A client that floods is not to
+/// fill the journal, nor what the journal takes of us, with nothing but its own.
+const MAX_LINES: u32 = 1000;
+const WINDOW: Duration = Duration::from_secs(10);
+
 /// Logs what comes out of `stream` until its end.
 pub(super) async fn log_lines(mut stream: impl AsyncRead + Unpin, client: ClientName) {
     let mut buffer = BytesMut::with_capacity(1024);
+    let mut allowance = Allowance::new();
     loop {
-        match stream.read_buf(&mut buffer).await {
+        let read = tokio::select! {
+            read = stream.read_buf(&mut buffer) => read,
+            () = sleep_until(allowance.ends), if allowance.left_out > 0 => {
+                allowance.renew(&client);
+                continue;
+            }
+        };
+        match read {
             Ok(0) => break,
-            Ok(_) => take_lines(&mut buffer, |line| log(&client, line)),
+            Ok(_) => take_lines(&mut buffer, |line| {
+                if allowance.covers_one_more(&client) {
+                    log(&client, line);
+                }
+            }),
             Err(error) => {
                 info!(%client, %error, "the client's output can't be read any more");
                 break;
@@ -23,19 +43,63 @@ pub(super) async fn log_lines(mut stream: impl AsyncRead + Unpin, client: Client
         }
         buffer.reserve(1024);
     }
-    if !buffer.is_empty() {
+    if !buffer.is_empty() && allowance.covers_one_more(&client) {
         log(&client, &buffer);
+    }
+    allowance.renew(&client);
+}
+
+/// What a stream may still have logged.
+struct Allowance {
+    ends: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+impl Allowance {
+    fn new() -> Self {
+        Self { ends: Instant::now() + WINDOW, lines: MAX_LINES, left_out: 0 }
+    }
+
+    fn covers_one_more(&mut self, client: &ClientName) -> bool {
+        if Instant::now() >= self.ends {
+            self.renew(client);
+        }
+        match self.lines.checked_sub(1) {
+            Some(lines) => self.lines = lines,
+            None => self.left_out += 1,
+        }
+        self.left_out == 0
+    }
+
+    /// Begins anew, and says what was left out.
+    fn renew(&mut self, client: &ClientName) {
+        if self.left_out > 0 {
+            let seconds = WINDOW.as_secs();
+            warn!(
+                %client,
+                "{} lines of the client's output were left out: it prints more than {MAX_LINES} in {seconds} s",
+                self.left_out
+            );
+        }
+        *self = Self::new();
     }
 }
 
+/// One place in the code for each priority, for that is where the name of an event stands, and in the name the journal
+/// finds what the client gave.
 fn log(client: &ClientName, line: &[u8]) {
     let (priority, text) = split_priority(line);
     let text = printable(text);
     match priority {
-        0..=3 => error!(target: "client", %client, "{text}"),
-        4 => warn!(target: "client", %client, "{text}"),
-        5 | 6 => info!(target: "client", %client, "{text}"),
-        _ => debug!(target: "client", %client, "{text}"),
+        0 => error!(name: "client-0", target: "client", %client, "{text}"),
+        1 => error!(name: "client-1", target: "client", %client, "{text}"),
+        2 => error!(name: "client-2", target: "client", %client, "{text}"),
+        3 => error!(name: "client-3", target: "client", %client, "{text}"),
+        4 => warn!(name: "client-4", target: "client", %client, "{text}"),
+        5 => info!(name: "client-5", target: "client", %client, "{text}"),
+        6 => info!(name: "client-6", target: "client", %client, "{text}"),
+        _ => debug!(name: "client-7", target: "client", %client, "{text}"),
     }
 }
 

@@ -363,7 +363,7 @@ impl Controller {
 
     fn become_ready(&mut self) {
         self.log.follow(self.process.stderr.take().unwrap());
-        self.log.wait_for(" ready ");
+        self.log.wait_for("ready tmpdir=");
         if let Some(address) = self.listening().iter().find_map(|address| address.parse().ok()) {
             self.address = address;
         }

@@ -187,7 +187,7 @@ fn every_state_is_seen_by_check_client() {
     assert!(places.is_sorted(), "{seen:?}");
     // The log has them all.
     for state in &STATES {
-        controller.log.wait_for(&format!("client says it is {state}"));
+        controller.log.wait_for(&format!("state={state}"));
     }
     fs::write(controller.path("go"), "").unwrap();
     wait_until("it is gone", || controller.clients().is_empty());

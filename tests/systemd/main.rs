@@ -9,6 +9,7 @@ mod machine;
 mod suite;
 
 mod conformance;
+mod journal;
 mod machines;
 mod service;
 mod sockets;

@@ -20,15 +20,15 @@ exit 3
     let log = controller.log.wait_for("client ended unexpectedly: it exited with status 3 client=a pid=");
     let said = log.split("client ended").next().unwrap();
     for line in [
-        " INFO out one client=a\n",
-        " INFO out two client=a\n",
-        "ERROR broken client=a\n",
-        " WARN odd client=a\n",
-        " INFO <9>plain client=a\n",
-        " INFO \\u{1b}[31mred\\u{0}\u{fffd} 明 client=a\n",
-        " INFO no end of line client=a\n",
-        " INFO err one client=a\n",
-        " INFO err two client=a\n",
+        "<6>out one client=a\n",
+        "<6>out two client=a\n",
+        "<3>broken client=a\n",
+        "<4>odd client=a\n",
+        "<6><9>plain client=a\n",
+        "<6>\\u{1b}[31mred\\u{0}\u{fffd} 明 client=a\n",
+        "<6>no end of line client=a\n",
+        "<6>err one client=a\n",
+        "<6>err two client=a\n",
     ] {
         assert!(said.contains(line), "{line:?} is missing in:\n{log}");
     }
