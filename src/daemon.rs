@@ -209,7 +209,7 @@ impl Controller {
         let user_runtime = user_runtime();
         let circumstances =
             Circumstances { saved: &saved, user_runtime: &user_runtime, executable: executable.clone() };
-        let Choice { supervisor, reason } = patiently(choose(&settings, circumstances, events)).await?;
+        let Choice { supervisor, reason } = choose(&settings, circumstances, events).await?;
         info!("clients are {}: {reason}", supervisor.way());
         let homes = match supervisor {
             AnySupervisor::Units(_) => Homes::of_units(settings.systemd.manager, &user_runtime),

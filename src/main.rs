@@ -35,7 +35,8 @@ enum Command {
     /// Become the client of a unit of systemd: what wqclient@.service executes.
     #[command(hide = true)]
     Launch {
-        /// The ID of the unit.
+        /// The ID of the unit. It may begin with a hyphen.
+        #[arg(allow_hyphen_values = true)]
         id: String,
     },
 }

@@ -221,6 +221,8 @@ impl Shared {
             WatchFlags::CLOSE_WRITE | WatchFlags::MODIFY | WatchFlags::MOVED_TO | WatchFlags::CREATE;
         match inotify::add_watch(inotify, path, changes | WatchFlags::ONLYDIR) {
             Ok(descriptor) => (folder.descriptor, folder.said) = (Some(descriptor), false),
+            // That of a unit is gone while that is started anew, and looked for until it is there.
+            Err(Errno::NOENT) => {}
             Err(error) => {
                 if !std::mem::replace(&mut folder.said, true) {
                     warn!(

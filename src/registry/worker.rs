@@ -155,6 +155,8 @@ impl Worker {
 
     fn watch_running(&mut self, launch: Launch, spec: &ClientSpec) {
         let owner = self.tools.homes.owner(&launch.name);
+        // The one before may be for the same launch, which goes on with another process.
+        self.watch = None;
         self.watch = Some(self.tools.state_files.watch_running(launch, &spec.files.state, owner));
     }
 

@@ -235,8 +235,8 @@ fn check_client_never_lies_and_is_never_spoilt() {
     let names: Vec<&str> = clients.iter().map(|client| client["account"].as_str().unwrap()).collect();
     assert_eq!(names, ["broken", "liar", "silent"]);
     let known = json!({"account": "silent", "state": "init", "pid": silent["pid"], "port": port(0), "phase": "up",
-                       "exits": 0, "last_exit": null, "held": false, "next_start": null});
-    let ours = ["pid", "phase", "exits", "last_exit", "held", "next_start"];
+                       "exits": 0, "last_exit": null, "held": false, "frozen": false, "next_start": null});
+    let ours = ["pid", "phase", "exits", "last_exit", "held", "frozen", "next_start"];
     assert_eq!(clients[2], known);
     assert_eq!(
         without(clients[0].clone(), &ours),

@@ -265,7 +265,7 @@ fn a_registry_that_cannot_be_read_stops_the_start_and_stays_as_it_is() {
     let path = controller.path("mojo_webqq_controller_backend.dat");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
     let good = fs::read_to_string(&path).unwrap();
-    let newer = good.replace("\"version\":1", "\"version\":7");
+    let newer = good.replace("\"version\":2", "\"version\":7");
     for (content, why) in [
         (&good[..good.len() / 2], "damaged"),
         ("", "damaged"),

@@ -28,7 +28,7 @@ impl Machine {
         let built_in = "exec -a \"wqclient($MOJO_WEBQQ_ACCOUNT)\" /usr/sbin/wqcontroller client";
         self.write("/etc/wqcontroller/template", &format!("#!/bin/bash\n{script}\n{built_in}\n"));
         self.run("chmod", &["755", "/etc/wqcontroller/template"]);
-        self.configure("template_path = \"/etc/wqcontroller/template\"\n");
+        self.configure("template_path = \"/etc/wqcontroller/template\"\n[supervisor]\nmode = \"direct\"\n");
     }
 }
 

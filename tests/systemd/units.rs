@@ -61,6 +61,13 @@ fn each_client_is_a_unit_with_a_user_of_its_own_and_outlives_the_controller() {
     machine.wait_for_client("小明", "its state file is read", is_running);
     machine.wait_for_client("a", "it shows a code", |client| client["state"] == "scaning");
     machine.shell("curl -sf 'http://127.0.0.1:4000/openqq/get_qrcode?client=a' | head -c4 | grep -q PNG");
+    machine.start_client("韩梅梅", &[]);
+    machine.wait_for_client("韩梅梅", "runs", is_running);
+    let sent = machine.call("send_friend_message", &["client=韩梅梅", "uid=10001", "content=hello"]);
+    assert_eq!(sent["code"], 0, "clients of the sandbox meet, though they are different users: {sent}");
+    let alone = machine.shell("journalctl --no-pager --quiet | grep 'cannot meet the others' || true");
+    assert!(alone.is_empty(), "{alone}");
+    machine.call("stop_client", &["client=韩梅梅"]);
     let friends = machine.call("get_friend_info", &["client=小明"]);
     assert!(friends.as_array().is_some_and(|friends| !friends.is_empty()), "the proxy reaches it: {friends}");
 
@@ -219,7 +226,7 @@ fn a_lost_bus_and_a_systemd_that_begins_anew_cost_no_client() {
     let c = machine.wait_for_client("c", "was seen to end", |client| client["exits"] == 1);
     assert!(c["last_exit"] == "was ended by signal 9" || c["last_exit"].is_null(), "{c}");
     assert_eq!((&machine.client("a")["pid"], &machine.client("b")["pid"]), (&pids[0], &pids[1]));
-    machine.systemctl(&["kill", "wqclient@b"]);
+    machine.systemctl(&["kill", "--signal=KILL", "wqclient@b"]);
     machine.wait_for_client("b", "was seen to end", |client| client["exits"] == 1);
     assert_eq!(machine.call("stop_client", &["client=a"])["status"], "success");
     // Starts go on while systemd begins anew under them.
@@ -299,7 +306,16 @@ fn a_controller_killed_in_mid_start_loses_none_and_starts_none_twice() {
 fn two_hundred_clients_start_at_once_and_are_back_after_a_boot() {
     const COUNT: usize = 200;
     let Some(mut machine) = Machine::boot() else { return };
-    machine.configure("max_clients = 300\n");
+    // Small ones: what is tried here is not what they do.
+    machine.write("/etc/wqcontroller/template", "#!/bin/sh\nexec sleep 1000000\n");
+    machine.shell("chmod 755 /etc/wqcontroller/template");
+    machine.configure("max_clients = 300\ntemplate_path = \"/etc/wqcontroller/template\"\n");
+    // Without what confines the service: a machine of these tests tells its boot by a file over one in /proc, which a mount
+    // namespace of the service does not have.
+    let unit = "[Service]\nType=notify\nExecStart=/usr/sbin/wqcontroller\nUser=wqcontroller\nRuntimeDirectory=wqcontroller\n\
+                StateDirectory=wqcontroller\n[Install]\nWantedBy=multi-user.target\n";
+    machine.write("/etc/systemd/system/wqcontroller.service", unit);
+    machine.systemctl(&["daemon-reload"]);
     machine.systemctl(&["enable", "--now", UNIT]);
     let replies = machine.shell(&format!(
         "seq {COUNT} | xargs -P 50 -I N curl -s 'http://127.0.0.1:4000/openqq/start_client?client=nN'"
@@ -358,4 +374,33 @@ fn the_template_of_the_seed_runs_in_the_unit_as_it_is() {
     machine.shell(&format!("chmod 666 {template}"));
     let refused = machine.call("start_client", &["client=a"]);
     assert!(refused["reason"].as_str().unwrap().contains("others may write it"), "{refused}");
+}
+
+#[test]
+fn a_user_that_lingers_runs_clients_as_units_of_its_own() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.shell("useradd --create-home lin && loginctl enable-linger lin");
+    wait_until("its bus is there", || {
+        machine.try_run("sh", &["-c", "test -S /run/user/$(id -u lin)/bus"]).status.success()
+    });
+    let config = "listen = \"127.0.0.1:4000\"\n[supervisor]\nmode = \"systemd\"\n[systemd]\nmanager = \"user\"\n\
+                  unit = \"transient\"\n";
+    machine.write("/home/lin/wq.toml", config);
+    let as_lin = |command: &str| {
+        machine.shell(&format!("runuser -u lin -- env XDG_RUNTIME_DIR=/run/user/$(id -u lin) {command}"))
+    };
+    as_lin(
+        "systemd-run --user --quiet --unit=wq -p Type=notify /usr/sbin/wqcontroller --config /home/lin/wq.toml",
+    );
+    let started = machine.start_client("小明", &["pwd=hunter2"]);
+    machine.wait_for_client("小明", "runs", is_running);
+    let main_pid = as_lin("systemctl --user show --value -p MainPID wqclient--df3ea25a4369305a.service");
+    assert_eq!(main_pid, started["pid"].to_string());
+    assert!(!as_lin("systemctl --user show wqclient--df3ea25a4369305a.service").contains("hunter2"));
+    as_lin("systemctl --user restart wq");
+    assert_eq!(machine.client("小明")["pid"], started["pid"]);
+    as_lin("systemctl --user stop wqclient--df3ea25a4369305a.service");
+    machine.wait_for_client("小明", "is held", |client| client["held"] == true);
+    machine.start_client("小明", &[]);
+    assert_eq!(machine.call("stop_client", &["client=小明"])["status"], "success");
 }

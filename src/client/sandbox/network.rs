@@ -2,16 +2,17 @@
 //! those that are there when it comes, and holds the connections: where one breaks off, somebody went offline.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -136,6 +137,40 @@ impl Drop for SocketFile {
     }
 }
 
+/// Who may be in a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Circle {
+    /// Processes of our user.
+    User(u32),
+    /// Processes of this group, each maybe with a user of its own, as units have it.
+    Group(u32),
+}
+
+impl Circle {
+    /// Who can make files in `folder`. It is ours alone, or root has made it for a group in which nobody can replace
+    /// another one's file; where there is none it is made.
+    fn of(folder: &Path) -> io::Result<Self> {
+        let me = rustix::process::geteuid().as_raw();
+        if let Ok(found) = std::fs::symlink_metadata(folder)
+            && found.is_dir()
+            && found.uid() == 0
+            && me != 0
+            && found.mode() & 0o1007 == 0o1000
+        {
+            return Ok(Self::Group(found.gid()));
+        }
+        private_folder(folder).map_err(io::Error::other)?;
+        Ok(Self::User(me))
+    }
+
+    fn has(self, peer: &UCred) -> bool {
+        match self {
+            Self::User(user) => peer.uid() == user,
+            Self::Group(group) => peer.gid() == group,
+        }
+    }
+}
+
 impl Network {
     /// The network in `folder` of those whose world is `world`: the path of a file, or none for the one built in.
     pub(super) fn new(folder: PathBuf, world: Option<&Path>, account: &ClientName) -> Self {
@@ -155,7 +190,7 @@ impl Network {
 
     /// Is in the network until dropped. Returns where that is not possible.
     pub(super) async fn run(&self, shared: &Arc<Shared>, news: &mpsc::Sender<News>) -> io::Error {
-        let (listener, folder, _place) = match self.listen().await {
+        let (listener, folder, circle, _place) = match self.listen().await {
             Ok(there) => there,
             Err(error) => return error,
         };
@@ -172,7 +207,7 @@ impl Network {
                     let is_its = |account: &ClientName| {
                         format!("{world}-{}", hash(account.as_str().as_bytes())) == name
                     };
-                    talk(stream, own, is_its, &shared, &news).await
+                    talk(stream, circle, own, is_its, &shared, &news).await
                 });
             }
         }
@@ -181,7 +216,7 @@ impl Network {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) if links.len() < MAX_LINKS => {
                         let (shared, news, own) = (shared.clone(), news.clone(), self.account.clone());
-                        links.spawn(async move { talk(stream, own, |_| true, &shared, &news).await });
+                        links.spawn(async move { talk(stream, circle, own, |_| true, &shared, &news).await });
                     }
                     Ok(_) => debug!("A client was turned away: there are too many."),
                     Err(error) => return error,
@@ -196,12 +231,12 @@ impl Network {
     }
 
     /// Our socket, and the folder it is in: through that its path is short, however long the folder's is.
-    async fn listen(&self) -> io::Result<(UnixListener, File, SocketFile)> {
+    async fn listen(&self) -> io::Result<(UnixListener, File, Circle, SocketFile)> {
         let name = self.socket_name(&self.account);
         let mut attempt = 0;
         loop {
             attempt += 1;
-            private_folder(&self.folder).map_err(io::Error::other)?;
+            let circle = Circle::of(&self.folder)?;
             let folder = File::open(&self.folder)?;
             if UnixStream::connect(through(&folder, &name)).await.is_ok() {
                 return Err(io::Error::other("another client of this account is there already"));
@@ -211,9 +246,14 @@ impl Network {
             let bound = UnixListener::bind(through(&folder, &new));
             match bound {
                 Ok(listener) => {
+                    if let Circle::Group(_) = circle {
+                        // Who may write to a socket may connect to it.
+                        std::fs::set_permissions(through(&folder, &new), Permissions::from_mode(0o770))?;
+                    }
                     let inode = std::fs::symlink_metadata(through(&folder, &new))?.ino();
                     std::fs::rename(through(&folder, &new), through(&folder, &name))?;
-                    return Ok((listener, folder, SocketFile { folder: self.folder.clone(), name, inode }));
+                    let file = SocketFile { folder: self.folder.clone(), name, inode };
+                    return Ok((listener, folder, circle, file));
                 }
                 // The last one to leave has just removed the folder.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < 10 => {}
@@ -245,12 +285,13 @@ fn hash(bytes: &[u8]) -> String {
 /// Talks with another client until one of both has enough.
 async fn talk(
     mut stream: UnixStream,
+    circle: Circle,
     own: ClientName,
     is_its: impl Fn(&ClientName) -> bool,
     shared: &Arc<Shared>,
     news: &mpsc::Sender<News>,
 ) -> io::Result<()> {
-    if stream.peer_cred()?.uid() != rustix::process::geteuid().as_raw() {
+    if !circle.has(&stream.peer_cred()?) {
         return Err(io::Error::other("another user's process"));
     }
     let hello = Frame::Hello { account: own.to_string(), rulings: shared.view().rulings() };

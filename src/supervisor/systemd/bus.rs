@@ -77,18 +77,22 @@ impl BusError {
     }
 
     /// The property that this systemd does not know, if that is what it complains about.
-    pub(super) fn unknown_property(&self) -> Option<&str> {
-        let Self::Call(_, zbus::Error::MethodError(name, Some(text), _)) = self else { return None };
-        if name.as_str() != "org.freedesktop.DBus.Error.PropertyReadOnly" {
+    pub(super) fn unknown_property(&self) -> Option<String> {
+        let Self::Call(_, error) = self else { return None };
+        if !named(error, &["org.freedesktop.DBus.Error.PropertyReadOnly"]) {
             return None;
         }
         // "Cannot set property X, or unknown property."
-        text.split_once("property ")?.1.split(',').next()
+        error.to_string().split_once("set property ")?.1.split(',').next().map(str::to_owned)
     }
 }
 
+/// Whether the error has one of these names. By its text, which begins with its name whether zbus knows that or not.
 fn named(error: &zbus::Error, names: &[&str]) -> bool {
-    matches!(error, zbus::Error::MethodError(name, ..) if names.contains(&name.as_str()))
+    let text = error.to_string();
+    names
+        .iter()
+        .any(|name| text.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')))
 }
 
 pub(super) fn word(manager: ManagerKind) -> &'static str {
@@ -185,6 +189,25 @@ impl Bus {
         }
     }
 
+    /// Makes a call that may be made twice, until systemd is there long enough to answer: while it executes itself anew it is
+    /// away for a moment.
+    pub(super) async fn again<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T, BusError>
+    where
+        F: Future<Output = Result<T, BusError>>,
+    {
+        let mut pause = Duration::from_millis(10);
+        loop {
+            match call().await {
+                Err(error) if error.is_lost() && pause < Duration::from_secs(2) => {
+                    debug!(error = %Chain(&error), "systemd is asked again");
+                }
+                done => return done,
+            }
+            sleep(pause).await;
+            pause *= 2;
+        }
+    }
+
     pub(super) async fn tell(&self, events: Vec<Event>) {
         for event in events {
             // Nobody listens only when the controller itself is at its end.
@@ -199,8 +222,11 @@ impl Bus {
         interface: &'static str,
         name: &'static str,
     ) -> Result<OwnedVariant, BusError> {
-        let path = path_of(unit);
-        self.call(name, async |link| link.properties(path).await?.get(interface, name).await).await
+        let get = || {
+            let path = path_of(unit);
+            self.call(name, async move |link| link.properties(path).await?.get(interface, name).await)
+        };
+        self.again(get).await
     }
 
     /// The main process of the unit with this label, the last part of its path.
@@ -222,22 +248,20 @@ impl Bus {
     pub(super) async fn ask(&self, unit: &str) -> Result<(Option<OfUnit>, Option<OfService>), BusError> {
         let all = |interface: &'static str| {
             let path = path_of(unit);
-            self.call("Properties.GetAll", async move |link| {
-                link.properties(path).await?.get_all(interface).await
-            })
+            self.call("GetAll", async move |link| link.properties(path).await?.get_all(interface).await)
         };
-        let of_unit = all(UNIT).await?;
-        let of_service = all(SERVICE).await?;
+        let of_unit = self.again(|| all(UNIT)).await?;
+        let of_service = self.again(|| all(SERVICE)).await?;
         Ok((OfUnit::read(&of_unit), OfService::read(&of_service)))
     }
 
     /// Every unit that can be a client and is loaded, with its state; which run it is is not among it.
     pub(super) async fn list(&self) -> Result<HashMap<String, OfUnit>, BusError> {
-        let listed = self
-            .call("ListUnitsByPatterns", async |link| {
-                link.manager.list_units_by_patterns(&[], &PATTERNS).await
-            })
-            .await?;
+        let list = || {
+            let units = async |link: Link| link.manager.list_units_by_patterns(&[], &PATTERNS).await;
+            self.call("ListUnitsByPatterns", units)
+        };
+        let listed = self.again(list).await?;
         let read = |(name, _, _, state, _, _, _, job, _, _): super::manager::Listed| {
             let alive = told::is_alive(&state);
             (name, OfUnit { alive, state, invocation: None, has_job: job != 0, frozen: None })
@@ -316,6 +340,10 @@ impl Bus {
             };
             match self.hear(&message, &owner) {
                 Heard::Events(events) => self.tell(events).await,
+                Heard::Unloaded(unit) => {
+                    let bus = self.clone();
+                    surveys.spawn(async move { bus.look(&unit, None).await });
+                }
                 Heard::BeganAnew => {
                     // What happened meanwhile may not have been said.
                     self.table().doubt();
@@ -405,8 +433,8 @@ impl Bus {
             }
             ("org.freedesktop.systemd1.Manager", "UnitRemoved") => {
                 match body.deserialize::<(&str, OwnedObjectPath)>() {
-                    Ok((unit, _)) => self.table().removed(unit),
-                    Err(_) => Vec::new(),
+                    Ok((unit, _)) if self.table().removed(unit) => return Heard::Unloaded(unit.into()),
+                    _ => Vec::new(),
                 }
             }
             ("org.freedesktop.systemd1.Manager", "Reloading") => {
@@ -424,6 +452,8 @@ impl Bus {
 /// What a message meant.
 enum Heard {
     Events(Vec<Event>),
+    /// A unit is not loaded any more, or not for a moment.
+    Unloaded(Arc<str>),
     /// systemd has read its configuration, or itself, anew.
     BeganAnew,
     /// systemd is not on the bus any more, or is another process.
@@ -474,5 +504,23 @@ async fn open(kind: ManagerKind) -> Result<(Link, MessageStream), BusError> {
     match timeout(ANSWER, opening).await {
         Ok(opened) => opened.map_err(|error| BusError::Connect(word(kind), error)),
         Err(_) => Err(BusError::Away(word(kind))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zbus::fdo;
+
+    #[test]
+    fn errors_are_told_apart_by_name() {
+        let call = |error: fdo::Error| BusError::Call("X", error.into());
+        assert!(call(fdo::Error::NoReply("gone".into())).is_lost());
+        assert!(call(fdo::Error::ServiceUnknown("gone".into())).is_lost());
+        let denied = call(fdo::Error::AccessDenied("no".into()));
+        assert!(!denied.is_lost() && !denied.is_no_unit() && denied.unknown_property().is_none());
+        let unknown = "Cannot set property RestartMode, or unknown property.";
+        let unknown = call(fdo::Error::PropertyReadOnly(unknown.into()));
+        assert_eq!(unknown.unknown_property().as_deref(), Some("RestartMode"));
     }
 }

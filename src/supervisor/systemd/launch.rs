@@ -155,7 +155,8 @@ fn launch(id: &str) -> Result<std::convert::Infallible, LaunchError> {
             program: std::env::current_exe()
                 .map_err(|error| LaunchError::Execute("/proc/self/exe".into(), error))?,
             arg0: Some(format!("wqclient({name})").into()),
-            args: vec!["client".into()],
+            // By that name the program knows what it is to be.
+            args: Vec::new(),
         },
     };
     let mut command = Command::new(&program);

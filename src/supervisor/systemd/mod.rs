@@ -246,8 +246,8 @@ impl Shared {
         let refused = |error| StartError::Bus(unit.clone(), error);
         let queued = match self.settings.unit {
             UnitKind::Template => {
-                let set = self.set(unit, Setting::Limits, unit::limits(limits)).await;
-                set.map_err(refused)?;
+                let set = || self.set(unit, Setting::Limits, unit::limits(limits));
+                self.bus.again(set).await.map_err(refused)?;
                 self.bus.call("StartUnit", async |link| link.manager.start_unit(unit, "fail").await).await
             }
             UnitKind::Transient => {
@@ -279,7 +279,7 @@ impl Shared {
                 let handle = Handle::Unit {
                     name: unit.clone(),
                     invocation_id: invocation.clone(),
-                    pid: of_service.main_pid,
+                    pid: of_service.last_pid,
                 };
                 let events = self.bus.table().confirm(unit, invocation);
                 self.bus.tell(events).await;
@@ -392,7 +392,7 @@ impl Shared {
                 return Err(error);
             };
             let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
-            if unknown.insert(name.to_owned()) {
+            if unknown.insert(name.clone()) {
                 warn!(
                     property = name,
                     "this systemd does not know a property of clients' units, it is left out"
@@ -402,8 +402,9 @@ impl Shared {
     }
 
     async fn reset(&self, unit: &str) -> Result<(), BusError> {
-        match self.bus.call("ResetFailedUnit", async |link| link.manager.reset_failed_unit(unit).await).await
-        {
+        let reset =
+            || self.bus.call("ResetFailedUnit", async |link| link.manager.reset_failed_unit(unit).await);
+        match self.bus.again(reset).await {
             Err(error) if !error.is_no_unit() => Err(error),
             _ => Ok(()),
         }

@@ -33,8 +33,6 @@ struct Entry {
     /// The run that is our process; none while it is being started or looked for.
     invocation: Option<Arc<str>>,
     told: Told,
-    /// Whether systemd does not have it loaded any more.
-    removed: bool,
     /// Whether the end is our wish.
     stop_asked: bool,
     /// Whether somebody else has a job for it, which while it runs is one that stops it.
@@ -57,7 +55,6 @@ impl Table {
             launch,
             invocation: None,
             told: Told::default(),
-            removed: false,
             stop_asked: false,
             others_job: false,
             frozen: false,
@@ -108,7 +105,6 @@ impl Table {
                 // A job is gone when a unit that lives has none.
                 entry.others_job = said.has_job || (entry.others_job && !said.alive);
             }
-            entry.removed = false;
             entry.told.unit = Some(said);
         }
         if let Some(said) = of_service {
@@ -135,7 +131,6 @@ impl Table {
     pub(super) fn doubt(&mut self) {
         for entry in self.0.values_mut() {
             entry.told = Told::default();
-            entry.removed = false;
             if let Some(jobs) = &entry.jobs {
                 // Where it is full there is enough to look at.
                 let _ = jobs.try_send(JobNews::Missed);
@@ -156,12 +151,12 @@ impl Table {
         }
     }
 
-    /// systemd does not have a unit loaded any more, so it does not run.
-    pub(super) fn removed(&mut self, unit: &str) -> Vec<Event> {
-        if let Some(entry) = self.0.get_mut(unit) {
-            entry.removed = true;
-        }
-        self.evaluate(unit)
+    /// systemd does not have a unit loaded any more. It says so of all units while it reads its files anew, so it has to be
+    /// asked what that means; whether there is somebody to whom it matters.
+    pub(super) fn removed(&mut self, unit: &str) -> bool {
+        let entry = self.0.get_mut(unit).filter(|entry| entry.invocation.is_some());
+        // How it ended is known from before, or by nobody.
+        entry.map(|entry| entry.told.unit = None).is_some()
     }
 
     /// We want it to end. Returns what says that it has; none where this run of it has ended already.
@@ -183,8 +178,7 @@ impl Table {
         let Some((name, entry)) = self.0.get_key_value(unit) else { return Vec::new() };
         let (name, Some(known)) = (name.clone(), entry.invocation.clone()) else { return Vec::new() };
         let said = entry.told.unit.clone();
-        // With the unit unloaded nothing more is said about it.
-        let gone = entry.removed || said.as_ref().is_some_and(|said| !said.alive && !said.has_job);
+        let gone = said.as_ref().is_some_and(|said| !said.alive && !said.has_job);
         if gone {
             let Some(entry) = self.0.remove(unit) else { return Vec::new() };
             let same_run = said
@@ -255,7 +249,7 @@ mod tests {
     }
 
     fn of_service(result: &str, code: i32, status: i32, main_pid: u32) -> Option<OfService> {
-        Some(OfService { main_pid, result: result.into(), code, status })
+        Some(OfService { main_pid, last_pid: main_pid, result: result.into(), code, status })
     }
 
     fn say(table: &mut Table, state: &str, invocation: &str, job: u32) -> Vec<Event> {
@@ -271,7 +265,7 @@ mod tests {
         let mut table = running();
         assert!(table.hear(UNIT, None, of_service("exit-code", 1, 7, 0)).is_empty());
         assert_eq!(say(&mut table, "failed", "1", 0), ended(Exit::Code(7)));
-        assert!(say(&mut table, "failed", "1", 0).is_empty() && table.removed(UNIT).is_empty());
+        assert!(say(&mut table, "failed", "1", 0).is_empty() && !table.removed(UNIT));
     }
 
     #[test]
@@ -334,11 +328,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_loaded_any_more_has_ended() {
+    fn what_is_not_loaded_any_more_is_asked_about() {
         let mut table = running();
         table.hear(UNIT, None, of_service("success", 1, 0, 0));
-        assert!(say(&mut table, "inactive", "1", 5).is_empty());
-        assert_eq!(table.removed(UNIT).len(), 1);
+        assert!(table.removed(UNIT));
+        let unloaded = table.learn(UNIT, of_unit("inactive", "", 0), of_service("success", 0, 0, 0));
+        assert_eq!(unloaded, ended(Exit::Code(0)), "how is known from before");
+
+        let mut table = running();
+        assert!(table.removed(UNIT));
+        let reloaded = table.learn(UNIT, of_unit("active", "1", 0), of_service("success", 0, 0, 77));
+        assert!(reloaded.is_empty());
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(super) struct OfUnit {
 pub(super) struct OfService {
     /// The main process; 0 where there is none.
     pub main_pid: u32,
+    /// The main process that there is or was last.
+    pub last_pid: u32,
     /// Why the service ended: a word of systemd.
     pub result: String,
     /// How the main process ended: `si_code` of waitid(2).
@@ -69,6 +71,7 @@ impl OfService {
         let number = |name| properties.get(name).and_then(|value| i32::try_from(value).ok());
         Some(Self {
             main_pid: properties.get("MainPID").and_then(|value| u32::try_from(value).ok())?,
+            last_pid: properties.get("ExecMainPID").and_then(|value| u32::try_from(value).ok())?,
             result: text(properties, "Result")?,
             code: number("ExecMainCode")?,
             status: number("ExecMainStatus")?,
@@ -92,7 +95,9 @@ impl OfService {
     /// Whether its own program ran: systemd's preparations end with a status from 200 on, and so does our launcher when it
     /// can't execute the template.
     pub(super) fn ran(&self) -> bool {
-        matches!(self.code, KILLED | DUMPED) || self.code == EXITED && self.status < 200
+        // A start that took too long is none, whatever ran meanwhile.
+        let ended = matches!(self.code, KILLED | DUMPED) || self.code == EXITED && self.status < 200;
+        ended && self.result != "timeout"
     }
 
     /// Why it did not start, in words.
@@ -163,7 +168,7 @@ mod tests {
     use zbus::{ObjectPath, Variant};
 
     fn service(result: &str, code: i32, status: i32) -> OfService {
-        OfService { main_pid: 0, result: result.into(), code, status }
+        OfService { main_pid: 0, last_pid: 77, result: result.into(), code, status }
     }
 
     #[test]
@@ -189,6 +194,7 @@ mod tests {
         let broken = service("exit-code", 1, 243);
         assert!(!broken.ran() && broken.failure().contains("CREDENTIALS"), "{}", broken.failure());
         assert!(service("exit-code", 1, 7).ran() && service("signal", 2, 9).ran());
+        assert!(!service("timeout", 2, 15).ran());
         assert_eq!(service("resources", 0, 0).failure(), "systemd says resources");
         assert_eq!(service("timeout", 2, 9).failure(), "it was killed because it did not end in time");
     }
@@ -203,6 +209,7 @@ mod tests {
                 ("Job", Variant::from(job(job_number))),
                 ("FreezerState", Variant::from("frozen")),
                 ("MainPID", Variant::from(77u32)),
+                ("ExecMainPID", Variant::from(77u32)),
                 ("Result", Variant::from("success")),
                 ("ExecMainCode", Variant::from(0i32)),
                 ("ExecMainStatus", Variant::from(0i32)),
