@@ -19,6 +19,7 @@ mod daemon;
 mod fuzz;
 mod heartbeat;
 mod layers;
+mod manual;
 mod proxy;
 mod readme;
 mod registry;
