@@ -1,0 +1,244 @@
+//! How a unit is started: its launch file, its properties, its job, and which process came of it.
+
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::warn;
+use zbus::OwnedObjectPath;
+
+use super::bus::{self, word};
+use super::error::BusError;
+use super::launch::LaunchFile;
+use super::manager::Properties;
+use super::table::JobNews;
+use super::told::Told;
+use super::{JOB_PATIENCE, Shared, unit};
+use crate::config::UnitKind;
+use crate::model::client::Handle;
+use crate::model::name::UnitId;
+use crate::supervisor::{LaunchPlan, Program, StartError};
+use crate::template;
+
+impl Shared {
+    pub(super) async fn start(
+        self: Arc<Self>,
+        unit: Arc<str>,
+        plan: LaunchPlan,
+    ) -> Result<Handle, StartError> {
+        let refused = |error| StartError::Bus(unit.clone(), error);
+        let id = plan.launch.name.unit_id();
+        let (launch, limits) = (plan.launch.clone(), plan.limits);
+        let state = self.bus.state(&unit).await.map_err(refused)?;
+        match state.as_str() {
+            "inactive" => {}
+            "failed" => self.reset(&unit).await.map_err(refused)?,
+            // Its launch file must stay as it is.
+            _ => return Err(StartError::NotOurs(unit, state)),
+        }
+        let folder = self.launches.clone();
+        let written = tokio::task::spawn_blocking(move || write_launch_file(plan, &folder));
+        written.await.unwrap_or_else(|error| {
+            Err(StartError::Job { unit: unit.clone(), why: format!("an internal error: {error}") })
+        })?;
+        let Some(mut news) = self.bus.table().prepare(&unit, launch) else {
+            return Err(StartError::NotOurs(unit, state));
+        };
+        let started = self.bring_up(&unit, &id, limits, &mut news).await;
+        if started.is_err() {
+            self.bus.table().forget(&unit);
+            let path = self.launches.join(id.as_str());
+            // It holds secrets and is of no use. Where it can't be removed the next start replaces it.
+            let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
+        }
+        started
+    }
+
+    /// Has systemd start the unit, and finds out which process that is.
+    async fn bring_up(
+        &self,
+        unit: &Arc<str>,
+        id: &UnitId,
+        limits: crate::config::LimitSettings,
+        news: &mut mpsc::Receiver<JobNews>,
+    ) -> Result<Handle, StartError> {
+        let refused = |error| StartError::Bus(unit.clone(), error);
+        let queued = match self.settings.unit {
+            UnitKind::Template => {
+                let set = || self.set(unit, Setting::Limits, unit::limits(limits));
+                self.bus.again(set).await.map_err(refused)?;
+                self.bus.call("StartUnit", async |link| link.manager.start_unit(unit, "fail").await).await
+            }
+            UnitKind::Transient => {
+                let transient = unit::Transient {
+                    id,
+                    manager: self.settings.manager,
+                    slice: &self.settings.slice,
+                    executable: &self.executable,
+                    launch_file: &self.launches.join(id.as_str()),
+                };
+                self.set(unit, Setting::All, transient.properties(limits)).await
+            }
+        };
+        let (job, lost) = match queued {
+            Ok(job) => (Some(job), None),
+            // It may have been queued: what systemd did is found out when it can be asked again.
+            Err(error) if error.is_lost() => (None, Some(error)),
+            Err(error) => return Err(refused(error)),
+        };
+        let result = match timeout(JOB_PATIENCE, self.job_result(unit, job, lost, news)).await {
+            Ok(result) => result.map_err(refused)?,
+            Err(_) => "timeout".to_owned(),
+        };
+        let told = self.told(unit).await.map_err(refused)?;
+        let of_service = told.service.unwrap_or_default();
+        let invocation = told.unit.and_then(|said| said.invocation);
+        match invocation {
+            Some(invocation) if result == "done" || of_service.ran() => {
+                let handle = Handle::Unit {
+                    name: unit.clone(),
+                    invocation_id: invocation.clone(),
+                    pid: of_service.last_pid,
+                };
+                let events = self.bus.table().confirm(unit, invocation);
+                self.bus.tell(events).await;
+                Ok(handle)
+            }
+            _ => {
+                let why = match result.as_str() {
+                    "failed" => of_service.failure(),
+                    other => format!("its job ended as {other}"),
+                };
+                Err(StartError::Job { unit: unit.clone(), why })
+            }
+        }
+    }
+
+    /// What became of the job that starts a unit, also where the bus was lost meanwhile.
+    async fn job_result(
+        &self,
+        unit: &Arc<str>,
+        job: Option<OwnedObjectPath>,
+        mut lost: Option<BusError>,
+        news: &mut mpsc::Receiver<JobNews>,
+    ) -> Result<String, BusError> {
+        loop {
+            if lost.is_some() {
+                let (of_unit, of_service) = match self.bus.ask(unit).await {
+                    Ok(asked) => asked,
+                    Err(error) if error.is_lost() && self.bus.is_there() => return Err(error),
+                    Err(error) if error.is_lost() => {
+                        self.bus.wait().await;
+                        lost = Some(error);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                let said = of_unit.clone().unwrap_or_default();
+                self.bus.table().learn(unit, of_unit, of_service);
+                match (said.has_job, said.state.as_str()) {
+                    (false, "active") => return Ok("done".to_owned()),
+                    (false, "failed") => return Ok("failed".to_owned()),
+                    // It was never begun, or is over already.
+                    (false, "inactive") => match lost.take() {
+                        Some(error) if said.invocation.is_none() => return Err(error),
+                        _ => return Ok("done".to_owned()),
+                    },
+                    _ => lost = None,
+                }
+            }
+            match news.recv().await {
+                Some(JobNews::Removed(path, result))
+                    if job.as_ref().is_none_or(|job| job.as_str() == path) =>
+                {
+                    return Ok(result);
+                }
+                Some(JobNews::Removed(..)) => {}
+                Some(JobNews::Missed) | None => lost = Some(BusError::Away(word(self.bus.kind))),
+            }
+        }
+    }
+
+    /// Everything that was said about a unit; what is missing is asked for.
+    async fn told(&self, unit: &Arc<str>) -> Result<Told, BusError> {
+        let told = self.bus.table().told(unit);
+        let complete = told.unit.as_ref().is_some_and(|said| said.invocation.is_some())
+            && told.service.as_ref().is_some_and(|said| said.main_pid != 0 || said.code != 0);
+        if complete {
+            return Ok(told);
+        }
+        let (of_unit, of_service) = self.bus.ask(unit).await?;
+        self.bus.table().learn(unit, of_unit.clone(), of_service.clone());
+        Ok(Told { unit: of_unit, service: of_service })
+    }
+
+    /// Sets properties; the job, where a unit of them is started. Properties that this systemd does not have are left out,
+    /// which is said once.
+    async fn set(
+        &self,
+        unit: &Arc<str>,
+        setting: Setting,
+        mut properties: Properties<'static>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        loop {
+            {
+                let unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+                properties.retain(|(name, _)| !unknown.contains(*name));
+            }
+            let (unit, all) = (unit.clone(), properties.clone());
+            let called = match setting {
+                Setting::Limits => {
+                    let call = async move |link: bus::Link| {
+                        link.manager.set_unit_properties(&unit, true, &all).await?;
+                        Ok(OwnedObjectPath::default())
+                    };
+                    self.bus.call("SetUnitProperties", call).await
+                }
+                Setting::All => {
+                    let call = async move |link: bus::Link| {
+                        link.manager.start_transient_unit(&unit, "fail", &all, &[]).await
+                    };
+                    self.bus.call("StartTransientUnit", call).await
+                }
+            };
+            let error = match called {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            let Some(name) =
+                error.unknown_property().filter(|name| properties.iter().any(|(set, _)| set == name))
+            else {
+                return Err(error);
+            };
+            let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+            if unknown.insert(name.clone()) {
+                warn!(
+                    property = name,
+                    "this systemd does not know a property of clients' units, it is left out"
+                );
+            }
+        }
+    }
+}
+
+/// What properties are set for.
+#[derive(Clone, Copy)]
+enum Setting {
+    /// The limits of a unit that has a file.
+    Limits,
+    /// All of a unit that has none, which is started then.
+    All,
+}
+
+/// Checks what is to be executed, as far as that can be seen from outside of the unit, and writes its launch file.
+fn write_launch_file(plan: LaunchPlan, folder: &Path) -> Result<(), StartError> {
+    let Program::Template(template) = plan.program else { return Err(StartError::OtherSupervisor) };
+    if let Some(path) = &template {
+        template::command(path, &plan.launch.name)?;
+    }
+    let id = plan.launch.name.unit_id();
+    let file = LaunchFile::new(plan.launch.generation, template, plan.env);
+    file.write(folder, &id)
+        .map_err(|source| StartError::LaunchFile { path: folder.join(id.as_str()), source })
+}
