@@ -110,7 +110,7 @@ async fn operate(
     let stop = CancellationToken::new();
     let mut server = {
         let (door, limits) = (controller.door.clone(), limits(&controller.settings.borrow()));
-        let answer = move |request, peer| door.clone().answer(request, peer);
+        let answer = move |request, caller| door.clone().answer(request, caller);
         tokio::spawn(serve(listeners, limits, stop.clone(), answer))
     };
     info!(tmpdir = %places.tmpdir.display(), "ready");

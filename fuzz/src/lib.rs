@@ -4,12 +4,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use wqcontroller::config::{Access, Settings};
 use wqcontroller::http::auth::{Entrance, Guard, Tokens, allowed_to_read};
 use wqcontroller::http::framing;
 use wqcontroller::http::params::{Params, take};
 use wqcontroller::http::proxy::headers as proxied;
+use wqcontroller::http::proxy::incoming::{Decoder, take_head};
 use wqcontroller::http::serve::Peer;
 use wqcontroller::model::name::ClientName;
 use wqcontroller::model::saved::Saved;
@@ -126,14 +128,25 @@ fn forwarded(request: &Request<()>, length: Option<u64>) {
     }
     assert!(request.method() != Method::CONNECT && request.headers().get_all("host").iter().count() <= 1);
     let before = request.headers();
-    let (mut parts, ()) = request.clone().into_parts();
+    let (parts, ()) = request.clone().into_parts();
     let protocol = proxied::wanted_protocol(&parts, length != Some(0));
     assert!(protocol.is_none() || length == Some(0), "where a body ends must be clear");
     let remote: SocketAddr = ([192, 168, 1, 9], 1).into();
     let us = proxied::Pseudonym::default();
-    let peer = Peer::Tcp { remote, local: remote };
-    assert!(proxied::to_client(&mut parts, 5000, peer, &us, length).is_ok(), "nobody knows the new name");
-    let after = &parts.headers;
+    let hop = proxied::Hop { peer: Peer::Tcp { remote, local: remote }, port: 5000, us: &us };
+    let query = request.uri().query().unwrap_or_default().as_bytes();
+    let sent = proxied::to_client(&parts, query, hop, length, protocol.as_ref());
+    let Ok(sent) = sent else { unreachable!("nobody knows the new name") };
+    // What is written is one head, and all of that.
+    let mut lines = [httparse::EMPTY_HEADER; 64];
+    let mut parsed = httparse::Request::new(&mut lines);
+    assert_eq!(parsed.parse(&sent), Ok(httparse::Status::Complete(sent.len())));
+    assert_eq!((parsed.method, parsed.version), (Some(request.method().as_str()), Some(1)));
+    let target = parsed.path.unwrap_or_default();
+    assert_eq!(target.split('?').next(), Some(request.uri().path()));
+    let mut after = HeaderMap::new();
+    assert!(add_headers(&mut after, parsed.headers).is_some());
+    let after = &after;
 
     assert_eq!(values(after, "host"), [b"127.0.0.1:5000"]);
     assert_eq!(values(after, "x-forwarded-for"), [b"192.168.1.9"]);
@@ -142,7 +155,7 @@ fn forwarded(request: &Request<()>, length: Option<u64>) {
     // Those of others are before it, unless they were meant for us alone.
     let via = values(after, "via");
     assert!(via.last().is_some_and(|last| last.ends_with(us.name().as_bytes())));
-    let ours = ["host", "via", "content-length", "transfer-encoding"];
+    let ours = ["host", "via", "content-length", "transfer-encoding", "connection", "upgrade"];
     let ours = |name: &str| ours.contains(&name) || name.starts_with("x-forwarded-") || name == "forwarded";
     go_on(before, after, ours);
     assert!(values(after, "expect").is_empty());
@@ -157,44 +170,70 @@ fn forwarded(request: &Request<()>, length: Option<u64>) {
         }
     }
 
-    let mut tunnel = parts.headers.clone();
-    if let Some(protocol) = protocol {
-        let name = protocol.as_bytes().to_ascii_lowercase();
-        assert!(!name.starts_with(b"h2") && !name.starts_with(b"http") && request.method() == Method::GET);
-        proxied::set_protocol(&mut tunnel, protocol);
-        assert_eq!(
-            (values(&tunnel, "connection"), values(&tunnel, "upgrade").len()),
-            (vec![&b"upgrade"[..]], 1)
-        );
-    }
+    let asked = (values(after, "connection"), values(after, "upgrade"));
+    let Some(protocol) = protocol else { return assert_eq!(asked, (vec![], vec![])) };
+    let name = protocol.as_bytes().to_ascii_lowercase();
+    assert!(!name.starts_with(b"h2") && !name.starts_with(b"http") && request.method() == Method::GET);
+    assert_eq!(asked, (vec![&b"upgrade"[..]], vec![protocol.as_bytes()]));
 }
 
-/// The head of a client's answer: whether it is taken, and what of it goes on to a caller.
+/// What a client sends for an answer: whether it is taken, what of its head goes on to a caller, and its body.
 pub fn answers(data: &[u8]) {
-    let Some(answer) = answer(data) else { return };
     for method in [Method::GET, Method::HEAD] {
-        let (mut parts, ()) = answer.clone().into_parts();
-        if !proxied::is_sound(&parts, &method) {
-            continue;
+        let whole = read_answer(data, &method, data.len().max(1));
+        for size in [1, 7] {
+            assert_eq!(read_answer(data, &method, size), whole, "however it comes");
         }
-        let before = answer.headers();
-        // What no two readers can take for different messages.
-        let codings = values(before, "transfer-encoding");
-        let mut lengths = values(before, "content-length");
-        assert!(codings.len() <= 1 && codings.iter().all(|coding| coding.eq_ignore_ascii_case(b"chunked")));
-        assert!(codings.is_empty() || lengths.is_empty());
-        lengths.dedup();
-        assert!(lengths.len() <= 1);
-        let kept_open = proxied::kept_open(before);
-        assert!(kept_open.is_none() || before.contains_key("keep-alive"));
-
+    }
+    let Ok(Some(answer)) = take_head(&mut BytesMut::from(data)) else { return };
+    if !proxied::is_sound(&answer) {
+        return;
+    }
+    let before = &answer.headers;
+    // What no two readers can take for different messages.
+    let codings = values(before, "transfer-encoding");
+    let mut lengths = values(before, "content-length");
+    assert!(codings.len() <= 1 && codings.iter().all(|coding| coding.eq_ignore_ascii_case(b"chunked")));
+    assert!(codings.is_empty() || lengths.is_empty());
+    assert!(lengths.iter().all(|length| length.iter().all(u8::is_ascii_digit)));
+    lengths.dedup();
+    assert!(lengths.len() <= 1);
+    let kept_open = proxied::kept_open(before);
+    assert!(kept_open.is_none() || before.contains_key("keep-alive"));
+    for method in [Method::GET, Method::HEAD] {
+        let mut parts = answer.clone();
         proxied::to_caller(&mut parts, &method);
         assert_eq!(parts.version, Version::HTTP_11);
         go_on(before, &parts.headers, |name| name == "content-length" && method == Method::HEAD);
         let said = values(&parts.headers, "content-length");
-        assert!(said.len() <= usize::from(method == Method::HEAD), "hyper says the length of a body");
+        assert!(method == Method::HEAD || said.is_empty(), "hyper says the length of a body");
         assert!(values(&parts.headers, "transfer-encoding").is_empty());
     }
+}
+
+/// The body of an answer that comes in pieces of this size and then breaks off, and what was left; none where it is none.
+fn read_answer(data: &[u8], method: &Method, size: usize) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (mut read, mut decoder, mut body) = (BytesMut::new(), None::<Decoder>, Vec::new());
+    for piece in data.chunks(size) {
+        read.extend_from_slice(piece);
+        if decoder.is_none() {
+            let head = take_head(&mut read).ok()?;
+            if head.as_ref().is_some_and(|head| !proxied::is_sound(head)) {
+                return None;
+            }
+            decoder = head.map(|head| Decoder::of(&head, method));
+        }
+        let Some(decoder) = &mut decoder else { continue };
+        while let Some(piece) = decoder.take(&mut read).ok()? {
+            assert!(!piece.is_empty(), "there is an end to it");
+            body.extend_from_slice(&piece);
+        }
+    }
+    let mut decoder = decoder?;
+    if !decoder.is_done() {
+        decoder.close().ok()?;
+    }
+    Some((body, read.to_vec()))
 }
 
 /// Only what is for the other end goes on, and nothing in it ends a line.
@@ -237,18 +276,6 @@ fn request(data: &[u8]) -> Option<Request<()>> {
     *request.version_mut() = if parsed.version? == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     add_headers(request.headers_mut(), parsed.headers)?;
     Some(request)
-}
-
-/// An answer as the HTTP client would make it of these bytes.
-fn answer(data: &[u8]) -> Option<Response<()>> {
-    let mut headers = [httparse::EMPTY_HEADER; 32];
-    let mut parsed = httparse::Response::new(&mut headers);
-    parsed.parse(data).ok()?;
-    let mut answer = Response::new(());
-    *answer.status_mut() = StatusCode::from_u16(parsed.code?).ok()?;
-    *answer.version_mut() = if parsed.version? == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    add_headers(answer.headers_mut(), parsed.headers)?;
-    Some(answer)
 }
 
 fn add_headers(headers: &mut HeaderMap, parsed: &[httparse::Header<'_>]) -> Option<()> {

@@ -175,7 +175,7 @@ async fn live(settings: Settings, printed: Option<Lines>) -> Result<(), ClientEr
     parts.spawn(async move { until_end.run_until_cancelled(relogins).await });
     let own = Own::new(&settings, start_time);
     let api = Arc::new(Api::new(own, backend, outbox, recent, lifecycle.state(), stop_asked, relogin_asked));
-    let handler = move |request, _peer| {
+    let handler = move |request, _caller| {
         let api = api.clone();
         async move { api.answer(request).await }
     };

@@ -11,22 +11,25 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::interim::Interim;
+
 /// How the line of a length begins. What has a blank before the colon is refused by the library.
 const NAME: &[u8] = b"content-length:";
 
-/// A connection whose incoming lines are looked at.
+/// A connection whose incoming lines are looked at, and on which announcements go out between answers.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     io: S,
     lines: Lines,
     doubled: Arc<AtomicBool>,
+    interim: Interim,
 }
 
 impl<S> Watched<S> {
     /// `doubled` becomes true when a head with two lengths has come in, and stays so. It may also do so for a body that
     /// looks like one, which harms nobody: after any answer a connection may be closed.
-    pub(super) fn new(io: S, doubled: Arc<AtomicBool>) -> Self {
-        Self { io, lines: Lines::default(), doubled }
+    pub(super) fn new(io: S, doubled: Arc<AtomicBool>, interim: Interim) -> Self {
+        Self { io, lines: Lines::default(), doubled, interim }
     }
 
     pub(super) fn into_inner(self) -> S {
@@ -102,7 +105,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(context, bytes)
+        let this = self.get_mut();
+        ready!(this.interim.poll_before_write(&mut this.io, context))?;
+        Pin::new(&mut this.io).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -110,7 +115,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(context, parts)
+        let this = self.get_mut();
+        ready!(this.interim.poll_before_write(&mut this.io, context))?;
+        Pin::new(&mut this.io).poll_write_vectored(context, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -118,7 +125,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(context)
+        let this = self.get_mut();
+        ready!(this.interim.poll_after_write(&mut this.io, context))?;
+        Pin::new(&mut this.io).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod auth;
 pub mod control;
 pub mod framing;
+mod interim;
 mod lengths;
 pub mod params;
 pub mod proxy;
@@ -22,7 +23,7 @@ use crate::model::reply::Reply;
 use crate::registry::Registry;
 use answer::Body;
 use auth::{Complaints, Entrance, Guard, answer_preflight, is_preflight, open_to};
-use serve::Peer;
+use serve::{Caller, Peer};
 
 /// What every path of the API begins with.
 const ROOT: &str = "/openqq/";
@@ -51,7 +52,8 @@ pub struct Door {
 
 impl Door {
     /// Answers one request, if its caller is let in. What is refused is told to the pages of allowed web sites too.
-    pub async fn answer(self, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    pub async fn answer(self, mut request: Request<Incoming>, caller: Caller) -> Response<Body> {
+        let peer = caller.peer;
         if let Err(reply) = framing::check(&request) {
             let mut refusal = reply_response(&reply);
             refusal.headers_mut().insert(CONNECTION, CLOSE);
@@ -62,7 +64,7 @@ impl Door {
         let answered = match guard.admit(&mut request, self.entrance(peer)) {
             // A browser shows no token when it asks whether it may.
             _ if origin.is_some() && is_preflight(&request) => Ok(answer_preflight()),
-            Ok(()) => self.route(request, peer).await,
+            Ok(()) => self.route(request, caller).await,
             Err(refusal) => {
                 self.complaints.note(peer, &refusal);
                 Err(refusal.reply())
@@ -87,14 +89,15 @@ impl Door {
 
     /// Only GET and HEAD on the four paths are for the controller; all else below `/openqq/` is
     /// for the client that it names.
-    async fn route(&self, request: Request<Incoming>, peer: Peer) -> Result<Response<Body>, Reply> {
+    async fn route(&self, request: Request<Incoming>, caller: Caller) -> Result<Response<Body>, Reply> {
         let own = matches!(*request.method(), Method::GET | Method::HEAD);
         match request.uri().path().strip_prefix(ROOT) {
-            Some("start_client") if own => control::start_client(self, &request).await,
-            Some("stop_client") if own => control::stop_client(self, &request).await,
+            // Most requests are for clients, and need no room for these.
+            Some("start_client") if own => Box::pin(control::start_client(self, &request)).await,
+            Some("stop_client") if own => Box::pin(control::stop_client(self, &request)).await,
             Some("check_client") if own => control::check_client(self, &request),
-            Some("get_qrcode") if own => control::get_qrcode(self, &request).await,
-            Some(path) if !path.is_empty() => proxy::forward(self, request, peer).await,
+            Some("get_qrcode") if own => Box::pin(control::get_qrcode(self, &request)).await,
+            Some(path) if !path.is_empty() => proxy::forward(self, request, caller).await,
             _ => Err(Reply::no_such_path()),
         }
     }

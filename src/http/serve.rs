@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 
 use super::CLOSE;
 use super::answer::Body;
+use super::interim::Interim;
 use super::lengths::Watched;
 use crate::model::chain::Chain;
 
@@ -52,6 +53,21 @@ pub enum Peer {
         /// The place of the socket in the list of those that are served.
         listener: usize,
     },
+}
+
+/// Who sent a request.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The other end of the connection.
+    pub peer: Peer,
+    interim: Interim,
+}
+
+impl Caller {
+    /// Sends the head of an interim answer before the answer itself. To HTTP/1.0 there must be none (RFC 9110, 15.2).
+    pub(super) fn announce(&self, head: &[u8]) {
+        self.interim.add(head);
+    }
 }
 
 impl fmt::Display for Peer {
@@ -115,7 +131,7 @@ const LAST_REQUEST: Duration = Duration::from_millis(300);
 /// taken, open ones have `limits.drain_timeout` to end. Returns when the last connection is closed.
 pub async fn serve<H, F>(listeners: Vec<Listener>, limits: Limits, stop: CancellationToken, handler: H)
 where
-    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+    H: Fn(Request<Incoming>, Caller) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(limits.max_connections));
@@ -148,7 +164,7 @@ struct Server<H> {
 
 impl<H, F> Server<H>
 where
-    H: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+    H: Fn(Request<Incoming>, Caller) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     async fn accept(self, place: usize, listener: Listener) {
@@ -212,6 +228,8 @@ where
         // Whether a request had two lengths: nothing that follows one is to be read.
         let doubled = Arc::new(AtomicBool::new(false));
         let (slot, is_old, is_last) = (afterwards.clone(), ends_by_close.clone(), doubled.clone());
+        let interim = Interim::default();
+        let caller = Caller { peer, interim: interim.clone() };
         let stop = self.stop.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             if request.headers().contains_key(UPGRADE) {
@@ -221,10 +239,11 @@ where
                 is_old.store(true, Ordering::Relaxed);
             }
             let is_last = is_last.load(Ordering::Relaxed);
-            let answer = handler(request, peer);
-            let stop = stop.clone();
+            let answer = handler(request, caller.clone());
+            let (stop, interim) = (stop.clone(), caller.interim.clone());
             async move {
                 let mut answer = answer.await;
+                interim.end();
                 let is_last = is_last || stop.is_cancelled();
                 if is_last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                     answer.headers_mut().insert(CONNECTION, CLOSE);
@@ -240,7 +259,7 @@ where
             .writev(false)
             // Programs of 2016 look for names as the original wrote them.
             .title_case_headers(true)
-            .serve_connection(TokioIo::new(Watched::new(stream, doubled)), service)
+            .serve_connection(TokioIo::new(Watched::new(stream, doubled, interim)), service)
             .with_upgrades();
         let ended = tokio::select! {
             ended = &mut connection => Some(ended),

@@ -1,12 +1,12 @@
 //! Bodies of answers on their way to the caller.
 
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::body::Inactive;
@@ -36,39 +36,23 @@ impl Source {
 
 /// The body of an answer. What is here as a whole is given as a whole, and its connection is free at once; else it
 /// comes as it is read, and breaks off when nothing comes for `limit`.
-pub(super) fn body(mut incoming: Incoming, source: Source, limit: Duration) -> Body {
-    if incoming.is_end_stream() {
-        source.release();
-        return Body::Whole(None);
-    }
-    let mut nobody = Context::from_waker(Waker::noop());
-    let first = match Pin::new(&mut incoming).poll_frame(&mut nobody) {
-        Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
-        Poll::Ready(Some(Err(error))) => {
-            return Body::stream(Streaming {
-                incoming,
-                first: None,
-                broken: Some(error),
-                source: None,
-                limit,
-                since: None,
-            });
-        }
-        Poll::Ready(None) | Poll::Pending => None,
+pub(super) fn body(mut source: Source, limit: Duration) -> Body {
+    let (first, broken) = match source.link.take() {
+        Ok(first) => (first, None),
+        Err(error) => (None, Some(error)),
     };
-    if first.is_some() && incoming.is_end_stream() {
+    if source.link.is_done() {
         source.release();
         return Body::Whole(first);
     }
-    Body::stream(Streaming { incoming, first, broken: None, source: Some(source), limit, since: None })
+    Body::stream(Streaming { first, broken, source: Some(source), limit, since: None })
 }
 
 struct Streaming {
-    incoming: Incoming,
     /// What was there when the head was.
     first: Option<Bytes>,
     /// It broke off right after the head.
-    broken: Option<hyper::Error>,
+    broken: Option<io::Error>,
     /// None when it is over.
     source: Option<Source>,
     limit: Duration,
@@ -89,55 +73,35 @@ impl http_body::Body for Streaming {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
         if let Some(error) = this.broken.take() {
+            this.source = None;
             return Poll::Ready(Some(Err(error.into())));
         }
         let Some(source) = &mut this.source else { return Poll::Ready(None) };
-        // What was read already comes first; only then more is read.
-        let mut polled = Pin::new(&mut this.incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
-        if polled.is_pending() {
-            let incoming = &mut this.incoming;
-            polled = source.link.drive_for(context, |context| Pin::new(&mut *incoming).poll_frame(context));
-        }
-        if polled.is_pending() {
+        let Poll::Ready(part) = source.link.poll_body(context) else {
             let since = *this.since.get_or_insert_with(Instant::now);
             ready!(source.link.alarm.poll(since + this.limit, context));
             this.source = None;
             return Poll::Ready(Some(Err(Inactive(this.limit).into())));
-        }
+        };
         this.since = None;
-        match ready!(polled) {
-            Some(Ok(frame)) if frame.is_data() => {
-                // Nobody asks again after the last one.
-                if this.incoming.is_end_stream()
-                    && let Some(source) = this.source.take()
-                {
-                    source.release();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            // Trailers were announced in a header that is not passed on.
-            Some(Ok(_)) | None => {
-                if let Some(source) = this.source.take() {
-                    source.release();
-                }
-                Poll::Ready(None)
-            }
-            Some(Err(error)) => {
-                this.source = None;
-                Poll::Ready(Some(Err(error.into())))
-            }
+        // Nobody asks again after the last part, or after an error.
+        if (part.is_err() || source.link.is_done())
+            && let Some(source) = this.source.take()
+            && part.is_ok()
+        {
+            source.release();
         }
+        Poll::Ready(part.map_err(BodyError::from).transpose().map(|part| part.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.broken.is_none() && self.incoming.is_end_stream()
+        let over = self.source.as_ref().is_none_or(|source| source.link.is_done());
+        self.first.is_none() && self.broken.is_none() && over
     }
 
     fn size_hint(&self) -> SizeHint {
-        let mut hint = self.incoming.size_hint();
-        if let (Some(first), Some(rest)) = (&self.first, hint.exact()) {
-            hint = SizeHint::with_exact(rest + first.len() as u64);
-        }
-        hint
+        let first = self.first.as_ref().map_or(0, |first| first.len() as u64);
+        let rest = self.source.as_ref().map_or(Some(0), |source| source.link.remaining());
+        rest.map_or_else(SizeHint::default, |rest| SizeHint::with_exact(first + rest))
     }
 }

@@ -1,7 +1,6 @@
-//! The bodies of requests on their way to a client, and whose turn it is meanwhile.
+//! The body of a caller's request as it comes, and the clock that it is held against.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -38,80 +37,6 @@ impl Alarm {
                 return Poll::Ready(());
             }
             self.0.as_mut().reset(due);
-        }
-    }
-}
-
-/// Since when it has been the client's turn to do something about a request; none while it is the caller's.
-#[derive(Clone, Debug)]
-pub(super) struct Turn(Arc<Mutex<Option<Instant>>>);
-
-impl Turn {
-    pub(super) fn get(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, since: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
-    }
-}
-
-/// The body of a request to a client.
-pub(super) enum RequestBody {
-    /// None.
-    Empty,
-    /// All of it, until it is taken.
-    Whole(Option<Bytes>),
-    /// As it comes from the caller.
-    Arriving(Box<Arriving>, Turn),
-}
-
-impl RequestBody {
-    pub(super) fn arriving(body: Arriving) -> Self {
-        Self::Arriving(Box::new(body), Turn(Arc::new(Mutex::new(Some(Instant::now())))))
-    }
-
-    /// Whose turn it is; none where it is the client's from the start.
-    pub(super) fn turn(&self) -> Option<Turn> {
-        match self {
-            Self::Arriving(_, turn) => Some(turn.clone()),
-            Self::Empty | Self::Whole(_) => None,
-        }
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut *self {
-            Self::Empty => Poll::Ready(None),
-            Self::Whole(content) => Poll::Ready(content.take().map(|content| Ok(Frame::data(content)))),
-            Self::Arriving(body, turn) => {
-                let polled = Pin::new(&mut **body).poll_frame(context);
-                turn.set(polled.is_ready().then(Instant::now));
-                polled
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Whole(content) => content.as_ref().is_none_or(Bytes::is_empty),
-            Self::Arriving(body, _) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Whole(content) => SizeHint::with_exact(content.as_ref().map_or(0, |all| all.len() as u64)),
-            Self::Arriving(body, _) => body.size_hint(),
         }
     }
 }

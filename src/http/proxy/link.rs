@@ -5,48 +5,60 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, Connection, SendRequest};
-use hyper_util::rt::TokioIo;
+use bytes::{Bytes, BytesMut};
+use http::{Method, response};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use tokio_util::io::poll_read_buf;
 
-use super::body::{Alarm, RequestBody};
+use super::body::Alarm;
+use super::headers;
+use super::incoming::{Decoder, take_head};
+use super::outgoing::{Broken, Outgoing};
+use crate::http::answer::BodyError;
 
-/// The most that is read at once, and the largest head of an answer, in bytes.
-const BUFFER: usize = 64 * 1024;
+/// How much is read at once at first, and at most, in bytes.
+const READ: [usize; 2] = [4 * 1024, 64 * 1024];
+
+/// The most announcements of one answer: a client that goes on announcing never comes to it.
+const MAX_INTERIM: usize = 32;
 
 /// A connection to a client.
 pub(super) struct Link {
-    sender: SendRequest<RequestBody>,
-    wire: Wire,
-    /// The same socket, to look at it without going through hyper.
-    socket: OwnedFd,
-    pub(super) alarm: Alarm,
-}
-
-/// The connection underneath.
-struct Wire {
-    /// None once it was let go.
-    connection: Option<Connection<TokioIo<TcpStream>, RequestBody>>,
+    stream: TcpStream,
+    /// What was read, and not taken yet.
+    read: BytesMut,
+    /// How much is read at once.
+    at_once: usize,
+    /// What is still to come of the answer.
+    decoder: Decoder,
+    /// The last request, of which something may still have to be written.
+    outgoing: Option<Outgoing>,
+    /// Whether not all of that can be written any more.
+    spoiled: bool,
+    /// How many answers it brought.
+    answers: u64,
+    /// The client closed it, or it broke.
     ended: bool,
+    pub(super) alarm: Alarm,
 }
 
 /// Why there is no answer. Only what holds the request can be sent again.
 pub(super) enum Failure {
     /// The connection had ended before a single byte of the request was written. It is as if nothing had happened.
-    Unsent(Box<Request<RequestBody>>, hyper::Error),
+    Unsent(Outgoing, io::Error),
     /// The client may have seen it, or some of it.
-    Sent(hyper::Error),
+    Sent(io::Error),
+    /// The answer can be understood in more than one way, or not at all.
+    Unclear(&'static str),
+    /// The caller broke off.
+    Caller(BodyError),
     /// Neither an answer came nor was the request taken, for too long.
     TimedOut,
 }
@@ -58,105 +70,173 @@ impl Link {
         let stream = connected.map_err(|_| io::ErrorKind::TimedOut)??;
         // Only ever fails on a socket that is already dead, which the first write will say.
         let _ = stream.set_nodelay(true);
-        let socket = stream.as_fd().try_clone_to_owned()?;
-        let mut builder = Builder::new();
-        // Programs of 2016 look for names as the original wrote them.
-        let builder = builder.title_case_headers(true).max_buf_size(BUFFER).writev(false);
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        let wire = Wire { connection: Some(connection), ended: false };
-        Ok(Box::new(Self { sender, wire, socket, alarm: Alarm::new(Instant::now() + limit) }))
+        Ok(Box::new(Self {
+            stream,
+            read: BytesMut::new(),
+            at_once: READ[0],
+            decoder: Decoder::idle(),
+            outgoing: None,
+            spoiled: false,
+            answers: 0,
+            ended: false,
+            alarm: Alarm::new(Instant::now() + limit),
+        }))
     }
 
-    /// Sends a request and waits for the head of its answer, at most `limit` while it is the client's turn.
+    /// Sends a request with this method and waits for the head of its answer, at most `limit` while it is the client's
+    /// turn. What announces the answer goes to `announced`.
     pub(super) async fn send(
         &mut self,
-        request: Request<RequestBody>,
+        request: Outgoing,
+        method: &Method,
         limit: Duration,
-    ) -> Result<Response<Incoming>, Failure> {
-        let (began, turn) = (Instant::now(), request.body().turn());
-        let mut answer = pin!(self.sender.try_send_request(request));
-        let (wire, alarm) = (&mut self.wire, &mut self.alarm);
+        announced: impl Fn(&response::Parts),
+    ) -> Result<response::Parts, Failure> {
+        self.outgoing = Some(request);
+        // Why nothing more can be written, and how often the answer was announced.
+        let (mut unwritten, mut interim) = (None, 0);
         std::future::poll_fn(|context| {
-            let answer = wire.drive_for(context, |context| answer.as_mut().poll(context));
-            match answer {
-                Poll::Ready(Ok(answer)) => return Poll::Ready(Ok(answer)),
-                Poll::Ready(Err(mut error)) => {
-                    return Poll::Ready(Err(match error.take_message() {
-                        Some(request) => Failure::Unsent(Box::new(request), error.into_error()),
-                        None => Failure::Sent(error.into_error()),
-                    }));
+            match self.poll_write(context) {
+                Poll::Ready(Err(Broken::Caller(error))) => return Poll::Ready(Err(Failure::Caller(error))),
+                Poll::Ready(Err(Broken::Client(error))) => {
+                    if let Some(request) = self.outgoing.take_if(|request| request.is_untouched()) {
+                        return Poll::Ready(Err(Failure::Unsent(request, error)));
+                    }
+                    // It may have answered all the same.
+                    unwritten = Some(error);
                 }
-                Poll::Pending => {}
+                Poll::Ready(Ok(())) | Poll::Pending => {}
             }
-            let since = turn.as_ref().map_or(Some(began), |turn| turn.get());
-            alarm.poll(since.unwrap_or_else(Instant::now) + limit, context).map(|()| Err(Failure::TimedOut))
+            loop {
+                match take_head(&mut self.read) {
+                    Ok(Some(head)) if is_interim(&head) && interim < MAX_INTERIM => {
+                        interim += 1;
+                        announced(&head);
+                    }
+                    Ok(Some(head)) if is_interim(&head) || !headers::is_sound(&head) => {
+                        return Poll::Ready(Err(Failure::Unclear("the client's answer has no clear end")));
+                    }
+                    Ok(Some(head)) => {
+                        self.answers += 1;
+                        self.decoder = Decoder::of(&head, method);
+                        return Poll::Ready(Ok(head));
+                    }
+                    Err(_) => return Poll::Ready(Err(Failure::Unclear("the client's answer is malformed"))),
+                    Ok(None) => match self.poll_read(context) {
+                        Poll::Pending => break,
+                        Poll::Ready(Ok(())) if !self.ended => {}
+                        Poll::Ready(ended) => {
+                            let error = ended.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+                            return Poll::Ready(Err(Failure::Sent(unwritten.take().unwrap_or(error))));
+                        }
+                    },
+                }
+            }
+            let turn = self.outgoing.as_ref().and_then(Outgoing::turn);
+            let due = turn.unwrap_or_else(Instant::now) + limit;
+            self.alarm.poll(due, context).map(|()| Err(Failure::TimedOut))
         })
         .await
     }
 
-    /// Writes and reads what can be, for the sake of `wanted`, which gets its answer from that alone.
-    pub(super) fn drive_for<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        wanted: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        self.wire.drive_for(context, wanted)
+    /// The next part of the answer that was read already.
+    pub(super) fn take(&mut self) -> io::Result<Option<Bytes>> {
+        self.decoder.take(&mut self.read).map_err(io::Error::other)
+    }
+
+    /// The next part of the answer, none when it is over. Writes what is left of the request meanwhile.
+    pub(super) fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        loop {
+            if let Some(part) = self.take()? {
+                return Poll::Ready(Ok(Some(part)));
+            }
+            if self.decoder.is_done() {
+                return Poll::Ready(Ok(None));
+            }
+            // A client that takes no more of the request may still end its answer.
+            let _ = self.poll_write(context);
+            ready!(self.poll_read(context))?;
+            if self.ended {
+                self.decoder.close().map_err(io::Error::other)?;
+            }
+        }
+    }
+
+    /// Whether the answer is over.
+    pub(super) fn is_done(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    /// How many bytes of the answer are to come, where that is known.
+    pub(super) fn remaining(&self) -> Option<u64> {
+        self.decoder.remaining()
     }
 
     /// Whether it can take another request: the last one is over on both sides and nothing else has come since. From
     /// now on nobody is woken for it.
     pub(super) fn is_free(&mut self) -> bool {
-        self.wire.drive(&mut Context::from_waker(Waker::noop()));
-        !self.wire.ended && self.sender.is_ready()
+        let is_written = self.outgoing.as_ref().is_none_or(Outgoing::is_written);
+        is_written && !self.spoiled && self.decoder.is_done() && self.hears_nothing()
     }
 
     /// Whether it is known to be over.
     pub(super) fn has_ended(&self) -> bool {
-        self.wire.ended
+        self.ended
     }
 
-    /// Whether the client has neither closed it nor said anything since it was free. Asked of the kernel just before it
-    /// is used again: some clients close after every answer, unannounced, and that is known there before tokio hears.
-    pub(super) fn is_quiet(&self) -> bool {
-        let mut byte = [0; 1];
-        let looked = recv(&self.socket, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        looked.is_err_and(|error| error == Errno::WOULDBLOCK)
+    /// Whether the client has neither closed it nor said anything since it was free.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        // Some clients close after every answer, unannounced, and that is known to the kernel before it is told here.
+        if self.answers == 1 {
+            let looked = recv(&self.stream, &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+            return looked.is_err_and(|error| error == Errno::WOULDBLOCK);
+        }
+        self.hears_nothing()
+    }
+
+    fn hears_nothing(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.read.is_empty() && !self.ended && self.poll_read(&mut nobody).is_pending()
     }
 
     /// The socket, and what has come on it already, after the client changed the protocol.
-    pub(super) async fn into_tunnel(mut self) -> Option<(TcpStream, Bytes)> {
-        std::future::poll_fn(|context| {
-            self.wire.drive(context);
-            if self.wire.ended { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-        let parts = self.wire.connection?.into_parts();
-        Some((parts.io.into_inner(), parts.read_buf))
+    pub(super) async fn into_tunnel(mut self) -> io::Result<(TcpStream, Bytes)> {
+        std::future::poll_fn(|context| self.poll_write(context))
+            .await
+            .map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok((self.stream, self.read.freeze()))
+    }
+
+    /// Writes what is left of the request.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        match &mut self.outgoing {
+            Some(outgoing) if !self.spoiled => {
+                let written = ready!(outgoing.poll_write(&mut self.stream, context));
+                self.spoiled = written.is_err();
+                Poll::Ready(written)
+            }
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Reads what is there, and sees whether that is the end.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A buffer that is shared with what was taken from it gives way to a new one, else it is used again.
+        if self.read.capacity() - self.read.len() < READ[0] / 4 {
+            self.read.reserve(self.at_once);
+        }
+        let size = ready!(poll_read_buf(Pin::new(&mut self.stream), context, &mut self.read));
+        if size.as_ref().map_or(true, |size| *size == 0) {
+            self.ended = true;
+        }
+        if self.read.len() == self.read.capacity() {
+            self.at_once = (self.at_once * 2).min(READ[1]);
+        }
+        Poll::Ready(size.map(drop))
     }
 }
 
-impl Wire {
-    fn drive(&mut self, context: &mut Context<'_>) {
-        if let (Some(connection), false) = (&mut self.connection, self.ended) {
-            // Whoever waits for something is told of an error.
-            self.ended = connection.poll_without_shutdown(context).is_ready();
-        }
-    }
-
-    fn drive_for<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        mut wanted: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        self.drive(context);
-        // Only what was done just now can have brought it, so nobody has to be woken for it.
-        let mut nobody = Context::from_waker(Waker::noop());
-        let polled = wanted(&mut nobody);
-        if polled.is_ready() || !self.ended {
-            return polled;
-        }
-        // Whoever still waits is told when the connection is dropped, and then gets a request back that is still whole.
-        self.connection = None;
-        wanted(&mut nobody)
-    }
+/// Whether a head only announces the answer (RFC 9110, 15.2). After a change of protocol nothing follows.
+fn is_interim(head: &response::Parts) -> bool {
+    head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS
 }

@@ -1,15 +1,17 @@
 //! Whom a request is for, and what remains of it without that name.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Method};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
-use super::body::{Arriving, RequestBody};
+use super::body::Arriving;
+use super::outgoing::RequestBody;
 use crate::config::HttpSettings;
 use crate::http::control::client_name;
 use crate::http::params::{ParamError, take};
@@ -17,37 +19,41 @@ use crate::model::name::ClientName;
 use crate::model::reply::Reply;
 
 /// A request as it goes on.
-pub(super) struct Route {
+pub(super) struct Route<'a> {
     /// For whom it is.
     pub(super) client: ClientName,
-    /// Path and query as they came, byte for byte, but without the name.
-    pub(super) target: Uri,
+    /// The query as it came, byte for byte, but without the name.
+    pub(super) query: Cow<'a, [u8]>,
     /// The body. Where the name was in it, all of it was read.
     pub(super) body: RequestBody,
 }
 
 /// Takes the name out of the query, else out of a form body.
-pub(super) async fn find(request: &Parts, body: Incoming, settings: &HttpSettings) -> Result<Route, Reply> {
+pub(super) async fn find<'a>(
+    request: &'a Parts,
+    body: Incoming,
+    settings: &HttpSettings,
+) -> Result<Route<'a>, Reply> {
     let invalid = |error: ParamError| Reply::invalid(error.to_string());
     let given = |name: Option<String>| name.filter(|name| !name.is_empty());
-    let path = request.uri.path();
     let query = request.uri.query().unwrap_or_default().as_bytes();
-    let (name, rest_of_query) = take(query, "client").map_err(invalid)?;
+    let (name, left) = take(query, "client").map_err(invalid)?;
     if let Some(name) = given(name) {
         let body = match body.is_end_stream() {
             true => RequestBody::Empty,
-            false => RequestBody::arriving(Arriving::new(body, settings.inactivity_timeout)),
+            false => RequestBody::Arriving(Box::new(Arriving::new(body, settings.inactivity_timeout))),
         };
-        return Ok(Route { client: client_name(name)?, target: target(path, &rest_of_query)?, body });
+        return Ok(Route { client: client_name(name)?, query: left, body });
     }
     if !is_form(&request.headers) || matches!(request.method, Method::GET | Method::HEAD) {
         return Err(Reply::no_client_given());
     }
-    let form = read_form(body, settings).await?;
+    // Most requests have none, and need no room for it.
+    let form = Box::pin(read_form(body, settings)).await?;
     let (name, rest) = take(&form, "client").map_err(invalid)?;
     let name = given(name).ok_or_else(Reply::no_client_given)?;
-    let body = RequestBody::Whole(Some(rest.into_owned().into()));
-    Ok(Route { client: client_name(name)?, target: target(path, &rest_of_query)?, body })
+    let body = RequestBody::Whole(rest.into_owned().into());
+    Ok(Route { client: client_name(name)?, query: left, body })
 }
 
 async fn read_form(body: Incoming, settings: &HttpSettings) -> Result<Bytes, Reply> {
@@ -68,17 +74,4 @@ fn is_form(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-}
-
-/// The path as it came, and what remains of the query.
-fn target(path: &str, query: &[u8]) -> Result<Uri, Reply> {
-    let mut target = Vec::with_capacity(path.len() + 1 + query.len());
-    target.extend_from_slice(path.as_bytes());
-    if !query.is_empty() {
-        target.push(b'?');
-        target.extend_from_slice(query);
-    }
-    // Both are parts of a URI that hyper took apart, so together they are one again.
-    let target = PathAndQuery::from_maybe_shared(Bytes::from(target));
-    target.map(Uri::from).map_err(|_| Reply::bad_request("the path or query is malformed"))
 }

@@ -28,7 +28,7 @@ pub(super) async fn run(
 ) {
     let ended = async {
         let caller = caller.await.map_err(io::Error::other)?;
-        let (mut upstream, sent_already) = link.into_tunnel().await.ok_or(io::ErrorKind::BrokenPipe)?;
+        let (mut upstream, sent_already) = link.into_tunnel().await?;
         let traffic = Traffic::default();
         let mut caller = Watched { io: TokioIo::new(caller), traffic: traffic.clone() };
         caller.write_all(&sent_already).await?;

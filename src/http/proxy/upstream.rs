@@ -9,16 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::Request;
-use http::response;
-use hyper::body::Incoming;
+use http::{Method, response};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::body::RequestBody;
 use super::headers::Pseudonym;
 use super::link::{Failure, Link};
+use super::outgoing::Outgoing;
 use crate::config::HttpSettings;
 use crate::model::chain::Chain;
 use crate::model::client::{ClientRecord, Generation, Phase};
@@ -161,7 +159,7 @@ impl Upstream {
     fn take_idle(&self, limit: Duration) -> Option<Box<Link>> {
         let mut idle = locked(&self.idle);
         let now = Instant::now();
-        while let Some(last) = idle.pop() {
+        while let Some(mut last) = idle.pop() {
             if !last.is_young(limit, now) {
                 continue;
             }
@@ -176,14 +174,17 @@ impl Upstream {
 
 impl Place {
     /// Sends a request to the client and waits for the head of the answer. A connection that is there is used again, and
-    /// where the client had closed it before a byte was written, the request goes to the next one.
+    /// where the client had closed it before a byte was written, the request goes to the next one. What announces the
+    /// answer goes to `announced`.
     pub(super) async fn send(
         &self,
-        mut request: Request<RequestBody>,
-        record: &ClientRecord,
-        registry: &Registry,
+        mut request: Outgoing,
+        method: &Method,
+        to: (&ClientRecord, &Registry),
         settings: &HttpSettings,
-    ) -> Result<(response::Parts, Incoming, Box<Link>), Reply> {
+        announced: impl Fn(&response::Parts),
+    ) -> Result<(response::Parts, Box<Link>), Reply> {
+        let (record, registry) = to;
         let name = &record.spec.name;
         match record.phase {
             Phase::Reserved | Phase::Starting => return Err(Reply::starting(name)),
@@ -194,30 +195,31 @@ impl Place {
         loop {
             let (mut link, is_new) = match self.0.take_idle(settings.idle_timeout) {
                 Some(link) => (link, false),
-                None => (self.connect(record, registry, settings.connect_timeout).await?, true),
+                // Most requests need none, and no room for it.
+                None => (Box::pin(self.connect(record, registry, settings.connect_timeout)).await?, true),
             };
-            let error = match link.send(request, settings.header_timeout).await {
-                Ok(answer) => {
-                    let (head, body) = answer.into_parts();
-                    return Ok((head, body, link));
-                }
-                Err(Failure::Unsent(back, _)) if !is_new => {
-                    request = *back;
+            let error = match link.send(request, method, settings.header_timeout, &announced).await {
+                Ok(head) => return Ok((head, link)),
+                Err(Failure::Unsent(back, error)) if !is_new => {
+                    debug!(client = %name, %error, "an idle connection was closed; the request goes to another one");
+                    request = back;
                     continue;
                 }
                 Err(Failure::TimedOut) => {
                     return Err(Reply::timed_out(name, "the client did not answer in time"));
                 }
+                Err(Failure::Caller(error)) => {
+                    debug!(client = %name, error = %Chain(&*error), "a caller broke off");
+                    return Err(Reply::bad_request("the request broke off"));
+                }
+                Err(Failure::Unclear(why)) => return Err(Reply::unreachable(name, why)),
                 Err(Failure::Unsent(_, error) | Failure::Sent(error)) => error,
             };
-            debug!(client = %name, error = %Chain(&error), "a proxied request failed");
-            if !is_new && !error.is_user() {
+            debug!(client = %name, %error, "a proxied request failed");
+            if !is_new {
                 self.0.closes_early.store(true, Ordering::Relaxed);
             }
-            return Err(match error.is_user() {
-                true => Reply::bad_request("the request broke off"),
-                false => Reply::unreachable(name, "the client broke off without an answer"),
-            });
+            return Err(Reply::unreachable(name, "the client broke off without an answer"));
         }
     }
 

@@ -23,21 +23,25 @@ fn thaw(pid: u32) {
 fn what_is_no_answer_gives_502() {
     let controller = with_client(NO_REUSE);
     let many: String = (0..200).map(|n| format!("X-{n}: 1\r\n")).collect();
-    for raw in [
-        "",
-        "HTTP/1.1 200 OK\r\nContent-Le",
-        "this is no HTTP\r\n\r\n",
-        "HTTP/1.1 20 OK\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
-        "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx",
-        "HTTP/1.1 100 Continue\r\n\r\n",
+    let (broken, malformed, unclear) = (
+        "the client broke off without an answer",
+        "the client's answer is malformed",
+        "the client's answer has no clear end",
+    );
+    for (raw, why) in [
+        ("", broken),
+        ("HTTP/1.1 200 OK\r\nContent-Le", broken),
+        ("HTTP/1.1 100 Continue\r\n\r\n", broken),
+        ("this is no HTTP\r\n\r\n", malformed),
+        ("HTTP/1.1 20 OK\r\n\r\n", malformed),
+        (&format!("HTTP/1.1 200 OK\r\n{many}\r\n"), malformed),
+        ("\0\0\0\0", malformed),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", unclear),
+        ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx", unclear),
         // HTTP/1.0 knew no codings.
-        "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-        &format!("HTTP/1.1 200 OK\r\n{many}\r\n"),
-        "\0\0\0\0",
+        ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", unclear),
     ] {
-        let answer = get(&controller, &answer_target(raw));
-        answer.is_refused("502 Bad Gateway", "the client broke off without an answer");
+        get(&controller, &answer_target(raw)).is_refused("502 Bad Gateway", why);
     }
     assert_eq!(get(&controller, "/openqq/ping?client=a").text(), "pong", "it is none the worse for it");
 }

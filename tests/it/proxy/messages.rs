@@ -1,6 +1,14 @@
 //! Answers on their way to a caller.
 
-use super::{Caller, NO_REUSE, answer_target, get, header, headers, with_client};
+use std::io::Write;
+
+use super::{
+    Caller, NO_REUSE, answer_target, get, header, headers, idler, read_request, upstream, with_client,
+};
+
+fn get_request(target: &str, version: &str) -> String {
+    format!("GET {target} HTTP/{version}\r\nHost: x\r\n\r\n")
+}
 
 /// The head of the answer to HEAD, after which nothing may come.
 fn head_of(controller: &crate::fixture::Controller, target: &str) -> String {
@@ -100,9 +108,56 @@ fn answers_without_a_body_end_at_once() {
 #[test]
 fn an_answer_may_be_announced() {
     let controller = with_client(NO_REUSE);
-    let raw = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-    let answer = get(&controller, &answer_target(raw));
+    let hint = "HTTP/1.1 103 Early Hints\r\nLink: x\r\nKeep-Alive: 1\r\n\r\n";
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    // What permits to go on was for us.
+    let raw = format!("HTTP/1.1 100 Continue\r\n\r\n{hint}HTTP/1.1 102 Processing\r\n\r\n{ok}");
+    let mut caller = Caller::with(&controller, get_request(&answer_target(&raw), "1.1"));
+    assert_eq!(caller.read_head(), "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n");
+    assert_eq!(caller.read_head(), "HTTP/1.1 102 Processing\r\n\r\n");
+    let answer = caller.answer();
     assert_eq!((answer.status(), &*answer.text()), ("HTTP/1.1 200 OK", "ok"));
+    // Nothing is left of them for the next one.
+    caller.write(get_request("/openqq/ping?client=a", "1.1"));
+    assert_eq!(caller.answer().text(), "pong");
+    // HTTP/1.0 knew none.
+    let mut caller = Caller::with(&controller, get_request(&answer_target(&raw), "1.0"));
+    assert_eq!(caller.answer().status(), "HTTP/1.0 200 OK");
+}
+
+#[test]
+fn an_announcement_does_not_wait_for_its_answer() {
+    let controller = idler("");
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    let receiver = std::sync::Mutex::new(receiver);
+    upstream(&controller, move |_, mut reader| {
+        while read_request(&mut reader).is_some() {
+            reader.get_mut().write_all(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n").unwrap();
+            receiver.lock().unwrap().recv().unwrap();
+            reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        }
+    });
+    let mut caller = Caller::new(&controller);
+    for _ in 0..3 {
+        caller.write(get_request("/openqq/x?client=a", "1.1"));
+        assert!(caller.read_head().starts_with("HTTP/1.1 103 "));
+        sender.send(()).unwrap();
+        assert_eq!(caller.answer().text(), "ok");
+    }
+}
+
+#[test]
+fn a_client_that_only_announces_gives_502() {
+    let controller = with_client(NO_REUSE);
+    let raw = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(40);
+    let mut caller = Caller::with(&controller, get_request(&answer_target(&raw), "1.1"));
+    let refused = loop {
+        let answer = caller.read_head();
+        if !answer.starts_with("HTTP/1.1 103 ") {
+            break answer;
+        }
+    };
+    assert!(refused.starts_with("HTTP/1.1 502 "), "{refused}");
 }
 
 #[test]
@@ -125,13 +180,13 @@ fn an_answer_of_any_framing_comes_whole() {
 fn trailers_of_an_answer_do_not_go_on() {
     let controller = with_client(NO_REUSE);
     let raw = "HTTP/1.1 200 OK\r\nTrailer: X-End, Content-Length\r\nTransfer-Encoding: chunked\r\n\r\n\
-               4\r\nhalf\r\n0\r\nX-End: 1\r\nContent-Length: 99\r\nSet-Cookie: a=1\r\n\r\n";
+               2\r\nha\r\n2\r\nlf\r\n0\r\nX-End: 1\r\nContent-Length: 99\r\nSet-Cookie: a=1\r\n\r\n";
     let target = answer_target(raw);
     let request =
         format!("GET {target} HTTP/1.1\r\nHost: x\r\nTE: trailers\r\nConnection: te, close\r\n\r\n");
     let answer = String::from_utf8(controller.raw(request.as_bytes())).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert_eq!((header(head, "trailer"), body), (None, "4\r\nhalf\r\n0\r\n\r\n"));
+    assert_eq!((header(head, "trailer"), body), (None, "2\r\nha\r\n2\r\nlf\r\n0\r\n\r\n"));
 }
 
 #[test]

@@ -11,7 +11,9 @@ mod streams;
 mod upgrades;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
@@ -26,6 +28,45 @@ fn with_client(config: &str) -> Controller {
     let controller = Builder::new().config(config).start();
     controller.start_client("a");
     controller.wait_for_listening("a");
+    controller
+}
+
+/// A client that does nothing but be there; its port is this test's own.
+const IDLER: &str = "#!/bin/sh\nexec sleep 3600\n";
+
+/// A server on the port of the client `a`: `answer` gets each connection, by its number.
+fn upstream(
+    controller: &Controller,
+    answer: impl Fn(usize, BufReader<TcpStream>) + Send + Sync + 'static,
+) -> Arc<AtomicUsize> {
+    let listener = TcpListener::bind(("127.0.0.1", controller.first_port)).unwrap();
+    let (connections, answer) = (Arc::new(AtomicUsize::new(0)), Arc::new(answer));
+    let counted = connections.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let number = counted.fetch_add(1, Ordering::SeqCst);
+            let answer = answer.clone();
+            std::thread::spawn(move || answer(number, BufReader::new(stream.unwrap())));
+        }
+    });
+    connections
+}
+
+/// Reads a request up to its empty line; none when the connection ends.
+fn read_request(reader: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    Some(head)
+}
+
+/// A controller with a client `a` whose port is free.
+fn idler(config: &str) -> Controller {
+    let controller = Builder::new().template(IDLER).config(config).start();
+    controller.start_client("a");
     controller
 }
 
