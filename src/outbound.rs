@@ -1,9 +1,11 @@
 //! Calls to the outside: the [`Poller`] of a `poll_api`, and the controller's heartbeat with it, by which a server elsewhere
 //! reaches a controller that it cannot connect to (it answers with a redirect to the controller's own API).
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::redirect::Policy;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
@@ -47,8 +49,7 @@ pub async fn heartbeat(mut settings: watch::Receiver<Arc<Settings>>) {
 }
 
 async fn beat(endpoint: &Endpoint, mut settings: watch::Receiver<Arc<Settings>>) {
-    // A redirect may lead from http to https, so all certificates are loaded.
-    let Some(mut poller) = Poller::new(endpoint, "") else { return std::future::pending().await };
+    let Some(mut poller) = Poller::new(endpoint) else { return std::future::pending().await };
     loop {
         poller.call().await;
         pause(&mut settings).await;
@@ -65,23 +66,23 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// A poller of `endpoint`, for URLs like `url` (see [`http_client`]). None, which is logged: TLS cannot be set up.
-    pub fn new(endpoint: &Endpoint, url: &str) -> Option<Self> {
-        match http_client(url).read_timeout(READ_TIMEOUT).build() {
-            Ok(client) => {
-                info!(poll_api = %endpoint, "calling poll_api regularly");
-                Some(Self { client, endpoint: endpoint.clone(), trouble: None })
-            }
-            Err(error) => {
-                warn!(error = %Chain(&error), "poll_api can't be called: TLS can't be set up");
-                None
-            }
-        }
+    /// A poller of `endpoint`. None, which is logged: TLS cannot be set up.
+    pub fn new(endpoint: &Endpoint) -> Option<Self> {
+        let client = client_for(endpoint.as_str())?;
+        info!(poll_api = %endpoint, "calling poll_api regularly");
+        Some(Self { client, endpoint: endpoint.clone(), trouble: None })
     }
 
     /// Calls once.
     pub async fn call(&mut self) {
-        let called = call(&self.client, &self.endpoint).await;
+        let mut called = call(&self.client, &self.endpoint).await;
+        if called.as_ref().is_err_and(leads_to_https)
+            && let Some(client) = client_for("https:")
+        {
+            // From now on the certificates are there.
+            self.client = client;
+            called = call(&self.client, &self.endpoint).await;
+        }
         let now = called.err().map(|error| Chain(&error.without_url()).to_string());
         match (&self.trouble, &now) {
             (before, Some(error)) if before.as_ref() != Some(error) => {
@@ -120,8 +121,34 @@ async fn call(client: &reqwest::Client, endpoint: &Endpoint) -> reqwest::Result<
     answer.error_for_status_ref().map(|_| ())
 }
 
+fn client_for(url: &str) -> Option<reqwest::Client> {
+    let built = http_client(url).read_timeout(READ_TIMEOUT).build();
+    built
+        .inspect_err(|error| warn!(error = %Chain(error), "poll_api can't be called: TLS can't be set up"))
+        .ok()
+}
+
+/// A redirect led to a URL for which the certificates are needed that were left out.
+#[derive(Debug, thiserror::Error)]
+#[error("a redirect leads to https")]
+struct NeedsCertificates;
+
+fn leads_to_https(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<NeedsCertificates>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The most redirects that are followed, as many as reqwest follows by itself.
+const MAX_REDIRECTS: usize = 10;
+
 /// What is the same in every HTTP client made here. For a plain HTTP URL the system's certificates are left out: they
-/// are a megabyte that it need not load, nor depend on.
+/// are a megabyte that it need not load, nor depend on. It then follows no redirect to https.
 pub fn http_client(url: &str) -> reqwest::ClientBuilder {
     // A second installation is refused, which is fine: the first one stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -130,5 +157,11 @@ pub fn http_client(url: &str) -> reqwest::ClientBuilder {
         .referer(false)
         .user_agent(concat!("wqcontroller/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT);
-    if url.starts_with("http:") { builder.tls_certs_only([]) } else { builder }
+    if !url.starts_with("http:") {
+        return builder;
+    }
+    builder.tls_certs_only([]).redirect(Policy::custom(|attempt| match attempt.url().scheme() {
+        "https" => attempt.error(NeedsCertificates),
+        _ => Policy::limited(MAX_REDIRECTS).redirect(attempt),
+    }))
 }

@@ -17,10 +17,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// the state any more.
 pub(super) async fn poll(endpoint: Endpoint, interval: Duration, mut state: watch::Receiver<ClientState>) {
     let is_running = |state: &ClientState| *state == ClientState::Running;
-    // Certificates only where they are certainly needed: they are a megabyte of memory in each client.
-    let Some(mut poller) = Poller::new(&endpoint, endpoint.as_str()) else {
-        return std::future::pending().await;
-    };
+    let Some(mut poller) = Poller::new(&endpoint) else { return std::future::pending().await };
     let interval = interval.max(SHORTEST_PAUSE);
     while state.wait_for(is_running).await.is_ok() {
         let calls = async {

@@ -239,7 +239,8 @@ where
                 is_old.store(true, Ordering::Relaxed);
             }
             let is_last = is_last.load(Ordering::Relaxed);
-            let answer = handler(request, caller.clone());
+            // In a box at once: it is large, and would be moved several times.
+            let answer = Box::pin(handler(request, caller.clone()));
             let (stop, interim) = (stop.clone(), caller.interim.clone());
             async move {
                 let mut answer = answer.await;
@@ -292,14 +293,15 @@ where
         let Some(parts) = connection.into_parts() else { return };
         let mut stream = parts.io.into_inner().into_inner();
         match ended {
-            Ok(()) => linger(&mut stream).await,
+            // Boxed, as what is needed in the end only need not be there from the beginning.
+            Ok(()) => Box::pin(linger(&mut stream)).await,
             Err(error) => {
                 debug!(%peer, error = %Chain(&error), "connection broke off");
                 if error.is_timeout() && !parts.read_buf.is_empty() {
-                    say_last(&mut stream, TOO_SLOW).await;
+                    Box::pin(say_last(&mut stream, TOO_SLOW)).await;
                 } else if error.is_parse() {
                     // hyper has told the caller.
-                    linger(&mut stream).await;
+                    Box::pin(linger(&mut stream)).await;
                 } else if ends_by_close.load(Ordering::Relaxed) {
                     // What broke off must not look complete: a reset is no end. Fails on what is dead already.
                     let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));

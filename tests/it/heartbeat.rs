@@ -1,8 +1,13 @@
 //! The controller's own heartbeat: it calls `poll_api`, follows where the answer leads, and calls again, for ever.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::fixture::{Builder, Controller, wait_until};
 use crate::server::{OK, Server};
@@ -224,4 +229,49 @@ fn a_shorter_interval_counts_at_once() {
     controller.write_config(&controller.read_config().replace("86400", "0.001"));
     controller.reload();
     server.wait_for(3);
+}
+
+/// A certificate that is good where it is trusted, and only there.
+const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/tls/certificate.pem");
+
+/// An HTTPS server that says yes to all; the number of its answers.
+fn secure_server() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let pem = |name: &str| format!("{}/tests/it/tls/{name}.pem", env!("CARGO_MANIFEST_DIR"));
+    let certificate = CertificateDer::from_pem_file(pem("certificate")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(pem("key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config =
+        rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, answers) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = answers.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let session = rustls::ServerConnection::new(config.clone()).unwrap();
+            let mut stream = rustls::StreamOwned::new(session, stream.unwrap());
+            // A caller that does not trust it says so instead.
+            if stream.read(&mut [0; 4096]).is_ok_and(|size| size > 0) {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let _ = stream.write_all(OK.as_bytes());
+            }
+        }
+    });
+    (address, answers)
+}
+
+#[test]
+fn a_redirect_may_lead_to_https() {
+    let (secure, answers) = secure_server();
+    let server = Server::new(move |_, _| redirect(&format!("https://{secure}/")));
+    let config = format!("poll_api = {:?}\npoll_interval = 0.001", server.url("/poll"));
+    let controller = Builder::new().env("SSL_CERT_FILE", CERTIFICATE).config(&config).start();
+    wait_until("it was followed a few times", || answers.load(Ordering::SeqCst) > 2);
+    assert_eq!(controller.log.count(TROUBLE), 0);
+    // One that nobody vouches for is not spoken to.
+    let before = answers.load(Ordering::SeqCst);
+    drop(controller);
+    let controller = Builder::new().env("SSL_CERT_FILE", "/dev/null").config(&config).start();
+    wait_until("that is said", || controller.log.count(TROUBLE) > 0);
+    assert_eq!(answers.load(Ordering::SeqCst), before);
 }
