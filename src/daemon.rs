@@ -109,7 +109,7 @@ async fn operate(
     let (listeners, socket_files): (Vec<_>, Vec<_>) = sockets.into_iter().map(listener).unzip();
     let stop = CancellationToken::new();
     let mut server = {
-        let (door, limits) = (controller.door.clone(), limits(&controller.settings.borrow()));
+        let (door, limits) = (Arc::new(controller.door.clone()), limits(&controller.settings.borrow()));
         let answer = move |request, caller| door.clone().answer(request, caller);
         tokio::spawn(serve(listeners, limits, stop.clone(), answer))
     };

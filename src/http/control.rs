@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, Response, StatusCode};
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
@@ -27,7 +28,7 @@ const MAX_IMAGE: u64 = 1024 * 1024;
 type Answer = Result<Response<Body>, Reply>;
 
 /// Starts a client; answers when its process is there.
-pub(super) async fn start_client<B>(door: &Door, request: &Request<B>) -> Answer {
+pub(super) async fn start_client(door: &Door, request: &Parts) -> Answer {
     let (name, params) = named(request)?;
     let name = name.ok_or_else(Reply::no_client_given)?;
     let (homes, settings) = (door.homes.clone(), door.settings.borrow().clone());
@@ -39,7 +40,7 @@ pub(super) async fn start_client<B>(door: &Door, request: &Request<B>) -> Answer
 }
 
 /// Stops a client; answers when its process is gone, or with `async=1` at once.
-pub(super) async fn stop_client<B>(door: &Door, request: &Request<B>) -> Answer {
+pub(super) async fn stop_client(door: &Door, request: &Parts) -> Answer {
     let (name, params) = named(request)?;
     let name = name.ok_or_else(Reply::no_client_given)?;
     let at_once = if params.get("async") == Some("1") { AtOnce::Yes } else { AtOnce::No };
@@ -48,7 +49,7 @@ pub(super) async fn stop_client<B>(door: &Door, request: &Request<B>) -> Answer 
 }
 
 /// Lists all clients, or one.
-pub(super) fn check_client<B>(door: &Door, request: &Request<B>) -> Answer {
+pub(super) fn check_client(door: &Door, request: &Parts) -> Answer {
     let (name, _) = named(request)?;
     let snapshot = door.registry.snapshot();
     let text = match name {
@@ -62,7 +63,7 @@ pub(super) fn check_client<B>(door: &Door, request: &Request<B>) -> Answer {
 }
 
 /// Hands out the image of the login QR code.
-pub(super) async fn get_qrcode<B>(door: &Door, request: &Request<B>) -> Answer {
+pub(super) async fn get_qrcode(door: &Door, request: &Parts) -> Answer {
     let (name, _) = named(request)?;
     let name = name.ok_or_else(Reply::no_client_given)?;
     let view = door.registry.snapshot().get(&name).cloned().ok_or_else(Reply::no_such_client)?;
@@ -72,7 +73,7 @@ pub(super) async fn get_qrcode<B>(door: &Door, request: &Request<B>) -> Answer {
 
     let tag: String = Sha256::digest(&image)[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     let tag = format!("\"{tag}\"");
-    let known = is_known(request.headers(), &tag);
+    let known = is_known(&request.headers, &tag);
     let mut response = if known {
         answer::empty(StatusCode::NOT_MODIFIED)
     } else {
@@ -137,8 +138,8 @@ fn is_known(headers: &HeaderMap, tag: &str) -> bool {
 }
 
 /// The parameters of a call, `client` taken out. An empty one counts as none, as in the original.
-fn named<B>(request: &Request<B>) -> Result<(Option<ClientName>, Params), Reply> {
-    let query = request.uri().query().unwrap_or_default();
+fn named(request: &Parts) -> Result<(Option<ClientName>, Params), Reply> {
+    let query = request.uri.query().unwrap_or_default();
     let mut params = Params::parse(query.as_bytes()).map_err(|error| Reply::invalid(error.to_string()))?;
     let name = params.remove("client").filter(|name| !name.is_empty());
     Ok((name.map(client_name).transpose()?, params))

@@ -13,6 +13,7 @@ pub mod serve;
 use std::sync::Arc;
 
 use http::header::{CONNECTION, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -52,29 +53,49 @@ pub struct Door {
 
 impl Door {
     /// Answers one request, if its caller is let in. What is refused is told to the pages of allowed web sites too.
-    pub async fn answer(self, mut request: Request<Incoming>, caller: Caller) -> Response<Body> {
-        let peer = caller.peer;
-        if let Err(reply) = framing::check(&request) {
+    ///
+    /// All that needs no waiting is done before there is a future, which is so kept small: one is made for every request.
+    pub fn answer(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+        caller: Arc<Caller>,
+    ) -> impl Future<Output = Response<Body>> + Send {
+        let admitted = self.admit(&mut request, caller.peer);
+        let upgrade = proxy::Upgrade::take(&mut request);
+        let (parts, body) = request.into_parts();
+        async move {
+            let origin = match admitted {
+                Ok(origin) => origin,
+                Err(refusal) => return *refusal,
+            };
+            let answered = self.route(&parts, body, upgrade, &caller).await;
+            answer_to(origin, answered)
+        }
+    }
+
+    /// The web site whose page asks, if any; or else the answer.
+    fn admit(
+        &self,
+        request: &mut Request<Incoming>,
+        peer: Peer,
+    ) -> Result<Option<HeaderValue>, Box<Response<Body>>> {
+        if let Err(reply) = framing::check(request) {
             let mut refusal = reply_response(&reply);
             refusal.headers_mut().insert(CONNECTION, CLOSE);
-            return refusal;
+            return Err(Box::new(refusal));
         }
         let guard = self.guard.borrow().clone();
         let origin = guard.sites().allowed_origin(request.headers());
-        let answered = match guard.admit(&mut request, self.entrance(peer)) {
+        let answer = match guard.admit(request, self.entrance(peer)) {
             // A browser shows no token when it asks whether it may.
-            _ if origin.is_some() && is_preflight(&request) => Ok(answer_preflight()),
-            Ok(()) => self.route(request, caller).await,
+            _ if origin.is_some() && is_preflight(request) => Ok(answer_preflight()),
+            Ok(()) => return Ok(origin),
             Err(refusal) => {
                 self.complaints.note(peer, &refusal);
                 Err(refusal.reply())
             }
         };
-        let mut response = answered.unwrap_or_else(|reply| reply_response(&reply));
-        if let Some(origin) = origin {
-            open_to(response.headers_mut(), origin);
-        }
-        response
+        Err(Box::new(answer_to(origin, answer)))
     }
 
     fn entrance(&self, peer: Peer) -> Entrance {
@@ -89,18 +110,33 @@ impl Door {
 
     /// Only GET and HEAD on the four paths are for the controller; all else below `/openqq/` is
     /// for the client that it names.
-    async fn route(&self, request: Request<Incoming>, caller: Caller) -> Result<Response<Body>, Reply> {
-        let own = matches!(*request.method(), Method::GET | Method::HEAD);
-        match request.uri().path().strip_prefix(ROOT) {
+    async fn route(
+        &self,
+        request: &Parts,
+        body: Incoming,
+        upgrade: Option<proxy::Upgrade>,
+        caller: &Caller,
+    ) -> Result<Response<Body>, Reply> {
+        let own = matches!(request.method, Method::GET | Method::HEAD);
+        match request.uri.path().strip_prefix(ROOT) {
             // Most requests are for clients, and need no room for these.
-            Some("start_client") if own => Box::pin(control::start_client(self, &request)).await,
-            Some("stop_client") if own => Box::pin(control::stop_client(self, &request)).await,
-            Some("check_client") if own => control::check_client(self, &request),
-            Some("get_qrcode") if own => Box::pin(control::get_qrcode(self, &request)).await,
-            Some(path) if !path.is_empty() => proxy::forward(self, request, caller).await,
+            Some("start_client") if own => Box::pin(control::start_client(self, request)).await,
+            Some("stop_client") if own => Box::pin(control::stop_client(self, request)).await,
+            Some("check_client") if own => control::check_client(self, request),
+            Some("get_qrcode") if own => Box::pin(control::get_qrcode(self, request)).await,
+            Some(path) if !path.is_empty() => proxy::forward(self, request, body, upgrade, caller).await,
             _ => Err(Reply::no_such_path()),
         }
     }
+}
+
+/// What goes back to a caller, whose page of the web site `origin` may see it.
+fn answer_to(origin: Option<HeaderValue>, answered: Result<Response<Body>, Reply>) -> Response<Body> {
+    let mut response = answered.unwrap_or_else(|reply| reply_response(&reply));
+    if let Some(origin) = origin {
+        open_to(response.headers_mut(), origin);
+    }
+    response
 }
 
 /// A [`Reply`] as an answer.

@@ -56,7 +56,7 @@ pub enum Peer {
 }
 
 /// Who sent a request.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Caller {
     /// The other end of the connection.
     pub peer: Peer,
@@ -131,7 +131,7 @@ const LAST_REQUEST: Duration = Duration::from_millis(300);
 /// taken, open ones have `limits.drain_timeout` to end. Returns when the last connection is closed.
 pub async fn serve<H, F>(listeners: Vec<Listener>, limits: Limits, stop: CancellationToken, handler: H)
 where
-    H: Fn(Request<Incoming>, Caller) -> F + Clone + Send + Sync + 'static,
+    H: Fn(Request<Incoming>, Arc<Caller>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(limits.max_connections));
@@ -164,7 +164,7 @@ struct Server<H> {
 
 impl<H, F> Server<H>
 where
-    H: Fn(Request<Incoming>, Caller) -> F + Clone + Send + Sync + 'static,
+    H: Fn(Request<Incoming>, Arc<Caller>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     async fn accept(self, place: usize, listener: Listener) {
@@ -229,7 +229,7 @@ where
         let doubled = Arc::new(AtomicBool::new(false));
         let (slot, is_old, is_last) = (afterwards.clone(), ends_by_close.clone(), doubled.clone());
         let interim = Interim::default();
-        let caller = Caller { peer, interim: interim.clone() };
+        let caller = Arc::new(Caller { peer, interim: interim.clone() });
         let stop = self.stop.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             if request.headers().contains_key(UPGRADE) {
@@ -241,10 +241,10 @@ where
             let is_last = is_last.load(Ordering::Relaxed);
             // In a box at once: it is large, and would be moved several times.
             let answer = Box::pin(handler(request, caller.clone()));
-            let (stop, interim) = (stop.clone(), caller.interim.clone());
+            let (stop, caller) = (stop.clone(), caller.clone());
             async move {
                 let mut answer = answer.await;
-                interim.end();
+                caller.interim.end();
                 let is_last = is_last || stop.is_cancelled();
                 if is_last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                     answer.headers_mut().insert(CONNECTION, CLOSE);

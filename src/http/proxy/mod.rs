@@ -24,8 +24,10 @@ pub use upstream::Upstreams;
 
 use headers::Hop;
 use http::header::{CONNECTION, UPGRADE};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version, response};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use outgoing::Outgoing;
 
 use super::Door;
@@ -37,17 +39,31 @@ use crate::model::reply::Reply;
 /// The call by which a client is told to stop itself: as a GET it is the controller's own, any other way the client's.
 const STOP: &str = "/openqq/stop_client";
 
-/// Sends `request` to the client that it names and streams the answer back.
+/// What a caller needs who wants to go on in another protocol.
+pub(super) struct Upgrade {
+    afterwards: Afterwards,
+    caller: OnUpgrade,
+}
+
+impl Upgrade {
+    /// Takes it out of a request that wants to.
+    pub(super) fn take(request: &mut Request<Incoming>) -> Option<Self> {
+        let afterwards = request.extensions_mut().remove()?;
+        Some(Self { afterwards, caller: hyper::upgrade::on(request) })
+    }
+}
+
+/// Sends a request to the client that it names and streams the answer back.
 pub(super) async fn forward(
     door: &Door,
-    mut request: Request<Incoming>,
-    caller: Caller,
+    request: &Parts,
+    body: Incoming,
+    upgrade: Option<Upgrade>,
+    caller: &Caller,
 ) -> Result<Response<Body>, Reply> {
     let settings = door.settings.borrow().clone();
     let settings = &settings.http;
-    let upgrade = request.extensions_mut().remove::<Afterwards>().zip(Some(hyper::upgrade::on(&mut request)));
-    let (parts, body) = request.into_parts();
-    let route = route::find(&parts, body, settings).await?;
+    let route = route::find(request, body, settings).await?;
 
     let snapshot = door.registry.snapshot();
     let record = &snapshot.get(&route.client).ok_or_else(Reply::no_such_client)?.record;
@@ -55,14 +71,14 @@ pub(super) async fn forward(
     let place = upstream.admit(settings.max_inflight_per_client, &route.client)?;
 
     let length = route.body.length();
-    let protocol = headers::wanted_protocol(&parts, length != Some(0));
+    let protocol = headers::wanted_protocol(request, length != Some(0));
     let hop = Hop { peer: caller.peer, port: record.port, us: &door.upstreams.us };
-    let head = headers::to_client(&parts, &route.query, hop, length, protocol.as_ref())
+    let head = headers::to_client(request, &route.query, hop, length, protocol.as_ref())
         .map_err(|_| Reply::looped())?;
-    let (method, to) = (&parts.method, (record, &door.registry));
+    let (method, to) = (&request.method, (record, &door.registry));
     // Permission to go on is given by our own server, when the client begins to read.
     let announced = |head: &response::Parts| {
-        if parts.version == Version::HTTP_11 && head.status != StatusCode::CONTINUE {
+        if request.version == Version::HTTP_11 && head.status != StatusCode::CONTINUE {
             caller.announce(&headers::announcement(head));
         }
     };
@@ -73,24 +89,24 @@ pub(super) async fn forward(
         let same = granted
             .zip(protocol)
             .filter(|(granted, asked)| granted.as_bytes().eq_ignore_ascii_case(asked.as_bytes()));
-        let (Some((granted, _)), Some((afterwards, upgraded))) = (same, upgrade) else {
+        let (Some((granted, _)), Some(upgrade)) = (same, upgrade) else {
             let why = "the client changed to a protocol that nobody asked for";
             return Err(Reply::unreachable(&route.client, why));
         };
         headers::to_caller(&mut head, method);
         headers::set_protocol(&mut head.headers, granted);
         let limit = settings.inactivity_timeout;
-        afterwards.set(tunnel::run(route.client, upgraded, link, place, limit));
+        upgrade.afterwards.set(tunnel::run(route.client, upgrade.caller, link, place, limit));
         return Ok(Response::from_parts(head, Body::Whole(None)));
     }
 
-    if parts.uri.path() == STOP && head.status.is_success() {
+    if request.uri.path() == STOP && head.status.is_success() {
         let generation = record.generation;
         door.registry.stop_announced(Launch { name: route.client, generation });
     }
     // Where there is no body some clients send one all the same: that must not be the next answer. Nor is one awaited where
     // the length of this one was said twice.
-    let asked_upgrade = parts.headers.contains_key(UPGRADE);
+    let asked_upgrade = request.headers.contains_key(UPGRADE);
     let reusable = !asked_upgrade
         && *method != Method::HEAD
         && headers::may_have_body(head.status)
