@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The proxy beside nginx and beside no proxy at all: the same upstream, the same wrk, one worker each, in one run.
-# Needs nginx, wrk and curl; builds the controller with --release. ROUNDS and SECONDS_EACH may be set.
+# Needs nginx, wrk and curl; builds the controller with --release. ROUNDS, SECONDS_EACH and HEADERS=all may be set.
 # Prints a table of medians, with the lowest and the highest of all rounds.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -43,9 +43,13 @@ serve() { # name, what stands in http
 }
 serve upstream "server { listen 127.0.0.1:$client backlog=1024; location / { default_type application/json;
   return 200 '{\"code\":0,\"status\":\"success\"}'; } }"
+# What the controller tells clients of where a request came from, where nginx is to tell the same (HEADERS=all).
+more=''
+[ "${HEADERS:-}" != all ] || more='proxy_set_header X-Forwarded-Host $http_host; proxy_set_header X-Forwarded-Proto $scheme;
+  proxy_set_header Via "1.1 nginx"; proxy_set_header Forwarded "for=$remote_addr;host=\"$http_host\";proto=$scheme";'
 serve nginx "upstream client { server 127.0.0.1:$client; keepalive 64; keepalive_requests 1000000000; }
   server { listen 127.0.0.1:$nginx backlog=1024; location / { proxy_pass http://client; proxy_http_version 1.1;
-  proxy_set_header Connection ''; proxy_set_header X-Forwarded-For \$remote_addr; } }"
+  proxy_set_header Connection ''; proxy_set_header X-Forwarded-For \$remote_addr; $more } }"
 proxying=$!
 for port in "$client" "$nginx" "$controller"; do
   [[ $(call "$port" 'x?client=a') == *success* ]] || { echo "tests/bench/proxy.sh: no answer on $port" >&2; exit 1; }
