@@ -20,6 +20,7 @@ mod fuzz;
 mod heartbeat;
 mod layers;
 mod manual;
+mod packaging;
 mod proxy;
 mod readme;
 mod registry;
