@@ -30,6 +30,7 @@ pub struct Machine {
 
 /// What a machine is to be like.
 pub struct Plan {
+    root: Option<PathBuf>,
     install: Vec<Installed>,
     bind: Vec<(PathBuf, PathBuf)>,
 }
@@ -42,7 +43,12 @@ impl Plan {
 
     /// A machine on which it is not.
     pub fn bare() -> Self {
-        Self { install: vec![], bind: vec![(std::env::current_exe().unwrap(), TESTS.into())] }
+        Self { root: None, install: vec![], bind: vec![(std::env::current_exe().unwrap(), TESTS.into())] }
+    }
+
+    /// Makes it of the system in this folder instead of the one that the tests run on.
+    pub fn root(self, folder: impl Into<PathBuf>) -> Self {
+        Self { root: Some(folder.into()), ..self }
     }
 
     /// Installs one more file before the machine boots.
@@ -61,17 +67,16 @@ impl Plan {
     /// the project's, that is said and the test has to end; with `CI=true` it fails.
     pub fn boot(self) -> Option<Machine> {
         if let Some(why) = missing() {
-            // Not by a macro, whose words are shown only when a test fails.
-            let test = std::thread::current().name().unwrap_or("a test").to_owned();
-            let mut terminal = std::io::stderr().lock();
-            writeln!(terminal, "NOT RUN: {test}, on a machine with systemd: {why}").unwrap();
-            assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "all tests have to run where CI=true");
+            not_run(why);
             return None;
         }
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let mut command = script();
         command.args(["hold", &name]);
+        if let Some(folder) = self.root {
+            command.arg("--root").arg(folder);
+        }
         for Installed { source, target, mode } in self.install {
             command.arg("--install").arg(format!("{}:{}:{mode:o}", source.display(), target.display()));
         }
@@ -86,6 +91,19 @@ impl Plan {
         machine.wait_until_up();
         Some(machine)
     }
+}
+
+/// Says that the test does not run and why. With `CI=true` it fails.
+pub fn not_run(why: &str) {
+    say_not_run(why);
+    assert!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "all tests have to run where CI=true");
+}
+
+/// Says that the test does not run and why.
+pub fn say_not_run(why: &str) {
+    // Not by a macro, whose words are shown only when a test fails.
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    writeln!(std::io::stderr().lock(), "NOT RUN: {test}, on a machine with systemd: {why}").unwrap();
 }
 
 fn script() -> Command {

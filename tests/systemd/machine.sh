@@ -1,12 +1,13 @@
 #!/bin/bash
-# Throw-away machines with systemd as PID 1, in namespaces of their own over an overlay of this machine's root: no image,
-# no container engine, and nothing of this machine is written. Needs root, systemd, util-linux and bsdutils.
+# Throw-away machines with systemd as PID 1, in namespaces of their own over an overlay of this machine's root, or of another
+# one: no image, no container engine, and nothing of this machine is written. Needs root, systemd, util-linux and bsdutils.
 #
 #   machine.sh check                  says in a line why no machine can be booted here, and fails; or says nothing
-#   machine.sh hold NAME [--install SRC:DST[:MODE]]... [--bind SRC:DST]...
+#   machine.sh hold NAME [--root FOLDER] [--install SRC:DST[:MODE]]... [--bind SRC:DST]...
 #                                     boots NAME, says `up`, and ends it when standard input ends. A line `reboot` on
 #                                     standard input shuts it down and boots it again, with its disk, and says `up`.
 #                                     --install copies a file into it, --bind makes one visible, for reading only.
+#                                     --root makes it of the system in FOLDER, as debootstrap makes one.
 #   machine.sh run NAME COMMAND...    runs COMMAND as root inside
 #   machine.sh console NAME           what was printed on its console
 #
@@ -95,7 +96,8 @@ init() {
   mv "$DISK/pid.new" "$DISK/pid"
   hostname "$NAME"
   mount --make-rprivate /
-  mount -t overlay overlay -o "lowerdir=/,upperdir=$DISK/upper,workdir=$DISK/work,index=off" "$root" || exit 1
+  mount -t overlay overlay -o "lowerdir=$(cat "$DISK/lower"),upperdir=$DISK/upper,workdir=$DISK/work,index=off" \
+    "$root" || exit 1
   if [ ! -e "$root/etc/wqmachine" ]; then furnish "$root"; fi
   mount -t proc proc "$root/proc" -o nosuid,nodev,noexec
   # A boot of its own, which the journal and we tell boots apart by.
@@ -263,10 +265,12 @@ hold() {
   trap remove EXIT
   : >"$DISK/installs"
   : >"$DISK/binds"
+  echo / >"$DISK/lower"
   while [ $# -gt 0 ]; do
     case $1 in
       --install) echo "$2" >>"$DISK/installs" ;;
       --bind) echo "$2" >>"$DISK/binds" ;;
+      --root) echo "$2" >"$DISK/lower" ;;
       *) die "what is $1?" ;;
     esac
     shift 2

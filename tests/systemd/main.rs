@@ -11,6 +11,7 @@ mod suite;
 mod conformance;
 mod journal;
 mod machines;
+mod package;
 mod service;
 mod sockets;
 mod units;

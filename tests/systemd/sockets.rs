@@ -140,7 +140,7 @@ fn inside_twenty_restarts() {
 }
 
 /// Calls until it is told to stop: what failed. Nothing is tried again.
-fn call_again_and_again(path: &str, keep: bool, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
+pub fn call_again_and_again(path: &str, keep: bool, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
     let mut failures = Vec::new();
     let mut connection = None;
     while !stop.load(Ordering::Relaxed) {
@@ -172,9 +172,7 @@ fn call(path: &str, kept: Option<BufReader<TcpStream>>) -> Result<Option<BufRead
     if stream.read_line(&mut line).map_err(failed("read"))? == 0 {
         return Err(format!("{state} connection: no answer"));
     }
-    if !line.starts_with("HTTP/1.1 200 ") {
-        return Err(line);
-    }
+    let status = line.trim_end().to_owned();
     loop {
         line.clear();
         stream.read_line(&mut line).map_err(failed("read the headers"))?;
@@ -188,8 +186,8 @@ fn call(path: &str, kept: Option<BufReader<TcpStream>>) -> Result<Option<BufRead
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).map_err(failed("read the body"))?;
-    if !body.starts_with(b"{") {
-        return Err(format!("no answer but {:?}", String::from_utf8_lossy(&body)));
+    if !status.starts_with("HTTP/1.1 200 ") || !body.starts_with(b"{") {
+        return Err(format!("{status}: {}", String::from_utf8_lossy(&body)));
     }
     Ok((!last).then_some(stream))
 }
