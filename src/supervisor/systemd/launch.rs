@@ -1,8 +1,9 @@
 //! The launch file, and the launcher: what a unit executes.
 //!
 //! The environment of a client holds passwords, and on the bus everybody can read what a unit is made of. So the controller
-//! writes it to a file that is only its own, systemd hands that to the unit as a credential, and the launcher in the unit
-//! turns it into variables. It takes nothing but `MOJO_WEBQQ_*`: who can write that file, that is who takes over the
+//! writes it to a file that is only its own, systemd opens that as the unit's standard input, and the launcher in the unit
+//! turns it into variables. (A credential would be a mount for each client, and with 200 of them starts took four times as
+//! long, for the namespace of each unit is made of all mounts there are.) It takes nothing but `MOJO_WEBQQ_*`: who can write that file, that is who takes over the
 //! controller, must not be able to load programs of his own into what systemd executes.
 
 use std::collections::BTreeMap;
@@ -12,7 +13,9 @@ use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
+
+use rustix::fs::FileType;
 
 use crate::environ::PREFIX;
 use crate::files::{FileError, private_folder, replace};
@@ -21,9 +24,7 @@ use crate::model::client::Generation;
 use crate::model::name::{ClientName, NameError, UnitId};
 use crate::template::{self, TemplateCommand, TemplateError};
 
-/// The name of the credential.
-const CREDENTIAL: &str = "env";
-/// As large as systemd takes a credential: systemd.exec(5).
+/// No launch file is larger, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 /// The line with the template.
 const TEMPLATE: &str = "TEMPLATE";
@@ -46,10 +47,10 @@ pub(super) struct LaunchFile {
 /// Why nothing is launched.
 #[derive(Debug, thiserror::Error)]
 enum LaunchError {
-    #[error("this is not a unit of wqcontroller: there is no CREDENTIALS_DIRECTORY")]
-    NoCredential,
-    #[error("can't read the credential {}", .0.display())]
-    Read(PathBuf, #[source] io::Error),
+    #[error("this is not a unit of wqcontroller: its standard input is no launch file")]
+    NoLaunchFile,
+    #[error("can't read the launch file")]
+    Read(#[source] io::Error),
     #[error("the launch file is damaged")]
     Damaged,
     #[error("the launch file has {0:?}, and only {PREFIX}* may be set by it")]
@@ -138,12 +139,13 @@ pub fn run(id: &str) -> ExitCode {
 }
 
 fn launch(id: &str) -> Result<std::convert::Infallible, LaunchError> {
-    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(LaunchError::NoCredential)?;
-    let path = Path::new(&folder).join(CREDENTIAL);
+    let stdin = io::stdin();
+    let kind = rustix::fs::fstat(&stdin).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    if !matches!(kind, Ok(FileType::RegularFile)) {
+        return Err(LaunchError::NoLaunchFile);
+    }
     let mut content = Vec::new();
-    let open = fs::File::open(&path)
-        .and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, MAX_BYTES), &mut content));
-    open.map_err(|error| LaunchError::Read(path, error))?;
+    io::Read::read_to_end(&mut io::Read::take(stdin, MAX_BYTES), &mut content).map_err(LaunchError::Read)?;
     let file = LaunchFile::parse(&content)?;
     let name = account(&file)?;
     if name.unit_id().as_str() != id {
@@ -163,8 +165,8 @@ fn launch(id: &str) -> Result<std::convert::Infallible, LaunchError> {
     if let Some(arg0) = arg0 {
         command.arg0(arg0);
     }
-    // What the unit has is the client's, but for what is read here. A file of an earlier controller does not count.
-    command.args(args).env_remove("CREDENTIALS_DIRECTORY");
+    // What the unit has is the client's, but for what is read here.
+    command.args(args).stdin(Stdio::null());
     command.envs(lasting(std::env::var_os("STATE_DIRECTORY").as_deref(), &name, &file.env)).envs(&file.env);
     Err(LaunchError::Execute(program, command.exec()))
 }

@@ -39,8 +39,6 @@ use manager::{SERVICE, UNIT};
 const JOB_PATIENCE: Duration = Duration::from_secs(180);
 /// An instance by which is found out what can be done with clients': no client has such an ID.
 const PROBE: &str = "wqclient@probe-.service";
-/// Its ID.
-const PROBE_ID: &str = "probe-";
 
 /// Runs clients as units.
 #[derive(Debug)]
@@ -70,9 +68,9 @@ pub enum UnusableError {
     /// The unit file is not as it must be.
     #[error("wqclient@.service is {0}")]
     Unit(String),
-    /// It reads launch files from another place than we write them to.
-    #[error("wqclient@.service does not load its environment from {}", .0.display())]
-    Credential(PathBuf),
+    /// It does not read launch files.
+    #[error("wqclient@.service does not have StandardInput=file:{}/%i", .0.display())]
+    Input(PathBuf),
     /// We may not start it.
     #[error("this user may not start wqclient@.service; a polkit rule or root can")]
     Forbidden(#[source] BusError),
@@ -129,11 +127,10 @@ impl Units {
                 state.into()
             }));
         }
-        let loaded = bus.property(PROBE, SERVICE, "LoadCredential").await?;
-        let wanted = self.shared.launches.join(PROBE_ID);
-        let credentials = Vec::<(String, String)>::try_from(loaded).unwrap_or_default();
-        if credentials.iter().all(|(_, path)| Path::new(path) != wanted) {
-            return Err(UnusableError::Credential(self.shared.launches.clone()));
+        // Which file it is can't be asked.
+        let input = bus.property(PROBE, SERVICE, "StandardInput").await?;
+        if <&str>::try_from(&input) != Ok("file") {
+            return Err(UnusableError::Input(self.shared.launches.clone()));
         }
         // Changes nothing, and needs the same right as a start.
         let reset =

@@ -61,14 +61,13 @@ impl Transient<'_> {
         let (id, launcher) = (self.id.as_str(), self.executable.to_string_lossy().into_owned());
         let command = vec![launcher.clone(), "launch".to_owned(), id.to_owned()];
         let folder = format!("wqclient/{id}");
-        let credential = ("env".to_owned(), self.launch_file.to_string_lossy().into_owned());
         let mut all = vec![
             ("Description", text(&format!("Chat account {id}"))),
             ("ExecStart", Variant::from(vec![(launcher, command, false)])),
             ("Type", text("exec")),
             ("NotifyAccess", text("main")),
             ("Restart", text("no")),
-            ("LoadCredential", Variant::from(vec![credential])),
+            ("StandardInputFile", text(&self.launch_file.to_string_lossy())),
             ("UMask", Variant::from(0o027u32)),
             ("RuntimeDirectory", list(&[&folder])),
             ("RuntimeDirectoryMode", Variant::from(0o750u32)),
@@ -200,7 +199,7 @@ mod tests {
         };
         for (name, signature) in [
             ("ExecStart", "a(sasb)"),
-            ("LoadCredential", "a(ss)"),
+            ("StandardInputFile", "s"),
             ("RuntimeDirectory", "as"),
             ("LogExtraFields", "aay"),
             ("SystemCallFilter", "(bas)"),
@@ -226,7 +225,7 @@ mod tests {
             assert!(system.iter().any(|(there, _)| there == name), "{name}");
             assert!(user.iter().all(|(there, _)| there != name), "{name}");
         }
-        for name in ["NoNewPrivileges", "LoadCredential", "SystemCallFilter", "RuntimeDirectory"] {
+        for name in ["NoNewPrivileges", "StandardInputFile", "SystemCallFilter", "RuntimeDirectory"] {
             assert!(user.iter().any(|(there, _)| there == name), "{name}");
         }
     }
