@@ -16,7 +16,7 @@ use crate::installed::{self, Installed};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where this test program is inside.
-const TESTS: &str = "/usr/libexec/wqcontroller-tests";
+pub const TESTS: &str = "/usr/libexec/wqcontroller-tests";
 
 /// A machine that runs. Dropped it is gone, also when the test fails or this program is killed: `machine.sh` ends it
 /// when nobody holds the other end of its standard input any more.
@@ -31,6 +31,7 @@ pub struct Machine {
 /// What a machine is to be like.
 pub struct Plan {
     root: Option<PathBuf>,
+    unified: bool,
     install: Vec<Installed>,
     bind: Vec<(PathBuf, PathBuf)>,
 }
@@ -38,17 +39,29 @@ pub struct Plan {
 impl Plan {
     /// A machine on which the project is installed.
     pub fn new() -> Self {
-        Self { install: installed::all(), ..Self::bare() }
+        // Where it tells boots apart, it is to see the machine's.
+        let boot_id = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd/boot-id.conf");
+        Self { install: installed::all(), ..Self::bare() }.install(
+            boot_id,
+            "/etc/systemd/system/wqcontroller.service.d/10-boot-id.conf",
+            0o644,
+        )
     }
 
     /// A machine on which it is not.
     pub fn bare() -> Self {
-        Self { root: None, install: vec![], bind: vec![(std::env::current_exe().unwrap(), TESTS.into())] }
+        let bind = vec![(std::env::current_exe().unwrap(), TESTS.into())];
+        Self { root: None, unified: false, install: vec![], bind }
     }
 
     /// Makes it of the system in this folder instead of the one that the tests run on.
     pub fn root(self, folder: impl Into<PathBuf>) -> Self {
         Self { root: Some(folder.into()), ..self }
+    }
+
+    /// Makes it one where units can be frozen, and where limits may do nothing.
+    pub fn unified(self) -> Self {
+        Self { unified: true, ..self }
     }
 
     /// Installs one more file before the machine boots.
@@ -76,6 +89,9 @@ impl Plan {
         command.args(["hold", &name]);
         if let Some(folder) = self.root {
             command.arg("--root").arg(folder);
+        }
+        if self.unified {
+            command.arg("--unified");
         }
         for Installed { source, target, mode } in self.install {
             command.arg("--install").arg(format!("{}:{}:{mode:o}", source.display(), target.display()));

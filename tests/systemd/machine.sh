@@ -3,17 +3,19 @@
 # one: no image, no container engine, and nothing of this machine is written. Needs root, systemd, util-linux and bsdutils.
 #
 #   machine.sh check                  says in a line why no machine can be booted here, and fails; or says nothing
-#   machine.sh hold NAME [--root FOLDER] [--install SRC:DST[:MODE]]... [--bind SRC:DST]...
+#   machine.sh hold NAME [--root FOLDER] [--unified] [--install SRC:DST[:MODE]]... [--bind SRC:DST]...
 #                                     boots NAME, says `up`, and ends it when standard input ends. A line `reboot` on
 #                                     standard input shuts it down and boots it again, with its disk, and says `up`.
 #                                     --install copies a file into it, --bind makes one visible, for reading only.
-#                                     --root makes it of the system in FOLDER, as debootstrap makes one.
+#                                     --root makes it of the system in FOLDER, as debootstrap makes one; $MACHINE_ROOT is
+#                                     the one where none is named.
 #   machine.sh run NAME COMMAND...    runs COMMAND as root inside
 #   machine.sh console NAME           what was printed on its console
 #
 # Machines keep their files in $MACHINES, by default /var/tmp/wqcontroller-machines, which must not be on an overlay.
 # Where the controllers of cgroup v1 are in use, machines are booted with those (systemd's hybrid mode): limits that are
-# not enforced there would otherwise seem to be.
+# not enforced there would otherwise seem to be. Nothing can be frozen then; with --unified it can, and limits do nothing.
+# The ID of a machine's boot is in /run/boot_id, too, for services with a /proc of their own, which shows this machine's.
 set -u
 MACHINES=${MACHINES:-/var/tmp/wqcontroller-machines}
 SYSTEMD=/lib/systemd/systemd
@@ -105,6 +107,7 @@ init() {
   mount --bind "$DISK/boot_id" "$root/proc/sys/kernel/random/boot_id"
   mount -t sysfs sysfs "$root/sys" -o nosuid,nodev,noexec
   mount -t tmpfs tmpfs "$root/run" -o nosuid,nodev,mode=755
+  install -m 444 "$DISK/boot_id" "$root/run/boot_id"
   mount -t tmpfs tmpfs "$root/tmp" -o nosuid,nodev,mode=1777
   mount -t tmpfs tmpfs "$root/dev" -o nosuid,mode=755
   for item in null zero full random urandom tty; do
@@ -184,7 +187,7 @@ furnish() {
 
 boot() {
   local cgroups=v2 monitor state= _
-  grep -q ':memory:' /proc/self/cgroup && cgroups=hybrid
+  [ ! -e "$DISK/unified" ] && grep -q ':memory:' /proc/self/cgroup && cgroups=hybrid
   mkdir -p "$DISK/upper" "$DISK/work" "$DISK/root"
   make_cgroups
   : >"$DISK/console"
@@ -265,12 +268,13 @@ hold() {
   trap remove EXIT
   : >"$DISK/installs"
   : >"$DISK/binds"
-  echo / >"$DISK/lower"
+  echo "${MACHINE_ROOT:-/}" >"$DISK/lower"
   while [ $# -gt 0 ]; do
     case $1 in
+      --unified) : >"$DISK/unified" && shift && continue ;;
+      --root) echo "$2" >"$DISK/lower" ;;
       --install) echo "$2" >>"$DISK/installs" ;;
       --bind) echo "$2" >>"$DISK/binds" ;;
-      --root) echo "$2" >"$DISK/lower" ;;
       *) die "what is $1?" ;;
     esac
     shift 2

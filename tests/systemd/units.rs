@@ -17,7 +17,7 @@ impl Machine {
         self.call("check_client", &[])["client"].as_array().unwrap().clone()
     }
 
-    fn wait_for_client(&self, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    pub fn wait_for_client(&self, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let mut seen = Value::Null;
         wait_until(format!("{name}: {what}"), || {
             seen = self.client(name);
@@ -26,25 +26,25 @@ impl Machine {
         seen
     }
 
-    fn main_pid(&self, unit: &str) -> Value {
+    pub fn main_pid(&self, unit: &str) -> Value {
         self.property(unit, "MainPID").parse::<u32>().unwrap().into()
     }
 
     /// Waits until the controller's log has this.
-    fn wait_for_log(&self, text: &str) {
+    pub fn wait_for_log(&self, text: &str) {
         wait_until(format!("the log says {text:?}"), || self.journal(&["--unit", UNIT]).contains(text));
     }
 
-    fn is_active(&self, unit: &str) -> bool {
+    pub fn is_active(&self, unit: &str) -> bool {
         self.property(unit, "ActiveState") == "active"
     }
 
-    fn start_service(&self) {
+    pub fn start_service(&self) {
         self.systemctl(&["start", UNIT]);
     }
 }
 
-fn is_running(client: &Value) -> bool {
+pub fn is_running(client: &Value) -> bool {
     client["state"] == "running"
 }
 
@@ -310,12 +310,6 @@ fn two_hundred_clients_start_at_once_and_are_back_after_a_boot() {
     machine.write("/etc/wqcontroller/template", "#!/bin/sh\nexec sleep 1000000\n");
     machine.shell("chmod 755 /etc/wqcontroller/template");
     machine.configure("max_clients = 300\ntemplate_path = \"/etc/wqcontroller/template\"\n");
-    // Without what confines the service: a machine of these tests tells its boot by a file over one in /proc, which a mount
-    // namespace of the service does not have.
-    let unit = "[Service]\nType=notify\nExecStart=/usr/sbin/wqcontroller\nUser=wqcontroller\nRuntimeDirectory=wqcontroller\n\
-                StateDirectory=wqcontroller\n[Install]\nWantedBy=multi-user.target\n";
-    machine.write("/etc/systemd/system/wqcontroller.service", unit);
-    machine.systemctl(&["daemon-reload"]);
     machine.systemctl(&["enable", "--now", UNIT]);
     let replies = machine.shell(&format!(
         "seq {COUNT} | xargs -P 50 -I N curl -s 'http://127.0.0.1:4000/openqq/start_client?client=nN'"
