@@ -42,7 +42,7 @@ use crate::service::notify;
 use crate::service::sockets::{Socket, SocketFile, bind, take_over};
 use crate::statefile::StateFiles;
 use crate::store::Store;
-use crate::supervisor::choose::{Choice, Circumstances, choose};
+use crate::supervisor::choose::{Choice, ChooseError, Circumstances, choose};
 use crate::supervisor::{AnySupervisor, Supervisor, boot_id};
 use status::{Remark, Status};
 use terminal::Terminal;
@@ -207,16 +207,23 @@ impl Controller {
         let state_files = StateFiles::open();
         let executable = std::env::current_exe().context("can't find out where this program is")?;
         let user_runtime = user_runtime();
-        let circumstances =
-            Circumstances { saved: &saved, user_runtime: &user_runtime, executable: executable.clone() };
-        let Choice { supervisor, reason } = choose(&settings, circumstances, events).await?;
-        info!("clients are {}: {reason}", supervisor.way());
-        let homes = match supervisor {
-            AnySupervisor::Units(_) => Homes::of_units(settings.systemd.manager, &user_runtime),
-            _ => Homes::Shared { tmpdir: places.tmpdir.clone(), lasting: places.client_state.clone() },
+        let circumstances = Circumstances {
+            saved: saved.clone(),
+            user_runtime: &user_runtime,
+            executable: executable.clone(),
         };
-        let (homes, boot_id) = (Arc::new(homes), boot_id().context("can't find out which boot this is")?);
-        let restored = patiently(restore(saved, &supervisor, &homes, &boot_id)).await;
+        let boot_id = boot_id().context("can't find out which boot this is")?;
+        let take_up = async {
+            let Choice { supervisor, reason } = choose(&settings, circumstances, events).await?;
+            info!("clients are {}: {reason}", supervisor.way());
+            let homes = match supervisor {
+                AnySupervisor::Units(_) => Homes::of_units(settings.systemd.manager, &user_runtime),
+                _ => Homes::Shared { tmpdir: places.tmpdir.clone(), lasting: places.client_state.clone() },
+            };
+            let restored = restore(saved, &supervisor, &homes, &boot_id).await;
+            Ok::<_, ChooseError>((supervisor, Arc::new(homes), restored))
+        };
+        let (supervisor, homes, restored) = patiently(take_up).await?;
         let rules = rules(&settings, &supervisor);
         let supervisor = Arc::new(supervisor);
         let (settings, current) = watch::channel(Arc::new(settings));

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::direct::Direct;
 use super::systemd::{BusError, Units, UnusableError};
 use super::{AnySupervisor, Event, adopt, proc, systemd};
-use crate::config::{Mode, Settings, SystemdSettings};
+use crate::config::{Mode, Settings, SystemdSettings, UnitKind};
 use crate::model::chain::Chain;
 use crate::model::client::Handle;
 use crate::model::saved::{Saved, SavedClient};
@@ -40,11 +40,48 @@ pub enum ChooseError {
 #[derive(Debug)]
 pub struct Circumstances<'a> {
     /// The registry.
-    pub saved: &'a Saved,
+    pub saved: Saved,
     /// The runtime directory of our user.
     pub user_runtime: &'a Path,
     /// This program.
     pub executable: PathBuf,
+}
+
+/// The clients of the registry that live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Living {
+    Nobody,
+    Units(UnitKind),
+    Children,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision {
+    /// Child processes, for this reason.
+    Direct(&'static str),
+    /// Units, or else it can't go on.
+    Require,
+    /// Units where they can be used.
+    Try,
+    /// Units of this kind, whatever the configuration says of them now.
+    Keep(UnitKind),
+}
+
+/// Decides. What lives stays what it is: nobody else could take it up.
+fn decide(settings: &Settings, living: Living) -> Decision {
+    match (living, settings.supervisor.mode) {
+        (Living::Units(kind), _) => Decision::Keep(kind),
+        (_, Mode::Direct) => Decision::Direct("mode = \"direct\""),
+        (Living::Children, _) => {
+            Decision::Direct("clients of the registry are child processes of an earlier controller, and live")
+        }
+        (Living::Nobody, Mode::Systemd) => Decision::Require,
+        (Living::Nobody, Mode::Auto) if settings.tmpdir.is_some() => {
+            Decision::Direct("tmpdir is set, and units have folders of their own")
+        }
+        (Living::Nobody, Mode::Auto) => Decision::Try,
+    }
 }
 
 /// Chooses. Events go to `events`. Must be called within a tokio runtime.
@@ -55,56 +92,51 @@ pub async fn choose(
 ) -> Result<Choice, ChooseError> {
     let Circumstances { saved, user_runtime, executable } = circumstances;
     let boot_id = proc::boot_id().map_err(ChooseError::Proc)?;
-    let same_boot = saved.boot_id.as_ref() == Some(&boot_id);
     let direct = |reason: String| {
         let supervisor = Direct::new(events.clone()).map_err(ChooseError::Proc)?;
         Ok(Choice { supervisor: AnySupervisor::Direct(supervisor), reason })
     };
-    let connect = async |systemd: SystemdSettings| {
+    let chosen = |units, reason| Ok(Choice { supervisor: AnySupervisor::Units(units), reason });
+    let connect = async |unit: UnitKind| {
+        let systemd = SystemdSettings { unit, ..settings.systemd.clone() };
         Units::connect(systemd, user_runtime, executable.clone(), events.clone()).await
     };
-    let mode = settings.supervisor.mode;
 
-    // What lives stays what it is.
+    let configured = settings.systemd.unit;
+    let mut living = Living::Nobody;
+    let mut connected = None;
+    // After a boot there are none, however they were called.
+    let same_boot = saved.boot_id.as_ref() == Some(&boot_id);
     if let Some(unit) = saved.clients.iter().filter(|_| same_boot).find_map(unit_of) {
-        let kind = systemd::kind_of(unit).unwrap_or(settings.systemd.unit);
-        let wanted = SystemdSettings { unit: kind, ..settings.systemd.clone() };
-        let units = connect(wanted.clone()).await.map_err(ChooseError::Unreachable)?;
-        let live = units.any_alive(saved).await.map_err(ChooseError::Unreachable)?;
-        if live && (mode == Mode::Direct || kind != settings.systemd.unit) {
-            let reason = format!("clients of the registry are {}, and live", units.describe());
-            return Ok(Choice { supervisor: AnySupervisor::Units(units), reason });
-        }
-        if live {
-            return Ok(Choice { reason: as_before(&units), supervisor: AnySupervisor::Units(units) });
+        let kind = systemd::kind_of(unit).unwrap_or(configured);
+        let units = connect(kind).await.map_err(ChooseError::Unreachable)?;
+        if units.any_alive(&saved).await.map_err(ChooseError::Unreachable)? {
+            living = Living::Units(kind);
+            connected = Some(units);
         }
     }
-    let children: Vec<SavedClient> = saved
-        .clients
-        .iter()
-        .filter(|client| matches!(client.handle, Some(Handle::Direct { .. })))
-        .cloned()
-        .collect();
-    if mode != Mode::Direct && adopt::any_alive(children, boot_id).await {
-        return direct(
-            "clients of the registry are child processes of an earlier controller, and live".into(),
-        );
+    if living == Living::Nobody && adopt::any_alive(children(&saved), boot_id).await {
+        living = Living::Children;
     }
-
-    match mode {
-        Mode::Direct => direct("mode = \"direct\"".into()),
-        Mode::Systemd => {
-            let units = connect(settings.systemd.clone()).await;
-            let units = units.map_err(|error| ChooseError::Units(error.into()))?;
+    match decide(settings, living) {
+        Decision::Direct(reason) => direct(reason.into()),
+        Decision::Keep(kind) => {
+            let units = match connected {
+                Some(units) => units,
+                None => connect(kind).await.map_err(ChooseError::Unreachable)?,
+            };
+            let as_configured = kind == configured && settings.supervisor.mode != Mode::Direct;
+            let and_live = if as_configured { "" } else { ", and live" };
+            let reason = format!("clients of the registry are {}{and_live}", units.describe());
+            chosen(units, reason)
+        }
+        Decision::Require => {
+            let units = connect(configured).await.map_err(|error| ChooseError::Units(error.into()))?;
             units.check().await.map_err(ChooseError::Units)?;
-            let reason = "mode = \"systemd\"".to_owned();
-            Ok(Choice { supervisor: AnySupervisor::Units(units), reason })
+            chosen(units, "mode = \"systemd\"".to_owned())
         }
-        Mode::Auto if settings.tmpdir.is_some() => {
-            direct("tmpdir is set, and units have folders of their own".into())
-        }
-        Mode::Auto => {
-            let units = match connect(settings.systemd.clone()).await {
+        Decision::Try => {
+            let units = match connect(configured).await {
                 Ok(units) => units,
                 Err(error) => return direct(format!("units can't be used: {}", Chain(&error))),
             };
@@ -114,7 +146,7 @@ pub async fn choose(
             match units.check().await {
                 Ok(()) => {
                     let reason = format!("{} can be started", units.describe());
-                    Ok(Choice { supervisor: AnySupervisor::Units(units), reason })
+                    chosen(units, reason)
                 }
                 Err(error) => direct(format!("units can't be used: {}", Chain(&error))),
             }
@@ -122,13 +154,111 @@ pub async fn choose(
     }
 }
 
-fn as_before(units: &Units) -> String {
-    format!("clients of the registry are {}", units.describe())
+/// The clients that are, or were, child processes.
+fn children(saved: &Saved) -> Vec<SavedClient> {
+    let direct = |client: &&SavedClient| matches!(client.handle, Some(Handle::Direct { .. }));
+    saved.clients.iter().filter(direct).cloned().collect()
 }
 
 fn unit_of(client: &SavedClient) -> Option<&str> {
     match &client.handle {
         Some(Handle::Unit { name, .. }) => Some(name),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::client::{ClientFiles, ClientSpec, Generation, History};
+    use crate::model::name::ClientName;
+    use crate::model::saved::Desired;
+    use std::process::{Child, Command};
+    use std::sync::Arc;
+
+    fn settings(mode: Mode) -> Settings {
+        let mut settings = Settings::default();
+        settings.supervisor.mode = mode;
+        settings
+    }
+
+    #[test]
+    fn what_lives_stays_what_it_is() {
+        for mode in [Mode::Auto, Mode::Direct, Mode::Systemd] {
+            for kind in [UnitKind::Template, UnitKind::Transient] {
+                assert_eq!(decide(&settings(mode), Living::Units(kind)), Decision::Keep(kind), "{mode:?}");
+            }
+            let decision = decide(&settings(mode), Living::Children);
+            assert!(matches!(decision, Decision::Direct(_)), "{mode:?}: {decision:?}");
+        }
+    }
+
+    #[test]
+    fn where_nobody_lives_the_configuration_decides() {
+        let decide = |settings: &Settings| decide(settings, Living::Nobody);
+        assert_eq!(decide(&settings(Mode::Direct)), Decision::Direct("mode = \"direct\""));
+        assert_eq!(decide(&settings(Mode::Systemd)), Decision::Require);
+        assert_eq!(decide(&settings(Mode::Auto)), Decision::Try);
+        let with_tmpdir = Settings { tmpdir: Some("/x".into()), ..settings(Mode::Auto) };
+        assert!(matches!(decide(&with_tmpdir), Decision::Direct(reason) if reason.contains("tmpdir")));
+    }
+
+    fn saved(pid: u32, boot_id: &Arc<str>, handle: Option<Handle>) -> Saved {
+        let name = ClientName::new("a").unwrap();
+        let files = ClientFiles::in_folder("/nonexistent".into(), &name);
+        let start_ticks = proc::stat(pid).unwrap().start_ticks;
+        let direct = Handle::Direct { pid, start_ticks, boot_id: boot_id.clone() };
+        let client = SavedClient {
+            spec: Arc::new(ClientSpec { name, params: [].into(), files }),
+            port: 5000,
+            generation: Generation(1),
+            desired: Desired::Running,
+            handle: handle.or(Some(direct)),
+            history: History::default(),
+        };
+        Saved { boot_id: Some(boot_id.clone()), clients: vec![client], ..Saved::default() }
+    }
+
+    /// A process that ends with the test.
+    struct Process(Child);
+
+    impl Drop for Process {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    async fn chosen(settings: &Settings, saved: Saved) -> Result<Choice, ChooseError> {
+        let circumstances = Circumstances {
+            saved,
+            // Nobody has a bus there.
+            user_runtime: Path::new("/nonexistent"),
+            executable: "/usr/sbin/wqcontroller".into(),
+        };
+        choose(settings, circumstances, mpsc::channel(8).0).await
+    }
+
+    #[tokio::test]
+    async fn child_processes_that_live_are_taken_up_whatever_is_configured() {
+        let process = Process(Command::new("sleep").arg("600").spawn().unwrap());
+        let boot_id = proc::boot_id().unwrap();
+        let saved = saved(process.0.id(), &boot_id, None);
+        for mode in [Mode::Auto, Mode::Systemd] {
+            let choice = chosen(&settings(mode), saved.clone()).await.unwrap();
+            assert!(matches!(choice.supervisor, AnySupervisor::Direct(_)), "{choice:?}");
+            assert!(choice.reason.contains("child processes of an earlier controller, and live"));
+        }
+        drop(process);
+        let choice = chosen(&settings(Mode::Direct), saved).await.unwrap();
+        assert_eq!(choice.reason, "mode = \"direct\"");
+    }
+
+    #[tokio::test]
+    async fn units_of_an_earlier_boot_are_none_and_systemd_is_not_asked() {
+        let unit = Handle::Unit { name: "wqclient@a.service".into(), invocation_id: "0".into(), pid: 1 };
+        let saved = saved(std::process::id(), &"an earlier boot".into(), Some(unit));
+        let choice = chosen(&settings(Mode::Direct), saved).await.unwrap();
+        assert!(matches!(choice.supervisor, AnySupervisor::Direct(_)), "{choice:?}");
     }
 }
