@@ -331,9 +331,13 @@ impl Actor {
                         self.snapshot.clients.insert(name, view);
                     }
                     None => {
-                        self.snapshot.clients.remove(&name);
                         // Its worker ends when it has done what it was given.
                         self.workers.remove(&name);
+                        if let Some(gone) = self.snapshot.clients.remove(&name) {
+                            let launch = Launch { name, generation: gone.record.generation };
+                            let supervisor = self.tools.supervisor.clone();
+                            self.tasks.spawn(async move { supervisor.discard(launch).await });
+                        }
                     }
                 }
             }
@@ -401,6 +405,18 @@ impl Actor {
                     warn!(name: events::CLIENT_FAILED, client = %name, pid, "client ended unexpectedly: it {exit}")
                 }
             },
+            Input::Replaced(_, handle) if !self.fleet.may_rejoin(launch) => {
+                warn!(
+                    client = %name, pid = handle.pid(), port,
+                    "client was started through systemd, but its port is another client's by now; it is left alone"
+                );
+            }
+            Input::Replaced(_, handle) if matches!(record.phase, Phase::Gone(_)) => {
+                info!(
+                    name: events::CLIENT_STARTED,
+                    client = %name, %generation, pid = handle.pid(), port, "client was started through systemd"
+                );
+            }
             Input::Replaced(_, handle) => {
                 info!(client = %name, %generation, pid = handle.pid(), port, "client was started anew through systemd");
             }

@@ -88,7 +88,10 @@ impl Worker {
                     self.watch_running(launch, &spec);
                     None
                 }
-                Job::Probe(launch, port) => Some(probe(launch, port)),
+                Job::Probe(launch, port) => {
+                    self.tools.supervisor.announce(&launch);
+                    Some(probe(launch, port))
+                }
                 Job::Launch(launch, port, spec) => Some(self.launch(launch, port, &spec).await),
                 Job::Terminate(launch, handle) => self.terminate(launch, &handle).await,
             };

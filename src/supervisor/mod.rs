@@ -162,6 +162,9 @@ pub trait Supervisor {
     /// told all the same.
     fn start(&self, plan: LaunchPlan) -> impl Future<Output = Result<Handle, StartError>> + Send;
 
+    /// This launch is about to come, and what it takes to be known for it can be asked for while other things are done.
+    fn announce(&self, _launch: &Launch) {}
+
     /// Looks for the processes that an earlier controller left, and watches those that are there. A process counts only
     /// when it is beyond doubt the same: pids are used again.
     fn adopt(&self, saved: Vec<SavedClient>) -> impl Future<Output = Vec<(SavedClient, Found)>> + Send;
@@ -169,6 +172,11 @@ pub trait Supervisor {
     /// Asks a process to end, insists after `grace`, and returns when it is gone. One that is gone already is no
     /// error. A further call while one is under way can only shorten the grace.
     fn stop(&self, handle: &Handle, grace: Duration) -> impl Future<Output = Result<(), StopError>> + Send;
+
+    /// Removes what is kept of a launch that nobody needs any more: its client is forgotten.
+    fn discard(&self, _launch: Launch) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// The supervisor that was chosen.
@@ -213,6 +221,14 @@ impl Supervisor for AnySupervisor {
         }
     }
 
+    fn announce(&self, launch: &Launch) {
+        match self {
+            Self::Direct(direct) => direct.announce(launch),
+            Self::Units(units) => units.announce(launch),
+            Self::Sim(sim) => sim.announce(launch),
+        }
+    }
+
     async fn adopt(&self, saved: Vec<SavedClient>) -> Vec<(SavedClient, Found)> {
         match self {
             Self::Direct(direct) => direct.adopt(saved).await,
@@ -226,6 +242,14 @@ impl Supervisor for AnySupervisor {
             Self::Direct(direct) => direct.stop(handle, grace).await,
             Self::Units(units) => units.stop(handle, grace).await,
             Self::Sim(sim) => sim.stop(handle, grace).await,
+        }
+    }
+
+    async fn discard(&self, launch: Launch) {
+        match self {
+            Self::Direct(direct) => direct.discard(launch).await,
+            Self::Units(units) => units.discard(launch).await,
+            Self::Sim(sim) => sim.discard(launch).await,
         }
     }
 }

@@ -9,8 +9,10 @@ mod machine;
 mod suite;
 
 mod conformance;
+mod endings;
 mod journal;
 mod machines;
+mod operator;
 mod package;
 mod service;
 mod sockets;

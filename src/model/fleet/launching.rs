@@ -196,7 +196,14 @@ impl Fleet {
         }
     }
 
-    /// An operator started the process anew. It is the same launch: the environment is the same, and so is the port.
+    /// Whether what an operator started can be this client again: nobody else has its port.
+    pub fn may_rejoin(&self, launch: &Launch) -> bool {
+        let Some(entry) = self.entries.get(&launch.name) else { return false };
+        self.ports.get(&entry.record.port).is_none_or(|owner| *owner == launch.name)
+    }
+
+    /// An operator started the process anew, or one that was stopped. It is the same launch: the environment is the same, and
+    /// so is the port.
     pub(super) fn replaced(
         &mut self,
         now: Moment,
@@ -204,8 +211,20 @@ impl Fleet {
         handle: Handle,
         effects: &mut Vec<Effect>,
     ) {
-        let up = |entry: &&mut Entry| matches!(entry.record.phase, Phase::Up | Phase::Stopping);
-        let Some(entry) = self.current(launch).filter(up) else { return };
+        let free = self.may_rejoin(launch);
+        let can = |entry: &&mut Entry| match entry.record.phase {
+            Phase::Up | Phase::Stopping => true,
+            Phase::Gone(_) => free && !entry.is_leaving(),
+            Phase::Reserved | Phase::Starting => false,
+        };
+        let Some(entry) = self.current(launch).filter(can) else { return };
+        if let Phase::Gone(_) = entry.record.phase {
+            let port = entry.record.port;
+            entry.record.phase = Phase::Up;
+            entry.record.history = History { held: false, next_start: None, ..entry.record.history };
+            self.ports.insert(port, launch.name.clone());
+        }
+        let Some(entry) = self.current(launch) else { return };
         entry.record.handle = Some(handle.clone());
         entry.record.report = None;
         entry.record.frozen = false;

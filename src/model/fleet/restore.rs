@@ -47,7 +47,11 @@ impl Fleet {
                 entry.up_since = Some(now);
                 self.ports.insert(port, name.clone());
                 effects.push(Effect::Watch(launch.clone(), entry.record.spec.clone()));
-                if !stays {
+                if stays {
+                    // It may be one that an operator stopped and started.
+                    entry.record.history.held = false;
+                    entry.record.history.next_start = None;
+                } else {
                     // It is to end with its controller, which is gone: it begins anew under this one.
                     entry.record.history.held |= !self.rules.restore;
                     entry.record.history.next_start = self.rules.restore.then(|| self.next_slot(now));

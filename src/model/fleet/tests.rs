@@ -1,6 +1,7 @@
 //! Tests of the fleet's rules: by example, and over random histories in a scripted world.
 
 mod lasting;
+mod operator;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

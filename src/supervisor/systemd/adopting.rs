@@ -1,11 +1,13 @@
 //! How the units of an earlier controller are found and taken up again.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::fs;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::error::BusError;
 use super::launch::LaunchFile;
@@ -28,7 +30,11 @@ impl Shared {
         };
         saved.iter().for_each(take_up);
         let listed = self.bus.list().await?;
-        self.bus.note_strangers(&listed);
+        let known: HashSet<String> =
+            saved.iter().map(|client| client.spec.name.unit_id().to_string()).collect();
+        let alive = listed.iter().filter(|(_, found)| found.alive);
+        let running: HashSet<String> = alive.map(|(unit, _)| unit.clone()).collect();
+        self.clone().sweep(known, running);
         let mut looks = JoinSet::new();
         for client in saved {
             let (shared, unit) = (self.clone(), self.unit_of(client));
@@ -36,18 +42,41 @@ impl Shared {
             looks.spawn(async move {
                 let found = shared.find(&unit, &client, listed).await;
                 if !matches!(found, Ok(Found::Running(_))) {
-                    shared.bus.table().forget(&unit);
+                    let launch = Launch { name: client.spec.name.clone(), generation: client.generation };
+                    shared.bus.table().put_aside(&unit, launch);
                 }
                 found.map(|found| (client, found))
             });
         }
-        looks.join_all().await.into_iter().collect()
+        let found = looks.join_all().await.into_iter().collect();
+        // Now it is known which are ours.
+        for unit in self.bus.newcomers(&listed) {
+            self.bus.clone().meet(unit).await;
+        }
+        found
+    }
+
+    /// Removes the launch files of clients that are neither in the registry nor units that run: a controller was killed before
+    /// it did so.
+    fn sweep(self: Arc<Self>, known: HashSet<String>, running: HashSet<String>) {
+        tokio::task::spawn_blocking(move || {
+            let kind = self.settings.unit;
+            let is_needed = |id: &str| known.contains(id) || running.contains(&*unit::name_of(kind, id));
+            let _held = self.launch_files.lock().unwrap_or_else(PoisonError::into_inner);
+            for entry in fs::read_dir(&self.bus.launches).into_iter().flatten().flatten() {
+                if !entry.file_name().to_str().is_some_and(is_needed) {
+                    debug!(file = %entry.path().display(), "a launch file is left over, it is removed");
+                    // It is tried again at the next start.
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        });
     }
 
     fn unit_of(&self, client: &SavedClient) -> Arc<str> {
         match &client.handle {
             Some(Handle::Unit { name, .. }) => name.clone(),
-            _ => unit::name_of(self.settings.unit, &client.spec.name.unit_id()),
+            _ => unit::name_of(self.settings.unit, client.spec.name.unit_id().as_str()),
         }
     }
 
@@ -68,13 +97,12 @@ impl Shared {
             _ => None,
         };
         if listed.state == "active" && !listed.has_job {
-            let invocation = self.bus.invocation(unit).await?;
-            if let (Some((known, pid)), Some(invocation)) = (known, &invocation)
-                && known == invocation
+            let found = self.bus.complete(unit, listed).await?;
+            if let (Some((known, pid)), Some(invocation)) = (known, found.invocation.clone())
+                && *known == invocation
             {
-                let found = OfUnit { invocation: Some(invocation.clone()), ..listed };
                 self.bus.table().learn(unit, Some(found), None);
-                return Ok(self.taken_up(unit, invocation.clone(), pid).await);
+                return Ok(self.taken_up(unit, invocation, pid));
             }
         }
         let (of_unit, of_service) = self.bus.ask(unit).await?;
@@ -87,17 +115,17 @@ impl Shared {
         let Some(invocation) = said.invocation.clone() else { return Ok(gone) };
         let same = known.is_some_and(|(known, _)| *known == invocation);
         match (said.alive, same) {
-            (true, true) => Ok(self.taken_up(unit, invocation, service.main_pid).await),
+            (true, true) => Ok(self.taken_up(unit, invocation, service.main_pid)),
             (false, true) if said.state == "failed" => Ok(Found::Ended(service.exit())),
             (false, true) => Ok(Found::Ended(Exit::Clean)),
             // Another run, of which nothing was written down: ours if its environment is that of this launch.
             (alive, false) => {
-                let (folder, id) = (self.launches.clone(), client.spec.name.unit_id());
+                let (folder, id) = (self.bus.launches.clone(), client.spec.name.unit_id());
                 let generation =
                     tokio::task::spawn_blocking(move || LaunchFile::generation_in(&folder, &id)).await;
                 let ours = generation.ok().flatten() == Some(client.generation);
                 match (alive, ours) {
-                    (true, true) => Ok(self.taken_up(unit, invocation, service.main_pid).await),
+                    (true, true) => Ok(self.taken_up(unit, invocation, service.main_pid)),
                     (true, false) => {
                         warn!(unit = %unit, client = %client.spec.name, "this unit runs, but not by this registry; it is left alone");
                         Ok(gone)
@@ -110,12 +138,16 @@ impl Shared {
     }
 
     /// The process is there and watched, unless it ended in this moment.
-    async fn taken_up(&self, unit: &Arc<str>, invocation: Arc<str>, pid: u32) -> Found {
+    fn taken_up(&self, unit: &Arc<str>, invocation: Arc<str>, pid: u32) -> Found {
+        self.bus.watch_freezing(unit);
         let events = self.bus.table().confirm(unit, invocation.clone());
-        match events.into_iter().next() {
-            Some(Event::Ended(_, exit)) => Found::Ended(exit),
-            _ => Found::Running(Handle::Unit { name: unit.clone(), invocation_id: invocation, pid }),
+        for event in events {
+            if let Event::Ended(_, exit) = event {
+                return Found::Ended(exit);
+            }
+            self.bus.tell_later(event);
         }
+        Found::Running(Handle::Unit { name: unit.clone(), invocation_id: invocation, pid })
     }
 
     /// Waits until no job is queued or under way for a unit.

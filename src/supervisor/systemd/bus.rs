@@ -1,92 +1,86 @@
-//! The connection to systemd: one task owns it, listens to what systemd says, and makes it anew when it is lost. Others make
-//! their calls through a [`Link`].
+//! [`Bus`]: what is shared by all who deal with systemd: the connection, of which one task is the owner (`listening`), the
+//! table of units, and the questions that are asked.
 
 use std::collections::{BTreeSet, HashMap};
-use std::future::poll_fn;
-use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_core::Stream;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, info, warn};
-use zbus::fdo::DBusProxy;
-use zbus::message::Type;
-use zbus::proxy::CacheProperties;
-use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant};
+use tracing::debug;
+use zbus::{OwnedVariant, Variant};
 
 use super::error::BusError;
-use super::manager::{ManagerProxy, SERVICE, SYSTEMD, UNIT, UnitPropertiesProxy, path_of, unit_of};
+use super::freezing;
+use super::link::{ANSWER, Link, open, word};
+use super::manager::{SERVICE, UNIT, path_of};
 use super::table::Table;
 use super::told::{self, OfService, OfUnit};
 use super::unit::PATTERNS;
 use crate::config::ManagerKind;
 use crate::model::chain::Chain;
+use crate::model::client::Handle;
 use crate::supervisor::Event;
 
 /// Calls that are under way at once. dbus-daemon allows 128 for a connection, and drops it above (`max_replies_per_connection`).
 const CALLS: usize = 100;
-/// Messages that may wait for us.
-const QUEUE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
-/// How long systemd may take to answer a call; jobs are not waited for in one. As libdbus has it.
-const ANSWER: Duration = Duration::from_secs(25);
+/// How many units may wait to be watched.
+const UNITS: usize = 8192;
 /// How long whoever has something to ask waits for the bus to come back.
 const PATIENCE: Duration = Duration::from_secs(15);
-
-pub(super) fn word(manager: ManagerKind) -> &'static str {
-    match manager {
-        ManagerKind::System => "system",
-        ManagerKind::User => "user",
-    }
-}
-
-/// A connection that works, as far as is known.
-#[derive(Clone, Debug)]
-pub(super) struct Link {
-    connection: Connection,
-    pub manager: ManagerProxy<'static>,
-    /// systemd's own name on the bus: what anybody else says about units is not believed.
-    owner: Arc<str>,
-}
 
 /// What all who deal with systemd share.
 #[derive(Debug)]
 pub(super) struct Bus {
     pub kind: ManagerKind,
+    /// The folder of launch files.
+    pub launches: PathBuf,
     table: Mutex<Table>,
-    link: watch::Sender<Option<Link>>,
+    pub(super) link: watch::Sender<Option<Link>>,
     calls: Semaphore,
+    /// Units whose freezing is to be noticed.
+    freezable: mpsc::Sender<Arc<str>>,
     events: mpsc::Sender<Event>,
     /// Units that are not in the table, of which that was said.
-    strangers: Mutex<BTreeSet<String>>,
+    pub(super) strangers: Mutex<BTreeSet<String>>,
 }
 
-/// Why the owner of a connection stops listening to it.
-enum Loss {
-    /// It broke.
-    Broken(String),
-    /// systemd left the bus.
-    Left,
+/// The properties that a unit has.
+#[derive(Debug)]
+pub(super) struct Has(HashMap<String, OwnedVariant>);
+
+impl Has {
+    /// Whether this is one of them, with the same value.
+    pub(super) fn has(&self, (name, value): &(&str, Variant<'_>)) -> bool {
+        self.0.get(*name).is_some_and(|has| **has == *value)
+    }
 }
 
 impl Bus {
     /// Connects, or says why that is not possible. Events of units go to `events`.
     pub(super) async fn connect(
         kind: ManagerKind,
+        launches: PathBuf,
         events: mpsc::Sender<Event>,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + use<>), BusError> {
         let (link, messages) = open(kind).await?;
+        let (freezable, to_watch) = mpsc::channel(UNITS);
         let bus = Arc::new(Self {
             kind,
+            freezable,
+            launches,
             table: Mutex::default(),
             link: watch::Sender::new(Some(link)),
             calls: Semaphore::new(CALLS),
             events,
             strangers: Mutex::default(),
         });
-        Ok((bus.clone(), bus.own(messages)))
+        let (owner, watcher) = (bus.clone().own(messages), freezing::watch(bus.clone(), to_watch));
+        let both = async move {
+            tokio::join!(owner, watcher);
+        };
+        Ok((bus, both))
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
@@ -150,8 +144,26 @@ impl Bus {
 
     pub(super) async fn tell(&self, events: Vec<Event>) {
         for event in events {
+            if let Event::Replaced(_, Handle::Unit { name, .. }) = &event {
+                self.watch_freezing(name);
+            }
             // Nobody listens only when the controller itself is at its end.
             let _ = self.events.send(event).await;
+        }
+    }
+
+    /// Tells something that is heard once the units that are being looked for are in the registry: nobody listens before, so
+    /// this does not wait.
+    pub(super) fn tell_later(&self, event: Event) {
+        if let Err(error) = self.events.try_send(event) {
+            debug!(%error, "too much is to be told of units; it is shown when it changes again");
+        }
+    }
+
+    /// Has it noticed from here on whether the process of this unit is frozen.
+    pub(super) fn watch_freezing(&self, unit: &Arc<str>) {
+        if let Err(error) = self.freezable.try_send(unit.clone()) {
+            debug!(unit = %unit, %error, "too many units came at once, this one's freezing is not noticed");
         }
     }
 
@@ -178,10 +190,18 @@ impl Bus {
         u32::try_from(&pid.ok()?).ok()
     }
 
-    /// The state of a unit in systemd's words.
-    pub(super) async fn state(&self, unit: &str) -> Result<String, BusError> {
-        let state = self.property(unit, UNIT, "ActiveState").await?;
-        Ok(<&str>::try_from(&state).unwrap_or_default().to_owned())
+    /// What has to be known of a unit before it is started: its state in systemd's words, and its limits. In one call: a unit
+    /// that nobody needs is loaded for each, and forgotten after it.
+    pub(super) async fn before_start(&self, unit: &str) -> Result<(String, Has), BusError> {
+        let all = || {
+            let path = path_of(unit);
+            // Of all interfaces, which is what no name stands for.
+            self.call("GetAll", async move |link| link.properties(path).await?.get_all("").await)
+        };
+        let all = self.again(all).await?;
+        let state = all.get("ActiveState").and_then(|state| <&str>::try_from(state).ok());
+        let state = state.unwrap_or_default().to_owned();
+        Ok((state, Has(all)))
     }
 
     /// Everything about a unit that matters.
@@ -209,240 +229,14 @@ impl Bus {
         Ok(listed.into_iter().map(read).collect())
     }
 
-    /// Which run of a unit there is or was last.
-    pub(super) async fn invocation(&self, unit: &str) -> Result<Option<Arc<str>>, BusError> {
-        Ok(told::invocation(&self.property(unit, UNIT, "InvocationID").await?))
-    }
-
-    /// Says, once, which units run that nobody here knows.
-    pub(super) fn note_strangers(&self, listed: &HashMap<String, OfUnit>) {
-        let table = self.table();
-        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        strangers.retain(|unit| listed.get(unit).is_some_and(|found| found.alive));
-        for (unit, found) in listed {
-            if found.alive && !table.contains(unit) && strangers.insert(unit.clone()) {
-                warn!(unit, "this unit runs, and no client in the registry is it; it is left alone");
-            }
-        }
-    }
-
-    /// Owns the connection: listens as long as it lasts, then makes another one.
-    async fn own(self: Arc<Self>, mut messages: MessageStream) {
-        loop {
-            let loss = self.listen(&mut messages).await;
-            self.link.send_replace(None);
-            drop(messages);
-            let manager = word(self.kind);
-            match loss {
-                Loss::Broken(error) => {
-                    warn!(manager, error, "the bus was lost; clients go on, and it is tried again");
-                }
-                Loss::Left => warn!(manager, "systemd left the bus; clients go on, and it is waited for"),
-            }
-            messages = self.reopen().await;
-            info!(manager, "systemd can be asked again");
-        }
-    }
-
-    async fn reopen(&self) -> MessageStream {
-        let mut pause = Duration::from_millis(50);
-        loop {
-            match open(self.kind).await {
-                Ok((link, messages)) => {
-                    self.table().doubt();
-                    self.link.send_replace(Some(link));
-                    return messages;
-                }
-                Err(error) => debug!(error = %Chain(&error), "the bus is not there yet"),
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(2));
-        }
-    }
-
-    /// Takes in what systemd says until the connection is of no use any more.
-    async fn listen(self: &Arc<Self>, messages: &mut MessageStream) -> Loss {
-        let Some(owner) = self.link.borrow().as_ref().map(|link| link.owner.clone()) else {
-            return Loss::Left;
-        };
-        let mut surveys = JoinSet::new();
-        surveys.spawn(self.clone().survey());
-        loop {
-            // Surveys are tasks of their own: they wait for answers, which come only while we read.
-            let message = tokio::select! {
-                message = poll_fn(|context| Pin::new(&mut *messages).poll_next(context)) => message,
-                Some(_) = surveys.join_next() => continue,
-            };
-            let message = match message {
-                Some(Ok(message)) => message,
-                Some(Err(error)) => return Loss::Broken(error.to_string()),
-                None => return Loss::Broken("the connection was closed".to_owned()),
-            };
-            match self.hear(&message, &owner) {
-                Heard::Events(events) => self.tell(events).await,
-                Heard::Unloaded(unit) => {
-                    let bus = self.clone();
-                    surveys.spawn(async move { bus.look(&unit, None).await });
-                }
-                Heard::BeganAnew => {
-                    // What happened meanwhile may not have been said.
-                    self.table().doubt();
-                    surveys.abort_all();
-                    surveys.spawn(self.clone().survey());
-                }
-                Heard::Left => return Loss::Left,
-            }
-        }
-    }
-
-    /// Asks about every unit in the table that was not spoken of since it was doubted.
-    async fn survey(self: Arc<Self>) {
-        let units = self.table().names();
-        let listed = match self.list().await {
-            Ok(listed) => listed,
-            // The connection is lost again, and so will be surveyed again.
-            Err(error) => return debug!(error = %Chain(&error), "units can't be listed"),
-        };
-        self.note_strangers(&listed);
-        let mut looks = JoinSet::new();
-        for unit in units {
-            let (bus, listed) = (self.clone(), listed.get(&*unit).cloned());
-            looks.spawn(async move { bus.look(&unit, listed).await });
-        }
-        looks.join_all().await;
-    }
-
-    /// Asks about one unit, whose line in the list is `listed`.
-    async fn look(&self, unit: &Arc<str>, listed: Option<OfUnit>) {
-        let asked = match listed {
-            // Where it runs it is enough to know that it is the same run.
-            Some(listed) if listed.state == "active" && !listed.has_job => {
-                self.invocation(unit).await.map(|invocation| (Some(OfUnit { invocation, ..listed }), None))
-            }
-            _ => self.ask(unit).await,
-        };
-        match asked {
-            Ok((of_unit, of_service)) => {
-                let events = self.table().learn(unit, of_unit, of_service);
-                self.tell(events).await;
-            }
-            Err(error) => debug!(unit = %unit, error = %Chain(&error), "the unit can't be asked about"),
-        }
-    }
-
-    fn hear(&self, message: &Message, owner: &str) -> Heard {
-        let header = message.header();
-        let nothing = Heard::Events(Vec::new());
-        if header.message_type() != Type::Signal {
-            return nothing;
-        }
-        let (Some(interface), Some(member)) = (header.interface(), header.member()) else { return nothing };
-        let said_by = header.sender().map(|sender| sender.as_str());
-        let body = message.body();
-        if said_by == Some("org.freedesktop.DBus") {
-            let owners = body.deserialize::<(&str, &str, &str)>();
-            let left = member.as_str() == "NameOwnerChanged"
-                && owners.is_ok_and(|(name, _, new)| name == SYSTEMD && new != owner);
-            return if left { Heard::Left } else { nothing };
-        }
-        // The bus delivers to us what any program addresses to us.
-        if said_by != Some(owner) {
-            return nothing;
-        }
-        let events = match (interface.as_str(), member.as_str()) {
-            ("org.freedesktop.DBus.Properties", "PropertiesChanged") => {
-                let unit = header.path().and_then(|path| unit_of(path.as_str()));
-                let Some(unit) = unit.filter(|unit| self.table().contains(unit)) else { return nothing };
-                match body.deserialize::<(&str, HashMap<String, OwnedVariant>, Vec<&str>)>() {
-                    Ok((UNIT, all, _)) => self.table().hear(&unit, OfUnit::read(&all), None),
-                    Ok((SERVICE, all, _)) => self.table().hear(&unit, None, OfService::read(&all)),
-                    _ => Vec::new(),
-                }
-            }
-            ("org.freedesktop.systemd1.Manager", "JobNew") => {
-                if let Ok((_, _, unit)) = body.deserialize::<(u32, OwnedObjectPath, &str)>() {
-                    self.table().job_new(unit);
-                }
-                Vec::new()
-            }
-            ("org.freedesktop.systemd1.Manager", "JobRemoved") => {
-                if let Ok((_, job, unit, result)) = body.deserialize::<(u32, OwnedObjectPath, &str, &str)>() {
-                    self.table().job_removed(unit, job.as_str(), result);
-                }
-                Vec::new()
-            }
-            ("org.freedesktop.systemd1.Manager", "UnitRemoved") => {
-                match body.deserialize::<(&str, OwnedObjectPath)>() {
-                    Ok((unit, _)) if self.table().removed(unit) => return Heard::Unloaded(unit.into()),
-                    _ => Vec::new(),
-                }
-            }
-            ("org.freedesktop.systemd1.Manager", "Reloading") => {
-                if let Ok(false) = body.deserialize::<bool>() {
-                    return Heard::BeganAnew;
-                }
-                Vec::new()
-            }
-            _ => Vec::new(),
-        };
-        Heard::Events(events)
-    }
-}
-
-/// What a message meant.
-enum Heard {
-    Events(Vec<Event>),
-    /// A unit is not loaded any more, or not for a moment.
-    Unloaded(Arc<str>),
-    /// systemd has read its configuration, or itself, anew.
-    BeganAnew,
-    /// systemd is not on the bus any more, or is another process.
-    Left,
-}
-
-impl Link {
-    async fn properties(&self, path: String) -> zbus::Result<UnitPropertiesProxy<'static>> {
-        UnitPropertiesProxy::builder(&self.connection)
-            .path(path)
-            .cache_properties(CacheProperties::No)
-            .build()
-            .await
-    }
-}
-
-/// Connects, and has systemd tell us of units: one rule for all of them, since a connection may have 512 rules and there may
-/// be more clients.
-async fn open(kind: ManagerKind) -> Result<(Link, MessageStream), BusError> {
-    let opening = async {
-        let builder = match kind {
-            ManagerKind::System => zbus::connection::Builder::system(),
-            ManagerKind::User => zbus::connection::Builder::session(),
-        };
-        let connection = builder.max_queued(QUEUE).build().await?;
-        // Before anything is asked for, so that nothing is missed.
-        let messages = MessageStream::from(&connection);
-        let bus = DBusProxy::new(&connection).await?;
-        let about_units = MatchRule::builder()
-            .msg_type(Type::Signal)
-            .sender(SYSTEMD)
-            .path_namespace("/org/freedesktop/systemd1")
-            .build()?;
-        let about_systemd = MatchRule::builder()
-            .msg_type(Type::Signal)
-            .sender("org.freedesktop.DBus")
-            .member("NameOwnerChanged")
-            .add_arg(SYSTEMD)
-            .build()?;
-        bus.add_match_rule(about_systemd).await?;
-        bus.add_match_rule(about_units).await?;
-        let manager =
-            ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
-        manager.subscribe().await?;
-        let owner = bus.get_name_owner(SYSTEMD.try_into()?).await?.as_str().into();
-        Ok::<_, zbus::Error>((Link { connection, manager, owner }, messages))
-    };
-    match timeout(ANSWER, opening).await {
-        Ok(opened) => opened.map_err(|error| BusError::Connect(word(kind), error)),
-        Err(_) => Err(BusError::Away(word(kind))),
+    /// What the list does not say of a unit: which run of it there is, and whether it is frozen.
+    pub(super) async fn complete(&self, unit: &str, listed: OfUnit) -> Result<OfUnit, BusError> {
+        let (invocation, freezer) = tokio::join!(
+            self.property(unit, UNIT, "InvocationID"),
+            self.property(unit, UNIT, "FreezerState")
+        );
+        // Not every systemd has the latter.
+        let frozen = freezer.ok().map(|state| <&str>::try_from(&state) == Ok("frozen"));
+        Ok(OfUnit { invocation: told::invocation(&invocation?), frozen, ..listed })
     }
 }

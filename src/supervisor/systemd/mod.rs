@@ -1,14 +1,18 @@
 //! Clients as units of systemd: it makes, confines, ends and watches their processes, and they go on without us.
 //!
-//! [`Units`] is the supervisor; `starting`, `ending` and `adopting` tell how it does each of these. `bus` owns the connection to systemd, `table` knows the units and turns what systemd says
-//! into events, `told` reads what systemd says, `unit` writes what it is told, `manager` has its D-Bus members, and `launch`
-//! is what a unit executes.
+//! [`Units`] is the supervisor; `starting`, `ending` and `adopting` tell how it does each of these. `bus` is what they share:
+//! the connection (`link`) that one task owns and listens to (`listening`). `table` knows the units and turns what systemd
+//! says into events, `freezing` sees what systemd does not say, `told` reads what it does, `unit` writes what it is told, `manager` has its D-Bus members, and
+//! `launch` is what a unit executes.
 
 mod adopting;
 mod bus;
 mod ending;
 mod error;
+mod freezing;
 pub mod launch;
+mod link;
+mod listening;
 mod manager;
 mod starting;
 mod table;
@@ -18,7 +22,7 @@ mod unit;
 pub use error::BusError;
 pub(super) use unit::kind_of;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,8 +35,9 @@ use super::{Event, LaunchPlan, StartError, StopError, Supervisor};
 use crate::config::{ManagerKind, SystemdSettings, UnitKind};
 use crate::model::chain::Chain;
 use crate::model::client::Handle;
+use crate::model::fleet::Launch;
 use crate::model::saved::{Found, Saved, SavedClient};
-use bus::Bus;
+use bus::{Bus, Has};
 use manager::{SERVICE, UNIT};
 
 /// How long a job may take: what units may take themselves is bounded by systemd, this bounds a systemd that hangs.
@@ -51,13 +56,18 @@ pub struct Units {
 struct Shared {
     bus: Arc<Bus>,
     settings: SystemdSettings,
-    /// The folder of launch files.
-    launches: PathBuf,
+    /// Held by who writes or removes a launch file: none is removed that was written meanwhile.
+    launch_files: Mutex<()>,
     /// This program, which is the launcher too.
     executable: PathBuf,
+    /// What is asked about units whose launch was announced.
+    announced: Mutex<HashMap<Launch, Question>>,
     /// Properties that this systemd does not have.
     unknown: Mutex<BTreeSet<String>>,
 }
+
+/// Asks what has to be known of a unit before it is started.
+type Question = AbortOnDropHandle<Result<(String, Has), BusError>>;
 
 /// Why units can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -85,14 +95,15 @@ impl Units {
         executable: PathBuf,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, BusError> {
-        let (bus, owner) = Bus::connect(settings.manager, events).await?;
         // What the unit file says.
         let run = match settings.manager {
             ManagerKind::System => Path::new("/run"),
             ManagerKind::User => user_runtime,
         };
         let launches = run.join("wqcontroller/launch");
-        let shared = Shared { bus, settings, launches, executable, unknown: Mutex::default() };
+        let (bus, owner) = Bus::connect(settings.manager, launches, events).await?;
+        let (launch_files, announced, unknown) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let shared = Shared { bus, settings, launch_files, executable, announced, unknown };
         Ok(Self { shared: Arc::new(shared), _bus: AbortOnDropHandle::new(tokio::spawn(owner)) })
     }
 
@@ -130,15 +141,15 @@ impl Units {
         // Which file it is can't be asked.
         let input = bus.property(PROBE, SERVICE, "StandardInput").await?;
         if <&str>::try_from(&input) != Ok("file") {
-            return Err(UnusableError::Input(self.shared.launches.clone()));
+            return Err(UnusableError::Input(bus.launches.clone()));
         }
-        // Changes nothing, and needs the same right as a start.
-        let reset =
-            bus.call("ResetFailedUnit", async |link| link.manager.reset_failed_unit(PROBE).await).await;
-        match reset {
+        // Nothing is set, but whether that may be done is looked at. (Of a unit that is not loaded others, such as
+        // ResetFailedUnit, say just that, before they look.)
+        let set = async |link: link::Link| link.manager.set_unit_properties(PROBE, true, &[]).await;
+        match bus.call("SetUnitProperties", set).await {
             Err(error) if error.is_lost() => Err(error.into()),
-            Err(error) if !error.is_no_unit() => Err(UnusableError::Forbidden(error)),
-            _ => Ok(()),
+            Err(error) => Err(UnusableError::Forbidden(error)),
+            Ok(()) => Ok(()),
         }
     }
 
@@ -168,12 +179,16 @@ impl Units {
 
 impl Supervisor for Units {
     async fn start(&self, plan: LaunchPlan) -> Result<Handle, StartError> {
-        let unit = unit::name_of(self.shared.settings.unit, &plan.launch.name.unit_id());
+        let unit = unit::name_of(self.shared.settings.unit, plan.launch.name.unit_id().as_str());
         // A task of its own: whoever waits may go away, and the unit must be known all the same.
         match tokio::spawn(self.shared.clone().start(unit.clone(), plan)).await {
             Ok(started) => started,
             Err(error) => Err(StartError::Job { unit, why: format!("an internal error: {error}") }),
         }
+    }
+
+    fn announce(&self, launch: &Launch) {
+        self.shared.announce(launch);
     }
 
     async fn adopt(&self, saved: Vec<SavedClient>) -> Vec<(SavedClient, Found)> {
@@ -191,5 +206,9 @@ impl Supervisor for Units {
     async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), StopError> {
         let Handle::Unit { name, invocation_id, pid } = handle else { return Ok(()) };
         self.shared.stop(name, invocation_id, *pid, grace).await
+    }
+
+    async fn discard(&self, launch: Launch) {
+        self.shared.clone().discard(launch).await;
     }
 }

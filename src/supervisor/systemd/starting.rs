@@ -1,22 +1,25 @@
 //! How a unit is started: its launch file, its properties, its job, and which process came of it.
 
-use std::path::Path;
+use std::fs;
 use std::sync::{Arc, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 use zbus::OwnedObjectPath;
 
-use super::bus::{self, word};
+use super::bus::Has;
 use super::error::BusError;
 use super::launch::LaunchFile;
+use super::link::{Link, word};
 use super::manager::Properties;
 use super::table::JobNews;
 use super::told::Told;
 use super::{JOB_PATIENCE, Shared, unit};
-use crate::config::UnitKind;
+use crate::config::{LimitSettings, UnitKind};
 use crate::model::client::Handle;
+use crate::model::fleet::Launch;
 use crate::model::name::UnitId;
 use crate::supervisor::{LaunchPlan, Program, StartError};
 use crate::template;
@@ -30,29 +33,71 @@ impl Shared {
         let refused = |error| StartError::Bus(unit.clone(), error);
         let id = plan.launch.name.unit_id();
         let (launch, limits) = (plan.launch.clone(), plan.limits);
-        let state = self.bus.state(&unit).await.map_err(refused)?;
+        let announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
+        let (state, has) = match announced {
+            Some(asked) => asked.await.map_err(|error| internal(&unit, &error))?.map_err(refused)?,
+            None => self.bus.before_start(&unit).await.map_err(refused)?,
+        };
         match state.as_str() {
             "inactive" => {}
             "failed" => self.reset(&unit).await.map_err(refused)?,
             // Its launch file must stay as it is.
             _ => return Err(StartError::NotOurs(unit, state)),
         }
-        let folder = self.launches.clone();
-        let written = tokio::task::spawn_blocking(move || write_launch_file(plan, &folder));
-        written.await.unwrap_or_else(|error| {
-            Err(StartError::Job { unit: unit.clone(), why: format!("an internal error: {error}") })
-        })?;
-        let Some(mut news) = self.bus.table().prepare(&unit, launch) else {
+        let shared = self.clone();
+        let written = tokio::task::spawn_blocking(move || shared.write_launch_file(plan));
+        written.await.unwrap_or_else(|error| Err(internal(&unit, &error)))?;
+        let Some(mut news) = self.bus.table().prepare(&unit, launch.clone()) else {
             return Err(StartError::NotOurs(unit, state));
         };
-        let started = self.bring_up(&unit, &id, limits, &mut news).await;
+        let started = self.bring_up(&unit, &id, (limits, has), &mut news).await;
         if started.is_err() {
             self.bus.table().forget(&unit);
-            let path = self.launches.join(id.as_str());
-            // It holds secrets and is of no use. Where it can't be removed the next start replaces it.
-            let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
+            self.discard(launch).await;
         }
         started
+    }
+
+    /// A launch will come: asks about its unit meanwhile.
+    pub(super) fn announce(&self, launch: &Launch) {
+        let unit = unit::name_of(self.settings.unit, launch.name.unit_id().as_str());
+        let bus = self.bus.clone();
+        let question = AbortOnDropHandle::new(tokio::spawn(async move { bus.before_start(&unit).await }));
+        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        // An earlier one of this client did not come.
+        announced.retain(|earlier, _| earlier.name != launch.name);
+        announced.insert(launch.clone(), question);
+    }
+
+    /// Removes the launch file of this launch, which holds secrets, unless a later one has written another.
+    pub(super) async fn discard(self: Arc<Self>, launch: Launch) {
+        let unit = unit::name_of(self.settings.unit, launch.name.unit_id().as_str());
+        let remove = move || {
+            let _held = self.launch_files.lock().unwrap_or_else(PoisonError::into_inner);
+            let (folder, id) = (&self.bus.launches, launch.name.unit_id());
+            self.announced.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
+            if LaunchFile::generation_in(folder, &id) == Some(launch.generation) {
+                self.bus.table().drop_aside(&unit);
+                // Where it can't be removed the next start replaces it.
+                let _ = fs::remove_file(folder.join(id.as_str()));
+            }
+        };
+        // Fails only when the runtime ends.
+        let _ = tokio::task::spawn_blocking(remove).await;
+    }
+
+    /// Checks what is to be executed, as far as that can be seen from outside of the unit, and writes its launch file. Blocks on
+    /// the file system.
+    fn write_launch_file(&self, plan: LaunchPlan) -> Result<(), StartError> {
+        let Program::Template(template) = plan.program else { return Err(StartError::OtherSupervisor) };
+        if let Some(path) = &template {
+            template::command(path, &plan.launch.name)?;
+        }
+        let (folder, id) = (&self.bus.launches, plan.launch.name.unit_id());
+        let file = LaunchFile::new(plan.launch.generation, template, plan.env);
+        let _held = self.launch_files.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write(folder, &id)
+            .map_err(|source| StartError::LaunchFile { path: folder.join(id.as_str()), source })
     }
 
     /// Has systemd start the unit, and finds out which process that is.
@@ -60,14 +105,18 @@ impl Shared {
         &self,
         unit: &Arc<str>,
         id: &UnitId,
-        limits: crate::config::LimitSettings,
+        (limits, has): (LimitSettings, Has),
         news: &mut mpsc::Receiver<JobNews>,
     ) -> Result<Handle, StartError> {
         let refused = |error| StartError::Bus(unit.clone(), error);
         let queued = match self.settings.unit {
             UnitKind::Template => {
-                let set = || self.set(unit, Setting::Limits, unit::limits(limits));
-                self.bus.again(set).await.map_err(refused)?;
+                let limits = unit::limits(limits);
+                // Most often it has them already.
+                if !limits.iter().all(|limit| has.has(limit)) {
+                    let set = || self.set(unit, Setting::Limits, limits.clone());
+                    self.bus.again(set).await.map_err(refused)?;
+                }
                 self.bus.call("StartUnit", async |link| link.manager.start_unit(unit, "fail").await).await
             }
             UnitKind::Transient => {
@@ -76,7 +125,7 @@ impl Shared {
                     manager: self.settings.manager,
                     slice: &self.settings.slice,
                     executable: &self.executable,
-                    launch_file: &self.launches.join(id.as_str()),
+                    launch_file: &self.bus.launches.join(id.as_str()),
                 };
                 self.set(unit, Setting::All, transient.properties(limits)).await
             }
@@ -101,6 +150,7 @@ impl Shared {
                     invocation_id: invocation.clone(),
                     pid: of_service.last_pid,
                 };
+                self.bus.watch_freezing(unit);
                 let events = self.bus.table().confirm(unit, invocation);
                 self.bus.tell(events).await;
                 Ok(handle)
@@ -189,14 +239,14 @@ impl Shared {
             let (unit, all) = (unit.clone(), properties.clone());
             let called = match setting {
                 Setting::Limits => {
-                    let call = async move |link: bus::Link| {
+                    let call = async move |link: Link| {
                         link.manager.set_unit_properties(&unit, true, &all).await?;
                         Ok(OwnedObjectPath::default())
                     };
                     self.bus.call("SetUnitProperties", call).await
                 }
                 Setting::All => {
-                    let call = async move |link: bus::Link| {
+                    let call = async move |link: Link| {
                         link.manager.start_transient_unit(&unit, "fail", &all, &[]).await
                     };
                     self.bus.call("StartTransientUnit", call).await
@@ -222,6 +272,10 @@ impl Shared {
     }
 }
 
+fn internal(unit: &Arc<str>, error: &tokio::task::JoinError) -> StartError {
+    StartError::Job { unit: unit.clone(), why: format!("an internal error: {error}") }
+}
+
 /// What properties are set for.
 #[derive(Clone, Copy)]
 enum Setting {
@@ -229,16 +283,4 @@ enum Setting {
     Limits,
     /// All of a unit that has none, which is started then.
     All,
-}
-
-/// Checks what is to be executed, as far as that can be seen from outside of the unit, and writes its launch file.
-fn write_launch_file(plan: LaunchPlan, folder: &Path) -> Result<(), StartError> {
-    let Program::Template(template) = plan.program else { return Err(StartError::OtherSupervisor) };
-    if let Some(path) = &template {
-        template::command(path, &plan.launch.name)?;
-    }
-    let id = plan.launch.name.unit_id();
-    let file = LaunchFile::new(plan.launch.generation, template, plan.env);
-    file.write(folder, &id)
-        .map_err(|source| StartError::LaunchFile { path: folder.join(id.as_str()), source })
 }

@@ -12,8 +12,11 @@ use crate::model::name::UnitId;
 /// Every unit that can be a client.
 pub(super) const PATTERNS: [&str; 2] = ["wqclient@*.service", "wqclient-*.service"];
 
+/// The properties that are limits.
+const LIMITS: [&str; 4] = ["MemoryMax", "MemoryHigh", "CPUQuotaPerSecUSec", "TasksMax"];
+
 /// The name of a client's unit.
-pub(super) fn name_of(kind: UnitKind, id: &UnitId) -> Arc<str> {
+pub(super) fn name_of(kind: UnitKind, id: &str) -> Arc<str> {
     match kind {
         UnitKind::Template => format!("wqclient@{id}.service").into(),
         UnitKind::Transient => format!("wqclient-{id}.service").into(),
@@ -33,12 +36,8 @@ pub fn kind_of(unit: &str) -> Option<UnitKind> {
 /// What a client may use. All of it each time: what was set once stays set for all later starts.
 pub(super) fn limits(limits: LimitSettings) -> Properties<'static> {
     let amount = |limit: Option<u64>| Variant::from(limit.unwrap_or(u64::MAX));
-    vec![
-        ("MemoryMax", amount(limits.memory_max)),
-        ("MemoryHigh", amount(limits.memory_high)),
-        ("CPUQuotaPerSecUSec", amount(limits.cpu_quota)),
-        ("TasksMax", amount(limits.tasks_max)),
-    ]
+    let all = [limits.memory_max, limits.memory_high, limits.cpu_quota, limits.tasks_max];
+    LIMITS.into_iter().zip(all.map(amount)).collect()
 }
 
 /// What a transient unit is made of.
@@ -73,6 +72,7 @@ impl Transient<'_> {
             ("RuntimeDirectoryMode", Variant::from(0o750u32)),
             ("StateDirectory", list(&[&folder])),
             ("StateDirectoryMode", Variant::from(0o700u32)),
+            ("SyslogIdentifier", text("wqclient")),
             ("LogExtraFields", Variant::from(vec![format!("WQ_CLIENT={id}").into_bytes()])),
             ("Slice", text(self.slice)),
             ("NoNewPrivileges", Variant::from(true)),
@@ -163,8 +163,11 @@ mod tests {
 
     #[test]
     fn names() {
-        assert_eq!(&*name_of(UnitKind::Template, &id("alice")), "wqclient@alice.service");
-        assert_eq!(&*name_of(UnitKind::Transient, &id("a-b")), "wqclient-ab-d44362d67d921091.service");
+        assert_eq!(&*name_of(UnitKind::Template, id("alice").as_str()), "wqclient@alice.service");
+        assert_eq!(
+            &*name_of(UnitKind::Transient, id("a-b").as_str()),
+            "wqclient-ab-d44362d67d921091.service"
+        );
         assert_eq!(kind_of("wqclient@alice.service"), Some(UnitKind::Template));
         assert_eq!(kind_of("wqclient-alice.service"), Some(UnitKind::Transient));
         for other in ["wqclient.slice", "wqclient.service", "wqcontroller.service", "wqclient@a.socket"] {
@@ -179,8 +182,7 @@ mod tests {
             all.into_iter().map(|(name, value)| (name, u64::try_from(value).unwrap())).collect::<Vec<_>>()
         };
         let none = LimitSettings { memory_max: None, memory_high: None, cpu_quota: None, tasks_max: None };
-        let infinity =
-            ["MemoryMax", "MemoryHigh", "CPUQuotaPerSecUSec", "TasksMax"].map(|name| (name, u64::MAX));
+        let infinity = LIMITS.map(|name| (name, u64::MAX));
         assert_eq!(set(none), infinity);
         let some = LimitSettings {
             memory_max: Some(1),
