@@ -143,10 +143,8 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
     println!("exposure: {ours} of the controller, {theirs} of a client");
 
     // A machine of these tests tells its boot by a file over one in /proc, which is missing in a /proc of the service's own.
-    let (drop_in, copied) =
-        ("/etc/systemd/system/wqcontroller.service.d/50-boot.conf", "/etc/tmpfiles.d/boot.conf");
+    let drop_in = "/etc/systemd/system/wqcontroller.service.d/50-boot.conf";
     machine.write(drop_in, "[Service]\nBindReadOnlyPaths=/run/boot_id:/proc/sys/kernel/random/boot_id\n");
-    machine.write(copied, "C /run/boot_id - - - - /proc/sys/kernel/random/boot_id\n");
     machine.reboot();
     assert_eq!(machine.property(UNIT, "ActiveState"), "active");
     machine.wait_for_state(ACCOUNT, "running");
@@ -171,9 +169,7 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
     assert!(stopped.contains("\"status\":\"success\""), "{stopped}");
 
     machine.follow(&lines[0]);
-    machine.shell(&format!(
-        "rm -r {copied} /run/boot_id $(dirname {drop_in}) /etc/wqcontroller/wqcontroller.toml.d"
-    ));
+    machine.shell(&format!("rm -r $(dirname {drop_in}) /etc/wqcontroller/wqcontroller.toml.d"));
     machine.shell("userdel bot; userdel stranger");
     machine.run("apt-get", &["purge", "--yes", "--quiet", "wqcontroller"]);
     assert_eq!(machine.traces(), "");
