@@ -76,5 +76,8 @@ mod tests {
         let unknown = "Cannot set property RestartMode, or unknown property.";
         let unknown = call(fdo::Error::PropertyReadOnly(unknown.into()));
         assert_eq!(unknown.unknown_property().as_deref(), Some("RestartMode"));
+        let gone = zbus::Error::Failure("org.freedesktop.systemd1.NoSuchUnit: Unit x not loaded.".into());
+        let gone = BusError::Call("X", gone);
+        assert!(gone.is_no_unit() && !gone.is_lost());
     }
 }

@@ -204,3 +204,15 @@ fn what_is_started_by_us_or_forgotten_is_not_aside() {
         assert_eq!(table.set_aside(UNIT), None);
     }
 }
+
+#[test]
+fn a_restart_is_told_when_its_process_is_known() {
+    let mut table = running();
+    table.job_new(UNIT);
+    say(&mut table, "inactive", "1", 5);
+    table.hear(UNIT, None, of_service("success", 0, 0, 0));
+    assert!(say(&mut table, "active", "2", 5).is_empty(), "pid 0 is nobody's");
+    let handle = Handle::Unit { name: UNIT.into(), invocation_id: "2".into(), pid: 88 };
+    let told = table.hear(UNIT, None, of_service("success", 0, 0, 88));
+    assert_eq!(told, [Event::Replaced(launch(), handle)]);
+}
