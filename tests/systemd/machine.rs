@@ -193,6 +193,8 @@ impl Machine {
 
     /// What `journalctl` prints with these arguments.
     pub fn journal(&self, arguments: &[&str]) -> String {
+        // What was said just now may be on its way.
+        self.run("journalctl", &["--sync"]);
         self.run("journalctl", &[&["--no-pager", "--quiet"], arguments].concat())
     }
 
