@@ -1,7 +1,7 @@
 //! The configuration files: fragments -> options -> [`Settings`].
 //!
 //! `sources` says which files are read, `fragment` turns each into items that know their line, `options`
-//! picks for each option the last file that has it, `rules`, `addresses` and `auth` check values, `settings` lists every option
+//! picks for each option the last file that has it, `rules`, `addresses`, `auth` and `onebot` check values, `settings` lists every option
 //! with its default and its rule, and `load` runs all of it. Whatever is wrong is collected, so that one run
 //! names everything.
 //!
@@ -19,6 +19,7 @@ mod fragment;
 mod listen;
 mod load;
 mod log_level;
+mod onebot;
 mod options;
 mod rules;
 mod settings;
@@ -31,5 +32,6 @@ pub use error::{ConfigError, OpenListener, Problem};
 pub use listen::{ListenAddress, ListenError, UnixSocket};
 pub use load::Loaded;
 pub use log_level::LogLevel;
+pub use onebot::{OneBotClient, OneBotSettings, opens_to_network};
 pub use settings::{ClientSettings, HttpSettings, Settings, SupervisorSettings};
 pub use units::{LimitSettings, ManagerKind, Mode, SystemdSettings, UnitKind};

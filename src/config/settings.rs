@@ -10,6 +10,7 @@ use super::endpoint::Endpoint;
 use super::error::OpenListener;
 use super::listen::ListenAddress;
 use super::log_level::LogLevel;
+use super::onebot::OneBotSettings;
 use super::options::Options;
 use super::rules::{
     absolute_path, encoding, endpoint, list_of, log_level, optional, parameter_name, restart_policy, seconds,
@@ -60,6 +61,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// `[client]`.
     pub client: ClientSettings,
+    /// `[onebot]`.
+    pub onebot: OneBotSettings,
     /// `[auth]`.
     pub auth: AuthSettings,
     /// `[http]`.
@@ -154,6 +157,7 @@ impl Settings {
             systemd: SystemdSettings::read(options),
             limits: LimitSettings::read(options),
             client: ClientSettings::read(options),
+            onebot: OneBotSettings::read(options),
             auth: AuthSettings::read(options),
             http: HttpSettings::read(options),
         };
@@ -316,7 +320,7 @@ mod tests {
             http.request_header_timeout = 0\nhttp.drain_timeout = '5s'\nhttp.max_connections = 65537\n\
             http.idle_timeout = -1\nhttp.max_inflight_per_client = 0\nhttp.max_request_header = 8191\n\
             http.worker_threads = 0\nhttp.max_form_body = 1023\nhttp.hosts = ['h:1']\nhttp.allowed_origins = ['*']\n\
-            auth.tokens = [{ name = 'a' }]\nauth.allow_unauthenticated = 1";
+            onebot.clients = [{}]\nauth.tokens = [{ name = 'a' }]\nauth.allow_unauthenticated = 1";
         let error = read(broken).unwrap_err();
         assert_eq!(error.lines().count(), broken.lines().count());
         for (line, (message, option)) in (1..).zip(error.lines().zip(broken.lines())) {

@@ -9,8 +9,9 @@ pub use report_url::with_client;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
-use crate::config::Settings;
+use crate::config::{OneBotClient, Settings};
 use crate::homes::Homes;
 use crate::model::client::ClientSpec;
 
@@ -93,6 +94,9 @@ pub fn environment(
             all.set(&plugin, url);
         }
     }
+    if let Some(known) = settings.onebot.of(&spec.name) {
+        onebot(&mut all, known, spec, homes);
+    }
     all.set("ACCOUNT", spec.name.as_str());
     all.set("CLIENT", spec.name.as_str());
     all.set("TMPDIR", &spec.files.tmpdir);
@@ -114,6 +118,34 @@ pub fn environment(
         all.set("CONTROLLER_PID", pid.to_string());
     }
     all.0.into_iter().collect()
+}
+
+/// What the operator says about the account's OneBot implementation. A unit can't read our files: it gets the token by its
+/// launch file, and says itself where that is (`supervisor/systemd/launch.rs`).
+fn onebot(all: &mut Environment, known: &OneBotClient, spec: &ClientSpec, homes: &Homes) {
+    if let (Some(path), Homes::Shared { .. }) = (known.token_for(param(spec, "onebot_url")), homes) {
+        all.set("ONEBOT_TOKEN_FILE", path);
+    }
+    if let Some(path) = &known.qrcode_path {
+        all.set("ONEBOT_QRCODE_PATH", path);
+    }
+    if let Some(url) = &known.url {
+        all.set("ONEBOT_URL", url);
+    }
+    if let Some(listen) = known.listen {
+        all.set("ONEBOT_LISTEN", listen.to_string());
+    }
+}
+
+/// The variable by which a launch file holds the token of an account's OneBot implementation. No process ever has it.
+pub const TOKEN: &str = "MOJO_WEBQQ_ONEBOT_TOKEN";
+
+/// The variable by which a client knows where that token is.
+pub const TOKEN_FILE: &str = "MOJO_WEBQQ_ONEBOT_TOKEN_FILE";
+
+/// The file of the token that the client of `spec` is to have.
+pub fn token_file(spec: &ClientSpec, settings: &Settings) -> Option<PathBuf> {
+    settings.onebot.of(&spec.name)?.token_for(param(spec, "onebot_url")).cloned()
 }
 
 struct Environment(BTreeMap<OsString, OsString>);
@@ -139,7 +171,6 @@ mod tests {
     use crate::config::{Endpoint, LogLevel};
     use crate::model::client::{ClientFiles, ParamValue};
     use crate::model::name::ClientName;
-    use std::path::PathBuf;
 
     fn spec(params: &[(&str, &str)]) -> ClientSpec {
         let name = ClientName::new("小明").unwrap();
@@ -194,6 +225,39 @@ mod tests {
             ("PERL5LIB", "/opt/perl"),
         ];
         assert_eq!(got, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    }
+
+    #[test]
+    fn the_operator_wins_over_the_call_and_a_unit_gets_no_file_of_ours() {
+        let mut settings = Settings::default();
+        settings.onebot.clients = vec![OneBotClient {
+            client: "小明".into(),
+            token_file: Some("/etc/wq/token".into()),
+            qrcode_path: Some("/opt/qr.png".into()),
+            url: None,
+            listen: Some("127.0.0.1:6001".parse().unwrap()),
+        }];
+        let call =
+            [("backend", "onebot"), ("onebot_url", "ws://127.0.0.1:3001/"), ("onebot_listen", "[::1]:1")];
+        let got = variables(&[], &spec(&call), &settings, None);
+        assert_eq!(got["MOJO_WEBQQ_ONEBOT_TOKEN_FILE"], "/etc/wq/token");
+        assert_eq!(got["MOJO_WEBQQ_ONEBOT_QRCODE_PATH"], "/opt/qr.png");
+        assert_eq!(got["MOJO_WEBQQ_ONEBOT_URL"], "ws://127.0.0.1:3001/");
+        assert_eq!(got["MOJO_WEBQQ_ONEBOT_LISTEN"], "127.0.0.1:6001");
+        assert_eq!(token_file(&spec(&call), &settings), Some("/etc/wq/token".into()));
+        let homes = Homes::of_units(crate::config::ManagerKind::System, std::path::Path::new("/"));
+        let unit = environment([], &spec(&call), 5007, &settings, &homes, None);
+        assert!(unit.iter().all(|(name, _)| name != TOKEN_FILE && name != TOKEN));
+        // As an old registry may have it, from before the configuration had a token.
+        let elsewhere = [("onebot_url", "ws://evil.example/")];
+        assert!(!variables(&[], &spec(&elsewhere), &settings, None).contains_key(TOKEN_FILE));
+        assert_eq!(token_file(&spec(&elsewhere), &settings), None);
+        settings.onebot.clients[0].url = Some("ws://bots.example/".into());
+        let got = variables(&[], &spec(&elsewhere), &settings, None);
+        assert_eq!(
+            (got[TOKEN_FILE].as_str(), got["MOJO_WEBQQ_ONEBOT_URL"].as_str()),
+            ("/etc/wq/token", "ws://bots.example/")
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tracing::info;
 
 use super::with_client;
-use crate::config::Settings;
+use crate::config::{Settings, opens_to_network};
 use crate::files::{FileError, inside};
 use crate::homes::Homes;
 use crate::model::client::{ClientFiles, ClientSpec, ParamValue};
@@ -18,8 +18,16 @@ const MAX_VALUE: usize = 4096;
 const MAX_NAME: usize = 64;
 
 /// Names that the controller gives a value to itself. Giving one is no error, as it was none in the original.
-const RESERVED: [&str; 6] =
-    ["account", "client", "controller_pid", "plugin_openqq_port", "port", "state_directory"];
+const RESERVED: [&str; 8] = [
+    "account",
+    "client",
+    "controller_pid",
+    "onebot_qrcode_path",
+    "onebot_token_file",
+    "plugin_openqq_port",
+    "port",
+    "state_directory",
+];
 
 /// Why a client cannot be started with these parameters.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +44,9 @@ pub enum SpecError {
     /// A URL that is none.
     #[error("parameter {0:?}: not an http or https URL")]
     Url(String),
+    /// Somewhere that the token is not to be sent to, or nobody else is to come to.
+    #[error("parameter {0:?}: {1}")]
+    OneBot(&'static str, &'static str),
     /// A path that is not allowed.
     #[error("parameter {0:?}")]
     Path(String, #[source] FileError),
@@ -80,7 +91,33 @@ pub fn client_spec(
         let secret = settings.is_secret_param(&param);
         params.insert(param, ParamValue { text, secret, path });
     }
+    onebot(&name, &params, settings)?;
     Ok(ClientSpec { files: files(&name, &homes.folder(&name), &params), name, params })
+}
+
+/// Whether where a start wants its OneBot implementation is what the operator allows.
+fn onebot(
+    name: &ClientName,
+    params: &BTreeMap<String, ParamValue>,
+    settings: &Settings,
+) -> Result<(), SpecError> {
+    let param = |wanted: &str| {
+        let found = params.iter().find(|(given, _)| given.eq_ignore_ascii_case(wanted));
+        found.map(|(_, value)| value.text.as_str()).filter(|text| !text.is_empty())
+    };
+    let known = settings.onebot.of(name);
+    let url = param("onebot_url");
+    if known.is_some_and(|known| known.token_file.is_some() && known.token_for(url).is_none()) {
+        let why = "its token goes to another machine only where [onebot] of the configuration has its url";
+        return Err(SpecError::OneBot("onebot_url", why));
+    }
+    let listen = param("onebot_listen").filter(|_| known.is_none_or(|known| known.listen.is_none()));
+    // What is no address is the client's to complain of.
+    if listen.and_then(|listen| listen.parse().ok()).as_ref().is_some_and(opens_to_network) {
+        let why = "other machines come to it only where [onebot] of the configuration has its listen";
+        return Err(SpecError::OneBot("onebot_listen", why));
+    }
+    Ok(())
 }
 
 /// What was asked for under a controller that kept its clients elsewhere, with its files where they belong now.
@@ -128,6 +165,13 @@ mod tests {
             let mut settings = Settings::default();
             settings.client.allowed_dirs = vec![root.path().join("allowed")];
             settings.client.secret_params = vec!["Cookie".into()];
+            settings.onebot.clients = vec![crate::config::OneBotClient {
+                client: "小明".into(),
+                token_file: Some("/token".into()),
+                qrcode_path: None,
+                url: None,
+                listen: None,
+            }];
             Self { root, settings }
         }
 
@@ -159,8 +203,14 @@ mod tests {
     #[test]
     fn what_the_controller_sets_is_not_overridden() {
         let bench = Bench::new();
-        let given =
-            [("port", "1"), ("CONTROLLER_PID", "1"), ("account", "root"), ("plugin_openqq_port", "1")];
+        let given = [
+            ("port", "1"),
+            ("CONTROLLER_PID", "1"),
+            ("account", "root"),
+            ("plugin_openqq_port", "1"),
+            ("onebot_token_file", "/etc/shadow"),
+            ("onebot_qrcode_path", "/etc/shadow"),
+        ];
         assert!(bench.check(&given).unwrap().params.is_empty());
     }
 
@@ -187,6 +237,11 @@ mod tests {
                 "must be an absolute path",
             ),
             (&[("sandbox_world", "/etc/passwd")], "outside of"),
+            (
+                &[("onebot_url", "ws://10.0.0.1/")],
+                "parameter \"onebot_url\": its token goes to another machine",
+            ),
+            (&[("onebot_listen", "0.0.0.0:1")], "parameter \"onebot_listen\": other machines come"),
         ] {
             let error = bench.check(given).unwrap_err();
             assert!(error.contains(why), "{given:?}: {error}");

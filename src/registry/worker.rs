@@ -1,9 +1,11 @@
 //! One client's worker: it looks at ports, launches and terminates, one thing after the other. What it finds goes to
 //! the actor.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +13,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Settings;
-use crate::environ::environment;
+use crate::environ::{TOKEN, environment, token_file};
+use crate::files::{FileError, read_secret};
 use crate::homes::Homes;
 use crate::model::chain::Chain;
 use crate::model::client::{ClientFiles, ClientSpec, Handle};
@@ -72,6 +75,8 @@ enum PrepareError {
     Template(#[from] TemplateError),
     #[error("can't make the folder {}", folder.display())]
     Folder { folder: PathBuf, source: io::Error },
+    #[error("can't read the token of the OneBot implementation")]
+    Token(#[source] FileError),
     #[error("can't remove the old image {}", path.display())]
     Image { path: PathBuf, source: io::Error },
 }
@@ -111,13 +116,20 @@ impl Worker {
         };
         let limits = settings.limits;
         let plan = match &*homes {
-            Homes::Units { .. } => LaunchPlan {
-                launch: launch.clone(),
-                program: Program::Template(settings.template_path.clone()),
-                env: env(Vec::new(), None),
-                output: Output::Log,
-                limits,
-            },
+            Homes::Units { .. } => {
+                let mut env = env(Vec::new(), None);
+                match token(token_file(spec, &settings)).await {
+                    Ok(token) => env.extend(token.map(|token| (TOKEN.into(), token))),
+                    Err(error) => return Input::LaunchFailed(launch, Chain(&error).to_string()),
+                }
+                LaunchPlan {
+                    launch: launch.clone(),
+                    program: Program::Template(settings.template_path.clone()),
+                    env,
+                    output: Output::Log,
+                    limits,
+                }
+            }
             Homes::Shared { .. } => {
                 let prepared = tokio::task::spawn_blocking({
                     let template = settings.template_path.clone();
@@ -169,6 +181,17 @@ impl Worker {
         let stopped = self.tools.supervisor.stop(handle, grace).await;
         stopped.err().map(|error| Input::StopFailed(launch, Chain(&error).to_string()))
     }
+}
+
+/// The token of a unit's OneBot implementation, which the unit can't read itself: the file is ours.
+async fn token(file: Option<PathBuf>) -> Result<Option<OsString>, PrepareError> {
+    const LONGEST: u64 = 4096;
+    let Some(file) = file else { return Ok(None) };
+    let read = tokio::task::spawn_blocking(move || read_secret(&file, true, LONGEST)).await;
+    // It does not panic.
+    let content = read.unwrap_or_else(|_| Ok(Vec::new())).map_err(PrepareError::Token)?;
+    // The launch file ends its lines by NUL, and a token has none.
+    Ok(Some(OsString::from_vec(content.into_iter().filter(|byte| *byte != 0).collect())))
 }
 
 /// Whether somebody listens on the port, on 127.0.0.1 or everywhere.

@@ -17,7 +17,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use rustix::fs::FileType;
 
-use crate::environ::PREFIX;
+use crate::environ::{PREFIX, TOKEN, TOKEN_FILE};
 use crate::files::{FileError, private_folder, replace};
 use crate::model::chain::Chain;
 use crate::model::client::Generation;
@@ -61,6 +61,10 @@ enum LaunchError {
     Account(#[source] NameError),
     #[error("the launch file is for {0}, and this unit is for {1}")]
     OtherAccount(UnitId, String),
+    #[error("the unit has no RuntimeDirectory=, where the token would be")]
+    NoFolder,
+    #[error("can't write the token")]
+    Token(#[from] FileError),
     #[error(transparent)]
     Template(#[from] TemplateError),
     #[error("can't execute {}", .0.display())]
@@ -146,7 +150,8 @@ fn launch(id: &str) -> Result<std::convert::Infallible, LaunchError> {
     }
     let mut content = Vec::new();
     io::Read::read_to_end(&mut io::Read::take(stdin, MAX_BYTES), &mut content).map_err(LaunchError::Read)?;
-    let file = LaunchFile::parse(&content)?;
+    let mut file = LaunchFile::parse(&content)?;
+    let token = put_token(&mut file.env, std::env::var_os("RUNTIME_DIRECTORY").as_deref())?;
     let name = account(&file)?;
     if name.unit_id().as_str() != id {
         return Err(LaunchError::OtherAccount(name.unit_id(), id.to_owned()));
@@ -167,8 +172,23 @@ fn launch(id: &str) -> Result<std::convert::Infallible, LaunchError> {
     }
     // What the unit has is the client's, but for what is read here.
     command.args(args).stdin(Stdio::null());
+    command.envs(token.map(|path| (TOKEN_FILE, path)));
     command.envs(lasting(std::env::var_os("STATE_DIRECTORY").as_deref(), &name, &file.env)).envs(&file.env);
     Err(LaunchError::Execute(program, command.exec()))
+}
+
+/// Puts the token of a OneBot implementation, where there is one, into a file of the unit's own, for variables can be seen
+/// in more places; where that is.
+fn put_token(
+    env: &mut BTreeMap<OsString, OsString>,
+    runtime: Option<&OsStr>,
+) -> Result<Option<PathBuf>, LaunchError> {
+    let Some(token) = env.remove(OsStr::new(TOKEN)) else { return Ok(None) };
+    let folder = runtime.and_then(|list| std::env::split_paths(list).next());
+    let folder = folder.filter(|folder| folder.is_absolute()).ok_or(LaunchError::NoFolder)?;
+    let path = folder.join("onebot_token");
+    replace(&path, token.as_bytes(), 0o600)?;
+    Ok(Some(path))
 }
 
 fn account(file: &LaunchFile) -> Result<ClientName, LaunchError> {
@@ -231,6 +251,21 @@ mod tests {
         }
         let nobody = LaunchFile::parse(b"GENERATION=1\0").unwrap();
         assert!(matches!(account(&nobody), Err(LaunchError::NoAccount)));
+    }
+
+    #[test]
+    fn a_token_is_in_no_variable_but_in_a_file_that_is_the_units_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mut env = env(&[("MOJO_WEBQQ_ACCOUNT", "a"), (TOKEN, "geheim")]);
+        let list = OsString::from(format!("{}:/other", folder.path().display()));
+        let path = put_token(&mut env, Some(&list)).unwrap().unwrap();
+        assert!(path.starts_with(folder.path()) && !env.contains_key(OsStr::new(TOKEN)));
+        assert_eq!(fs::read(&path).unwrap(), b"geheim");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(put_token(&mut env, None).unwrap(), None);
+        env.insert(TOKEN.into(), "geheim".into());
+        assert!(matches!(put_token(&mut env, None), Err(LaunchError::NoFolder)));
     }
 
     #[test]
