@@ -4,6 +4,7 @@
 //! [`News`] for as long as it is polled. The driver never touches state or files; `lifecycle` does, as the news
 //! say. Every call of the trait may take its time: a backend may have to ask somebody.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
@@ -23,13 +24,19 @@ pub(super) trait Backend: Send + Sync + 'static {
     ///
     /// # Errors
     /// The network does not say.
-    fn friends(&self) -> impl Future<Output = Result<Vec<Friend>, BackendError>> + Send;
+    fn friends(&self) -> impl Future<Output = Result<Arc<Vec<Friend>>, BackendError>> + Send;
 
-    /// The groups that the own account is in, with their members.
+    /// The groups that the own account is in, without their members: those of all groups together may be a million.
     ///
     /// # Errors
     /// The network does not say.
     fn groups(&self) -> impl Future<Output = Result<Vec<Group>, BackendError>> + Send;
+
+    /// A group, by its id, with its members. `anew`: not as they are remembered.
+    ///
+    /// # Errors
+    /// The network does not say, or there is no such group.
+    fn group(&self, id: &str, anew: bool) -> impl Future<Output = Result<Group, BackendError>> + Send;
 
     /// The discussions that the own account is in, with their members.
     ///
@@ -40,12 +47,8 @@ pub(super) trait Backend: Send + Sync + 'static {
     /// Sends one message and returns it as it went out. One call follows another.
     ///
     /// # Errors
-    /// The message did not go out.
-    fn send(
-        &self,
-        to: &Recipient,
-        content: &str,
-    ) -> impl Future<Output = Result<Message, BackendError>> + Send;
+    /// The message did not go out, or nobody knows whether it did.
+    fn send(&self, to: &Recipient, content: &str) -> impl Future<Output = Result<Sent, BackendError>> + Send;
 
     /// Lets `members` of `group` say nothing there for `time`. All are ids of this login.
     ///
@@ -90,6 +93,12 @@ pub(super) enum News {
     Loading,
     /// This text is to be scanned as a QR code. One after another: the one before is no longer valid.
     Code(String),
+    /// The image of a code that is to be scanned, as the network makes it. One after another, as with `Code`.
+    Image(Vec<u8>),
+    /// Something is wrong that somebody has to put right before there can be a login: what. It is over with `Confirmed`.
+    Trouble(String),
+    /// The account was put out, and must not log in again by itself: why.
+    Offline(String),
     /// The code was scanned; the login waits for a confirmation on the phone.
     Scanned,
     /// The login is confirmed, or still good; friends and the like are being loaded.
@@ -103,6 +112,21 @@ pub(super) enum News {
     Received(Message),
     /// Something else happened to people, groups or discussions.
     Happened(Box<Event>),
+}
+
+/// A message that went out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// The message.
+    pub message: Message,
+    /// What the network said that counts as success without being one: its code.
+    pub remark: Option<i64>,
+}
+
+impl From<Message> for Sent {
+    fn from(message: Message) -> Self {
+        Self { message, remark: None }
+    }
 }
 
 /// To whom a message goes. Ids are those of this login.
@@ -148,4 +172,11 @@ pub(super) enum BackendError {
     /// The other end did not take it.
     #[error("{0}")]
     Refused(String),
+    /// The other end did not take it, and gave a code. In the original's words.
+    #[error("未识别返回值:{0}")]
+    Code(i64),
+    /// The other end took it, and what became of it is not known: there was no answer, or one that says nothing. In the
+    /// original's words.
+    #[error("数据格式错误")]
+    NoAnswer,
 }

@@ -22,7 +22,7 @@ pub(super) const STOP_DELAY: Duration = Duration::from_secs(3);
 pub(super) const RELOGIN_DELAY: Duration = Duration::from_secs(3);
 
 /// Why the client ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     /// This signal came.
     Signal(&'static str),
@@ -32,6 +32,8 @@ pub(super) enum Ending {
     Orphaned,
     /// Nobody scanned any of the login codes.
     Unscanned,
+    /// The account was put out, for this reason.
+    Offline(String),
 }
 
 impl fmt::Display for Ending {
@@ -40,6 +42,7 @@ impl fmt::Display for Ending {
             Self::Signal(name) => write!(f, "{name} came"),
             Self::Asked => f.write_str("stop_client was called"),
             Self::Orphaned => f.write_str("the controller that started this client is gone"),
+            Self::Offline(why) => write!(f, "the account went offline: {why}"),
             Self::Unscanned => f.write_str("nobody scanned any of the login codes (qrcode_count_max)"),
         }
     }

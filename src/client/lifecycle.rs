@@ -39,6 +39,8 @@ pub(super) struct Lifecycle {
     /// How many codes were shown since the login began.
     codes: u32,
     max_codes: u32,
+    /// Why there is no login, where somebody has to act.
+    reason: Option<String>,
 }
 
 impl Lifecycle {
@@ -55,9 +57,17 @@ impl Lifecycle {
         let image = QrImage::new(settings.files.qrcode.clone());
         // A client that was killed leaves its image, and nobody can log in with that.
         image.clear()?;
-        file.write(&ClientState::Init, None)?;
+        file.write(&ClientState::Init, None, None)?;
         let max_codes = settings.qrcode_count_max;
-        Ok(Self { state: watch::Sender::new(ClientState::Init), file, image, reporter, codes: 0, max_codes })
+        Ok(Self {
+            state: watch::Sender::new(ClientState::Init),
+            file,
+            image,
+            reporter,
+            codes: 0,
+            max_codes,
+            reason: None,
+        })
     }
 
     /// The state, for those who want to know.
@@ -73,26 +83,28 @@ impl Lifecycle {
                 self.codes = 0;
                 self.enter(ClientState::Loading);
             }
-            News::Code(content) => {
-                if self.codes >= self.max_codes {
-                    return Some(Ending::Unscanned);
+            News::Code(content) => return self.show_code(|image| image.show(&content)),
+            News::Image(content) => return self.show_code(|image| image.show_image(content)),
+            News::Trouble(what) => {
+                error!(what, "There can be no login until somebody puts this right.");
+                self.clear_image();
+                self.codes = 0;
+                self.reason = Some(what);
+                let state = self.state.borrow().clone();
+                self.enter(ClientState::Loading);
+                if state == ClientState::Loading {
+                    self.write(&state, &state);
                 }
-                self.codes += 1;
-                // First the image: whoever sees `scaning` may ask for it at once.
-                let image = self.image.show(&content);
-                self.enter(ClientState::Scaning);
-                match image {
-                    Ok(image) => {
-                        info!(path = %self.image.path().display(), "A code waits to be scanned.");
-                        let path = self.image.path().to_string_lossy().into_owned();
-                        self.reporter.event(&Event::InputQrcode(path, BASE64.encode(image)));
-                    }
-                    Err(error) => error!(error = %Chain(&error), "The login code cannot be shown."),
-                }
+            }
+            News::Offline(why) => {
+                let ending = Ending::Offline(why);
+                self.reason = Some(ending.to_string());
+                return Some(ending);
             }
             News::Scanned => self.enter(ClientState::Confirming),
             News::Confirmed => {
                 self.clear_image();
+                self.reason = None;
                 self.enter(ClientState::Updating);
             }
             News::Ready { scanned } => {
@@ -124,14 +136,37 @@ impl Lifecycle {
         if old == new {
             return;
         }
-        if let Err(error) = self.file.write(&new, Some(&old)) {
-            error!(state = %new, error = %Chain(&error), "The state file cannot be written.");
-        }
+        self.write(&new, &old);
         // The controller says this, too, in words of its own.
         debug!(state = %new, "The state changed.");
         tell_systemd(&new);
         self.state.send_replace(new.clone());
         self.reporter.event(&Event::StateChange(old, new));
+    }
+
+    fn write(&mut self, state: &ClientState, previous: &ClientState) {
+        if let Err(error) = self.file.write(state, Some(previous), self.reason.as_deref()) {
+            error!(%state, error = %Chain(&error), "The state file cannot be written.");
+        }
+    }
+
+    fn show_code(&mut self, show: impl FnOnce(&QrImage) -> Result<Vec<u8>, QrError>) -> Option<Ending> {
+        if self.codes >= self.max_codes {
+            return Some(Ending::Unscanned);
+        }
+        self.codes += 1;
+        // First the image: whoever sees `scaning` may ask for it at once.
+        let image = show(&self.image);
+        self.enter(ClientState::Scaning);
+        match image {
+            Ok(image) => {
+                info!(path = %self.image.path().display(), "A code waits to be scanned.");
+                let path = self.image.path().to_string_lossy().into_owned();
+                self.reporter.event(&Event::InputQrcode(path, BASE64.encode(image)));
+            }
+            Err(error) => error!(error = %Chain(&error), "The login code cannot be shown."),
+        }
+        None
     }
 
     fn clear_image(&self) {

@@ -1,7 +1,8 @@
 //! The built-in client: one chat account as a process with its own HTTP API on 127.0.0.1.
 //!
-//! WebQQ itself was switched off in 2019, so what is behind the API is a `backend::Backend`; the one there is,
-//! `sandbox`, is a small made-up world in which programs that speak the API can be built and tried.
+//! WebQQ itself was switched off in 2019, so what is behind the API is a `backend::Backend`: `sandbox`, a small made-up
+//! world in which programs that speak the API can be built and tried, or `onebot`, an account of today's network in a
+//! program that speaks OneBot v11.
 //!
 //! Who owns what: `run` starts and ends everything; `lifecycle` alone changes the state and writes the state
 //! file; `outbox` alone sends messages; `reports` alone posts them. `openqq` reads and asks, it owns
@@ -17,13 +18,16 @@ mod title;
 
 // The account.
 mod backend;
+mod diff;
 mod lifecycle;
 mod objects;
+mod onebot;
 mod qrcode;
 mod sandbox;
 mod statefile;
 
 // What goes in and out.
+mod backoff;
 mod events;
 mod openqq;
 mod outbox;

@@ -8,8 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::backend::{Backend, BackendError, Recipient};
-use super::events::Message;
+use super::backend::{Backend, BackendError, Recipient, Sent};
 use super::log::MESSAGES;
 use super::queue::{self, PushError};
 use super::reports::Reporter;
@@ -21,7 +20,7 @@ const WAITING_MESSAGES: usize = 100;
 const WAITING_BYTES: usize = 4 * 1024 * 1024;
 
 /// What became of a message. Its channel closes without a word when the client stops before the message's turn.
-pub(super) type Outcome = Result<Message, BackendError>;
+pub(super) type Outcome = Result<Sent, BackendError>;
 
 struct Turn {
     to: Recipient,
@@ -72,9 +71,9 @@ impl Dispatcher {
             let outcome = backend.send(&turn.to, &turn.content).await;
             next = Instant::now() + interval;
             match &outcome {
-                Ok(message) => {
-                    info!(target: MESSAGES, id = message.id, "A message was sent.");
-                    reporter.message(message);
+                Ok(sent) => {
+                    info!(target: MESSAGES, id = sent.message.id, "A message was sent.");
+                    reporter.message(&sent.message);
                 }
                 Err(error) => warn!(%error, "A message could not be sent."),
             }
@@ -104,7 +103,7 @@ mod tests {
         let waiting: Vec<_> = (0..3).map(|n| outbox.submit(friend.clone(), n.to_string()).unwrap()).collect();
         let check = async {
             for (n, outcome) in (0..).zip(waiting) {
-                assert_eq!(outcome.await.unwrap().unwrap().content, n.to_string());
+                assert_eq!(outcome.await.unwrap().unwrap().message.content, n.to_string());
                 assert_eq!((Instant::now() - start).as_secs(), n * interval.as_secs());
             }
         };

@@ -57,6 +57,15 @@ impl QrImage {
         Ok(image)
     }
 
+    /// Writes an image that was made elsewhere, and returns it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(super) fn show_image(&self, image: Vec<u8>) -> Result<Vec<u8>, QrError> {
+        replace(&self.path, &image, READABLE)?;
+        Ok(image)
+    }
+
     /// Removes the image, if there is one.
     ///
     /// # Errors

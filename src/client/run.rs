@@ -15,11 +15,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::backend::Backend;
+use super::backend::{Backend, News};
 use super::endings::{Endings, EndingsError, RELOGIN_DELAY};
 use super::events::unix_seconds;
 use super::lifecycle::{BeginError, Lifecycle};
 use super::log::{self, LogError};
+use super::onebot::{self, ListenError};
 use super::openqq::{Api, Own};
 use super::outbox;
 use super::pidfile::{PidFile, PidFileError};
@@ -73,6 +74,8 @@ enum ClientError {
     #[error(transparent)]
     World(#[from] WorldError),
     #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
     Begin(#[from] BeginError),
     #[error("a part of the client broke down: {0}")]
     Broken(String),
@@ -123,6 +126,25 @@ fn start() -> Result<(), ClientError> {
 }
 
 async fn live(settings: Settings, printed: Option<Lines>) -> Result<(), ClientError> {
+    let (news, heard) = mpsc::channel(WAITING_NEWS);
+    match &settings.onebot {
+        Some(own) => {
+            let open = || onebot::open(&settings, own, news).map(|(backend, driver)| (backend, driver.run()));
+            live_with(&settings, printed, heard, || Ok(open()?)).await
+        }
+        None => {
+            let open = || sandbox::open(&settings, news).map(|(backend, driver)| (backend, driver.run()));
+            live_with(&settings, printed, heard, || Ok(open()?)).await
+        }
+    }
+}
+
+async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
+    settings: &Settings,
+    printed: Option<Lines>,
+    mut heard: mpsc::Receiver<News>,
+    open: impl FnOnce() -> Result<(B, D), ClientError>,
+) -> Result<(), ClientError> {
     let start_time = unix_seconds();
     let stop_asked = CancellationToken::new();
     let endings = Endings::watch(settings.controller_pid, stop_asked.clone())?;
@@ -132,17 +154,16 @@ async fn live(settings: Settings, printed: Option<Lines>) -> Result<(), ClientEr
     let listener = listener.map_err(|error| ClientError::Bind(settings.port, error))?;
     let recent = Recent::new(settings.reports.recent);
     let (reporter, deliverer) = reports::open(&settings.reports, printed, recent.clone())?;
-    let (news, mut heard) = mpsc::channel(WAITING_NEWS);
-    let (backend, driver) = sandbox::open(&settings, news)?;
+    let (backend, driver) = open()?;
     let backend = Arc::new(backend);
     let (outbox, dispatcher) = outbox::open();
-    let mut lifecycle = Lifecycle::begin(&settings, start_time, reporter.clone())?;
+    let mut lifecycle = Lifecycle::begin(settings, start_time, reporter.clone())?;
     info!(pid = std::process::id(), port = settings.port, "The client has started.");
 
     let ending = CancellationToken::new();
     let mut parts = JoinSet::new();
     let until_end = ending.clone();
-    parts.spawn(async move { until_end.run_until_cancelled(driver.run()).await.map(|()| "the backend") });
+    parts.spawn(async move { until_end.run_until_cancelled(driver).await.map(|()| "the backend") });
     let dispatch = dispatcher.run(backend.clone(), settings.send_interval, reporter);
     let until_end = ending.clone();
     parts.spawn(async move { until_end.run_until_cancelled(dispatch).await.map(|()| "the outbox") });
@@ -173,7 +194,7 @@ async fn live(settings: Settings, printed: Option<Lines>) -> Result<(), ClientEr
         }
     };
     parts.spawn(async move { until_end.run_until_cancelled(relogins).await });
-    let own = Own::new(&settings, start_time);
+    let own = Own::new(settings, start_time);
     let api = Arc::new(Api::new(own, backend, outbox, recent, lifecycle.state(), stop_asked, relogin_asked));
     let handler = move |request, _caller| {
         let api = api.clone();

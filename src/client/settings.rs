@@ -4,6 +4,7 @@
 //! empty value counts as unset, as the original's templates have it. No message repeats a value: several are
 //! secrets or contain one.
 
+mod onebot;
 mod sandbox;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use super::reports::ReportSettings;
 use crate::config::{Endpoint, LogLevel};
 use crate::environ::PREFIX;
 use crate::model::name::{ClientName, NameError};
+pub(super) use onebot::{OneBotSettings, Reach};
 pub(super) use sandbox::{FaultSettings, SandboxSettings};
 
 /// How often a code is shown that nobody scans, unless something else is set; the original's number.
@@ -50,6 +52,8 @@ pub(super) struct Settings {
     pub qrcode_count_max: u32,
     /// The sandbox.
     pub sandbox: SandboxSettings,
+    /// The OneBot backend, where that is what is behind the API, and not the sandbox.
+    pub onebot: Option<OneBotSettings>,
     /// What only the state file repeats.
     pub reported: Reported,
 }
@@ -143,12 +147,24 @@ impl Settings {
             send_interval: vars.seconds("SEND_INTERVAL")?.unwrap_or(Duration::from_secs(3)),
             qrcode_count_max: vars.count("QRCODE_COUNT_MAX")?.unwrap_or(QRCODE_COUNT_MAX),
             sandbox: SandboxSettings::from_vars(&vars)?,
+            onebot: match vars.checked("BACKEND", "sandbox or onebot", is_onebot)? {
+                Some(true) => Some(OneBotSettings::from_vars(&vars)?),
+                _ => None,
+            },
             reported: Reported {
                 mode: vars.text("MODE")?,
                 keep_cookie: vars.count("KEEP_COOKIE")?,
                 ua_retry_times: vars.count("UA_RETRY_TIMES")?,
             },
         })
+    }
+}
+
+fn is_onebot(backend: &str) -> Option<bool> {
+    match backend {
+        "onebot" => Some(true),
+        "sandbox" => Some(false),
+        _ => None,
     }
 }
 

@@ -60,7 +60,8 @@ impl StateFile {
         Self { path: files.state.clone(), fields }
     }
 
-    /// Writes that the client is in `state` now and was in `previous` before.
+    /// Writes that the client is in `state` now and was in `previous` before, and why it does not get further, where
+    /// somebody has to act.
     ///
     /// # Errors
     /// The file cannot be written; the one before is as it was.
@@ -68,9 +69,15 @@ impl StateFile {
         &mut self,
         state: &ClientState,
         previous: Option<&ClientState>,
+        reason: Option<&str>,
     ) -> Result<(), FileError> {
         self.fields.insert("state".into(), json!(state));
         self.fields.insert("previous_state".into(), json!(previous));
+        match reason {
+            // A key of ours: there only where there is something to say.
+            Some(reason) => self.fields.insert("reason".into(), json!(reason)),
+            None => self.fields.remove("reason"),
+        };
         let mut content = json!(self.fields).to_string();
         content.push('\n');
         replace(&self.path, content.as_bytes(), READABLE)

@@ -20,6 +20,7 @@ mod fuzz;
 mod heartbeat;
 mod layers;
 mod manual;
+mod onebot;
 mod packaging;
 mod proxy;
 mod readme;

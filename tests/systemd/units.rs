@@ -100,6 +100,42 @@ fn each_client_is_a_unit_with_a_user_of_its_own_and_outlives_the_controller() {
 }
 
 #[test]
+fn a_unit_gets_the_token_of_its_account_in_a_file_of_its_own_and_in_no_variable() {
+    const TOKEN: &str = "sehr-geheimes-wort";
+    let Some(machine) = Machine::boot() else { return };
+    machine.configure(
+        "[onebot]\nclients = [{ client = \"bot\", token_file = \"/etc/wqcontroller/bot.token\" }]\n",
+    );
+    machine.shell(&format!(
+        "echo {TOKEN} | install -m 600 -o wqcontroller /dev/stdin /etc/wqcontroller/bot.token"
+    ));
+    machine.start_service();
+    let bot = machine.start_client("bot", &["backend=onebot", "onebot_url=ws://127.0.0.1:1/"]);
+    let uid = machine.shell(&format!("stat -c %u /proc/{}", bot["pid"]));
+    for _ in 0..2 {
+        assert_eq!(machine.shell("stat -c '%a %u' /run/wqclient/bot/onebot_token"), format!("600 {uid}"));
+        assert_eq!(machine.shell("cat /run/wqclient/bot/onebot_token"), TOKEN);
+        // Nobody listens there; a token that could not be read would be said before.
+        machine.wait_for_client("bot", "it looks for its implementation", |client| {
+            client["state"] == "loading" && client.get("reason").is_none()
+        });
+        let shown = machine.shell(
+            "cat /proc/$(systemctl show --value --property MainPID wqclient@bot)/environ | tr '\\0' '\\n'",
+        );
+        assert!(shown.contains("MOJO_WEBQQ_ONEBOT_TOKEN_FILE=/run/wqclient/bot/onebot_token"), "{shown}");
+        assert!(!shown.contains(TOKEN) && !machine.shell("systemctl show wqclient@bot").contains(TOKEN));
+        machine.systemctl(&["restart", "wqclient@bot"]);
+    }
+    assert!(!machine.journal(&[]).contains(TOKEN));
+    machine.call("stop_client", &["client=bot"]);
+    machine.shell("chmod 640 /etc/wqcontroller/bot.token");
+    let refused =
+        machine.call("start_client", &["client=bot", "backend=onebot", "onebot_url=ws://127.0.0.1:1/"]);
+    assert_eq!(refused["code"], 3, "{refused}");
+    assert!(refused["reason"].as_str().unwrap().contains("bot.token"), "{refused}");
+}
+
+#[test]
 fn what_an_operator_does_is_shown_and_has_the_last_word() {
     let Some(machine) = Machine::boot() else { return };
     machine.configure("[supervisor]\nrestart = \"always\"\n[limits]\nmemory_max = \"256M\"\n");

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
 use super::reply::{self, Reply};
-use crate::http::answer::{Body, whole_body};
+use crate::http::answer::Body;
 use crate::http::params::{ParamError, Params};
 
 /// The longest body that is read, in bytes.
@@ -105,9 +105,8 @@ impl Call {
         const NO_SNIFFING: HeaderName = HeaderName::from_static("x-content-type-options");
         let Some(callback) = &self.callback else { return reply.into_response() };
         // Both are spaces in JSON and line ends in older JavaScript.
-        let json = reply.json().replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
-        let mut response = reply.into_response();
-        *response.body_mut() = whole_body(format!("{callback}({json})"));
+        let spelled_out = |json: &str| json.replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
+        let mut response = reply.wrapped(format!("{callback}("), spelled_out, ")".to_owned()).into_response();
         let script = HeaderValue::from_static("application/javascript; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, script);
         response.headers_mut().insert(NO_SNIFFING, HeaderValue::from_static("nosniff"));

@@ -16,7 +16,7 @@ pub(super) async fn to_friend<B: Backend>(
     call: &Call,
 ) -> Result<Reply, BackendError> {
     let friends = backend.friends().await?;
-    let found = friends.into_iter().find(|friend| {
+    let found = friends.iter().find(|friend| {
         let display = friend.displayname.as_str();
         is_meant(
             call,
@@ -24,7 +24,7 @@ pub(super) async fn to_friend<B: Backend>(
         )
     });
     let Some(friend) = found else { return Ok(Reply::not_found(NotFound::Friend)) };
-    Ok(send(outbox, Recipient::Friend(friend.id), call).await)
+    Ok(send(outbox, Recipient::Friend(friend.id.clone()), call).await)
 }
 
 /// `send_group_message`.
@@ -73,13 +73,14 @@ pub(super) async fn to_member<B: Backend>(
         let group = groups
             .into_iter()
             .find(|group| is_meant(call, [("group_id", &group.id), ("group_uid", &group.uid)]));
-        let found = group.and_then(|group| {
-            let mut members = group.member.iter();
-            let member = members.find(|member| is_meant(call, [("id", &member.id), ("uid", &member.uid)]));
-            let member = member?.id.clone();
-            Some(Recipient::GroupMember { group: group.id, member })
-        });
-        found.ok_or(NotFound::GroupMember)
+        let group = match group {
+            Some(group) => backend.group(&group.id, false).await?,
+            None => return Ok(Reply::not_found(NotFound::GroupMember)),
+        };
+        let mut members = group.member.iter();
+        let member = members.find(|member| is_meant(call, [("id", &member.id), ("uid", &member.uid)]));
+        let member = member.map(|member| member.id.clone());
+        member.map(|member| Recipient::GroupMember { group: group.id, member }).ok_or(NotFound::GroupMember)
     } else if is_given("discuss_id") {
         let discusses = backend.discusses().await?;
         let discuss = discusses.into_iter().find(|discuss| is_meant(call, [("discuss_id", &discuss.id)]));
@@ -122,8 +123,15 @@ async fn send(outbox: &Outbox, to: Recipient, call: &Call) -> Reply {
         return Reply::queued();
     }
     match outcome.await {
-        Ok(Ok(message)) => Reply::sent(&message),
-        Ok(Err(error)) => Reply::not_sent(Unsent::NotDelivered, error.to_string()),
+        Ok(Ok(sent)) => Reply::sent(&sent),
+        Ok(Err(error)) => {
+            let why = match error {
+                BackendError::Code(_) => Unsent::Code,
+                BackendError::NoAnswer => Unsent::NoAnswer,
+                _ => Unsent::NotDelivered,
+            };
+            Reply::not_sent(why, error.to_string())
+        }
         Err(_) => stopped(),
     }
 }

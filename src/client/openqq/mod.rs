@@ -160,7 +160,7 @@ impl<B: Backend> Api<B> {
         let reply = match endpoint {
             Endpoint::UserInfo => people::user(backend).await,
             Endpoint::FriendInfo => people::friends(backend).await,
-            Endpoint::GroupInfo => people::groups(backend).await,
+            Endpoint::GroupInfo => people::groups(self.backend.clone()).await,
             Endpoint::GroupBasicInfo => people::basic_groups(backend).await,
             Endpoint::DiscussInfo => people::discusses(backend).await,
             Endpoint::SearchFriend => people::search_friend(backend, call).await,

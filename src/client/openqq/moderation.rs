@@ -59,6 +59,7 @@ async fn find<B: Backend>(backend: &B, call: &Call) -> Result<Result<Meant, Repl
     if ids.is_empty() && uids.is_empty() {
         return Ok(Err(Reply::no_member_id()));
     }
+    let group = backend.group(&group.id, false).await?;
     let by_id = ids.iter().map(|id| (id, group.member.iter().find(|member| member.id == *id)));
     let by_uid = uids.iter().map(|uid| (uid, group.member.iter().find(|member| member.uid == *uid)));
     let mut members: Vec<String> = Vec::new();

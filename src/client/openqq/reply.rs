@@ -1,13 +1,19 @@
-//! [`Reply`]: the codes, status texts and JSON of the API. They are the original's where it has one; the negative
-//! codes are ours.
+//! [`Reply`]: the codes, status texts and JSON of the API. They are the original's where it has one; of the negative
+//! codes those are ours that it has not.
 
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt};
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::client::backend::BackendError;
-use crate::client::events::Message;
-use crate::http::answer::{Body, json as json_answer, whole_body};
+use crate::client::backend::{BackendError, Sent};
+use crate::http::answer::{Body, BodyError, JSON, whole_body};
 use crate::model::state::ClientState;
 
 /// Success.
@@ -20,25 +26,39 @@ const NO_MEMBER_ID: i32 = 200;
 const FAILURE: i32 = 201;
 /// How long somebody is to be muted is missing or no number of minutes.
 const NO_SHUTUP_TIME: i32 = 400;
+/// The network took the message and did not say what became of it.
+const NO_ANSWER: i32 = -1;
 /// The request cannot be read.
 pub(super) const BAD_REQUEST: i32 = -2;
 /// The client stopped before the message's turn.
 const STOPPED: i32 = -3;
 /// The backend did not take the message.
 const NOT_DELIVERED: i32 = -4;
-/// Too many messages wait to be sent.
-const TOO_MANY: i32 = -5;
+/// The network did not take the message, and gave a code.
+const REFUSED: i32 = -5;
 /// The message has no content.
 const NO_CONTENT: i32 = -6;
 /// The client is not in the state `running`.
 const NOT_RUNNING: i32 = -7;
+/// Too many messages wait to be sent.
+const TOO_MANY: i32 = -8;
+
+/// How many bytes of a list are gathered before it is sent in parts.
+const LARGE_LIST: usize = 1024 * 1024;
 
 /// What a call is answered: JSON, nearly always with status 200, errors included, as with the original.
-#[derive(Debug)]
 pub(super) struct Reply {
     status: StatusCode,
-    json: String,
+    content: Content,
     retry: bool,
+}
+
+/// JSON text, a part at a time where it may be too much for the memory.
+type Parts = Pin<Box<dyn Stream<Item = Result<String, BodyError>> + Send>>;
+
+enum Content {
+    Whole(String),
+    Parts(Parts),
 }
 
 /// Why a message is not sent.
@@ -48,6 +68,10 @@ pub(super) enum Unsent {
     Stopped,
     /// See [`NOT_DELIVERED`].
     NotDelivered,
+    /// See [`REFUSED`].
+    Code,
+    /// See [`NO_ANSWER`].
+    NoAnswer,
     /// See [`TOO_MANY`].
     TooMany,
     /// See [`NO_CONTENT`].
@@ -69,12 +93,47 @@ pub(super) enum NotFound {
 impl Reply {
     /// `value`, as it is.
     pub(super) fn ok(value: Value) -> Self {
-        Self { status: StatusCode::OK, json: value.to_string(), retry: false }
+        Self { status: StatusCode::OK, content: Content::Whole(value.to_string()), retry: false }
+    }
+
+    /// An object of ours.
+    pub(super) fn of(object: &impl Serialize) -> Self {
+        // Objects of ours, with strings as keys: nothing in them can fail.
+        Self::array(serde_json::to_string(object).unwrap_or_default())
+    }
+
+    /// A list, whose items come one after another as JSON text. A small one is an answer like any other; of a large one
+    /// never more than a part is in memory.
+    ///
+    /// # Errors
+    /// The first of an item, while nothing has been answered yet. Later ones break the answer off.
+    pub(super) async fn list(
+        items: impl Stream<Item = Result<String, BackendError>> + Send + 'static,
+    ) -> Result<Self, BackendError> {
+        let (mut items, mut first) = (Box::pin(items), String::from("["));
+        while let Some(item) = items.next().await {
+            if first.len() > 1 {
+                first.push(',');
+            }
+            first.push_str(&item?);
+            if first.len() > LARGE_LIST {
+                let rest = items.map(|item| Ok(format!(",{}", item?)));
+                let end = |text: String| stream::iter([Ok(text)]);
+                let all = end(first).chain(rest).chain(end("]".to_owned()));
+                return Ok(Self {
+                    status: StatusCode::OK,
+                    content: Content::Parts(Box::pin(all)),
+                    retry: false,
+                });
+            }
+        }
+        first.push(']');
+        Ok(Self::array(first))
     }
 
     /// An array that is JSON already.
     pub(super) fn array(json: String) -> Self {
-        Self { status: StatusCode::OK, json, retry: false }
+        Self { status: StatusCode::OK, content: Content::Whole(json), retry: false }
     }
 
     /// An error of the whole call.
@@ -94,8 +153,9 @@ impl Reply {
     }
 
     /// The message was sent.
-    pub(super) fn sent(message: &Message) -> Self {
-        Self::ok(json!({ "id": message.id, "code": OK, "status": "发送成功", "info": "发送正常" }))
+    pub(super) fn sent(sent: &Sent) -> Self {
+        let info = sent.remark.map_or_else(|| "发送正常".to_owned(), |code| format!("忽略返回值: {code}"));
+        Self::ok(json!({ "id": sent.message.id, "code": OK, "status": "发送成功", "info": info }))
     }
 
     /// The message was not sent; `info` says why.
@@ -103,6 +163,8 @@ impl Reply {
         let code = match why {
             Unsent::Stopped => STOPPED,
             Unsent::NotDelivered => NOT_DELIVERED,
+            Unsent::Code => REFUSED,
+            Unsent::NoAnswer => NO_ANSWER,
             Unsent::TooMany => TOO_MANY,
             Unsent::NoContent => NO_CONTENT,
         };
@@ -154,13 +216,43 @@ impl Reply {
     }
 
     /// The JSON text.
+    #[cfg(test)]
     pub(super) fn json(&self) -> &str {
-        &self.json
+        match &self.content {
+            Content::Whole(json) => json,
+            Content::Parts(_) => panic!("it comes in parts"),
+        }
+    }
+
+    /// The same with every part of the text, and what goes before and after all of it, as `change` makes it.
+    pub(super) fn wrapped(
+        self,
+        before: String,
+        change: impl Fn(&str) -> String + Send + 'static,
+        after: String,
+    ) -> Self {
+        let content = match self.content {
+            Content::Whole(json) => Content::Whole(before + &change(&json) + &after),
+            Content::Parts(parts) => {
+                let all = parts.map(move |part| Ok(change(&part?)));
+                let end = |text| stream::iter([Ok(text)]);
+                Content::Parts(Box::pin(end(before).chain(all).chain(end(after))))
+            }
+        };
+        Self { content, ..self }
     }
 
     /// The answer with it.
     pub(super) fn into_response(self) -> Response<Body> {
-        let mut response = json_answer(self.status, self.json);
+        let body = match self.content {
+            Content::Whole(json) => whole_body(json),
+            Content::Parts(parts) => {
+                Body::stream(StreamBody::new(parts.map(|part| Ok(Frame::data(Bytes::from(part?))))))
+            }
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(CONTENT_TYPE, JSON);
         if self.retry {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -1,6 +1,5 @@
 //! [`Deliverer`]: the task that posts reports, one after another, again and again until they are taken.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::answer::{Answer, Source};
-use super::backoff::{Backoff, Failure};
 use super::recent::Recent;
 use super::reporter::{Outgoing, Reporter};
 use super::settings::ReportSettings;
 use super::spool::{Head, Lost, Spool};
+use crate::client::backoff::{Backoff, Dice, Failure};
 use crate::config::Endpoint;
 use crate::model::chain::Chain;
 use crate::outbound::http_client;
@@ -322,21 +321,6 @@ async fn read(response: &mut Response) -> Option<Vec<u8>> {
     Some(body)
 }
 
-/// Numbers from 0 to 1 that differ from client to client. Nothing depends on how good they are.
-#[derive(Default)]
-struct Dice {
-    seed: RandomState,
-    throws: u64,
-}
-
-impl Dice {
-    fn throw(&mut self) -> f64 {
-        self.throws += 1;
-        let number = self.seed.hash_one(self.throws) >> 32;
-        f64::from(u32::try_from(number).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,13 +349,5 @@ mod tests {
         assert_eq!(retry_after(date, then - Duration::from_secs(5)), Some(Duration::from_secs(5)));
         assert_eq!(retry_after(date, then + Duration::from_secs(5)), Some(Duration::ZERO));
         assert_eq!(retry_after("-1", then), None);
-    }
-
-    #[test]
-    fn dice_differ() {
-        let (mut one, mut two) = (Dice::default(), Dice::default());
-        let throws: Vec<f64> = (0..100).map(|_| one.throw()).collect();
-        assert!(throws.iter().all(|throw| (0.0..=1.0).contains(throw)));
-        assert_ne!(throws, (0..100).map(|_| two.throw()).collect::<Vec<_>>());
     }
 }

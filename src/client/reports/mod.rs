@@ -17,7 +17,6 @@ mod spool;
 
 // What goes out.
 mod answer;
-mod backoff;
 mod deliverer;
 
 pub(super) use answer::{Answer, Source};

@@ -2,7 +2,6 @@
 //! same world are reached, and people who are no client say back what they are told.
 
 // The world.
-mod diff;
 mod view;
 mod watch;
 mod world;
@@ -25,7 +24,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::backend::{Backend, BackendError, News, Page, Recipient};
+use super::backend::{Backend, BackendError, News, Page, Recipient, Sent};
 use super::events::{Message, unix_seconds};
 use super::objects::{Discuss, Friend, Group, User};
 use super::settings::Settings;
@@ -223,19 +222,25 @@ impl Backend for Sandbox {
         Ok(self.shared.view().look().user)
     }
 
-    async fn friends(&self) -> Result<Vec<Friend>, BackendError> {
-        Ok(self.shared.view().look().friends)
+    async fn friends(&self) -> Result<Arc<Vec<Friend>>, BackendError> {
+        Ok(Arc::new(self.shared.view().look().friends))
     }
 
     async fn groups(&self) -> Result<Vec<Group>, BackendError> {
-        Ok(self.shared.view().look().groups)
+        let groups = self.shared.view().look().groups.into_iter();
+        Ok(groups.map(|group| Group { member: Vec::new(), ..group }).collect())
+    }
+
+    async fn group(&self, id: &str, _anew: bool) -> Result<Group, BackendError> {
+        let mut groups = self.shared.view().look().groups.into_iter();
+        groups.find(|group| group.id == id).ok_or(BackendError::Gone)
     }
 
     async fn discusses(&self) -> Result<Vec<Discuss>, BackendError> {
         Ok(self.shared.view().look().discusses)
     }
 
-    async fn send(&self, to: &Recipient, content: &str) -> Result<Message, BackendError> {
+    async fn send(&self, to: &Recipient, content: &str) -> Result<Sent, BackendError> {
         self.shared.faults.before_sending().await?;
         self.logged_in()?;
         let ids = [self.shared.next_id(), self.shared.next_id()];
@@ -254,7 +259,7 @@ impl Backend for Sandbox {
         {
             debug!("Somebody has too much to answer, and leaves this message out.");
         }
-        Ok(route.message)
+        Ok(route.message.into())
     }
 
     async fn mute(&self, group: &str, members: &[String], time: Duration) -> Result<(), BackendError> {

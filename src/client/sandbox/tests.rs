@@ -28,8 +28,8 @@ async fn logs_in_and_echoes() {
     assert_eq!((Instant::now() - start).as_secs(), 9);
     tokio::task::yield_now().await;
 
-    let friend = sandbox.friends().await.unwrap().remove(0);
-    let sent = sandbox.send(&Recipient::Friend(friend.id.clone()), "你好").await.unwrap();
+    let friend = sandbox.friends().await.unwrap()[0].clone();
+    let sent = sandbox.send(&Recipient::Friend(friend.id.clone()), "你好").await.unwrap().message;
     assert_eq!(sent.receiver.as_ref().unwrap().uid, friend.uid);
     let Some(News::Received(echo)) = news.recv().await else { panic!("no echo") };
     assert_eq!((echo.content.as_str(), Some(&echo.sender)), ("你好", sent.receiver.as_ref()));

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::diff;
 use super::world::{DiscussOf, GroupOf, Person, World, number};
 use crate::client::backend::BackendError;
+use crate::client::diff;
 use crate::client::events::{Event, Message};
 use crate::client::objects::{Presence, Role};
 use crate::model::name::ClientName;

@@ -87,7 +87,7 @@ fn messages_wait_for_their_turn() {
         let json = client.get(&format!("{send}&async=1")).json();
         (json != accepted).then_some(json)
     });
-    assert_eq!((&refused["code"], &refused["status"]), (&json!(-5), &json!("发送失败")));
+    assert_eq!((&refused["code"], &refused["status"]), (&json!(-8), &json!("发送失败")));
     client.signal(Signal::TERM);
     assert_eq!(client.until_exit().code(), Some(0));
 }

@@ -132,7 +132,12 @@ fn the_bounds_of_every_option_are_those_of_the_parser() {
 
 /// The variables that the client reads, without their prefix.
 fn variables() -> BTreeSet<String> {
-    let files = ["client/settings.rs", "client/settings/sandbox.rs", "client/reports/settings.rs"];
+    let files = [
+        "client/settings.rs",
+        "client/settings/onebot.rs",
+        "client/settings/sandbox.rs",
+        "client/reports/settings.rs",
+    ];
     let mut found = BTreeSet::new();
     for file in files {
         let code = code(&format!("src/{file}"));

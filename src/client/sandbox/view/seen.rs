@@ -1,8 +1,8 @@
 //! What there is to see of people, groups and discusses, as the wire's objects.
 
 use super::{View, display_name};
+use crate::client::diff::Look;
 use crate::client::objects::{Discuss, DiscussMember, Friend, Group, GroupMember, Presence, Role, User};
-use crate::client::sandbox::diff::Look;
 use crate::client::sandbox::world::{DiscussOf, GroupOf, Person, number};
 
 impl View {

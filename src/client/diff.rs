@@ -1,9 +1,12 @@
-//! What is different between two looks at the world: the events that tell of it.
+//! What is different between two looks at the lists of an account: the events that tell of it.
 
+use std::collections::HashMap;
+
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::client::events::{Change, Event};
-use crate::client::objects::{Discuss, Friend, Group, User};
+use super::events::{Change, Event};
+use super::objects::{Discuss, Friend, Group, User};
 
 /// Everything an account sees at one time.
 pub(super) struct Look {
@@ -16,7 +19,7 @@ pub(super) struct Look {
 /// The events that lead from one look to the next.
 pub(super) fn between(old: &Look, new: &Look) -> Vec<Event> {
     let mut events = Vec::new();
-    for change in changes(json!(old.user), json!(new.user)) {
+    for change in differences(&old.user, &new.user) {
         events.push(Event::UserPropertyChange(new.user.clone(), change));
     }
     each(
@@ -27,7 +30,7 @@ pub(super) fn between(old: &Look, new: &Look) -> Vec<Event> {
             Pair::Came(friend) => events.push(Event::NewFriend(friend.clone())),
             Pair::Gone(friend) => events.push(Event::LoseFriend(friend.clone())),
             Pair::Both(old, new) => {
-                for change in changes(json!(old), json!(new)) {
+                for change in differences(old, new) {
                     events.push(Event::FriendPropertyChange(new.clone(), change));
                 }
             }
@@ -54,7 +57,7 @@ pub(super) fn between(old: &Look, new: &Look) -> Vec<Event> {
                             events.push(Event::LoseGroupMember(member.clone(), new.clone()))
                         }
                         Pair::Both(old, new) => {
-                            for change in changes(json!(old), json!(new)) {
+                            for change in differences(old, new) {
                                 events.push(Event::GroupMemberPropertyChange(new.clone(), change));
                             }
                         }
@@ -94,15 +97,22 @@ enum Pair<'a, T> {
 
 /// Tells `found` of everything that is in either list, by what `key` says is the same.
 fn each<'a, T>(old: &'a [T], new: &'a [T], key: impl Fn(&T) -> &String, mut found: impl FnMut(Pair<'a, T>)) {
-    for before in old {
-        match new.iter().find(|after| key(after) == key(before)) {
-            Some(after) => found(Pair::Both(before, after)),
-            None => found(Pair::Gone(before)),
+    let by_key = |list: &'a [T]| list.iter().map(|item| (key(item), item)).collect::<HashMap<_, _>>();
+    let (before, after) = (by_key(old), by_key(new));
+    for old in old {
+        match after.get(key(old)) {
+            Some(new) => found(Pair::Both(old, new)),
+            None => found(Pair::Gone(old)),
         }
     }
-    for after in new.iter().filter(|after| old.iter().all(|before| key(before) != key(after))) {
-        found(Pair::Came(after));
+    for new in new.iter().filter(|new| !before.contains_key(key(new))) {
+        found(Pair::Came(new));
     }
+}
+
+/// The properties in which two objects differ. Most do in none.
+fn differences<T: PartialEq + Serialize>(old: &T, new: &T) -> Vec<Change> {
+    if old == new { Vec::new() } else { changes(json!(old), json!(new)) }
 }
 
 fn changes(old: Value, new: Value) -> Vec<Change> {

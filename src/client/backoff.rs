@@ -1,5 +1,7 @@
-//! [`Backoff`]: how long to wait after a report could not be posted. Pure: it knows no clock and no dice.
+//! [`Backoff`]: how long to wait after something failed that is tried again. Pure: it knows no clock, and the [`Dice`] are
+//! thrown elsewhere.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 /// The longest that a receiver's `Retry-After` is honoured.
@@ -56,6 +58,22 @@ impl Backoff {
     }
 }
 
+/// Numbers from 0 to 1 that differ from client to client. Nothing depends on how good they are.
+#[derive(Default)]
+pub(super) struct Dice {
+    seed: RandomState,
+    throws: u64,
+}
+
+impl Dice {
+    /// From 0 to 1.
+    pub(super) fn throw(&mut self) -> f64 {
+        self.throws += 1;
+        let number = self.seed.hash_one(self.throws) >> 32;
+        f64::from(u32::try_from(number).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +107,13 @@ mod tests {
         }
         backoff.succeeded();
         assert_eq!(backoff.failed(Failure::Unavailable, 0.0), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn dice_differ() {
+        let (mut one, mut two) = (Dice::default(), Dice::default());
+        let throws: Vec<f64> = (0..100).map(|_| one.throw()).collect();
+        assert!(throws.iter().all(|throw| (0.0..=1.0).contains(throw)));
+        assert_ne!(throws, (0..100).map(|_| two.throw()).collect::<Vec<_>>());
     }
 }

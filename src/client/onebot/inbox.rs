@@ -1,0 +1,227 @@
+//! [`Inbox`]: where all that comes in goes: answers to their calls at once, events into a queue, in order. The queue outlives
+//! connections: what came in on one that is gone is not lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{Duration, Instant};
+use tracing::{debug, warn};
+
+use super::calls::{Arrived, Calls};
+use super::wire::Frame;
+use super::wire::event::Event;
+
+/// How many events may wait. Reading pauses where more come; while nothing can be passed on, before the lists are there,
+/// it must not, for the lists would come behind them: then the newest are dropped.
+const WAITING_EVENTS: usize = 20_000;
+
+/// How many bytes of frames the waiting events may have come in.
+const WAITING_BYTES: usize = 16 * 1024 * 1024;
+
+/// An event that waits.
+struct Held {
+    event: Event,
+    _room: OwnedSemaphorePermit,
+}
+
+/// What a connection is judged by besides what comes in on it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pulse {
+    /// When the last sign of life of the implementation came, and when the next one should, if it gives any.
+    pub(super) beat: Option<(Instant, Duration)>,
+    /// Whether it refused our token unasked.
+    pub(super) token_refused: bool,
+}
+
+/// Where all that comes in goes.
+pub(super) struct Inbox {
+    calls: Arc<Calls>,
+    events: mpsc::Sender<Held>,
+    room: Arc<Semaphore>,
+    /// Whether events are passed on: once the lists are there, until those of the connection that ended are told.
+    open: watch::Sender<bool>,
+    taken: AtomicU64,
+    told: watch::Sender<u64>,
+    dropped: AtomicU64,
+    pulse: watch::Sender<Pulse>,
+    offline: watch::Sender<Option<String>>,
+}
+
+/// The other end of the queue.
+pub(super) struct Events(mpsc::Receiver<Held>);
+
+/// An empty inbox; answers go to `calls`.
+pub(super) fn open(calls: Arc<Calls>) -> (Inbox, Events) {
+    let (sender, receiver) = mpsc::channel(WAITING_EVENTS);
+    let inbox = Inbox {
+        calls,
+        events: sender,
+        room: Arc::new(Semaphore::new(WAITING_BYTES)),
+        open: watch::Sender::new(false),
+        taken: AtomicU64::new(0),
+        told: watch::Sender::new(0),
+        dropped: AtomicU64::new(0),
+        pulse: watch::Sender::default(),
+        offline: watch::Sender::default(),
+    };
+    (inbox, Events(receiver))
+}
+
+impl Events {
+    /// The oldest event, waiting for one if need be. None: there will be no more.
+    pub(super) async fn next(&mut self) -> Option<Event> {
+        self.0.recv().await.map(|held| held.event)
+    }
+}
+
+impl Inbox {
+    /// A connection begins, of which nothing is known.
+    pub(super) fn begin(&self) {
+        self.pulse.send_replace(Pulse::default());
+    }
+
+    /// Events are passed on now.
+    pub(super) fn open(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// Waits until all events that came are told. Then what comes waits until [`Inbox::open`].
+    pub(super) async fn close(&self) {
+        if *self.open.borrow() {
+            let taken = self.taken.load(Ordering::Acquire);
+            // The sender is our own.
+            let _ = self.told.subscribe().wait_for(|told| *told >= taken).await;
+        }
+        self.open.send_replace(false);
+    }
+
+    /// Whether events are passed on.
+    pub(super) fn is_open(&self) -> watch::Receiver<bool> {
+        self.open.subscribe()
+    }
+
+    /// An event that came out of the queue is told, or is none to be told.
+    pub(super) fn told_one(&self) {
+        self.told.send_modify(|told| *told += 1);
+    }
+
+    /// What the connection is judged by.
+    pub(super) fn pulse(&self) -> watch::Receiver<Pulse> {
+        self.pulse.subscribe()
+    }
+
+    /// Why the account is offline for good, once it is.
+    pub(super) fn offline(&self) -> watch::Receiver<Option<String>> {
+        self.offline.subscribe()
+    }
+
+    /// The account is offline for good.
+    pub(super) fn set_offline(&self, why: String) {
+        self.offline.send_replace(Some(why));
+    }
+
+    /// Takes a frame; waits for room where it is an event.
+    pub(super) async fn take(&self, text: &[u8]) {
+        match Frame::read(text) {
+            Some(Frame::Reply(echo, reply)) => {
+                if !self.calls.arrive(&echo, Arrived::Reply(reply)) {
+                    debug!(echo, "An answer came that nobody waits for any more.");
+                }
+            }
+            Some(Frame::Unasked(reply)) => {
+                if reply.refuses_token() {
+                    self.pulse.send_modify(|pulse| pulse.token_refused = true);
+                }
+            }
+            Some(Frame::Event(event)) => self.event(*event, text.len()).await,
+            None => debug!(bytes = text.len(), "A frame came that is not OneBot's."),
+        }
+    }
+
+    async fn event(&self, event: Event, bytes: usize) {
+        let is_open = *self.open.borrow();
+        match &event {
+            Event::Other => return,
+            Event::Heartbeat(interval, online) => {
+                let beat = interval.map(|interval| (Instant::now(), interval));
+                self.pulse.send_modify(|pulse| pulse.beat = beat.or(pulse.beat));
+                // Before, it is on its way to be online.
+                if *online != Some(false) || !is_open {
+                    return;
+                }
+            }
+            // In its turn, so that what came before is told. But before the lists are there nothing is.
+            Event::Offline(why) if !is_open => {
+                return self.set_offline(why.clone());
+            }
+            _ => {}
+        }
+        let bytes = u32::try_from(bytes.min(WAITING_BYTES)).unwrap_or(u32::MAX);
+        let held = if is_open {
+            let Ok(room) = self.room.clone().acquire_many_owned(bytes).await else { return };
+            self.events.send(Held { event, _room: room }).await.is_ok()
+        } else {
+            let room = self.room.clone().try_acquire_many_owned(bytes);
+            room.is_ok_and(|room| self.events.try_send(Held { event, _room: room }).is_ok())
+        };
+        if held {
+            self.taken.fetch_add(1, Ordering::AcqRel);
+        } else {
+            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            if dropped.is_power_of_two() {
+                warn!(dropped, "Events are dropped: too many came before the lists were there.");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn message(n: usize) -> Vec<u8> {
+        let message = json!({
+            "post_type": "message", "message_type": "private", "sub_type": "friend", "user_id": 7, "message": n.to_string(),
+        });
+        message.to_string().into_bytes()
+    }
+
+    #[tokio::test]
+    async fn before_the_lists_are_there_the_queue_is_bounded_and_then_reading_pauses() {
+        let (inbox, mut events) = open(Arc::new(Calls::new(Duration::from_secs(1))));
+        for n in 0..WAITING_EVENTS + 2 {
+            inbox.take(&message(n)).await;
+        }
+        assert_eq!(inbox.dropped.load(Ordering::Relaxed), 2);
+        inbox.open();
+        let waits = message(0);
+        let mut waiting = std::pin::pin!(inbox.take(&waits));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        assert!(matches!(events.next().await, Some(Event::Said(_))));
+        waiting.await;
+        assert_eq!(inbox.dropped.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn who_goes_offline_before_the_lists_are_there_is_not_waited_for() {
+        let (inbox, mut events) = open(Arc::new(Calls::new(Duration::from_secs(1))));
+        let offline = br#"{"post_type":"notice","notice_type":"bot_offline","message":"kicked"}"#;
+        let beat = br#"{"post_type":"meta_event","meta_event_type":"heartbeat","status":{"online":false}}"#;
+        inbox.take(beat).await;
+        assert_eq!(*inbox.offline().borrow(), None, "a login goes on");
+        inbox.open();
+        inbox.take(offline).await;
+        inbox.take(beat).await;
+        assert_eq!(*inbox.offline().borrow(), None, "in its turn");
+        assert!(matches!(events.next().await, Some(Event::Offline(why)) if why == "kicked"));
+        assert!(matches!(events.next().await, Some(Event::Heartbeat(_, Some(false)))));
+        for _ in 0..2 {
+            inbox.told_one();
+        }
+        inbox.close().await;
+        inbox.take(offline).await;
+        assert_eq!(inbox.offline().borrow().as_deref(), Some("kicked"));
+    }
+}

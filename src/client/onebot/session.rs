@@ -1,0 +1,313 @@
+//! [`Sessions`]: one login after another: connect, ask who we are, load the lists, be there, and again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{info, warn};
+
+use super::calls::CallError;
+use super::http_calls::HttpCalls;
+use super::link::{Ended, Token};
+use super::listener::{Door, Socket};
+use super::login_code::{LoginCode, Look};
+use super::shared::{Shared, own_account};
+use super::websocket;
+use crate::client::backend::News;
+use crate::client::backoff::{Backoff, Dice, Failure};
+use crate::model::chain::Chain;
+
+/// The shortest and the longest pause between two attempts to connect.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// The pause after a token was refused: that is an operator's mistake, and does not go away by itself.
+const TOKEN_PAUSE: Duration = Duration::from_secs(60);
+
+/// The pause between two looks at the login code.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The longest pause while a code is shown: whoever scans it looks at the screen.
+const SCAN_PAUSE: Duration = Duration::from_secs(2);
+
+/// How the implementation is reached.
+pub(super) enum Way {
+    /// By a WebSocket to this URL.
+    Forward {
+        /// The URL.
+        url: String,
+        /// Its host.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
+    /// By the WebSocket that it opens to us.
+    Reverse {
+        /// Who lets it in.
+        door: Arc<Door>,
+        /// Those it opened.
+        sockets: mpsc::Receiver<Socket>,
+        /// One that took the place of another.
+        next: Option<Box<Socket>>,
+    },
+    /// By HTTP to this URL; it posts events to us.
+    Http {
+        /// The URL.
+        url: String,
+        /// Who takes the events.
+        door: Arc<Door>,
+    },
+}
+
+/// One login after another.
+pub(super) struct Sessions {
+    shared: Arc<Shared>,
+    news: mpsc::Sender<News>,
+    way: Way,
+    token: Option<PathBuf>,
+    code: LoginCode,
+    call_time: Duration,
+    /// What was said last of why there is no connection.
+    said: String,
+    /// Whether the login of this session is told.
+    was_ready: bool,
+}
+
+impl Sessions {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        news: mpsc::Sender<News>,
+        way: Way,
+        token: Option<PathBuf>,
+        code: LoginCode,
+        call_time: Duration,
+    ) -> Self {
+        Self { shared, news, way, token, code, call_time, said: String::new(), was_ready: false }
+    }
+
+    async fn tell(&mut self, news: News) -> Result<(), Ended> {
+        self.news.send(news).await.map_err(|_| Ended::Unheard)
+    }
+
+    /// Logs in, and again whenever that ends, until nobody hears it any more.
+    pub(super) async fn run(mut self) -> Ended {
+        let (mut backoff, mut dice) = (Backoff::new(PAUSE.0, PAUSE.1), Dice::default());
+        if self.tell(News::Loading).await.is_err() {
+            return Ended::Unheard;
+        }
+        loop {
+            self.was_ready = false;
+            let Err(ended) = self.session().await else { continue };
+            self.shared.set_ready(false);
+            self.shared.calls.disconnect();
+            if self.was_ready {
+                backoff.succeeded();
+                if self.tell(News::Loading).await.is_err() {
+                    return Ended::Unheard;
+                }
+            }
+            // What came on this connection is told before there is another, which may bring as much.
+            self.shared.inbox.close().await;
+            let pause = match &ended {
+                Ended::Unheard => return ended,
+                Ended::Relogin => {
+                    info!("The login begins anew.");
+                    continue;
+                }
+                Ended::Token(_) => {
+                    if self.tell(News::Trouble(ended.to_string())).await.is_err() {
+                        return Ended::Unheard;
+                    }
+                    self.said.clear();
+                    TOKEN_PAUSE.mul_f64(1.0 + dice.throw() / 4.0)
+                }
+                Ended::Unreachable(_) | Ended::Lost(_) => {
+                    self.complain(&ended);
+                    backoff.failed(Failure::Unavailable, dice.throw()).max(PAUSE.0)
+                }
+            };
+            // The other end comes to us, when it likes.
+            let waits_for_it = matches!(self.way, Way::Reverse { .. }) && !matches!(ended, Ended::Token(_));
+            if !waits_for_it && self.pause(pause).await.is_err() {
+                return Ended::Unheard;
+            }
+        }
+    }
+
+    /// Once for each reason: an implementation may be away for days.
+    fn complain(&mut self, ended: &Ended) {
+        let why = ended.to_string();
+        if self.was_ready {
+            warn!(why, "The connection to the OneBot implementation was lost.");
+        } else if self.said != why {
+            warn!(why, "The OneBot implementation cannot be used yet.");
+        }
+        self.said = why;
+    }
+
+    async fn pause(&mut self, pause: Duration) -> Result<(), Ended> {
+        let begin = Instant::now();
+        loop {
+            self.look().await?;
+            let pause = if self.code.is_shown() { pause.min(SCAN_PAUSE) } else { pause };
+            let now = Instant::now();
+            if now - begin >= pause {
+                return Ok(());
+            }
+            sleep_until((now + LOOK).min(begin + pause)).await;
+        }
+    }
+
+    /// Shows the implementation's login code, as long as it holds.
+    async fn look(&mut self) -> Result<(), Ended> {
+        if !self.code.is_known() {
+            return Ok(());
+        }
+        let mut code = std::mem::replace(&mut self.code, LoginCode::new(None));
+        let looked = tokio::task::spawn_blocking(move || {
+            let look = code.look(SystemTime::now());
+            (code, look)
+        });
+        let Ok((code, look)) = looked.await else { return Ok(()) };
+        self.code = code;
+        match look {
+            Look::New(image) => self.tell(News::Image(image)).await,
+            Look::Nothing if self.code.is_shown() => {
+                self.code.forget();
+                self.tell(News::Loading).await
+            }
+            Look::Same | Look::Nothing => Ok(()),
+        }
+    }
+
+    /// One login. It ends by an error alone.
+    async fn session(&mut self) -> Result<(), Ended> {
+        let token = self.token.as_deref().map(Token::read).transpose();
+        let token = token.map_err(|error| Ended::Token(Chain(&error).to_string()))?;
+        let shared = self.shared.clone();
+        shared.begin();
+        shared.inbox.begin();
+        if let Way::Reverse { door, .. } | Way::Http { door, .. } = &self.way {
+            door.expect(token.clone());
+        }
+        let ended = match &mut self.way {
+            Way::Forward { url, host, port } => {
+                let socket = websocket::open(url, (host, *port), token.as_ref()).await?;
+                let outgoing = shared.calls.connect();
+                self.with(websocket::run(socket, outgoing, &shared.inbox)).await
+            }
+            Way::Http { url, .. } => {
+                let http = HttpCalls::new(url, token, self.call_time)?;
+                let outgoing = shared.calls.connect();
+                self.with(http.run(outgoing, &shared.calls)).await
+            }
+            Way::Reverse { .. } => {
+                let socket = self.socket().await?;
+                let outgoing = shared.calls.connect();
+                let mut newer = None;
+                let ended = {
+                    let Way::Reverse { sockets, .. } = &mut self.way else { return Err(Ended::Unheard) };
+                    // Taken out for as long, for the rest of us is needed, too.
+                    let mut waiting = std::mem::replace(sockets, mpsc::channel(1).1);
+                    let carry = websocket::run(socket, outgoing, &shared.inbox);
+                    let carry = async {
+                        tokio::select! {
+                            ended = carry => ended,
+                            Some(socket) = waiting.recv() => {
+                                newer = Some(Box::new(socket));
+                                Ended::Lost("it connected anew".into())
+                            }
+                        }
+                    };
+                    let ended = self.with(carry).await;
+                    if let Way::Reverse { sockets, .. } = &mut self.way {
+                        *sockets = waiting;
+                    }
+                    ended
+                };
+                if let Way::Reverse { next, .. } = &mut self.way {
+                    *next = newer;
+                }
+                ended
+            }
+        };
+        Err(ended)
+    }
+
+    /// The next WebSocket that the implementation opens.
+    async fn socket(&mut self) -> Result<Socket, Ended> {
+        loop {
+            let Way::Reverse { sockets, next, .. } = &mut self.way else { return Err(Ended::Unheard) };
+            if let Some(socket) = next.take() {
+                return Ok(*socket);
+            }
+            match timeout(LOOK, sockets.recv()).await {
+                Ok(Some(socket)) => return Ok(socket),
+                Ok(None) => return Err(Ended::Unheard),
+                Err(_) => self.look().await?,
+            }
+        }
+    }
+
+    /// What is done with a connection while `carry` carries it.
+    async fn with(&mut self, carry: impl Future<Output = Ended>) -> Ended {
+        let shared = self.shared.clone();
+        let mut pulse = shared.inbox.pulse();
+        let ended = tokio::select! {
+            // First what has come: whoever says why and closes has said why.
+            biased;
+            ended = carry => ended,
+            _ = pulse.wait_for(|pulse| pulse.token_refused) => Ended::Token("the answer was retcode 1403".into()),
+            () = shared.relogin.notified() => Ended::Relogin,
+            ended = self.be_there() => ended,
+        };
+        match ended {
+            Ended::Lost(_) if pulse.borrow().token_refused => {
+                Ended::Token("the answer was retcode 1403".into())
+            }
+            ended => ended,
+        }
+    }
+
+    async fn be_there(&mut self) -> Ended {
+        match self.log_in().await {
+            Ok(()) => {
+                self.shared.learn_roles().await;
+                Ended::Unheard
+            }
+            Err(ended) => ended,
+        }
+    }
+
+    async fn log_in(&mut self) -> Result<(), Ended> {
+        let shared = self.shared.clone();
+        let failed = |what: &str, error: CallError| match error {
+            CallError::Token => Ended::Token("the answer was no".into()),
+            // By HTTP this is how nobody listens there.
+            CallError::NotWritten => Ended::Unreachable(format!("{what}: {error}")),
+            error => Ended::Lost(format!("{what}: {error}")),
+        };
+        let user = own_account(&shared).await.map_err(|error| failed("get_login_info", error))?;
+        let user =
+            user.ok_or_else(|| Ended::Lost("get_login_info: the account is not logged in yet".into()))?;
+        info!(uid = user.uid, "The OneBot implementation is there.");
+        {
+            let mut roster = shared.roster();
+            roster.be(user);
+            roster.forget_members();
+        }
+        self.tell(News::Confirmed).await?;
+        let events = shared.load_lists().await.map_err(|error| failed("the lists", error))?;
+        let scanned = self.code.is_shown();
+        self.code.use_up();
+        self.tell(News::Ready { scanned }).await?;
+        (self.was_ready, self.said) = (true, String::new());
+        for event in events {
+            self.tell(News::Happened(Box::new(event))).await?;
+        }
+        shared.inbox.open();
+        shared.set_ready(true);
+        Ok(())
+    }
+}

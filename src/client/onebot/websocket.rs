@@ -1,0 +1,211 @@
+//! A connection by WebSocket, whoever opened it.
+
+use std::time::Duration;
+
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use http::header::{AUTHORIZATION, HeaderValue};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval_at, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+use super::calls::Outgoing;
+use super::inbox::Inbox;
+use super::link::{Ended, Token};
+
+/// The largest message that is taken: a list of members has under 1 MiB for 2,000.
+const MAX_MESSAGE: usize = 32 * 1024 * 1024;
+
+/// How long it may take to open a connection, each of its two steps.
+const OPEN_TIME: Duration = Duration::from_secs(10);
+
+/// How long a frame may take to be written.
+const WRITE_TIME: Duration = Duration::from_secs(30);
+
+/// The pause between pings.
+const PING: Duration = Duration::from_secs(20);
+
+/// How long nothing at all may come in: pings are answered by every WebSocket.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The settings of every connection.
+pub(super) fn config() -> WebSocketConfig {
+    let mut config = WebSocketConfig::default();
+    config.max_message_size = Some(MAX_MESSAGE);
+    config.max_frame_size = Some(MAX_MESSAGE);
+    // Few are open for long, and most frames are small.
+    config.read_buffer_size = 16 * 1024;
+    config
+}
+
+/// Opens a connection to `url`, whose host and port are `address`.
+///
+/// # Errors
+/// Why there is none.
+pub(super) async fn open(
+    url: &str,
+    address: (&str, u16),
+    token: Option<&Token>,
+) -> Result<WebSocketStream<TcpStream>, Ended> {
+    let late = |_| Ended::Lost("it took too long".into());
+    let stream = timeout(OPEN_TIME, TcpStream::connect(address)).await.map_err(late)?;
+    let stream = stream.map_err(|error| Ended::Unreachable(error.to_string()))?;
+    // A frame is written as a whole, and somebody waits for its answer.
+    let _ = stream.set_nodelay(true);
+    let mut request = url.into_client_request().map_err(|error| Ended::Lost(error.to_string()))?;
+    if let Some(token) = token {
+        let mut value = HeaderValue::try_from(format!("Bearer {}", token.as_str()))
+            .map_err(|_| Ended::Token("the token cannot be sent in a header".into()))?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    let opened =
+        timeout(OPEN_TIME, client_async_with_config(request, stream, Some(config()))).await.map_err(late)?;
+    match opened {
+        Ok((socket, _)) => Ok(socket),
+        Err(Error::Http(answer)) if matches!(answer.status().as_u16(), 401 | 403) => {
+            Err(Ended::Token(format!("the answer was HTTP {}", answer.status().as_u16())))
+        }
+        Err(error) => Err(Ended::Lost(error.to_string())),
+    }
+}
+
+/// Carries frames both ways until the connection ends.
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: WebSocketStream<S>,
+    outgoing: mpsc::Receiver<Outgoing>,
+    inbox: &Inbox,
+) -> Ended {
+    let (sink, stream) = socket.split();
+    // Apart, so that neither waits for the other: both ends might write, and nobody read.
+    let mut writing = std::pin::pin!(write(sink, outgoing));
+    let mut reading = std::pin::pin!(read(stream, inbox));
+    tokio::select! {
+        ended = &mut reading => ended,
+        ended = heart_stops(inbox) => ended,
+        ended = &mut writing => {
+            // What has come already is not lost because nothing can be written.
+            let _ = timeout(WRITE_TIME, reading).await;
+            ended
+        }
+    }
+}
+
+async fn read<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: SplitStream<WebSocketStream<S>>,
+    inbox: &Inbox,
+) -> Ended {
+    loop {
+        let Ok(message) = timeout(SILENCE, stream.next()).await else {
+            return Ended::Lost(format!("nothing came for {} s", SILENCE.as_secs()));
+        };
+        match message {
+            Some(Ok(Message::Text(text))) => inbox.take(text.as_bytes()).await,
+            Some(Ok(Message::Binary(bytes))) => inbox.take(&bytes).await,
+            // The pong is the library's.
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Ended::Lost(error.to_string()),
+            None => return Ended::Lost("the other end closed it".into()),
+        }
+    }
+}
+
+async fn write<S: AsyncRead + AsyncWrite + Unpin>(
+    mut sink: SplitSink<WebSocketStream<S>, Message>,
+    mut outgoing: mpsc::Receiver<Outgoing>,
+) -> Ended {
+    let mut pings = interval_at(Instant::now() + PING, PING);
+    loop {
+        let message = tokio::select! {
+            call = outgoing.recv() => match call {
+                Some(call) if call.begin() => Message::text(call.frame()),
+                // Withdrawn while it waited.
+                Some(_) => continue,
+                None => return Ended::Lost("it is not needed any more".into()),
+            },
+            _ = pings.tick() => Message::Ping(Bytes::new()),
+        };
+        match timeout(WRITE_TIME, sink.send(message)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Ended::Lost(error.to_string()),
+            Err(_) => return Ended::Lost("the other end does not read".into()),
+        }
+    }
+}
+
+/// An implementation that gives signs of life, and then none, hangs, though its WebSocket may still answer.
+async fn heart_stops(inbox: &Inbox) -> Ended {
+    const MISSED: u32 = 3;
+    let mut pulse = inbox.pulse();
+    loop {
+        let beat = pulse.borrow_and_update().beat;
+        let late = async {
+            match beat {
+                Some((beat, interval)) => {
+                    sleep_until(beat + interval.saturating_mul(MISSED).max(SILENCE)).await
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = pulse.changed() => if changed.is_err() {
+                std::future::pending::<()>().await;
+            },
+            () = late => return Ended::Lost("its heartbeat stopped".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::onebot::calls::Calls;
+    use crate::client::onebot::inbox;
+    use std::sync::Arc;
+    use tokio::io::{DuplexStream, duplex};
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    async fn pair() -> (WebSocketStream<DuplexStream>, WebSocketStream<DuplexStream>) {
+        let (one, two) = duplex(64 * 1024);
+        let ours = WebSocketStream::from_raw_socket(one, Role::Client, Some(config())).await;
+        (ours, WebSocketStream::from_raw_socket(two, Role::Server, None).await)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_and_leaves_who_is_silent() {
+        let (ours, mut theirs) = pair().await;
+        let calls = Arc::new(Calls::new(Duration::from_secs(30)));
+        let (inbox, _events) = inbox::open(calls.clone());
+        let begin = Instant::now();
+        let ended = run(ours, calls.connect(), &inbox).await;
+        assert_eq!((ended, begin.elapsed()), (Ended::Lost("nothing came for 60 s".into()), SILENCE));
+        assert!(matches!(theirs.next().await, Some(Ok(Message::Ping(_)))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_heartbeat_is_expected_only_of_whom_one_was_heard() {
+        for beats in [false, true] {
+            let (ours, mut theirs) = pair().await;
+            let calls = Arc::new(Calls::new(Duration::from_secs(30)));
+            let (inbox, _events) = inbox::open(calls.clone());
+            if beats {
+                let beat = r#"{"post_type":"meta_event","meta_event_type":"heartbeat","interval":30000}"#;
+                theirs.send(Message::text(beat)).await.unwrap();
+            }
+            let outgoing = calls.connect();
+            let carry = run(ours, outgoing, &inbox);
+            // Reading is what answers pings.
+            let answer_pings = async { while let Some(Ok(_)) = theirs.next().await {} };
+            let both = async {
+                tokio::select! { ended = carry => ended, () = answer_pings => panic!("closed") }
+            };
+            let ended = timeout(Duration::from_secs(600), both).await.ok();
+            assert_eq!(ended, beats.then(|| Ended::Lost("its heartbeat stopped".into())));
+        }
+    }
+}

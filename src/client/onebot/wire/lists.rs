@@ -1,0 +1,365 @@
+//! The lists: friends, groups and members, from the data of answers. `null` and `{}` are empty lists.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::value::{flag, id, number, small, text};
+use crate::client::objects::{ClientType, Friend, Group, GroupMember, Presence, Role, User};
+
+/// The most friends, groups and members of a group that are taken from an answer; more than the network has.
+const MOST: usize = 100_000;
+
+/// The category of a friend of whom nobody says one.
+const CATEGORY: &str = "我的好友";
+
+/// A member of a group, in as little memory as will do: there may be a million.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::client::onebot) struct Member {
+    pub(in crate::client::onebot) uid: u64,
+    pub(in crate::client::onebot) name: Box<str>,
+    pub(in crate::client::onebot) card: Option<Box<str>>,
+    pub(in crate::client::onebot) role: Role,
+    sex: Sex,
+    bad: bool,
+    level: u32,
+    qage: u32,
+    joined: u32,
+    pub(in crate::client::onebot) spoke: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sex {
+    Unknown,
+    Male,
+    Female,
+}
+
+impl Sex {
+    fn read(value: &Value) -> Self {
+        match text(value) {
+            "male" => Self::Male,
+            "female" => Self::Female,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Male => "male",
+            Self::Female => "female",
+        }
+    }
+}
+
+impl Member {
+    /// One of whom no more than this is known.
+    pub(in crate::client::onebot) fn unknown(uid: u64, name: &str) -> Self {
+        Self {
+            uid,
+            name: name.into(),
+            card: None,
+            role: Role::Member,
+            sex: Sex::Unknown,
+            bad: false,
+            level: 0,
+            qage: 0,
+            joined: 0,
+            spoke: 0,
+        }
+    }
+
+    /// Reads one.
+    pub(in crate::client::onebot) fn read(value: &Value) -> Option<Self> {
+        let uid = id(&value["user_id"])?;
+        Some(Self {
+            uid,
+            name: text(&value["nickname"]).into(),
+            card: filled(&value["card"]).map(Into::into),
+            role: match text(&value["role"]) {
+                "owner" => Role::Owner,
+                "admin" => Role::Admin,
+                _ => Role::Member,
+            },
+            sex: Sex::read(&value["sex"]),
+            bad: flag(&value["unfriendly"]).unwrap_or(false),
+            level: small(&value["level"]),
+            qage: small(&value["qage"]),
+            joined: small(&value["join_time"]),
+            spoke: small(&value["last_sent_time"]),
+        })
+    }
+
+    /// What it is called in the group.
+    pub(in crate::client::onebot) fn displayname(&self) -> &str {
+        self.card.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The object of the API.
+    pub(in crate::client::onebot) fn object(&self) -> GroupMember {
+        GroupMember {
+            id: self.uid.to_string(),
+            uid: self.uid.to_string(),
+            name: self.name.to_string(),
+            card: self.card.as_deref().map(str::to_owned),
+            displayname: self.displayname().to_owned(),
+            role: self.role,
+            sex: self.sex.as_str().to_owned(),
+            state: Presence::Offline,
+            client_type: ClientType::Unknown,
+            country: String::new(),
+            province: String::new(),
+            city: String::new(),
+            qage: self.qage,
+            join_time: self.joined.into(),
+            last_speak_time: self.spoke.into(),
+            level: self.level,
+            bad_record: self.bad.into(),
+        }
+    }
+}
+
+fn filled(value: &Value) -> Option<&str> {
+    Some(text(value)).filter(|text| !text.is_empty())
+}
+
+fn items(data: &Value) -> impl Iterator<Item = &Value> {
+    data.as_array().into_iter().flatten().take(MOST)
+}
+
+/// The members of a group, each once, by their numbers.
+pub(in crate::client::onebot) fn members(data: &Value) -> Vec<Member> {
+    let mut members: Vec<_> = items(data).filter_map(Member::read).collect();
+    members.sort_by_key(|member| member.uid);
+    members.dedup_by_key(|member| member.uid);
+    members.shrink_to_fit();
+    members
+}
+
+/// Which category each friend is in, from `get_friends_with_category`.
+pub(in crate::client::onebot) fn categories(data: &Value) -> HashMap<u64, String> {
+    let mut of = HashMap::new();
+    for category in items(data) {
+        let Some(name) = filled(&category["categoryName"]) else { continue };
+        for friend in items(&category["buddyList"]) {
+            let uid = ["user_id", "uin"].into_iter().find_map(|key| id(&friend[key]));
+            if let Some(uid) = uid {
+                of.insert(uid, name.to_owned());
+            }
+        }
+    }
+    of
+}
+
+/// The friends, each once, in the order of the answer. The own account is none, though some list it.
+pub(in crate::client::onebot) fn friends(data: &Value, of: &HashMap<u64, String>, own: u64) -> Vec<Friend> {
+    let mut seen = std::collections::HashSet::new();
+    let friend = |value: &Value| {
+        let uid = id(&value["user_id"]).filter(|uid| *uid != own && seen.insert(*uid))?;
+        let mut friend = unknown_friend(uid, text(&value["nickname"]));
+        friend.markname = filled(&value["remark"]).filter(|remark| *remark != friend.name).map(str::to_owned);
+        if let Some(name) = &friend.markname {
+            friend.displayname.clone_from(name);
+        }
+        if let Some(category) = of.get(&uid) {
+            friend.category.clone_from(category);
+        }
+        Some(friend)
+    };
+    items(data).filter_map(friend).collect()
+}
+
+/// A friend of whom no more than this is known.
+pub(in crate::client::onebot) fn unknown_friend(uid: u64, name: &str) -> Friend {
+    Friend {
+        id: uid.to_string(),
+        uid: uid.to_string(),
+        name: name.to_owned(),
+        markname: None,
+        displayname: name.to_owned(),
+        category: CATEGORY.to_owned(),
+        state: Presence::Offline,
+        client_type: ClientType::Unknown,
+        face: 0,
+        flag: 0,
+        is_vip: 0,
+        vip_level: 0,
+    }
+}
+
+/// The groups, each once, in the order of the answer, without members and own role.
+pub(in crate::client::onebot) fn groups(data: &Value) -> Vec<Group> {
+    let mut seen = std::collections::HashSet::new();
+    let group = |value: &Value| {
+        let uid = id(&value["group_id"]).filter(|uid| seen.insert(*uid))?;
+        let mut group = unknown_group(uid, text(&value["group_name"]));
+        group.markname =
+            filled(&value["group_remark"]).filter(|remark| *remark != group.name).map(str::to_owned);
+        if let Some(name) = &group.markname {
+            group.displayname.clone_from(name);
+        }
+        let owner = ["owner_id", "owner_uin"].into_iter().find_map(|key| id(&value[key]));
+        group.owner_uid = owner.map(|owner| owner.to_string()).unwrap_or_default();
+        group.owner_id.clone_from(&group.owner_uid);
+        group.max_member = small(&value["max_member_count"]);
+        group.memo = text(&value["group_memo"]).to_owned();
+        group.createtime = number(&value["group_create_time"]).unwrap_or(0);
+        Some(group)
+    };
+    items(data).filter_map(group).collect()
+}
+
+/// A group of which no more than this is known.
+pub(in crate::client::onebot) fn unknown_group(uid: u64, name: &str) -> Group {
+    let uid = uid.to_string();
+    Group {
+        id: uid.clone(),
+        name: name.to_owned(),
+        markname: None,
+        displayname: name.to_owned(),
+        code: uid.clone(),
+        uid,
+        role: Role::Member.of_own_account(),
+        createtime: 0,
+        owner_id: String::new(),
+        owner_uid: String::new(),
+        memo: String::new(),
+        level: 0,
+        max_member: 0,
+        max_admin: 0,
+        member: Vec::new(),
+    }
+}
+
+/// The own account, from the data of `get_login_info` and, if there is one, of `get_stranger_info`.
+pub(in crate::client::onebot) fn user(account: &str, login: &Value, stranger: &Value) -> Option<User> {
+    let uid = id(&login["user_id"])?.to_string();
+    let name = filled(&login["nickname"]).or_else(|| filled(&stranger["nickname"])).unwrap_or_default();
+    let empty = String::new;
+    Some(User {
+        id: uid.clone(),
+        uid,
+        account: account.to_owned(),
+        name: name.to_owned(),
+        state: Presence::Online,
+        client_type: ClientType::Web,
+        sex: Sex::read(&stranger["sex"]).as_str().to_owned(),
+        birthday: empty(),
+        phone: empty(),
+        mobile: empty(),
+        email: empty(),
+        country: empty(),
+        province: empty(),
+        city: empty(),
+        college: empty(),
+        occupation: empty(),
+        homepage: empty(),
+        blood: empty(),
+        personal: empty(),
+        signature: empty(),
+        face: 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn friends_and_their_categories() {
+        let data = json!([
+            { "user_id": 7, "nickname": "a", "remark": "" },
+            { "user_id": "8", "nickname": "b", "remark": "b" },
+            { "user_id": 9, "nickname": "c", "remark": "C" },
+            { "user_id": 9, "nickname": "again" },
+            { "user_id": 1, "nickname": "me" },
+            { "user_id": 0 },
+            { "nickname": "nobody" },
+            null,
+            { "user_id": 10 },
+        ]);
+        let categories = categories(&json!([
+            { "categoryName": "同学", "buddyList": [{ "user_id": "9" }, { "uin": "10" }, null] },
+            { "categoryName": "", "buddyList": [{ "user_id": 7 }] },
+            { "buddyList": null },
+        ]));
+        let friends = friends(&data, &categories, 1);
+        let shown: Vec<_> = friends
+            .iter()
+            .map(|f| {
+                (
+                    f.uid.as_str(),
+                    f.name.as_str(),
+                    f.markname.as_deref(),
+                    f.displayname.as_str(),
+                    f.category.as_str(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("7", "a", None, "a", "我的好友"),
+                ("8", "b", None, "b", "我的好友"),
+                ("9", "c", Some("C"), "C", "同学"),
+                ("10", "", None, "", "同学"),
+            ]
+        );
+        assert_eq!(json!(friends[0])["state"], "offline");
+        assert_eq!(json!(friends[0])["client_type"], "unknown");
+        for nothing in [json!(null), json!({}), json!("x"), json!([])] {
+            assert!(super::friends(&nothing, &categories, 1).is_empty() && groups(&nothing).is_empty());
+            assert!(members(&nothing).is_empty());
+        }
+    }
+
+    #[test]
+    fn groups_with_what_each_implementation_knows() {
+        let groups = groups(&json!([
+            { "group_id": 5, "group_name": "g", "group_remark": "", "max_member_count": "500" },
+            { "group_id": "6", "group_name": "h", "group_remark": "H", "group_memo": "m", "group_create_time": 3, "owner_id": 7 },
+            { "group_id": 6 },
+        ]));
+        assert_eq!(groups.len(), 2);
+        assert_eq!(
+            (groups[0].code.as_str(), groups[0].max_member, groups[0].markname.as_deref()),
+            ("5", 500, None)
+        );
+        assert_eq!(
+            (groups[1].displayname.as_str(), groups[1].memo.as_str(), groups[1].createtime),
+            ("H", "m", 3)
+        );
+        assert_eq!((groups[1].owner_uid.as_str(), groups[1].owner_id.as_str()), ("7", "7"));
+    }
+
+    #[test]
+    fn members_sorted_and_small() {
+        let members = members(&json!([
+            { "user_id": 9, "nickname": "c", "card": "C", "role": "owner", "sex": "female", "level": "12",
+              "join_time": 1, "last_sent_time": 2, "unfriendly": true, "qage": 4 },
+            { "user_id": "8", "nickname": "b", "card": "" , "role": "admin", "level": "" },
+            { "user_id": 8 },
+        ]));
+        assert_eq!(members.iter().map(|member| member.uid).collect::<Vec<_>>(), [8, 9]);
+        let (b, c) = (json!(members[0].object()), json!(members[1].object()));
+        assert_eq!((&b["card"], &b["displayname"], &b["role"]), (&json!(null), &json!("b"), &json!("admin")));
+        assert_eq!((&c["displayname"], &c["sex"], &c["level"]), (&json!("C"), &json!("female"), &json!(12)));
+        assert_eq!((&c["join_time"], &c["last_speak_time"]), (&json!(1), &json!(2)));
+        assert_eq!((&c["bad_record"], &c["qage"], &c["country"]), (&json!(1), &json!(4), &json!("")));
+        assert!(size_of::<Member>() <= 64);
+    }
+
+    #[test]
+    fn the_own_account() {
+        let user =
+            user("小明", &json!({ "user_id": "1", "nickname": "n" }), &json!({ "sex": "male" })).unwrap();
+        assert_eq!((user.uid.as_str(), user.name.as_str(), user.sex.as_str()), ("1", "n", "male"));
+        assert_eq!(
+            (json!(user)["state"].clone(), json!(user)["client_type"].clone()),
+            (json!("online"), json!("web"))
+        );
+        assert!(super::user("x", &json!({}), &json!(null)).is_none());
+    }
+}

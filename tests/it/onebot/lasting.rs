@@ -1,0 +1,141 @@
+//! Many events over many connections, and an account that knows many people.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::implementation::{Manner, OWN, ok};
+use super::running;
+use super::server::Server;
+use crate::client::process::{PATIENCE, until};
+
+/// How many messages each connection carries, and how many connections there are.
+const EACH: usize = 10_000;
+const CONNECTIONS: usize = 10;
+
+/// Takes reports on one connection after another, as fast as can be, and passes on what the messages say.
+fn contents() -> (String, Receiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (sender, contents) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let mut reader = BufReader::new(stream);
+            loop {
+                let mut head = String::new();
+                while reader.read_line(&mut head).unwrap_or(0) > 2 {}
+                let Some(length) = head.lines().find_map(|line| line.strip_prefix("content-length: ")) else {
+                    break;
+                };
+                let mut body = vec![0; length.parse().unwrap()];
+                reader.read_exact(&mut body).unwrap();
+                let report: Value = serde_json::from_slice(&body).unwrap();
+                reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+                if let Some(content) = report["content"].as_str()
+                    && sender.send(content.parse().unwrap()).is_err()
+                {
+                    return;
+                }
+            }
+        }
+    });
+    (url, contents)
+}
+
+#[test]
+fn events_over_ten_lost_connections_are_all_told_and_each_once() {
+    let server = Server::new(Manner::Strict);
+    let (url, contents) = contents();
+    let vars = [
+        ("PLUGIN_OPENQQ_POST_API", url.as_str()),
+        ("POST_EVENT", "0"),
+        ("POST_QUEUE", "100000"),
+        ("LOG_LEVEL", "warn"),
+    ];
+    let _client = running(&server, &vars);
+    let event = |n: usize| {
+        json!({
+            "post_type": "message", "message_type": "private", "sub_type": "friend", "user_id": 7,
+            "message_id": n, "message": n.to_string(), "sender": { "nickname": "小红" },
+        })
+    };
+    for connection in 0..CONNECTIONS {
+        let first = connection * EACH;
+        // Somebody is not sure whether the last ones arrived, and says them again.
+        for n in first.saturating_sub(3)..first + EACH {
+            server.tell(event(n));
+        }
+        server.hang_up();
+    }
+    for n in 0..EACH * CONNECTIONS {
+        assert_eq!(contents.recv_timeout(PATIENCE).expect("lost"), n);
+    }
+    server.tell(event(EACH * CONNECTIONS));
+    assert_eq!(contents.recv_timeout(PATIENCE).unwrap(), EACH * CONNECTIONS);
+    assert_eq!(server.connected(), CONNECTIONS + 1);
+}
+
+/// What a process holds in memory, in MiB.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+fn an_account_with_many_people_fits_into_little_memory() {
+    const FRIENDS: u64 = 5_000;
+    // More members than are kept. With 500 groups the test measures the same, for a minute longer.
+    const GROUPS: u64 = 100;
+    const MEMBERS: u64 = 2_000;
+    let server = Server::new(Manner::Strict);
+    let friend = |n: u64| json!({ "user_id": 1_000_000 + n, "nickname": format!("朋友{n}"), "remark": format!("备注{n}") });
+    *server.friends() = (0..FRIENDS).map(friend).collect();
+    let group = |n: u64| json!({ "group_id": 2_000_000 + n, "group_name": format!("群{n}"), "max_member_count": MEMBERS });
+    *server.groups() = (0..GROUPS).map(group).collect();
+    server.answer("get_group_member_list", |params| {
+        let member = |n: u64| {
+            let uid = if n == 0 { OWN } else { 3_000_000 + n };
+            json!({
+                "group_id": params["group_id"], "user_id": uid, "nickname": format!("成员{n}"), "card": format!("名片{n}"),
+                "role": "member", "sex": "unknown", "join_time": 1, "last_sent_time": 2, "level": "1",
+            })
+        };
+        Some(ok((0..MEMBERS).map(member).collect()))
+    });
+    server.answer("get_group_member_info", |params| {
+        Some(ok(json!({ "user_id": params["user_id"], "role": "admin" })))
+    });
+    let client = running(&server, &[("LOG_LEVEL", "warn")]);
+    let begin = Instant::now();
+    let friends = client.get("/openqq/get_friend_info");
+    let took = begin.elapsed();
+    assert_eq!(friends.json().as_array().unwrap().len() as u64, FRIENDS);
+    until("the own roles", || {
+        let groups = client.get("/openqq/get_group_basic_info").json();
+        groups.as_array().unwrap().iter().all(|group| group["role"] == "manage").then_some(())
+    });
+    let before = resident(client.pid());
+    let mut answer =
+        crate::client::process::send_request(client.setup.port, "GET /openqq/get_group_info", "", "")
+            .unwrap();
+    let (mut read, mut buffer) = (0, vec![0; 64 * 1024]);
+    loop {
+        match answer.read(&mut buffer).unwrap() {
+            0 => break,
+            some => read += some,
+        }
+    }
+    assert!(read as u64 > GROUPS * MEMBERS * 200, "{read} bytes");
+    let after = resident(client.pid());
+    eprintln!(
+        "get_friend_info: {took:?}; peak memory: {before} MiB, after all members: {after} MiB; {read} bytes"
+    );
+    assert!(after <= 150, "{after} MiB");
+    assert!(server.calls("get_group_member_list").len() as u64 == GROUPS);
+}

@@ -1,0 +1,325 @@
+//! [`Server`]: the ways to an [`Implementation`], and all that can go wrong on them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
+
+use super::implementation::{Implementation, Manner};
+use crate::client::process::until;
+
+/// How a token that is not the right one is refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refusal {
+    /// By this status.
+    Http(u16),
+    /// By a frame after the upgrade.
+    Frame,
+}
+
+/// What a connection is told to do.
+enum Order {
+    Say(String),
+    /// Close after all that was said.
+    Close,
+    /// Neither read nor write any more.
+    Freeze(Sender<()>),
+}
+
+/// An implementation that listens for WebSockets.
+pub(super) struct Server {
+    pub(super) url: String,
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    implementation: Implementation,
+    connection: Mutex<Option<Sender<Order>>>,
+    pub(super) connected: AtomicUsize,
+    token: Mutex<Option<(String, Refusal)>>,
+}
+
+impl Deref for Server {
+    type Target = Implementation;
+
+    fn deref(&self) -> &Implementation {
+        &self.shared.implementation
+    }
+}
+
+impl Server {
+    /// One that listens and is logged in.
+    pub(super) fn new(manner: Manner) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Self::away(manner, listener.local_addr().unwrap().port());
+        server.listen(listener);
+        server
+    }
+
+    /// One that does not listen yet.
+    pub(super) fn away(manner: Manner, port: u16) -> Self {
+        let shared = Shared {
+            implementation: Implementation::new(manner),
+            connection: Mutex::default(),
+            connected: AtomicUsize::new(0),
+            token: Mutex::default(),
+        };
+        Self { url: format!("ws://127.0.0.1:{port}/"), shared: Arc::new(shared) }
+    }
+
+    pub(super) fn listen(&self, listener: TcpListener) {
+        let shared = Arc::downgrade(&self.shared);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                // The test is over.
+                let Some(shared) = shared.upgrade() else { return };
+                std::thread::spawn(move || shared.accept(stream.unwrap()));
+            }
+        });
+    }
+
+    /// From now on this token is wanted.
+    pub(super) fn want_token(&self, token: &str, refusal: Refusal) {
+        *self.shared.token.lock().unwrap() = Some((token.to_owned(), refusal));
+    }
+
+    /// How often somebody connected and was let in.
+    pub(super) fn connected(&self) -> usize {
+        self.shared.connected.load(Ordering::SeqCst)
+    }
+
+    fn order(&self, order: Order) {
+        let mut order = Some(order);
+        until("a connection", || {
+            let connection = self.shared.connection.lock().unwrap().clone()?;
+            match connection.send(order.take()?) {
+                Ok(()) => Some(()),
+                Err(error) => {
+                    order = Some(error.0);
+                    None
+                }
+            }
+        });
+    }
+
+    /// Says that something happened.
+    pub(super) fn tell(&self, event: Value) {
+        self.order(Order::Say(self.event(event)));
+    }
+
+    /// Sends a frame as it is.
+    pub(super) fn say(&self, frame: &str) {
+        self.order(Order::Say(frame.to_owned()));
+    }
+
+    /// Ends the connection, after all that was said.
+    pub(super) fn hang_up(&self) {
+        // What is ordered from now on is for the next one.
+        let connection = until("a connection", || self.shared.connection.lock().unwrap().take());
+        let _ = connection.send(Order::Close);
+    }
+
+    /// Leaves the connection open and does nothing with it any more.
+    pub(super) fn freeze(&self) {
+        let (sender, frozen) = mpsc::channel();
+        self.order(Order::Freeze(sender));
+        frozen.recv().unwrap();
+    }
+
+    /// Opens a WebSocket to the client that listens on `port`.
+    pub(super) fn call_back(
+        &self,
+        port: u16,
+        token: Option<&str>,
+        role: &str,
+    ) -> Result<(), tungstenite::Error> {
+        let stream = until("the client's port", || TcpStream::connect(("127.0.0.1", port)).ok());
+        let request = tungstenite::http::Request::builder()
+            .uri(format!("ws://127.0.0.1:{port}/"))
+            .header("Host", "x")
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("X-Self-ID", "10000")
+            .header("X-Client-Role", role);
+        let request = match token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        };
+        let handshake = tungstenite::client(request.body(()).unwrap(), stream);
+        let (socket, _) = handshake.map_err(|error| match error {
+            tungstenite::HandshakeError::Failure(error) => error,
+            tungstenite::HandshakeError::Interrupted(_) => panic!("interrupted"),
+        })?;
+        let shared = self.shared.clone();
+        std::thread::spawn(move || shared.talk(socket));
+        Ok(())
+    }
+
+    /// Answers calls by HTTP; the address of its API.
+    pub(super) fn by_http(&self, token: Option<&'static str>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let shared = Arc::downgrade(&self.shared);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Some(shared) = shared.upgrade() else { return };
+                std::thread::spawn(move || shared.answer_posts(stream.unwrap(), token));
+            }
+        });
+        url
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.complaints(), Vec::<String>::new());
+        }
+    }
+}
+
+impl Shared {
+    #[expect(clippy::result_large_err, reason = "the library's own type")]
+    fn accept(&self, stream: TcpStream) {
+        let wanted = self.token.lock().unwrap().clone();
+        let mut by_frame = false;
+        let check = |request: &Request, response: Response| {
+            let shown =
+                request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
+            match &wanted {
+                Some((token, refusal)) if shown != Some(format!("Bearer {token}")) => match refusal {
+                    Refusal::Http(status) => {
+                        let mut refused = ErrorResponse::new(None);
+                        *refused.status_mut() = (*status).try_into().unwrap();
+                        Err(refused)
+                    }
+                    Refusal::Frame => {
+                        by_frame = true;
+                        Ok(response)
+                    }
+                },
+                _ => Ok(response),
+            }
+        };
+        let Ok(mut socket) = tungstenite::accept_hdr(stream, check) else { return };
+        if by_frame {
+            let frame = r#"{"status":"failed","retcode":1403,"data":null,"message":"token verify failed","echo":null}"#;
+            let _ = socket.send(Message::text(frame));
+            let _ = socket.close(None);
+            while socket.read().is_ok() {}
+            return;
+        }
+        self.talk(socket);
+    }
+
+    /// Answers calls, and says what it is told to, until one of both hangs up.
+    fn talk(&self, mut socket: WebSocket<TcpStream>) {
+        let (sender, orders) = mpsc::channel();
+        socket.set_config(|config| *config = WebSocketConfig::default().max_write_buffer_size(usize::MAX));
+        socket.get_ref().set_read_timeout(Some(Duration::from_millis(2))).unwrap();
+        socket.get_ref().set_nodelay(true).unwrap();
+        *self.connection.lock().unwrap() = Some(sender);
+        self.connected.fetch_add(1, Ordering::SeqCst);
+        while self.obey(&mut socket, &orders) {
+            match socket.read() {
+                Ok(Message::Text(text)) => {
+                    if let Some(answer) = self.implementation.frame(&text)
+                        && socket.send(Message::text(answer)).is_err()
+                    {
+                        return;
+                    }
+                }
+                Ok(_) => {}
+                Err(tungstenite::Error::Io(error))
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Does what waits to be done; false: it hangs up.
+    fn obey(&self, socket: &mut WebSocket<TcpStream>, orders: &Receiver<Order>) -> bool {
+        for turn in 0.. {
+            match orders.try_recv() {
+                Ok(Order::Say(text)) => {
+                    if socket.write(Message::text(text)).is_err() {
+                        return false;
+                    }
+                }
+                Ok(Order::Close) => {
+                    // The end of the stream behind all that was said, and no reset, which would take back what is on its way.
+                    let _ = socket.flush();
+                    let _ = socket.get_ref().shutdown(std::net::Shutdown::Write);
+                    while socket.get_mut().read(&mut [0; 4096]).is_ok_and(|read| read > 0) {}
+                    return false;
+                }
+                Ok(Order::Freeze(frozen)) => {
+                    frozen.send(()).unwrap();
+                    loop {
+                        std::thread::park();
+                    }
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
+                    return turn == 0 || socket.flush().is_ok();
+                }
+            }
+        }
+        true
+    }
+
+    fn answer_posts(&self, stream: TcpStream, token: Option<&str>) {
+        let mut reader = BufReader::new(stream);
+        loop {
+            let mut head = String::new();
+            loop {
+                match reader.read_line(&mut head) {
+                    Ok(0) | Err(_) => return,
+                    Ok(2) => break,
+                    Ok(_) => {}
+                }
+            }
+            let header = |name: &str| {
+                let named = |line: &str| {
+                    line.split_once(": ")
+                        .filter(|(is, _)| is.eq_ignore_ascii_case(name))
+                        .map(|(_, value)| value.to_owned())
+                };
+                head.lines().find_map(named)
+            };
+            let mut body = vec![0; header("content-length").map_or(0, |length| length.parse().unwrap())];
+            reader.read_exact(&mut body).unwrap();
+            let action = head.split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();
+            let refused =
+                token.is_some() && header("authorization") != token.map(|token| format!("Bearer {token}"));
+            let (status, answer) = if refused {
+                ("401 Unauthorized", String::new())
+            } else {
+                let params = serde_json::from_slice(&body).unwrap();
+                // Never answered, the connection is held until the client gives up.
+                let Some(answer) = self.implementation.call(&action, &params) else {
+                    let _ = reader.read(&mut [0]);
+                    return;
+                };
+                ("200 OK", answer.to_string())
+            };
+            let length = answer.len();
+            let whole = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{answer}");
+            if reader.get_mut().write_all(whole.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+}

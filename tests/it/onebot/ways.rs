@@ -1,0 +1,116 @@
+//! The other ways to an implementation: it comes to us by WebSocket, or all goes by HTTP.
+
+use std::os::unix::fs::PermissionsExt;
+
+use ring::hmac;
+use serde_json::json;
+
+use super::implementation::Manner;
+use super::server::Server;
+use crate::client::process::{Client, Setup, free_port, request, until};
+use crate::client::receiver::Receiver;
+
+const EVENT: &str = r#"{"post_type":"message","message_type":"private","sub_type":"friend","self_id":10000,"user_id":7,"message_id":1,"time":1700000000,"message":"hallo","sender":{"nickname":"小红"}}"#;
+
+fn setup(listen: u16, token: Option<&str>, more: &[(&str, &str)]) -> Setup {
+    let mut setup = Setup::new(&[("BACKEND", "onebot"), ("ONEBOT_LISTEN", &format!("127.0.0.1:{listen}"))]);
+    if let Some(token) = token {
+        let path = setup.path("token");
+        std::fs::write(&path, token).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        setup.set("ONEBOT_TOKEN_FILE", path.to_str().unwrap());
+    }
+    for (name, value) in more {
+        setup.set(name, value);
+    }
+    setup
+}
+
+fn works(client: &Client, server: &Server) {
+    client.setup.until_state("running");
+    assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], 0);
+    assert_eq!(server.calls("send_private_msg").last().unwrap()["user_id"], 7);
+}
+
+#[test]
+fn an_implementation_comes_to_us_and_comes_again() {
+    let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
+    let receiver = Receiver::new(|_| String::new());
+    let client = setup(listen, None, &[("PLUGIN_OPENQQ_POST_API", &receiver.url)]).start();
+    server.call_back(listen, None, "Universal").unwrap();
+    works(&client, &server);
+    server.tell(json!({
+        "post_type": "message", "message_type": "private", "sub_type": "friend", "user_id": 7, "message_id": 1, "message": "hallo",
+    }));
+    while receiver.next_message()["content"] != "hallo" {}
+    // Without having closed the first: whoever's network broke down does not.
+    server.call_back(listen, None, "Universal").unwrap();
+    until("the second connection", || client.setup.log().contains("it connected anew").then_some(()));
+    works(&client, &server);
+    server.hang_up();
+    server.call_back(listen, None, "Universal").unwrap();
+    until("the third connection", || (server.calls("get_login_info").len() == 3).then_some(()));
+    works(&client, &server);
+}
+
+#[test]
+fn nobody_else_comes_in() {
+    let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
+    let client = setup(listen, Some("geheim"), &[]).start();
+    for (token, role) in [(None, "Universal"), (Some("falsch"), "Universal"), (Some("geheim"), "Event")] {
+        assert!(server.call_back(listen, token, role).is_err());
+    }
+    let status = |what: &str, headers: &str| request(listen, what, headers, "").unwrap().status;
+    assert_eq!(status("GET /", ""), 426);
+    assert_eq!(status("GET /", "Origin: http://evil.example\r\nAuthorization: Bearer geheim\r\n"), 403);
+    server.call_back(listen, Some("geheim"), "Universal").unwrap();
+    works(&client, &server);
+    assert!(!client.setup.log().contains("geheim"));
+}
+
+fn signed(token: &str, body: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, token.as_bytes());
+    let hex: String =
+        hmac::sign(&key, body.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("X-Signature: sha1={hex}\r\nContent-Type: application/json\r\n")
+}
+
+#[test]
+fn all_goes_by_http() {
+    for token in [None, Some("geheim")] {
+        let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
+        let url = server.by_http(token);
+        let receiver = Receiver::new(|_| String::new());
+        let more = [
+            ("ONEBOT_URL", url.as_str()),
+            ("PLUGIN_OPENQQ_POST_API", &receiver.url),
+            ("ONEBOT_TIMEOUT", "0.5"),
+        ];
+        let client = setup(listen, token, &more).start();
+        works(&client, &server);
+        let post = |headers: &str, body: &str| request(listen, "POST /", headers, body).unwrap().status;
+        if let Some(token) = token {
+            assert_eq!(post("", EVENT), 401);
+            assert_eq!(post(&signed("falsch", EVENT), EVENT), 403);
+            assert_eq!(post(&signed(token, EVENT), &EVENT.replace("hallo", "other")), 403);
+        }
+        let headers = token.map(|token| signed(token, EVENT)).unwrap_or_default();
+        assert_eq!(post(&format!("{headers}Origin: http://evil.example\r\n"), EVENT), 403);
+        assert_eq!(post(&headers, EVENT), 204);
+        // As an implementation does that had no answer.
+        assert_eq!(post(&headers, EVENT), 204);
+        while receiver.next_message()["content"] != "hallo" {}
+        server.answer("send_private_msg", |_| None);
+        assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], -1);
+        assert_eq!(server.calls("send_private_msg").len(), 2, "once more, and not again");
+        assert_eq!(request(listen, "GET /", "", "").unwrap().status, 405);
+    }
+}
+
+#[test]
+fn a_wrong_token_by_http_is_said() {
+    let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
+    let url = server.by_http(Some("geheim"));
+    let client = setup(listen, Some("falsch"), &[("ONEBOT_URL", &url)]).start();
+    until("the reason", || client.setup.report()?.fields().get("reason").cloned());
+}
