@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -49,7 +50,9 @@ impl Shared {
             });
         }
         let found = looks.join_all().await.into_iter().collect();
-        // Now it is known which are ours.
+        // Now it is known which are ours. Listed anew, as what appeared in the meantime was passed over.
+        self.bus.adopted.store(true, Ordering::Release);
+        let listed = self.bus.list().await?;
         for unit in self.bus.newcomers(&listed) {
             self.bus.clone().meet(unit).await;
         }

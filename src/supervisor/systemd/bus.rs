@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub(super) struct Bus {
     events: mpsc::Sender<Event>,
     /// Units that are not in the table, of which that was said.
     pub(super) strangers: Mutex<BTreeSet<String>>,
+    /// Whether the clients of the registry were taken up.
+    pub(super) adopted: AtomicBool,
 }
 
 /// The properties that a unit has.
@@ -75,6 +78,7 @@ impl Bus {
             calls: Semaphore::new(CALLS),
             events,
             strangers: Mutex::default(),
+            adopted: AtomicBool::new(false),
         });
         let (owner, watcher) = (bus.clone().own(messages), freezing::watch(bus.clone(), to_watch));
         let both = async move {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -235,7 +236,8 @@ impl Bus {
         };
         match events {
             Some(events) => self.tell(events).await,
-            None if self.table().contains(&unit) => {}
+            // Whose it is, is not known before the clients of the registry are taken up.
+            None if self.table().contains(&unit) || !self.adopted.load(Ordering::Acquire) => {}
             None => {
                 let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
                 if strangers.insert(unit.to_string()) {
