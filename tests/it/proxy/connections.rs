@@ -84,6 +84,37 @@ fn a_request_that_was_written_is_never_sent_again() {
 }
 
 #[test]
+fn a_request_that_was_written_in_part_is_never_sent_again() {
+    let controller = idler("");
+    let requests = Arc::new(AtomicUsize::new(0));
+    let seen = requests.clone();
+    // The second request of a connection is cut off: what was sent of its body is not read.
+    upstream(&controller, move |_, mut reader| {
+        while read_request(&mut reader).is_some() {
+            if seen.fetch_add(1, Ordering::SeqCst) > 0 {
+                return;
+            }
+            reader.get_mut().write_all(OK).unwrap();
+        }
+    });
+    assert_eq!(get(&controller, "/openqq/x?client=a").text(), "ok");
+    // More than all buffers hold, so that not all of it can have been written.
+    let size = 64 << 20;
+    let mut caller = Caller::with(
+        &controller,
+        format!("POST /openqq/x?client=a HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"),
+    );
+    let mut writer = caller.writer();
+    std::thread::spawn(move || {
+        // It fails when the answer is there.
+        let part = [b'x'; 1 << 16];
+        while writer.write_all(&part).is_ok() {}
+    });
+    caller.answer().is_refused("502 Bad Gateway", "the client broke off without an answer");
+    assert_eq!(requests.load(Ordering::SeqCst), 2);
+}
+
+#[test]
 fn what_comes_after_an_answer_is_not_the_next_one() {
     let controller = idler("");
     upstream(&controller, |number, mut reader| {

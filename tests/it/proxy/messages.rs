@@ -147,9 +147,10 @@ fn an_announcement_does_not_wait_for_its_answer() {
 }
 
 #[test]
-fn a_client_that_only_announces_gives_502() {
+fn a_client_that_goes_on_announcing_gives_502() {
     let controller = with_client(NO_REUSE);
-    let raw = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(40);
+    let raw =
+        "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(40) + "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let mut caller = Caller::with(&controller, get_request(&answer_target(&raw), "1.1"));
     let refused = loop {
         let answer = caller.read_head();
