@@ -51,7 +51,9 @@ fn machine(root: Option<PathBuf>) -> Option<Machine> {
 /// The commands of README's first screen.
 fn curl_lines() -> Vec<String> {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let lines = readme.lines().filter(|line| line.starts_with("curl ") && line.contains(ACCOUNT_OR_ALL));
+    let lines = readme.lines().filter(|line| {
+        line.starts_with("curl ") && line.contains(ACCOUNT_OR_ALL) && !line.contains("&backend=")
+    });
     lines.map(str::to_owned).collect()
 }
 
