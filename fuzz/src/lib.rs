@@ -123,7 +123,8 @@ pub fn headers(data: &[u8]) {
 
 /// What goes on to a client of a request whose body has this length, where it is known.
 fn forwarded(request: &Request<()>, length: Option<u64>) {
-    if framing::check(request).is_err() {
+    // Nothing goes on but what has a path.
+    if framing::check(request).is_err() || !request.uri().path().starts_with('/') {
         return;
     }
     assert!(request.method() != Method::CONNECT && request.headers().get_all("host").iter().count() <= 1);
