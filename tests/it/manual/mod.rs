@@ -94,7 +94,7 @@ fn flag_name(flag: &str) -> &str {
 }
 
 /// What a message says that the service manager writes, not we.
-const OF_SYSTEMD: [&str; 2] = ["Interactive authentication required", "Watchdog timeout"];
+const OF_SYSTEMD: [&str; 1] = ["Watchdog timeout"];
 
 #[test]
 fn what_troubleshooting_quotes_is_what_the_program_says() {
