@@ -1,60 +1,13 @@
-//! Headers on their way through: what is about one connection stays there, what tells of the way is ours to say.
+//! The head of a request, as it goes on to the client.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
-use std::time::Duration;
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE, VIA,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, UPGRADE, VIA};
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, Version, response};
+use http::{Method, Version};
 
+use super::{Looped, Pseudonym, is_hop_by_hop, is_named, tokens, write_header};
 use crate::http::serve::Peer;
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-
-/// Our name in `Via`. It is another one in every run, so that a request of another controller in front of us is not
-/// taken for one that came back.
-#[derive(Clone, Debug)]
-pub struct Pseudonym {
-    name: String,
-    /// The whole value, of a request that came as HTTP/1.0 and as HTTP/1.1.
-    values: [HeaderValue; 2],
-}
-
-/// A request that we sent came back to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Looped;
-
-impl Default for Pseudonym {
-    fn default() -> Self {
-        // Random keys are made for each; nobody has to be kept from guessing them.
-        let name = format!("wqcontroller-{:016x}", RandomState::new().build_hasher().finish());
-        let value = |version| HeaderValue::try_from(format!("{version} {name}"));
-        // Digits and letters only, so neither is ever the fallback.
-        let values = ["1.0", "1.1"].map(|v| value(v).unwrap_or(HeaderValue::from_static("1.1 wqcontroller")));
-        Self { name, values }
-    }
-}
-
-impl Pseudonym {
-    /// The name alone.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// What we add to `Via`.
-    fn signature(&self, version: Version, headers: &HeaderMap) -> Result<&HeaderValue, Looped> {
-        let mut lines = headers.get_all(VIA).iter();
-        if lines.any(|line| line.as_bytes().windows(self.name.len()).any(|part| part == self.name.as_bytes()))
-        {
-            return Err(Looped);
-        }
-        let [old, new] = &self.values;
-        Ok(if version == Version::HTTP_10 { old } else { new })
-    }
-}
 
 /// From whom a request comes, and to whom it goes.
 #[derive(Clone, Copy, Debug)]
@@ -124,22 +77,6 @@ fn write_line(head: &mut Vec<u8>, request: &Parts, query: &[u8]) {
     head.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
-/// Writes a header with its name as the original's programs write them, who may look for it so: `Content-Type`.
-fn write_header(head: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    let at = head.len();
-    head.extend_from_slice(name.as_str().as_bytes());
-    let mut begins = true;
-    for byte in &mut head[at..] {
-        if begins {
-            byte.make_ascii_uppercase();
-        }
-        begins = *byte == b'-';
-    }
-    head.extend_from_slice(b": ");
-    head.extend_from_slice(value.as_bytes());
-    head.extend_from_slice(b"\r\n");
-}
-
 /// Says where the request came from, whatever the caller said of that: RFC 7239, and the names used before it.
 fn tell_origin(head: &mut Vec<u8>, peer: Peer, host: Option<&HeaderValue>) {
     head.extend_from_slice(b"X-Forwarded-For: ");
@@ -179,107 +116,10 @@ pub fn wanted_protocol(request: &Parts, has_body: bool) -> Option<HeaderValue> {
     (asked && one && plain && !other_http).then(|| protocol.clone())
 }
 
-/// Grants a change of protocol.
-pub fn set_protocol(headers: &mut HeaderMap, protocol: HeaderValue) {
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, protocol);
-}
-
-/// Whether a client's answer has just one meaning.
-pub fn is_sound(answer: &response::Parts) -> bool {
-    let headers = &answer.headers;
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        // HTTP/1.0 knew none.
-        return answer.version == Version::HTTP_11
-            && codings.next().is_none()
-            && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-            && !headers.contains_key(CONTENT_LENGTH);
-    }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
-    let Some(length) = lengths.next() else { return true };
-    let is_number = !length.is_empty() && length.len() < 20 && length.iter().all(u8::is_ascii_digit);
-    is_number && lengths.all(|other| other == length)
-}
-
-/// For how long the client promises to keep the connection of this answer open, less a second for what is on its way; none
-/// where it says nothing. (`Keep-Alive: timeout=`, as servers have written it since RFC 2068, 19.7.1.)
-pub fn kept_open(headers: &HeaderMap) -> Option<Duration> {
-    let timeout = tokens(headers, KEEP_ALIVE).find_map(|token| token.strip_prefix(b"timeout="))?;
-    let seconds: u32 = std::str::from_utf8(timeout).ok()?.trim_matches('"').parse().ok()?;
-    Some(Duration::from_secs(seconds.saturating_sub(1).into()))
-}
-
-/// Whether an answer is the last one of its connection, by its own account.
-pub fn is_last(answer: &response::Parts) -> bool {
-    answer.version < Version::HTTP_11
-        || tokens(&answer.headers, CONNECTION).any(|token| token.eq_ignore_ascii_case(b"close"))
-}
-
-/// Whether the length of an answer was said once at most.
-pub fn says_length_once(headers: &HeaderMap) -> bool {
-    headers.get_all(CONTENT_LENGTH).iter().nth(1).is_none()
-}
-
-/// Whether an answer with this status has a body, unless it is one to HEAD.
-pub fn may_have_body(status: StatusCode) -> bool {
-    !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
-}
-
-/// Makes the headers of an answer those for the caller.
-pub fn to_caller(answer: &mut response::Parts, method: &Method) {
-    let headers = &mut answer.headers;
-    let named = tokens(headers, CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok());
-    let mut gone: Vec<HeaderName> = named.collect();
-    // Of HEAD the length is not that of a body; elsewhere hyper derives it from the body.
-    gone.retain(|name| name != CONTENT_LENGTH || *method != Method::HEAD);
-    let is_gone = |name: &&HeaderName| {
-        is_hop_by_hop(name.as_str()) || (*name == CONTENT_LENGTH && *method != Method::HEAD)
-    };
-    gone.extend(headers.keys().filter(is_gone).cloned());
-    for name in gone {
-        headers.remove(name);
-    }
-    answer.version = Version::HTTP_11;
-}
-
-/// The head of an interim answer (RFC 9110, 15.2) as it goes on to the caller.
-pub fn announcement(head: &response::Parts) -> Vec<u8> {
-    let named: Vec<&[u8]> = tokens(&head.headers, CONNECTION).collect();
-    let reason = head.status.canonical_reason().unwrap_or_default();
-    let mut text = format!("HTTP/1.1 {} {reason}\r\n", head.status.as_str()).into_bytes();
-    for (name, value) in &head.headers {
-        let stays = is_hop_by_hop(name.as_str()) || name == CONTENT_LENGTH || is_named(&named, name);
-        if !stays {
-            write_header(&mut text, name, value);
-        }
-    }
-    text.extend_from_slice(b"\r\n");
-    text
-}
-
-fn is_named(named: &[&[u8]], name: &HeaderName) -> bool {
-    named.iter().any(|named| named.eq_ignore_ascii_case(name.as_str().as_bytes()))
-}
-
-/// Headers about a connection and not about the message (RFC 9110, 7.6.1). Whoever is asked for `Proxy-` anything is us.
-fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "http2-settings"
-    ) || name.starts_with("proxy-")
-}
-
-fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
-    let lists = headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
-    // One that is no text does not hide those beside it.
-    lists.flat_map(|list| list.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{Request, Response};
+    use http::Request;
 
     fn parts(headers: &[(&str, &str)]) -> Parts {
         let mut request = Request::builder().uri("/openqq/x?client=a&b=c");
@@ -397,72 +237,5 @@ mod tests {
             wanted_protocol(&parts(&upgrade), true).is_none(),
             "with a body it would be unclear where that ends"
         );
-    }
-
-    #[test]
-    fn a_promise_to_keep_a_connection_is_taken_at_its_word() {
-        let kept = |value: &str| {
-            let answer = parts(&[("keep-alive", value)]).headers;
-            kept_open(&answer).map(|time| time.as_secs())
-        };
-        assert_eq!(
-            (kept("timeout=5, max=100"), kept("max=3,timeout=2"), kept("timeout=\"2\"")),
-            (Some(4), Some(1), Some(1))
-        );
-        assert_eq!((kept("timeout=1"), kept("timeout=0")), (Some(0), Some(0)), "too short to be of use");
-        assert_eq!(
-            (kept("max=3"), kept("timeout=x"), kept("timeout=-1"), kept("")),
-            (None, None, None, None)
-        );
-    }
-
-    fn answer(status: u16, headers: &[(&str, &str)]) -> response::Parts {
-        let mut answer = Response::builder().status(status);
-        for (name, value) in headers {
-            answer = answer.header(*name, *value);
-        }
-        answer.body(()).unwrap().into_parts().0
-    }
-
-    #[test]
-    fn an_answer_has_one_length_or_none() {
-        let sound = |headers: &[(&str, &str)]| is_sound(&answer(200, headers));
-        let length = |value| ("content-length", value);
-        let coding = |value| ("transfer-encoding", value);
-        for headers in [&[][..], &[coding("Chunked")], &[length("5")], &[length("5"), length("5")]] {
-            assert!(sound(headers), "{headers:?}");
-        }
-        for headers in [
-            &[coding("chunked"), length("5")][..],
-            &[coding("gzip, chunked")],
-            &[coding("gzip")],
-            &[coding("identity")],
-            &[coding("chunked"), coding("chunked")],
-            &[length("5"), length("6")],
-            &[length("5, 5")],
-            &[length("x")],
-            &[length("-1")],
-            &[length("+1")],
-            &[length("")],
-            &[length("10000000000000000000000")],
-        ] {
-            assert!(!sound(headers), "{headers:?}");
-        }
-    }
-
-    #[test]
-    fn an_answer_of_http_1_0_has_no_coding() {
-        let mut old = answer(200, &[("transfer-encoding", "chunked")]);
-        assert!(is_sound(&old));
-        old.version = Version::HTTP_10;
-        assert!(!is_sound(&old));
-    }
-
-    #[test]
-    fn an_announcement_is_as_sound_as_an_answer() {
-        let head =
-            answer(103, &[("link", "</a>"), ("connection", "x-a"), ("x-a", "1"), ("content-length", "4")]);
-        assert_eq!(announcement(&head), b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
-        assert_eq!(announcement(&answer(199, &[])), b"HTTP/1.1 199 \r\n\r\n");
     }
 }
