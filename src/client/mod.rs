@@ -11,6 +11,7 @@
 // The process.
 mod endings;
 mod log;
+mod parts;
 mod pidfile;
 mod run;
 mod settings;

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -23,6 +22,7 @@ use super::log::{self, LogError};
 use super::onebot::{self, ListenError};
 use super::openqq::{Api, Own};
 use super::outbox;
+use super::parts::Parts;
 use super::pidfile::{PidFile, PidFileError};
 use super::polling::poll;
 use super::replies;
@@ -45,9 +45,6 @@ const LIMITS: Limits = Limits {
 
 /// How many of the backend's news may wait.
 const WAITING_NEWS: usize = 64;
-
-/// How long everything may take to end; a little more than each part takes by itself.
-const END_TIME: Duration = Duration::from_secs(4);
 
 /// Exit status: the client cannot run, or broke down.
 const FAILED: u8 = 1;
@@ -160,51 +157,27 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     let mut lifecycle = Lifecycle::begin(settings, start_time, reporter.clone())?;
     info!(pid = std::process::id(), port = settings.port, "The client has started.");
 
-    let ending = CancellationToken::new();
-    let mut parts = JoinSet::new();
-    let until_end = ending.clone();
-    parts.spawn(async move { until_end.run_until_cancelled(driver).await.map(|()| "the backend") });
-    let dispatch = dispatcher.run(backend.clone(), settings.send_interval, reporter);
-    let until_end = ending.clone();
-    parts.spawn(async move { until_end.run_until_cancelled(dispatch).await.map(|()| "the outbox") });
+    let mut parts = Parts::default();
+    parts.spawn("the backend", driver);
+    parts.spawn("the outbox", dispatcher.run(backend.clone(), settings.send_interval, reporter));
     if let Some(deliverer) = deliverer {
         let (replies, muter) = replies::open(outbox.clone());
-        let muting = muter.run(backend.clone());
-        let until_end = ending.clone();
-        parts.spawn(async move { until_end.run_until_cancelled(muting).await.map(|()| "the muter") });
-        let posting = deliverer.run(ending.clone(), move |source, answer| replies.act(source, answer));
-        parts.spawn(async move {
-            posting.await;
-            Some("the deliverer of reports")
-        });
+        parts.spawn("the muter", muter.run(backend.clone()));
+        let posting = deliverer.run(parts.ending(), move |source, answer| replies.act(source, answer));
+        parts.spawn_ending("the deliverer of reports", posting);
     }
     if let Some(endpoint) = settings.poll_api.clone() {
-        let polling = poll(endpoint, settings.poll_interval, lifecycle.state());
-        let until_end = ending.clone();
-        parts.spawn(async move { until_end.run_until_cancelled(polling).await.map(|()| "the poller") });
+        parts.spawn("the poller", poll(endpoint, settings.poll_interval, lifecycle.state()));
     }
     let relogin_asked = Arc::new(Notify::new());
-    let (asked, again) = (relogin_asked.clone(), backend.clone());
-    let until_end = ending.clone();
-    let relogins = async move {
-        loop {
-            asked.notified().await;
-            tokio::time::sleep(RELOGIN_DELAY).await;
-            again.relogin();
-        }
-    };
-    parts.spawn(async move { until_end.run_until_cancelled(relogins).await });
+    parts.spawn("the relogins", relogins(relogin_asked.clone(), backend.clone()));
     let own = Own::new(settings, start_time);
     let api = Arc::new(Api::new(own, backend, outbox, recent, lifecycle.state(), stop_asked, relogin_asked));
     let handler = move |request, _caller| {
         let api = api.clone();
         async move { api.answer(request).await }
     };
-    let serving = serve(vec![Listener::Tcp(listener)], LIMITS, ending.clone(), handler);
-    parts.spawn(async move {
-        serving.await;
-        Some("the API")
-    });
+    parts.spawn_ending("the API", serve(vec![Listener::Tcp(listener)], LIMITS, parts.ending(), handler));
 
     let mut first_ending = std::pin::pin!(endings.first());
     let broken = loop {
@@ -217,20 +190,21 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
                 info!("The client stops: {why}.");
                 break None;
             },
-            Some(ended) = parts.join_next() => break Some(match ended {
-                Ok(part) => format!("{} ended", part.unwrap_or("a part")),
-                Err(panic) => panic.to_string(),
-            }),
+            what = parts.broken() => break Some(what),
         }
     };
 
     lifecycle.end();
-    ending.cancel();
-    let ended = async { while parts.join_next().await.is_some() {} };
-    if tokio::time::timeout(END_TIME, ended).await.is_err() {
-        warn!("Some parts of the client did not end in time and are cut off.");
-    }
+    parts.end().await;
     broken.map_or(Ok(()), |what| Err(ClientError::Broken(what)))
+}
+
+async fn relogins(asked: Arc<Notify>, backend: Arc<impl Backend>) {
+    loop {
+        asked.notified().await;
+        tokio::time::sleep(RELOGIN_DELAY).await;
+        backend.relogin();
+    }
 }
 
 #[cfg(test)]
