@@ -102,6 +102,8 @@ fn png(content: &str) -> Result<Vec<u8>, QrError> {
     let mut encoder = png::Encoder::new(&mut image, side, side);
     encoder.set_color(png::ColorType::Grayscale);
     encoder.set_depth(png::BitDepth::Eight);
+    // A client makes one when it starts: anything better would cost it more memory than all the rest.
+    encoder.set_compression(png::Compression::Fast);
     let mut writer = encoder.write_header().map_err(QrError::Png)?;
     writer.write_image_data(&pixels).map_err(QrError::Png)?;
     writer.finish().map_err(QrError::Png)?;
