@@ -2,6 +2,7 @@
 
 mod status;
 mod terminal;
+mod turned_away;
 mod watchdog;
 
 use std::future::poll_fn;
@@ -47,6 +48,8 @@ use crate::supervisor::{AnySupervisor, Supervisor, boot_id};
 use status::{Remark, Status};
 use terminal::Terminal;
 
+pub use turned_away::answer_callers;
+
 /// How many events of processes and state files may wait for the registry.
 const EVENTS: usize = 1024;
 /// How much time the service manager is asked for again and again while clients are looked for.
@@ -55,6 +58,11 @@ const ADOPTION_STEP: Duration = Duration::from_secs(30);
 const ADOPTION_MOST: Duration = Duration::from_secs(600);
 /// How long the end may take beyond the times that the configuration gives to requests and clients.
 const END_MARGIN: Duration = Duration::from_secs(15);
+
+/// A controller that had started can't go on. The next one can, most likely.
+#[derive(Debug, thiserror::Error)]
+#[error("a part of the controller broke down; the log says which")]
+pub struct BrokeDown;
 
 /// Runs a controller until a signal ends it. `load` reads the configuration again, at each SIGHUP.
 /// What the service manager handed over is listened on in the place of the configured addresses.
@@ -167,7 +175,7 @@ async fn operate(
     };
     drop((socket_files, pid_file));
     if broken || ended.is_err() {
-        anyhow::bail!("a part of the controller broke down; the log says which");
+        return Err(BrokeDown.into());
     }
     info!("wqcontroller ends");
     Ok(())

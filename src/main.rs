@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use wqcontroller::config::{ConfigError, Loaded, Settings};
 use wqcontroller::http::auth::TokenError;
 use wqcontroller::model::chain::Chain;
+use wqcontroller::service::activation::Activated;
 use wqcontroller::service::{activation, events, journal, notify};
 use wqcontroller::store::StoreError;
 use wqcontroller::supervisor::systemd::launch;
@@ -59,13 +60,6 @@ fn main() -> ExitCode {
     if arguments.check_config {
         return check(load());
     }
-    let loaded = match load() {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            notify::failed(&format!("the configuration is refused: {}", Chain(&error)), None);
-            return refuse(&error);
-        }
-    };
     let activated = match activation::take() {
         Ok(activated) => activated,
         Err(error) => {
@@ -74,6 +68,17 @@ fn main() -> ExitCode {
             return ExitCode::from(CONFIGURATION_ERROR);
         }
     };
+    let loaded = match load() {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            notify::failed(&format!("the configuration is refused: {}", Chain(&error)), None);
+            let status = refuse(&error);
+            turn_away(activated);
+            return status;
+        }
+    };
+    // Whoever waits there is to hear of it if this controller does not start. Without a copy they wait on.
+    let doors = activated.iter().filter_map(|door| door.try_clone().ok()).collect();
     let runtime = match runtime(loaded.settings.http.worker_threads) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -89,8 +94,19 @@ fn main() -> ExitCode {
         Err(error) => {
             let (event, status) = blame(&error);
             complain(event, &format!("wqcontroller: {}", Chain(error.as_ref())));
+            // When it had started, the next one answers, which comes at once.
+            if !error.is::<daemon::BrokeDown>() {
+                turn_away(doors);
+            }
             status
         }
+    }
+}
+
+/// Answers callers who wait at the sockets of the service manager.
+fn turn_away(doors: Vec<Activated>) {
+    if let Err(error) = daemon::answer_callers(doors) {
+        complain(None, &format!("wqcontroller: callers who wait can't be told: {error}"));
     }
 }
 

@@ -130,6 +130,13 @@ impl Door {
     }
 }
 
+/// What all are told while there is no controller behind the door, because it can't start.
+pub fn not_started() -> Response<Body> {
+    let mut answer = reply_response(&Reply::not_started());
+    answer.headers_mut().insert(CONNECTION, CLOSE);
+    answer
+}
+
 /// What goes back to a caller, whose page of the web site `origin` may see it.
 fn answer_to(origin: Option<HeaderValue>, answered: Result<Response<Body>, Reply>) -> Response<Body> {
     let mut response = answered.unwrap_or_else(|reply| reply_response(&reply));

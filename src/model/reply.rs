@@ -116,6 +116,12 @@ impl Reply {
         Self::new(503, 503, "the controller is busy").retry_after(1)
     }
 
+    /// There is no controller, for it can't start. Why is its operator's to know, not every caller's.
+    pub fn not_started() -> Self {
+        let status = "the controller can't start; systemctl status wqcontroller says why";
+        Self::new(503, 503, status).retry_after(5)
+    }
+
     /// The client gave no answer; why, in words.
     pub fn unreachable(client: &ClientName, why: &str) -> Self {
         Self::new(502, 502, why).with("client", client.as_str())

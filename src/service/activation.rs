@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_acceptconn;
 
 /// The names that sockets for the API have: `FileDescriptorName=` of their units. There are two of them because all sockets
@@ -19,6 +20,27 @@ pub enum Activated {
     Tcp(TcpListener),
     /// A Unix stream socket.
     Unix(UnixListener),
+}
+
+impl Activated {
+    /// The same socket once more.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(socket) => socket.try_clone().map(Self::Tcp),
+            Self::Unix(socket) => socket.try_clone().map(Self::Unix),
+        }
+    }
+
+    /// Whether a caller is in the queue of those who are not accepted yet.
+    pub fn is_called(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        };
+        let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+        // Where that can't be found out nobody is answered, as before.
+        poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+    }
 }
 
 /// Something was handed over that is no door for callers. Left alone it would take connections that nobody answers.

@@ -139,6 +139,62 @@ fn inside_twenty_restarts() {
     assert!(kinds.is_empty(), "of {} requests failed: {kinds:#?}", done.load(Ordering::Relaxed));
 }
 
+/// What is said of a call, through whichever socket.
+fn told(machine: &Machine, socket: &[&str]) -> String {
+    let call = [
+        "--silent",
+        "--show-error",
+        "--write-out",
+        " %{http_code}",
+        "http://localhost:4000/openqq/check_client",
+    ];
+    machine.run("curl", &[socket, &call].concat())
+}
+
+#[test]
+fn who_calls_a_controller_that_can_t_start_is_told() {
+    let Some(machine) = Machine::boot() else { return };
+    let by_unix = ["--unix-socket", "/run/wqcontroller.sock"];
+    let refused =
+        r#"{"code":503,"status":"the controller can't start; systemctl status wqcontroller says why"} 503"#;
+    machine.configure("max_clients = 0\n");
+    machine.systemctl(&["start", SOCKET, UNIX_SOCKET]);
+    // More than systemd would start the service for.
+    for _ in 0..40 {
+        assert_eq!(told(&machine, &[]), refused);
+        assert_eq!(told(&machine, &by_unix), refused);
+    }
+    let status = machine.property(UNIT, "StatusText");
+    assert!(status.contains("`max_clients` is 0"), "{status}");
+    wait_until("the service has failed", || machine.property(UNIT, "ActiveState") == "failed");
+    assert_eq!(machine.property(UNIT, "ExecMainStatus"), "78");
+
+    // The same where the configuration is right, and systemd tries again.
+    machine.configure("backend_path = \"/proc/nowhere/backend\"\n");
+    for _ in 0..40 {
+        assert_eq!(told(&machine, &[]), refused);
+    }
+    machine.configure("");
+    machine.systemctl(&["restart", UNIT]);
+    for socket in [&[][..], &by_unix] {
+        assert_eq!(told(&machine, socket), r#"{"client":[],"code":0} 200"#);
+    }
+    for unit in [SOCKET, UNIX_SOCKET] {
+        assert_eq!(machine.property(unit, "ActiveState"), "active", "{unit}");
+    }
+}
+
+#[test]
+fn the_service_starts_those_of_its_sockets_that_are_enabled() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.systemctl(&["enable", UNIX_SOCKET]);
+    machine.systemctl(&["start", UNIT]);
+    assert_eq!(machine.property(UNIX_SOCKET, "ActiveState"), "active");
+    assert_eq!(machine.property(SOCKET, "ActiveState"), "inactive");
+    let log = machine.journal(&["--unit", UNIT]);
+    assert!(log.contains("listening on unix:/run/wqcontroller.sock"), "{log}");
+}
+
 /// Calls until it is told to stop: what failed. Nothing is tried again.
 pub fn call_again_and_again(path: &str, keep: bool, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
     let mut failures = Vec::new();
