@@ -57,6 +57,13 @@ fn curl_lines() -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
+/// README's command that makes a token, for root.
+fn token_line() -> String {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let line = readme.lines().find(|line| line.starts_with("echo TOKEN | ")).unwrap();
+    line.replace("sudo ", "")
+}
+
 /// In the calls of the first screen; those of the bot come later and have other names.
 const ACCOUNT_OR_ALL: &str = "'http://127.0.0.1:4000/openqq/";
 
@@ -191,7 +198,11 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
     machine.follow(&lines[0]);
     machine.shell(&format!("rm -r $(dirname {drop_in}) /etc/wqcontroller/wqcontroller.toml.d"));
     machine.shell("userdel bot; userdel stranger");
+    machine.follow(&token_line());
     machine.run("apt-get", &["purge", "--yes", "--quiet", "wqcontroller"]);
+    // Whoever gets the number of the user next is not to get the token.
+    assert_eq!(machine.shell("stat --format '%U %G %a' /etc/wqcontroller/mybot.token"), "root root 600");
+    machine.shell("rm -r /etc/wqcontroller");
     assert_eq!(machine.traces(), "");
     machine.install(PACKAGE);
     assert_eq!(machine.property(UNIT, "ActiveState"), "active");
@@ -215,6 +226,17 @@ fn the_same_on_debian_13() {
         return;
     };
     from_beginning_to_end(Some(root.into()));
+}
+
+#[test]
+fn installed_where_the_bus_does_not_run() {
+    let Some(machine) = machine(None) else { return };
+    // As on a system to which the package brings it.
+    machine.systemctl(&["stop", "dbus.socket", "dbus.service"]);
+    machine.install(PACKAGE);
+    assert_eq!(machine.property(UNIT, "ActiveState"), "active");
+    machine.start_client("a", &[]);
+    machine.wait_for_status("1 client: 1 running; template units");
 }
 
 #[test]
