@@ -193,7 +193,7 @@ fn shows(headers: &HeaderMap, query: Option<&str>, token: &Token) -> bool {
 fn signs(signature: &[u8], body: &[u8], token: &Token) -> bool {
     let Some(hex) = signature.strip_prefix(b"sha1=") else { return false };
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, token.as_str().as_bytes());
-    let digits = hex.chunks_exact(2).map(|pair| {
+    let digits = hex.as_chunks::<2>().0.iter().map(|pair| {
         let pair = std::str::from_utf8(pair)
             .ok()
             .filter(|pair| pair.bytes().all(|byte| byte.is_ascii_hexdigit()))?;

@@ -143,7 +143,8 @@ impl Cursor {
 
     /// The newer one of the whole slots in the content of a cursor file.
     pub(super) fn newest(content: &[u8]) -> Option<Self> {
-        content.chunks_exact(SLOT_BYTES).filter_map(Self::decode).max_by_key(|cursor| cursor.writes)
+        let slots = content.as_chunks::<SLOT_BYTES>().0.iter();
+        slots.filter_map(|slot| Self::decode(slot)).max_by_key(|cursor| cursor.writes)
     }
 
     fn decode(slot: &[u8]) -> Option<Self> {
