@@ -1,13 +1,16 @@
 //! Files that others may have touched: opened so that no link is followed, nothing blocks and nothing large is
-//! read; and the checks of folders and programs that we trust.
+//! read; in `trust` the checks of folders and programs that we trust.
 
-use std::ffi::OsStr;
+mod trust;
+
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+
+pub use trust::{check_trusted, inside, private_folder};
 
 /// Why a file or folder is not used.
 #[derive(Debug, thiserror::Error)]
@@ -210,93 +213,6 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> 
     write().map_err(|source| FileError::io(path, source))
 }
 
-/// Checks that nobody but root and ourselves can change the file at `path`, or put another in its place. Where it is
-/// a link that counts for the link and for the file.
-pub fn check_trusted(path: &Path) -> Result<(), FileError> {
-    let check = |path: &Path, is_folder: bool| {
-        let metadata = fs::metadata(path).map_err(|source| FileError::io(path, source))?;
-        let me = rustix::process::geteuid().as_raw();
-        if metadata.uid() != 0 && metadata.uid() != me {
-            return Err(FileError::Owner { path: path.to_owned(), owner: metadata.uid(), wanted: me });
-        }
-        let mode = metadata.mode();
-        // Where everybody has a group of their own, the group's right to write is the owner's.
-        let own_group = metadata.gid() == 0 || metadata.gid() == rustix::process::getegid().as_raw();
-        let others_write = mode & 0o002 != 0 || (mode & 0o020 != 0 && !own_group);
-        // In a sticky folder nobody can replace another one's file.
-        let sticky = is_folder && mode & 0o1000 != 0;
-        if others_write && !sticky {
-            return Err(FileError::Writable { path: path.to_owned(), mode: mode & 0o7777 });
-        }
-        Ok(())
-    };
-    let file = fs::canonicalize(path).map_err(|source| FileError::io(path, source))?;
-    check(path, false)?;
-    [path, &file].into_iter().filter_map(Path::parent).try_for_each(|folder| check(folder, true))
-}
-
-/// Makes `path` a folder of mode 0700 that is ours alone, or checks that it is one.
-pub fn private_folder(path: &Path) -> Result<(), FileError> {
-    match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
-        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(FileError::io(path, source));
-        }
-        _ => {}
-    }
-    let metadata = fs::symlink_metadata(path).map_err(|source| FileError::io(path, source))?;
-    let me = rustix::process::geteuid().as_raw();
-    if !metadata.is_dir() {
-        let source = io::Error::from(io::ErrorKind::NotADirectory);
-        return Err(FileError::io(path, source));
-    }
-    if metadata.uid() != me {
-        return Err(FileError::Owner { path: path.to_owned(), owner: metadata.uid(), wanted: me });
-    }
-    if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(FileError::NotPrivate { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
-    }
-    Ok(())
-}
-
-/// Resolves links in `path` as far as it exists, and checks that it then lies in one of the `allowed` folders.
-/// What is returned holds no link, so that nobody can bend it later by changing one of those it went through.
-pub fn inside(path: &Path, allowed: &[PathBuf]) -> Result<PathBuf, FileError> {
-    let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-    if !path.is_absolute() || !plain {
-        return Err(FileError::Relative { path: path.to_owned() });
-    }
-    let resolved = resolve(path)?;
-    for folder in allowed {
-        if resolve(folder).is_ok_and(|folder| resolved.starts_with(folder)) {
-            return Ok(resolved);
-        }
-    }
-    let allowed: Vec<String> = allowed.iter().map(|folder| folder.display().to_string()).collect();
-    Err(FileError::Outside { path: path.to_owned(), allowed: allowed.join(", ") })
-}
-
-/// The real path of the longest part of `path` that exists, and the rest as it is. A link to nowhere is an error:
-/// where it leads to is not known before something is written through it.
-fn resolve(path: &Path) -> Result<PathBuf, FileError> {
-    let mut missing: Vec<&OsStr> = Vec::new();
-    let mut existing = path;
-    loop {
-        match fs::canonicalize(existing) {
-            Ok(real) => return Ok(missing.into_iter().rev().fold(real, |path, part| path.join(part))),
-            Err(source)
-                if source.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(existing).is_err() =>
-            {
-                let (Some(folder), Some(part)) = (existing.parent(), existing.file_name()) else {
-                    return Err(FileError::io(path, source));
-                };
-                missing.push(part);
-                existing = folder;
-            }
-            Err(source) => return Err(FileError::io(existing, source)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,59 +285,5 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let said = replace(&folder.path().join("no/file"), b"", 0o600).unwrap_err().to_string();
         assert!(said.contains("no/file"), "{said}");
-    }
-
-    #[test]
-    fn a_path_stays_inside_whatever_the_links() {
-        let root = tempfile::tempdir().unwrap();
-        let root = fs::canonicalize(root.path()).unwrap();
-        let (allowed, other) = (root.join("allowed"), root.join("other"));
-        fs::create_dir(&allowed).unwrap();
-        fs::create_dir(&other).unwrap();
-        symlink(&other, allowed.join("out")).unwrap();
-        symlink(&allowed, root.join("alias")).unwrap();
-        symlink("/nowhere/at/all", allowed.join("dangling")).unwrap();
-        let check = |path: PathBuf| inside(&path, std::slice::from_ref(&allowed));
-        assert_eq!(check(allowed.join("a/b.json")).unwrap(), allowed.join("a/b.json"));
-        assert_eq!(check(root.join("alias/b.json")).unwrap(), allowed.join("b.json"));
-        assert_eq!(check(allowed.clone()).unwrap(), allowed);
-        assert!(matches!(check(allowed.join("out/b.json")), Err(FileError::Outside { .. })));
-        assert!(matches!(check(root.join("allowed2/b")), Err(FileError::Outside { .. })));
-        assert!(matches!(check(allowed.join("../other/b")), Err(FileError::Relative { .. })));
-        assert!(matches!(check(PathBuf::from("b.json")), Err(FileError::Relative { .. })));
-        assert!(matches!(check(allowed.join("dangling")), Err(FileError::Io { .. })));
-        assert!(matches!(check(allowed.join("dangling/b")), Err(FileError::Io { .. })));
-    }
-
-    #[test]
-    fn a_private_folder_is_private() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("a/b");
-        private_folder(&folder).unwrap();
-        private_folder(&folder).unwrap();
-        fs::set_permissions(&folder, Permissions::from_mode(0o770)).unwrap();
-        assert!(matches!(private_folder(&folder), Err(FileError::NotPrivate { mode: 0o770, .. })));
-        symlink(&folder, root.path().join("link")).unwrap();
-        assert!(private_folder(&root.path().join("link")).is_err());
-    }
-
-    #[test]
-    fn what_others_may_write_is_not_trusted() {
-        let root = tempfile::tempdir().unwrap();
-        let file = root.path().join("template");
-        fs::write(&file, "").unwrap();
-        check_trusted(&file).unwrap();
-        fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
-        assert!(matches!(check_trusted(&file), Err(FileError::Writable { .. })));
-        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-        fs::set_permissions(root.path(), Permissions::from_mode(0o777)).unwrap();
-        assert!(matches!(check_trusted(&file), Err(FileError::Writable { .. })));
-        let ours = tempfile::tempdir().unwrap();
-        let link = ours.path().join("link");
-        symlink(&file, &link).unwrap();
-        assert!(matches!(check_trusted(&link), Err(FileError::Writable { .. })));
-        fs::set_permissions(root.path(), Permissions::from_mode(0o1777)).unwrap();
-        check_trusted(&file).unwrap();
-        check_trusted(&link).unwrap();
     }
 }
