@@ -125,6 +125,29 @@ fn the_spec_lists_what_is_installed() {
 }
 
 #[test]
+fn packages_bring_what_clients_as_units_need() {
+    let debian = read("packaging/debian/control");
+    let depends = debian.lines().find_map(|line| line.strip_prefix("Depends: ")).unwrap();
+    let spec = read("packaging/rpm/wqcontroller.spec");
+    let arch = read("packaging/arch/PKGBUILD");
+    let depends_arch = arch.lines().find_map(|line| line.strip_prefix("depends=")).unwrap();
+    // The bus comes with systemd where packages are rpm's.
+    for (packager, depends, needed) in [
+        (
+            "Debian",
+            depends,
+            &["polkitd", "default-dbus-system-bus | dbus-system-bus", "systemd (>= 252)"][..],
+        ),
+        ("rpm", &spec, &["Requires:       polkit\n", "Requires:       systemd >= 252\n"]),
+        ("Arch", depends_arch, &["dbus", "polkit", "systemd"]),
+    ] {
+        for package in needed {
+            assert!(depends.contains(package), "{packager}: {package} is missing in {depends}");
+        }
+    }
+}
+
+#[test]
 fn packages_agree_on_version_toolchain_and_maintainer() {
     let (version, rust) = (env!("CARGO_PKG_VERSION"), env!("CARGO_PKG_RUST_VERSION"));
     let control = read("packaging/debian/control");

@@ -78,7 +78,9 @@ impl OnTerminal {
         let inner = builder.command(None);
         let words = [inner.get_program()].into_iter().chain(inner.get_args());
         let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
-        let mut command = Command::new("script");
+        // Who runs the tests by nohup ignores the signal, and so would all that they start.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP", "script"]);
         command.args(["--quiet", "--return", "--command", &line.replace("PROGRAM", &words.join(" "))]);
         command.arg("/dev/null").env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut script = Process::start(&mut command);
