@@ -169,8 +169,14 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
     machine.wait_for_state(ACCOUNT, "running");
 
     // What an administrator made is theirs, and what a client kept is there until the package is purged.
-    machine.write("/etc/wqcontroller/wqcontroller.toml.d/50-local.toml", "max_clients = 7\n");
+    machine.write("/etc/wqcontroller/wqcontroller.toml.d/50-local.toml", "limits.tasks_max = 400\n");
+    // Whoever calls on meanwhile starts nothing again.
+    let calls = "until [ -e /tmp/removed ]; do \
+                 curl --silent --output /dev/null http://127.0.0.1:4000/openqq/check_client; done";
+    let mut caller = machine.command("sh").args(["-c", calls]).spawn().unwrap();
     machine.run("apt-get", &["remove", "--yes", "--quiet", "wqcontroller"]);
+    machine.shell(": >/tmp/removed");
+    caller.wait().unwrap();
     assert_eq!(machine.shell("ps -e -o args | grep -c '[w]qc' || true"), "0");
     assert!(
         machine
