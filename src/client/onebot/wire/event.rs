@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::segment::{self, Segment};
-use super::value::{flag, id, number, opaque, text};
+use super::value::{flag, id, number, opaque, text, words};
 
 /// What an implementation tells unasked. Ids are numbers of people and groups.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,11 +156,13 @@ fn notice(event: &Value) -> Option<Event> {
             old: text(&event["card_old"]).to_owned(),
             new: text(&event["card_new"]).to_owned(),
         },
-        "notify" if sub_type == "group_name" => Event::Named(group()?, text(&event["name_new"]).to_owned()),
+        "notify" if sub_type == "group_name" => {
+            Event::Named(group()?, event["name_new"].as_str().filter(|name| !name.is_empty())?.to_owned())
+        }
         "bot_offline" => {
-            let words = [text(&event["message"]), text(&event["tag"])];
+            let why = ["message", "tag"].into_iter().map(|key| words(&event[key]));
             Event::Offline(
-                words.into_iter().find(|words| !words.is_empty()).unwrap_or("bot_offline").to_owned(),
+                why.into_iter().find(|why| !why.is_empty()).unwrap_or_else(|| "bot_offline".into()),
             )
         }
         _ => return None,
@@ -242,6 +244,8 @@ mod tests {
             ("notify", json!({ "sub_type": "group_name", "name_new": "n" }), Event::Named(5, "n".into())),
             ("bot_offline", json!({ "tag": "t", "message": "m" }), Event::Offline("m".into())),
             ("bot_offline", json!({}), Event::Offline("bot_offline".into())),
+            ("bot_offline", json!({ "message": "m\n".repeat(9999) }), Event::Offline("m".repeat(200))),
+            ("notify", json!({ "sub_type": "group_name" }), Event::Other),
             ("notify", json!({ "sub_type": "poke" }), Event::Other),
             ("group_recall", json!({}), Event::Other),
             ("group_ban", json!({}), Event::Other),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::value::{number, text};
+use super::value::{number, text, words};
 
 /// What a call was answered.
 #[derive(Debug, PartialEq)]
@@ -27,17 +27,14 @@ impl Reply {
     pub(super) fn read(value: &Value) -> Self {
         let status = text(&value["status"]);
         let code = value["retcode"].as_i64().or_else(|| text(&value["retcode"]).trim().parse().ok());
-        let code = match (code, status) {
-            (Some(0), "failed") | (None, "failed") => -1,
-            (None, "ok") => 0,
-            (None, "async") => 1,
-            (Some(code), _) => code,
-            (None, _) => return Self::Unclear,
-        };
-        match code {
-            0 => Self::Done(value["data"].clone()),
-            1 => Self::Accepted,
-            code => Self::Refused { code, why: why(value) },
+        match (status, code) {
+            ("failed", code) => {
+                Self::Refused { code: code.filter(|code| *code != 0).unwrap_or(-1), why: why(value) }
+            }
+            ("async", _) | (_, Some(1)) => Self::Accepted,
+            ("ok", _) | (_, Some(0)) => Self::Done(value["data"].clone()),
+            (_, Some(code)) => Self::Refused { code, why: why(value) },
+            (_, None) => Self::Unclear,
         }
     }
 
@@ -53,12 +50,10 @@ impl Reply {
     }
 }
 
-/// The words, from where implementations put them, cut to a length that a log bears.
+/// The words, from where implementations put them.
 fn why(value: &Value) -> String {
-    const MAX_CHARS: usize = 200;
-    let words = ["message", "wording", "msg"].into_iter().map(|key| text(&value[key]));
-    let why = words.into_iter().find(|words| !words.is_empty()).unwrap_or_default();
-    why.chars().filter(|c| !c.is_control()).take(MAX_CHARS).collect()
+    let why = ["message", "wording", "msg"].into_iter().map(|key| words(&value[key]));
+    why.into_iter().find(|why| !why.is_empty()).unwrap_or_default()
 }
 
 /// The number of a message that was sent, from the data of the answer.
@@ -90,6 +85,9 @@ mod tests {
             ),
             (json!({ "status": "failed", "retcode": 0 }), Reply::Refused { code: -1, why: String::new() }),
             (json!({ "status": "failed" }), Reply::Refused { code: -1, why: String::new() }),
+            (json!({ "status": "failed", "retcode": 1 }), Reply::Refused { code: 1, why: String::new() }),
+            (json!({ "status": "ok", "retcode": 200, "data": [] }), Reply::Done(json!([]))),
+            (json!({ "retcode": 100 }), Reply::Refused { code: 100, why: String::new() }),
             (json!({}), Reply::Unclear),
             (json!({ "status": 7, "retcode": {} }), Reply::Unclear),
         ] {

@@ -21,6 +21,12 @@ pub(in crate::client::onebot) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
+/// The other end's words for people: one line, no longer than a log or a state file bears.
+pub(in crate::client::onebot) fn words(value: &Value) -> String {
+    const MAX_CHARS: usize = 200;
+    text(value).chars().filter(|c| !c.is_control()).take(MAX_CHARS).collect()
+}
+
 /// A whole number that is not negative.
 pub(in crate::client::onebot) fn number(value: &Value) -> Option<u64> {
     match value {
@@ -88,6 +94,11 @@ mod tests {
         assert_eq!(opaque(&json!(-2_147_483_648_i64)).as_deref(), Some("-2147483648"));
         assert_eq!(opaque(&json!("AbC=")).as_deref(), Some("AbC="));
         assert_eq!((opaque(&json!("")), opaque(&json!(null))), (None, None));
+        assert_eq!(words(&json!("no\n such\u{1b}[2J")), "no such[2J");
+        assert_eq!(
+            (words(&json!("长".repeat(5000))).chars().count(), words(&json!(7))),
+            (200, String::new())
+        );
         assert_eq!(
             (flag(&json!("false")), flag(&json!(1)), flag(&json!({}))),
             (Some(false), Some(true), None)
