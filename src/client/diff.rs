@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::events::{Change, Event};
-use super::objects::{Discuss, Friend, Group, User};
+use super::objects::{Discuss, DiscussMember, Friend, Group, User};
 
 /// Everything an account sees at one time.
 pub(super) struct Look {
@@ -22,71 +22,60 @@ pub(super) fn between(old: &Look, new: &Look) -> Vec<Event> {
     for change in differences(&old.user, &new.user) {
         events.push(Event::UserPropertyChange(new.user.clone(), change));
     }
-    each(
-        &old.friends,
-        &new.friends,
-        |friend| &friend.uid,
-        |pair| match pair {
+    for pair in pairs(&old.friends, &new.friends, |friend| &friend.uid) {
+        match pair {
             Pair::Came(friend) => events.push(Event::NewFriend(friend.clone())),
             Pair::Gone(friend) => events.push(Event::LoseFriend(friend.clone())),
             Pair::Both(old, new) => {
-                for change in differences(old, new) {
-                    events.push(Event::FriendPropertyChange(new.clone(), change));
-                }
+                let changes = differences(old, new).into_iter();
+                events.extend(changes.map(|change| Event::FriendPropertyChange(new.clone(), change)));
             }
-        },
-    );
-    each(
-        &old.groups,
-        &new.groups,
-        |group| &group.uid,
-        |pair| match pair {
+        }
+    }
+    for pair in pairs(&old.groups, &new.groups, |group| &group.uid) {
+        match pair {
             Pair::Came(group) => events.push(Event::NewGroup(group.clone())),
             Pair::Gone(group) => events.push(Event::LoseGroup(group.clone())),
             Pair::Both(old, new) => {
-                for change in changes(old.basic(), new.basic()) {
-                    events.push(Event::GroupPropertyChange(new.clone(), change));
-                }
-                each(
-                    &old.member,
-                    &new.member,
-                    |member| &member.uid,
-                    |pair| match pair {
-                        Pair::Came(member) => events.push(Event::NewGroupMember(member.clone(), new.clone())),
-                        Pair::Gone(member) => {
-                            events.push(Event::LoseGroupMember(member.clone(), new.clone()))
-                        }
-                        Pair::Both(old, new) => {
-                            for change in differences(old, new) {
-                                events.push(Event::GroupMemberPropertyChange(new.clone(), change));
-                            }
-                        }
-                    },
-                );
+                let changes = changes(old.basic(), new.basic()).into_iter();
+                events.extend(changes.map(|change| Event::GroupPropertyChange(new.clone(), change)));
+                events.extend(members_of_group(old, new));
             }
-        },
-    );
-    each(
-        &old.discusses,
-        &new.discusses,
-        |discuss| &discuss.id,
-        |pair| match pair {
+        }
+    }
+    for pair in pairs(&old.discusses, &new.discusses, |discuss| &discuss.id) {
+        match pair {
             Pair::Came(discuss) => events.push(Event::NewDiscuss(discuss.clone())),
             Pair::Gone(discuss) => events.push(Event::LoseDiscuss(discuss.clone())),
-            Pair::Both(old, new) => each(
-                &old.member,
-                &new.member,
-                |member| &member.uid,
-                |pair| match pair {
-                    Pair::Came(member) => events.push(Event::NewDiscussMember(member.clone(), new.clone())),
-                    Pair::Gone(member) => events.push(Event::LoseDiscussMember(member.clone(), new.clone())),
-                    // There is no event for it.
-                    Pair::Both(..) => {}
-                },
-            ),
-        },
-    );
+            Pair::Both(old, new) => events.extend(members_of_discuss(old, new)),
+        }
+    }
     events
+}
+
+fn members_of_group(old: &Group, new: &Group) -> Vec<Event> {
+    let mut events = Vec::new();
+    for pair in pairs(&old.member, &new.member, |member| &member.uid) {
+        match pair {
+            Pair::Came(member) => events.push(Event::NewGroupMember(member.clone(), new.clone())),
+            Pair::Gone(member) => events.push(Event::LoseGroupMember(member.clone(), new.clone())),
+            Pair::Both(old, new) => {
+                let changes = differences(old, new).into_iter();
+                events.extend(changes.map(|change| Event::GroupMemberPropertyChange(new.clone(), change)));
+            }
+        }
+    }
+    events
+}
+
+fn members_of_discuss(old: &Discuss, new: &Discuss) -> Vec<Event> {
+    let event = |pair| match pair {
+        Pair::Came(member) => Some(Event::NewDiscussMember(DiscussMember::clone(member), new.clone())),
+        Pair::Gone(member) => Some(Event::LoseDiscussMember(member.clone(), new.clone())),
+        // There is no event for it.
+        Pair::Both(..) => None,
+    };
+    pairs(&old.member, &new.member, |member| &member.uid).into_iter().filter_map(event).collect()
 }
 
 enum Pair<'a, T> {
@@ -95,19 +84,16 @@ enum Pair<'a, T> {
     Both(&'a T, &'a T),
 }
 
-/// Tells `found` of everything that is in either list, by what `key` says is the same.
-fn each<'a, T>(old: &'a [T], new: &'a [T], key: impl Fn(&T) -> &String, mut found: impl FnMut(Pair<'a, T>)) {
+/// Everything that is in either list, by what `key` says is the same: first what was in the old one, then what came.
+fn pairs<'a, T>(old: &'a [T], new: &'a [T], key: impl Fn(&T) -> &String) -> Vec<Pair<'a, T>> {
     let by_key = |list: &'a [T]| list.iter().map(|item| (key(item), item)).collect::<HashMap<_, _>>();
     let (before, after) = (by_key(old), by_key(new));
-    for old in old {
-        match after.get(key(old)) {
-            Some(new) => found(Pair::Both(old, new)),
-            None => found(Pair::Gone(old)),
-        }
-    }
-    for new in new.iter().filter(|new| !before.contains_key(key(new))) {
-        found(Pair::Came(new));
-    }
+    let was = old.iter().map(|old| match after.get(key(old)) {
+        Some(new) => Pair::Both(old, new),
+        None => Pair::Gone(old),
+    });
+    let came = new.iter().filter(|new| !before.contains_key(key(new))).map(Pair::Came);
+    was.chain(came).collect()
 }
 
 /// The properties in which two objects differ. Most do in none.
