@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::backend::{Backend, News};
-use super::endings::{Endings, EndingsError, RELOGIN_DELAY};
+use super::endings::{Ending, Endings, EndingsError, RELOGIN_DELAY};
 use super::events::unix_seconds;
 use super::lifecycle::{BeginError, Lifecycle};
 use super::log::{self, LogError};
@@ -32,6 +32,7 @@ use super::settings::{Settings, SettingsError};
 use super::title;
 use crate::http::serve::{Limits, Listener, serve};
 use crate::model::chain::Chain;
+use crate::model::client::PUT_OUT;
 use crate::service::lines::{LineWriter, Lines};
 
 /// What the API's callers may take. They are on this machine, and most of them are the controller: a caller that
@@ -91,16 +92,19 @@ pub fn is_invoked(args: impl IntoIterator<Item = OsString>) -> bool {
 /// Runs the client until it is stopped. Settings come from the environment, `MOJO_WEBQQ_*`; arguments are not
 /// read.
 ///
-/// Returns 0 after a stop that was asked for, 2 where the environment cannot be used, and 1 after any other
-/// failure; what failed stands on standard error.
+/// Returns 0 after a stop that was asked for, 77 where the account was put out, 2 where the environment cannot be used,
+/// and 1 after any other failure; what failed stands on standard error.
 pub fn run() -> ExitCode {
-    let Err(error) = start() else { return ExitCode::SUCCESS };
+    let error = match start() {
+        Ok(status) => return status,
+        Err(error) => error,
+    };
     // Not eprintln, which panics where standard error is gone.
     let _ = writeln!(io::stderr(), "wqclient: {}", Chain(&error));
     ExitCode::from(if matches!(error, ClientError::Settings(_)) { MISUSED } else { FAILED })
 }
 
-fn start() -> Result<(), ClientError> {
+fn start() -> Result<ExitCode, ClientError> {
     let settings = Settings::from_vars(std::env::vars_os())?;
     let titled = title::wear(&settings.account);
     let log = log::start(&settings.log)?;
@@ -122,7 +126,7 @@ fn start() -> Result<(), ClientError> {
     })
 }
 
-async fn live(settings: Settings, printed: Option<Lines>) -> Result<(), ClientError> {
+async fn live(settings: Settings, printed: Option<Lines>) -> Result<ExitCode, ClientError> {
     let (news, heard) = mpsc::channel(WAITING_NEWS);
     match &settings.onebot {
         Some(own) => {
@@ -141,7 +145,7 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     printed: Option<Lines>,
     mut heard: mpsc::Receiver<News>,
     open: impl FnOnce() -> Result<(B, D), ClientError>,
-) -> Result<(), ClientError> {
+) -> Result<ExitCode, ClientError> {
     let start_time = unix_seconds();
     let stop_asked = CancellationToken::new();
     let endings = Endings::watch(settings.controller_pid, stop_asked.clone())?;
@@ -180,6 +184,7 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     parts.spawn_ending("the API", serve(vec![Listener::Tcp(listener)], LIMITS, parts.ending(), handler));
 
     let mut first_ending = std::pin::pin!(endings.first());
+    let mut status = ExitCode::SUCCESS;
     let broken = loop {
         tokio::select! {
             why = &mut first_ending => {
@@ -187,7 +192,10 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
                 break None;
             }
             Some(news) = heard.recv() => if let Some(why) = lifecycle.take(news) {
-                info!("The client stops: {why}.");
+                warn!("The client stops: {why}.");
+                if let Ending::Offline(_) = why {
+                    status = ExitCode::from(PUT_OUT);
+                }
                 break None;
             },
             what = parts.broken() => break Some(what),
@@ -196,7 +204,7 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
 
     lifecycle.end();
     parts.end().await;
-    broken.map_or(Ok(()), |what| Err(ClientError::Broken(what)))
+    broken.map_or(Ok(status), |what| Err(ClientError::Broken(what)))
 }
 
 async fn relogins(asked: Arc<Notify>, backend: Arc<impl Backend>) {

@@ -142,10 +142,19 @@ pub enum Exit {
     Clean,
 }
 
+/// The exit status of a client whose account was put out, `EX_NOPERM` of `sysexits.h`.
+pub const PUT_OUT: u8 = 77;
+
 impl Exit {
     /// Ended by itself, and content.
     pub fn is_success(self) -> bool {
         self == Self::Code(0)
+    }
+
+    /// Ended by itself because its account was put out: another login would put out whoever did that, so somebody has to look
+    /// at it first.
+    pub fn is_put_out(self) -> bool {
+        self == Self::Code(PUT_OUT.into())
     }
 
     /// Ended because an operator, or the machine's end, would have it so: no policy starts it again. What callers want of it
@@ -158,6 +167,9 @@ impl Exit {
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Code(code) if self.is_put_out() => {
+                write!(f, "exited with status {code}: its account was put out")
+            }
             Self::Code(code) => write!(f, "exited with status {code}"),
             Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
             Self::Unknown => f.write_str("ended in a way that can't be found out"),

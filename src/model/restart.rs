@@ -57,7 +57,7 @@ impl History {
         self.exits = self.exits.saturating_add(1);
         self.last_exit = Some(exit);
         self.failures = if life >= HEALTHY { 1 } else { self.failures.saturating_add(1) };
-        self.held = policy == RestartPolicy::Never || self.failures >= limit;
+        self.held = policy == RestartPolicy::Never || self.failures >= limit || exit.is_put_out();
         self.next_start = (!self.held).then(|| now.after(pause(self.failures, salt ^ u64::from(self.exits))));
     }
 }
@@ -124,6 +124,10 @@ mod tests {
         );
         let mut history = History::default();
         history.take(Exit::Code(1), Duration::ZERO, RestartPolicy::Never, 12, Moment(0), 0);
+        assert_eq!((history.held, history.next_start), (true, None));
+        // An account that was put out stays out, whatever the policy.
+        let mut history = History::default();
+        history.take(Exit::Code(77), Duration::from_secs(9999), RestartPolicy::Always, 12, Moment(0), 0);
         assert_eq!((history.held, history.next_start), (true, None));
     }
 }

@@ -65,7 +65,7 @@ impl Fleet {
                 let history = &mut entry.record.history;
                 history.exits = history.exits.saturating_add(1);
                 history.last_exit = Some(exit);
-                history.held |= !self.rules.restore || exit.is_imposed();
+                history.held |= !self.rules.restore || exit.is_imposed() || exit.is_put_out();
                 entry.record.phase = Phase::Gone(exit);
                 if !entry.record.history.held {
                     entry.record.history.next_start = Some(self.next_slot(now));

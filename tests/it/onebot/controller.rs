@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::implementation::Manner;
 use super::server::{Refusal, Server};
 use crate::client::process::free_port;
-use crate::fixture::{Builder, Controller};
+use crate::fixture::{Builder, Controller, wait_until};
 
 const TOKEN: &str = "sehr-geheimes-wort";
 
@@ -75,12 +75,38 @@ fn the_operator_says_where_the_implementation_is() {
 }
 
 #[test]
+fn an_account_that_was_put_out_is_held_and_shown_with_the_reason() {
+    for restart in ["always", "on-failure"] {
+        let server = Server::new(Manner::Strict);
+        let controller = Builder::new().config(&format!("[supervisor]\nrestart = {restart:?}")).built_in();
+        let start =
+            || controller.start_client_with("bot", &format!("backend=onebot&onebot_url={}", server.url));
+        start();
+        controller.wait_for_state("bot", "running");
+        let offline =
+            json!({ "post_type": "notice", "notice_type": "bot_offline", "message": "在另一终端登录" });
+        server.tell(offline);
+        wait_until("it is held", || controller.clients()[0]["held"] == true);
+        let client = &controller.clients()[0];
+        assert_eq!((&client["state"], &client["phase"]), (&json!("stop"), &json!("gone")), "{client}");
+        assert_eq!(client["last_exit"], "exited with status 77: its account was put out");
+        assert_eq!((&client["next_start"], &client["exits"]), (&Value::Null, &json!(1)));
+        assert_eq!(client["reason"], "the account went offline: 在另一终端登录");
+        assert_eq!(server.connected(), 1, "{restart}");
+        // Somebody looked at it.
+        assert_eq!(start()["code"], 0);
+        controller.wait_for_state("bot", "running");
+        assert!(controller.clients()[0].get("reason").is_none());
+    }
+}
+
+#[test]
 fn a_refused_token_is_shown_by_check_client() {
     let server = Server::new(Manner::Strict);
     server.want_token("another", Refusal::Frame);
     let controller = controller("");
     controller.start_client_with("bot", &format!("backend=onebot&onebot_url={}", server.url));
-    crate::fixture::wait_until("the reason", || controller.clients()[0].get("reason").is_some());
+    wait_until("the reason", || controller.clients()[0].get("reason").is_some());
     let client = &controller.clients()[0];
     assert_eq!(client["reason"], json!("the token is refused: the answer was retcode 1403"));
     assert_eq!(client["state"], "loading");

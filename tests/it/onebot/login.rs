@@ -77,11 +77,7 @@ fn an_account_that_was_put_out_stays_out() {
                 "post_type": "meta_event", "meta_event_type": "heartbeat", "interval": 30_000, "status": { "online": true },
             }));
             server.tell(event.clone());
-            assert_eq!(
-                client.until_exit().code(),
-                Some(0),
-                "no failure, which would be followed by a new start"
-            );
+            assert_eq!(client.until_exit().code(), Some(77));
             let report = client.setup.report().unwrap();
             assert_eq!(report.state.as_str(), "stop");
             assert_eq!(report.fields()["reason"], format!("the account went offline: {reason}"));

@@ -207,6 +207,9 @@ fn the_next_controller_takes_up_what_lives_and_starts_what_does_not() {
     assert_eq!(next.get("b").history, History { next_start: Some(Moment(1000)), ..History::default() });
     assert_eq!(next.wait(Duration::from_secs(9)).len(), 3);
 
+    let (mut next, _) = restored(&bench, RULES, |_| Found::Ended(Exit::Code(77)));
+    assert!(next.get("a").history.held && next.wait(Duration::from_secs(9)).is_empty(), "put out meanwhile");
+
     let rules = Rules { restore: false, ..RULES };
     let (mut next, _) = restored(&bench, rules, |_| Found::Gone { rebooted: true });
     assert!(next.get("a").history.held && next.wait(Duration::from_secs(9)).is_empty());
