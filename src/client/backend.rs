@@ -95,7 +95,8 @@ pub(super) enum News {
     Code(String),
     /// The image of a code that is to be scanned, as the network makes it. One after another, as with `Code`.
     Image(Vec<u8>),
-    /// Something is wrong that somebody has to put right before there can be a login: what. It is over with `Confirmed`.
+    /// Something is wrong that somebody has to put right before there can be a login: what. It is over with
+    /// `Loading` or `Confirmed`.
     Trouble(String),
     /// The account was put out, and must not log in again by itself: why.
     Offline(String),

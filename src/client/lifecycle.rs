@@ -78,23 +78,12 @@ impl Lifecycle {
     /// Does what the backend's news mean. Returns why the client is to end, if it is.
     pub(super) fn take(&mut self, news: News) -> Option<Ending> {
         match news {
-            News::Loading => {
-                self.clear_image();
-                self.codes = 0;
-                self.enter(ClientState::Loading);
-            }
+            News::Loading => self.load(None),
             News::Code(content) => return self.show_code(|image| image.show(&content)),
             News::Image(content) => return self.show_code(|image| image.show_image(content)),
             News::Trouble(what) => {
                 error!(what, "There can be no login until somebody puts this right.");
-                self.clear_image();
-                self.codes = 0;
-                self.reason = Some(what);
-                let state = self.state.borrow().clone();
-                self.enter(ClientState::Loading);
-                if state == ClientState::Loading {
-                    self.write(&state, &state);
-                }
+                self.load(Some(what));
             }
             News::Offline(why) => {
                 let ending = Ending::Offline(why);
@@ -129,6 +118,19 @@ impl Lifecycle {
         self.clear_image();
         self.enter(ClientState::Stop);
         self.reporter.event(&Event::Stop);
+    }
+
+    /// A login begins, or cannot begin for this reason.
+    fn load(&mut self, reason: Option<String>) {
+        self.clear_image();
+        self.codes = 0;
+        let is_new = self.reason != reason;
+        self.reason = reason;
+        let state = self.state.borrow().clone();
+        self.enter(ClientState::Loading);
+        if is_new && state == ClientState::Loading {
+            self.write(&state, &state);
+        }
     }
 
     fn enter(&mut self, new: ClientState) {

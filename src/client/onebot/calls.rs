@@ -145,8 +145,10 @@ impl Calls {
     /// # Errors
     /// There is none, or it is no.
     pub(super) async fn call(&self, action: &'static str, params: Value) -> Result<Answer, CallError> {
-        // Never closed.
-        let Ok(_place) = self.places.acquire().await else { return Err(CallError::NotWritten) };
+        // Never closed. Where all places are taken for so long, nothing is answered.
+        let Ok(Ok(_place)) = timeout(self.time, self.places.acquire()).await else {
+            return Err(CallError::NotWritten);
+        };
         let (sender, mut answer) = oneshot::channel();
         let claim = Arc::new(AtomicU8::new(WAITS));
         let (connection, echo) = {
@@ -275,6 +277,10 @@ mod tests {
         assert!(connection.try_recv().is_err());
         assert!(calls.arrive(&taken[0].echo, done(json!(null))));
         assert!(connection.recv().await.is_some());
+        // Whoever got no place in time was not written.
+        let places = calls.places.acquire_many(u32::try_from(IN_FLIGHT).unwrap()).await.unwrap();
+        assert_eq!(calls.call("a", json!({})).await, Err(CallError::NotWritten));
+        drop(places);
     }
 
     #[test]

@@ -33,7 +33,9 @@ impl HttpCalls {
     /// # Errors
     /// TLS cannot be set up.
     pub(super) fn new(base: &str, token: Option<Token>, time: Duration) -> Result<Self, Ended> {
-        let client = http_client(base).timeout(time).redirect(reqwest::redirect::Policy::none()).build();
+        // No proxy of the environment, and no redirect: the token goes where the operator wants it.
+        let client =
+            http_client(base).timeout(time).redirect(reqwest::redirect::Policy::none()).no_proxy().build();
         let client = client.map_err(|error| Ended::Lost(Chain(&error).to_string()))?;
         let base = base.trim_end_matches('/').to_owned();
         Ok(Self { client, base, token })
@@ -58,11 +60,19 @@ impl HttpCalls {
                     None => return Ended::Lost("it is not needed any more".into()),
                 },
                 Some(Ok((echo, arrived))) = open.join_next() => {
+                    let gone = matches!(arrived, Arrived::NotWritten);
                     calls.arrive(&echo, arrived);
+                    if gone {
+                        // Others may still be answered.
+                        while let Some(Ok((echo, arrived))) = open.join_next().await {
+                            calls.arrive(&echo, arrived);
+                        }
+                        return gone_away();
+                    }
                 }
                 () = sleep(LOOK), if open.is_empty() => {
                     if let Arrived::NotWritten = http.post("get_status", "{}".to_owned()).await {
-                        return Ended::Unreachable("nobody listens there any more".into());
+                        return gone_away();
                     }
                 }
             }
@@ -96,5 +106,25 @@ impl HttpCalls {
             body.extend_from_slice(&chunk);
         }
         Reply::of_body(&body).map_or(Arrived::Nothing, Arrived::Reply)
+    }
+}
+
+fn gone_away() -> Ended {
+    Ended::Unreachable("nobody listens there".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::onebot::calls::CallError;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn where_nobody_listens_the_login_ends() {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let calls = Calls::new(Duration::from_secs(30));
+        let http = HttpCalls::new(&format!("http://{nobody}/"), None, Duration::from_secs(30)).ok().unwrap();
+        let (ended, answer) = tokio::join!(http.run(calls.connect(), &calls), calls.call("a", json!({})));
+        assert_eq!((ended, answer), (gone_away(), Err(CallError::NotWritten)));
     }
 }

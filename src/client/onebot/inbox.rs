@@ -1,11 +1,12 @@
 //! [`Inbox`]: where all that comes in goes: answers to their calls at once, events into a queue, in order. The queue outlives
 //! connections: what came in on one that is gone is not lost.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{Duration, Instant};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::Duration;
 use tracing::{debug, warn};
 
 use super::calls::{Arrived, Calls};
@@ -22,16 +23,20 @@ const WAITING_BYTES: usize = 16 * 1024 * 1024;
 /// An event that waits.
 struct Held {
     event: Event,
+    /// Of the whole frame, where it says when it happened: what has the same one is the same.
+    digest: Option<u64>,
     _room: OwnedSemaphorePermit,
 }
 
-/// What a connection is judged by besides what comes in on it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pulse {
-    /// When the last sign of life of the implementation came, and when the next one should, if it gives any.
-    pub(super) beat: Option<(Instant, Duration)>,
-    /// Whether it refused our token unasked.
-    pub(super) token_refused: bool,
+/// What a frame says of the connection that it came on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// Nothing.
+    None,
+    /// The implementation lives, and says so again after this time.
+    Life(Duration),
+    /// Our token is not the right one.
+    TokenRefused,
 }
 
 /// Where all that comes in goes.
@@ -44,7 +49,7 @@ pub(super) struct Inbox {
     taken: AtomicU64,
     told: watch::Sender<u64>,
     dropped: AtomicU64,
-    pulse: watch::Sender<Pulse>,
+    gap: Notify,
     offline: watch::Sender<Option<String>>,
 }
 
@@ -62,25 +67,20 @@ pub(super) fn open(calls: Arc<Calls>) -> (Inbox, Events) {
         taken: AtomicU64::new(0),
         told: watch::Sender::new(0),
         dropped: AtomicU64::new(0),
-        pulse: watch::Sender::default(),
+        gap: Notify::new(),
         offline: watch::Sender::default(),
     };
     (inbox, Events(receiver))
 }
 
 impl Events {
-    /// The oldest event, waiting for one if need be. None: there will be no more.
-    pub(super) async fn next(&mut self) -> Option<Event> {
-        self.0.recv().await.map(|held| held.event)
+    /// The oldest event and its digest, if it has one; waits for one if need be. None: there will be no more.
+    pub(super) async fn next(&mut self) -> Option<(Event, Option<u64>)> {
+        self.0.recv().await.map(|held| (held.event, held.digest))
     }
 }
 
 impl Inbox {
-    /// A connection begins, of which nothing is known.
-    pub(super) fn begin(&self) {
-        self.pulse.send_replace(Pulse::default());
-    }
-
     /// Events are passed on now.
     pub(super) fn open(&self) {
         self.open.send_replace(true);
@@ -106,9 +106,14 @@ impl Inbox {
         self.told.send_modify(|told| *told += 1);
     }
 
-    /// What the connection is judged by.
-    pub(super) fn pulse(&self) -> watch::Receiver<Pulse> {
-        self.pulse.subscribe()
+    /// Things may have happened of which no event came, though the login is still the same.
+    pub(super) fn has_gap(&self) {
+        self.gap.notify_one();
+    }
+
+    /// Waits for [`Inbox::has_gap`].
+    pub(super) async fn gap(&self) {
+        self.gap.notified().await;
     }
 
     /// Why the account is offline for good, once it is.
@@ -122,7 +127,7 @@ impl Inbox {
     }
 
     /// Takes a frame; waits for room where it is an event.
-    pub(super) async fn take(&self, text: &[u8]) {
+    pub(super) async fn take(&self, text: &[u8]) -> Sign {
         match Frame::read(text) {
             Some(Frame::Reply(echo, reply)) => {
                 if !self.calls.arrive(&echo, Arrived::Reply(reply)) {
@@ -131,26 +136,33 @@ impl Inbox {
             }
             Some(Frame::Unasked(reply)) => {
                 if reply.refuses_token() {
-                    self.pulse.send_modify(|pulse| pulse.token_refused = true);
+                    return Sign::TokenRefused;
                 }
             }
-            Some(Frame::Event(event)) => self.event(*event, text.len()).await,
+            Some(Frame::Event(event, time)) => {
+                let sign = match *event {
+                    Event::Heartbeat(Some(interval), _) => Sign::Life(interval),
+                    _ => Sign::None,
+                };
+                let digest = time.map(|_| {
+                    let mut hasher = DefaultHasher::new();
+                    text.hash(&mut hasher);
+                    hasher.finish()
+                });
+                self.event(*event, digest, text.len()).await;
+                return sign;
+            }
             None => debug!(bytes = text.len(), "A frame came that is not OneBot's."),
         }
+        Sign::None
     }
 
-    async fn event(&self, event: Event, bytes: usize) {
+    async fn event(&self, event: Event, digest: Option<u64>, bytes: usize) {
         let is_open = *self.open.borrow();
         match &event {
             Event::Other => return,
-            Event::Heartbeat(interval, online) => {
-                let beat = interval.map(|interval| (Instant::now(), interval));
-                self.pulse.send_modify(|pulse| pulse.beat = beat.or(pulse.beat));
-                // Before, it is on its way to be online.
-                if *online != Some(false) || !is_open {
-                    return;
-                }
-            }
+            // Before the lists are there, it is on its way to be online.
+            Event::Heartbeat(_, online) if *online != Some(false) || !is_open => return,
             // In its turn, so that what came before is told. But before the lists are there nothing is.
             Event::Offline(why) if !is_open => {
                 return self.set_offline(why.clone());
@@ -160,10 +172,10 @@ impl Inbox {
         let bytes = u32::try_from(bytes.min(WAITING_BYTES)).unwrap_or(u32::MAX);
         let held = if is_open {
             let Ok(room) = self.room.clone().acquire_many_owned(bytes).await else { return };
-            self.events.send(Held { event, _room: room }).await.is_ok()
+            self.events.send(Held { event, digest, _room: room }).await.is_ok()
         } else {
             let room = self.room.clone().try_acquire_many_owned(bytes);
-            room.is_ok_and(|room| self.events.try_send(Held { event, _room: room }).is_ok())
+            room.is_ok_and(|room| self.events.try_send(Held { event, digest, _room: room }).is_ok())
         };
         if held {
             self.taken.fetch_add(1, Ordering::AcqRel);
@@ -199,9 +211,21 @@ mod tests {
         let waits = message(0);
         let mut waiting = std::pin::pin!(inbox.take(&waits));
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        assert!(matches!(events.next().await, Some(Event::Said(_))));
+        assert!(matches!(events.next().await, Some((Event::Said(_), None))));
         waiting.await;
         assert_eq!(inbox.dropped.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn what_a_frame_says_of_its_connection() {
+        let (inbox, _events) = open(Arc::new(Calls::new(Duration::from_secs(1))));
+        let beat = br#"{"post_type":"meta_event","meta_event_type":"heartbeat","interval":30000}"#;
+        assert_eq!(inbox.take(beat).await, Sign::Life(Duration::from_secs(30)));
+        let refused = br#"{"status":"failed","retcode":1403,"data":null,"echo":null}"#;
+        assert_eq!(inbox.take(refused).await, Sign::TokenRefused);
+        for other in [&message(1)[..], b"{", br#"{"status":"failed","retcode":1400,"echo":null}"#] {
+            assert_eq!(inbox.take(other).await, Sign::None);
+        }
     }
 
     #[tokio::test]
@@ -215,8 +239,8 @@ mod tests {
         inbox.take(offline).await;
         inbox.take(beat).await;
         assert_eq!(*inbox.offline().borrow(), None, "in its turn");
-        assert!(matches!(events.next().await, Some(Event::Offline(why)) if why == "kicked"));
-        assert!(matches!(events.next().await, Some(Event::Heartbeat(_, Some(false)))));
+        assert!(matches!(events.next().await, Some((Event::Offline(why), _)) if why == "kicked"));
+        assert!(matches!(events.next().await, Some((Event::Heartbeat(_, Some(false)), _))));
         for _ in 0..2 {
             inbox.told_one();
         }

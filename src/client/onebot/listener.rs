@@ -1,6 +1,7 @@
-//! What listens for the implementation: it opens a WebSocket to us (reverse), or posts events by HTTP.
+//! What listens for the implementation: it opens WebSockets to us (reverse), or posts events by HTTP.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,9 +17,10 @@ use ring::hmac;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -42,6 +44,9 @@ const MAX_BODY: usize = 4 * 1024 * 1024;
 /// How long an event may take to come.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
+/// How long nothing is said of those who are not let in, once that was said.
+const REFUSALS_PAUSE: Duration = Duration::from_secs(600);
+
 /// A connection that the implementation opened.
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
@@ -54,28 +59,78 @@ pub(super) enum Purpose {
     Posts,
 }
 
-/// What listens. The token is set anew at each login.
+/// Who is let in.
+#[derive(Clone)]
+enum Admitted {
+    /// Nobody: it is not known yet who.
+    Nobody,
+    /// Everybody who reaches us.
+    Everybody,
+    /// Who knows this token.
+    Who(Token),
+}
+
+/// What an implementation opens a WebSocket for (`X-Client-Role`); some have one for each way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Calls and events.
+    Universal,
+    /// Calls.
+    Api,
+    /// Events.
+    Event,
+}
+
+impl Role {
+    /// As the header says, or else the path.
+    fn of<B>(request: &Request<B>) -> Option<Self> {
+        let role = match request.headers().get("x-client-role") {
+            Some(role) => role.to_str().ok()?,
+            None => match request.uri().path().trim_end_matches('/').rsplit('/').next() {
+                Some("api") => "api",
+                Some("event") => "event",
+                _ => "universal",
+            },
+        };
+        let roles = [("universal", Self::Universal), ("api", Self::Api), ("event", Self::Event)];
+        roles.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(role)).map(|(_, role)| role)
+    }
+}
+
+/// What listens. Who is let in is set anew at each login.
 pub(super) struct Door {
     purpose: Purpose,
-    token: Mutex<Option<Token>>,
+    admitted: Mutex<Admitted>,
     inbox: Arc<Inbox>,
     sockets: mpsc::Sender<Socket>,
+    /// Whether a connection for events alone was lost, and has not come again.
+    is_deaf: AtomicBool,
+    refusals: Mutex<Refusals>,
 }
 
 impl Door {
-    /// A door whose WebSockets come out of the receiver.
+    /// A door that is shut until [`Door::expect`]. WebSockets for calls come out of the receiver.
     pub(super) fn new(purpose: Purpose, inbox: Arc<Inbox>) -> (Arc<Self>, mpsc::Receiver<Socket>) {
         let (sockets, receiver) = mpsc::channel(1);
-        (Arc::new(Self { purpose, token: Mutex::default(), inbox, sockets }), receiver)
+        let door = Self {
+            purpose,
+            admitted: Mutex::new(Admitted::Nobody),
+            inbox,
+            sockets,
+            is_deaf: AtomicBool::new(false),
+            refusals: Mutex::default(),
+        };
+        (Arc::new(door), receiver)
     }
 
-    /// From now on only who knows `token` is let in.
+    /// From now on only who knows `token` is let in; without one, everybody.
     pub(super) fn expect(&self, token: Option<Token>) {
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        let admitted = token.map_or(Admitted::Everybody, Admitted::Who);
+        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = admitted;
     }
 
-    fn token(&self) -> Option<Token> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn admitted(&self) -> Admitted {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Listens until it is dropped.
@@ -88,7 +143,12 @@ impl Door {
             async move {
                 let answer = door.answer(request).await;
                 if answer.status().is_client_error() {
-                    warn!(peer = %caller.peer, status = answer.status().as_u16(), "Somebody was not let in to report events.");
+                    let status = answer.status().as_u16();
+                    let unsaid =
+                        door.refusals.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now());
+                    if let Some(unsaid) = unsaid {
+                        warn!(peer = %caller.peer, status, unsaid, "Somebody who is not the OneBot implementation, or does not show its token, was not let in.");
+                    }
                 }
                 answer
             }
@@ -97,17 +157,21 @@ impl Door {
     }
 
     async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let admitted = self.admitted();
+        if let Admitted::Nobody = admitted {
+            return empty(StatusCode::SERVICE_UNAVAILABLE);
+        }
         // A web page in somebody's browser on this machine. Implementations do not send it.
         if request.headers().contains_key(ORIGIN) {
             return empty(StatusCode::FORBIDDEN);
         }
         match self.purpose {
-            Purpose::Reverse => self.upgrade(request),
-            Purpose::Posts => self.event(request).await,
+            Purpose::Reverse => self.upgrade(request, &admitted),
+            Purpose::Posts => self.event(request, &admitted).await,
         }
     }
 
-    fn upgrade(self: &Arc<Self>, mut request: Request<Incoming>) -> Response<Body> {
+    fn upgrade(self: &Arc<Self>, mut request: Request<Incoming>, admitted: &Admitted) -> Response<Body> {
         let headers = request.headers();
         let has = |name, word: &str| {
             let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -119,28 +183,27 @@ impl Door {
         let Some(accept) = key.map(|key| derive_accept_key(key.as_bytes())) else {
             return empty(StatusCode::UPGRADE_REQUIRED);
         };
-        match self.token() {
-            Some(token) if !shows(headers, request.uri().query(), &token) => {
-                let shown = headers.contains_key(AUTHORIZATION) || request.uri().query().is_some();
-                return empty(if shown { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED });
-            }
-            _ => {}
+        if let Admitted::Who(token) = admitted
+            && !shows(headers, request.uri().query(), token)
+        {
+            let shown = headers.contains_key(AUTHORIZATION) || request.uri().query().is_some();
+            return empty(if shown { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED });
         }
-        let role = headers.get("x-client-role").and_then(|role| role.to_str().ok()).unwrap_or("Universal");
-        if !role.eq_ignore_ascii_case("universal") {
-            warn!(role, "Only one connection for both calls and events can be used; switch the others off.");
-            return empty(StatusCode::BAD_REQUEST);
-        }
+        let Some(role) = Role::of(&request) else { return empty(StatusCode::BAD_REQUEST) };
         let Some(afterwards) = request.extensions().get::<Afterwards>().cloned() else {
             return empty(StatusCode::INTERNAL_SERVER_ERROR);
         };
-        let (upgrade, sockets) = (hyper::upgrade::on(&mut request), self.sockets.clone());
+        let (upgrade, door) = (hyper::upgrade::on(&mut request), self.clone());
         afterwards.set(async move {
             let Ok(upgraded) = upgrade.await else { return };
             let io = TokioIo::new(upgraded);
-            let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(websocket::config())).await;
+            let socket =
+                WebSocketStream::from_raw_socket(io, protocol::Role::Server, Some(websocket::config())).await;
+            if role == Role::Event {
+                return door.hear(socket).await;
+            }
             // It waits where another has just come. The place among the connections is given back: the driver has it.
-            let _ = sockets.send(socket).await;
+            let _ = door.sockets.send(socket).await;
         });
         let mut answer = empty(StatusCode::SWITCHING_PROTOCOLS);
         let headers = answer.headers_mut();
@@ -149,28 +212,59 @@ impl Door {
         if let Ok(accept) = HeaderValue::try_from(accept) {
             headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
         }
-        info!("The OneBot implementation connected.");
+        info!(?role, "The OneBot implementation connected.");
         answer
     }
 
-    async fn event(&self, request: Request<Incoming>) -> Response<Body> {
+    /// Takes the events of a connection that is for nothing else, and no login ends with it.
+    async fn hear(&self, socket: Socket) {
+        if self.is_deaf.swap(false, Ordering::Relaxed) {
+            self.inbox.has_gap();
+        }
+        let why = websocket::hear(socket, &self.inbox).await;
+        self.is_deaf.store(true, Ordering::Relaxed);
+        warn!(%why, "The connection on which the OneBot implementation tells events was lost: none come until it connects anew.");
+    }
+
+    async fn event(&self, request: Request<Incoming>, admitted: &Admitted) -> Response<Body> {
         if *request.method() != Method::POST {
             return empty(StatusCode::METHOD_NOT_ALLOWED);
         }
         let signature = request.headers().get("x-signature").cloned();
+        if matches!(admitted, Admitted::Who(_)) && signature.is_none() {
+            return empty(StatusCode::UNAUTHORIZED);
+        }
         let body =
             tokio::time::timeout(BODY_TIME, Limited::new(request.into_body(), MAX_BODY).collect()).await;
         let Ok(Ok(body)) = body else { return empty(StatusCode::BAD_REQUEST) };
         let body = body.to_bytes();
-        if let Some(token) = self.token() {
-            let Some(signature) = signature else { return empty(StatusCode::UNAUTHORIZED) };
-            if !signs(signature.as_bytes(), &body, &token) {
-                return empty(StatusCode::FORBIDDEN);
-            }
+        if let Admitted::Who(token) = admitted
+            && !signature.is_some_and(|signature| signs(signature.as_bytes(), &body, token))
+        {
+            return empty(StatusCode::FORBIDDEN);
         }
         self.inbox.take(&body).await;
         // Nothing is to be done at once.
         empty(StatusCode::NO_CONTENT)
+    }
+}
+
+/// Those who were not let in: an implementation with a wrong token comes every few seconds, for as long as it takes.
+#[derive(Default)]
+struct Refusals {
+    said: Option<Instant>,
+    unsaid: u32,
+}
+
+impl Refusals {
+    /// One more. Whether it is to be said now, and of how many nothing was said since the last time.
+    fn count(&mut self, now: Instant) -> Option<u32> {
+        if self.said.is_some_and(|said| now - said < REFUSALS_PAUSE) {
+            self.unsaid = self.unsaid.saturating_add(1);
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
     }
 }
 
@@ -235,6 +329,33 @@ mod tests {
             assert!(!signs(wrong.as_bytes(), body, &token), "{wrong}");
         }
         assert!(!signs(right.as_bytes(), b"something else", &token));
+    }
+
+    #[test]
+    fn roles() {
+        let role = |path: &str, header: Option<&str>| {
+            let mut request = Request::get(path);
+            if let Some(header) = header {
+                request = request.header("X-Client-Role", header);
+            }
+            Role::of(&request.body(()).unwrap())
+        };
+        assert_eq!(role("/", None), Some(Role::Universal));
+        assert_eq!(role("/onebot/api", None), Some(Role::Api));
+        assert_eq!(role("/event/?access_token=x", None), Some(Role::Event));
+        assert_eq!(role("/api", Some("Universal")), Some(Role::Universal));
+        assert_eq!(role("/", Some("API")), Some(Role::Api));
+        assert_eq!(role("/", Some("Event")), Some(Role::Event));
+        assert_eq!(role("/", Some("Something")), None);
+    }
+
+    #[test]
+    fn who_is_not_let_in_is_said_now_and_then() {
+        let (mut refusals, begin) = (Refusals::default(), Instant::now());
+        assert_eq!(refusals.count(begin), Some(0));
+        assert_eq!((refusals.count(begin), refusals.count(begin + REFUSALS_PAUSE / 2)), (None, None));
+        assert_eq!(refusals.count(begin + REFUSALS_PAUSE), Some(2));
+        assert_eq!(refusals.count(begin + REFUSALS_PAUSE * 2), Some(0));
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl LoginCode {
         self.shown.is_some()
     }
 
-    /// The one that is shown holds no more.
+    /// The one that is shown holds no more, or is no longer shown.
     pub(super) fn forget(&mut self) {
         self.shown = None;
     }

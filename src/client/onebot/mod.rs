@@ -40,7 +40,7 @@ use calls::{Answer, CallError, Calls};
 use link::Ended;
 use listener::{Door, Purpose};
 use login_code::LoginCode;
-use session::{Sessions, Way};
+use session::{Sessions, SoFar, Way};
 use shared::Shared;
 use wire::reply::message_id;
 use worker::Worker;
@@ -106,8 +106,15 @@ pub(super) fn open(
         }
     };
     let code = LoginCode::new(own.qrcode.as_deref());
-    let sessions =
-        Sessions::new(shared.clone(), news.clone(), way, own.token_file.clone(), code, own.call_time);
+    let sessions = Sessions {
+        shared: shared.clone(),
+        news: news.clone(),
+        way,
+        token: own.token_file.clone(),
+        code,
+        call_time: own.call_time,
+        so_far: SoFar::default(),
+    };
     let worker = Worker::new(shared.clone(), events, news.clone());
     Ok((OneBot { shared: shared.clone() }, Driver { shared, sessions, worker, listening, news }))
 }
@@ -295,7 +302,11 @@ impl Backend for OneBot {
                 }
                 Ok(Answer::Accepted) => Some(1),
                 // It was not said, so it can be said again. Whatever else went wrong, it may have been said.
-                Err(CallError::NotWritten) => continue,
+                Err(CallError::NotWritten) => {
+                    // That the connection is gone may not have been noticed yet.
+                    let _ = timeout_at(until, ready.changed()).await;
+                    continue;
+                }
                 Err(error) => {
                     warn!(%error, action, "A message did not go out, or nobody knows.");
                     return Err(failure(error));
@@ -335,6 +346,38 @@ impl Backend for OneBot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_written_waits_for_the_next_login() {
+        let calls = Arc::new(Calls::new(Duration::from_secs(30)));
+        let (inbox, _events) = inbox::open(calls.clone());
+        let hour = Duration::from_secs(3600);
+        let shared = Arc::new(Shared::new("x".into(), calls.clone(), Arc::new(inbox), hour, false, 1));
+        let user = wire::lists::user("x", &json!({ "user_id": 1, "nickname": "n" }), &Value::Null);
+        shared.roster().be(user.unwrap());
+        shared.roster().take_lists(vec![wire::lists::unknown_friend(7, "a")], Vec::new());
+        // The connection is gone, and the login does not know it yet.
+        shared.set_ready(true);
+        let backend = OneBot { shared: shared.clone() };
+        let to = Recipient::Friend("7".into());
+        let other_end = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            shared.set_ready(false);
+            let mut connection = calls.connect();
+            shared.set_ready(true);
+            let call = connection.recv().await.unwrap();
+            assert!(call.begin());
+            let done = wire::reply::Reply::of_body(br#"{"status":"ok","retcode":0,"data":{}}"#).unwrap();
+            calls.arrive(&call.echo, calls::Arrived::Reply(done));
+        };
+        let (sent, ()) = tokio::join!(backend.send(&to, "x"), other_end);
+        assert_eq!(sent.unwrap().message.content, "x");
+        // None comes: that is said in time.
+        shared.set_ready(false);
+        let begin = Instant::now();
+        assert_eq!(backend.send(&to, "x").await, Err(BackendError::LoggedOut));
+        assert_eq!(begin.elapsed(), SEND_TIME);
+    }
 
     #[test]
     fn requests_have_every_parameter() {

@@ -2,7 +2,7 @@
 //!
 //! Members are kept of the groups that were asked for last, as many as there is room for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -24,8 +24,10 @@ pub(super) struct Roster {
     friend_at: HashMap<u64, usize>,
     groups: Vec<Group>,
     group_at: HashMap<u64, usize>,
-    /// Whether the own role there is known, by group.
+    /// The own role in each group, as it was last heard of.
     roles: HashMap<u64, Role>,
+    /// The groups in which it was heard of since the login.
+    roles_heard: HashSet<u64>,
     members: HashMap<u64, Members>,
     /// Counts the uses of member lists.
     uses: u64,
@@ -109,9 +111,9 @@ impl Roster {
         self.roles.get(&group).copied()
     }
 
-    /// The groups in which the own role is not known.
+    /// The groups in which the own role is not known, or may have changed unseen.
     pub(super) fn without_role(&self) -> Vec<u64> {
-        self.group_at.keys().filter(|group| !self.roles.contains_key(group)).copied().collect()
+        self.group_at.keys().filter(|group| !self.roles_heard.contains(group)).copied().collect()
     }
 
     /// What somebody is called in a group, or by us.
@@ -164,9 +166,10 @@ impl Roster {
         self.user = Some(user);
     }
 
-    /// Nothing that could have changed unseen is remembered of members.
+    /// Nothing that could have changed unseen is remembered of members. The own roles hold until they are heard anew.
     pub(super) fn forget_members(&mut self) {
         self.members.clear();
+        self.roles_heard.clear();
     }
 
     /// These are the friends and groups now: what is new is told, but not the first time.
@@ -207,6 +210,7 @@ impl Roster {
             .collect();
         self.members.retain(|group, _| self.group_at.contains_key(group));
         self.roles.retain(|group, _| self.group_at.contains_key(group));
+        self.roles_heard.retain(|group| self.group_at.contains_key(group));
     }
 
     fn group_mut(&mut self, uid: u64) -> Option<&mut Group> {
@@ -239,6 +243,7 @@ impl Roster {
     /// What was learnt about the own role.
     pub(super) fn take_own_role(&mut self, group: u64, role: Role) {
         self.roles.insert(group, role);
+        self.roles_heard.insert(group);
         if let Some(group) = self.group_mut(group) {
             group.role = role.of_own_account();
         }

@@ -1,11 +1,13 @@
 //! [`Sessions`]: one login after another: connect, ask who we are, load the lists, be there, and again.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::calls::CallError;
@@ -62,30 +64,28 @@ pub(super) enum Way {
 
 /// One login after another.
 pub(super) struct Sessions {
-    shared: Arc<Shared>,
-    news: mpsc::Sender<News>,
-    way: Way,
-    token: Option<PathBuf>,
-    code: LoginCode,
-    call_time: Duration,
-    /// What was said last of why there is no connection.
+    pub(super) shared: Arc<Shared>,
+    pub(super) news: mpsc::Sender<News>,
+    pub(super) way: Way,
+    /// The file of the token.
+    pub(super) token: Option<PathBuf>,
+    pub(super) code: LoginCode,
+    pub(super) call_time: Duration,
+    pub(super) so_far: SoFar,
+}
+
+/// What was told of the logins so far.
+#[derive(Default)]
+pub(super) struct SoFar {
+    /// Why there is none, as it was said last.
     said: String,
-    /// Whether the login of this session is told.
+    /// Whether the trouble that was told lasts.
+    is_trouble: bool,
+    /// Whether this login is told.
     was_ready: bool,
 }
 
 impl Sessions {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        news: mpsc::Sender<News>,
-        way: Way,
-        token: Option<PathBuf>,
-        code: LoginCode,
-        call_time: Duration,
-    ) -> Self {
-        Self { shared, news, way, token, code, call_time, said: String::new(), was_ready: false }
-    }
-
     async fn tell(&mut self, news: News) -> Result<(), Ended> {
         self.news.send(news).await.map_err(|_| Ended::Unheard)
     }
@@ -97,11 +97,11 @@ impl Sessions {
             return Ended::Unheard;
         }
         loop {
-            self.was_ready = false;
-            let Err(ended) = self.session().await else { continue };
+            self.so_far.was_ready = false;
+            let Err(ended) = self.session().await;
             self.shared.set_ready(false);
             self.shared.calls.disconnect();
-            if self.was_ready {
+            if self.so_far.was_ready {
                 backoff.succeeded();
                 if self.tell(News::Loading).await.is_err() {
                     return Ended::Unheard;
@@ -109,41 +109,56 @@ impl Sessions {
             }
             // What came on this connection is told before there is another, which may bring as much.
             self.shared.inbox.close().await;
-            let pause = match &ended {
+            let told = match &ended {
                 Ended::Unheard => return ended,
                 Ended::Relogin => {
                     info!("The login begins anew.");
                     continue;
                 }
-                Ended::Token(_) => {
-                    if self.tell(News::Trouble(ended.to_string())).await.is_err() {
-                        return Ended::Unheard;
-                    }
-                    self.said.clear();
-                    TOKEN_PAUSE.mul_f64(1.0 + dice.throw() / 4.0)
-                }
-                Ended::Unreachable(_) | Ended::Lost(_) => {
-                    self.complain(&ended);
-                    backoff.failed(Failure::Unavailable, dice.throw()).max(PAUSE.0)
-                }
+                Ended::Token(_) => self.trouble(&ended).await,
+                Ended::Unreachable(_) | Ended::Lost(_) => self.complain(&ended).await,
             };
-            // The other end comes to us, when it likes.
-            let waits_for_it = matches!(self.way, Way::Reverse { .. }) && !matches!(ended, Ended::Token(_));
-            if !waits_for_it && self.pause(pause).await.is_err() {
+            if told.is_err() {
                 return Ended::Unheard;
+            }
+            if let Ended::Token(_) = ended {
+                sleep(TOKEN_PAUSE.mul_f64(1.0 + dice.throw() / 4.0)).await;
+            } else if let Way::Reverse { .. } = self.way {
+                // The other end comes to us, when it likes.
+            } else {
+                let pause = backoff.failed(Failure::Unavailable, dice.throw()).max(PAUSE.0);
+                if self.pause(pause).await.is_err() {
+                    return Ended::Unheard;
+                }
             }
         }
     }
 
-    /// Once for each reason: an implementation may be away for days.
-    fn complain(&mut self, ended: &Ended) {
+    /// Somebody has to put the token right. Once for each reason: that may take days.
+    async fn trouble(&mut self, ended: &Ended) -> Result<(), Ended> {
         let why = ended.to_string();
-        if self.was_ready {
+        if !self.so_far.is_trouble || self.so_far.said != why {
+            self.tell(News::Trouble(why.clone())).await?;
+        }
+        (self.so_far.is_trouble, self.so_far.said) = (true, why);
+        // With the trouble its image is gone, too, and is shown again if it still holds then.
+        self.code.forget();
+        Ok(())
+    }
+
+    /// There is no connection for another reason. Once for each: an implementation may be away for days.
+    async fn complain(&mut self, ended: &Ended) -> Result<(), Ended> {
+        let why = ended.to_string();
+        if self.so_far.was_ready {
             warn!(why, "The connection to the OneBot implementation was lost.");
-        } else if self.said != why {
+        } else if self.so_far.said != why {
             warn!(why, "The OneBot implementation cannot be used yet.");
         }
-        self.said = why;
+        self.so_far.said = why;
+        if std::mem::take(&mut self.so_far.is_trouble) {
+            self.tell(News::Loading).await?;
+        }
+        Ok(())
     }
 
     async fn pause(&mut self, pause: Duration) -> Result<(), Ended> {
@@ -181,13 +196,12 @@ impl Sessions {
         }
     }
 
-    /// One login. It ends by an error alone.
-    async fn session(&mut self) -> Result<(), Ended> {
+    /// One login, and why it ended.
+    async fn session(&mut self) -> Result<Infallible, Ended> {
         let token = self.token.as_deref().map(Token::read).transpose();
         let token = token.map_err(|error| Ended::Token(Chain(&error).to_string()))?;
         let shared = self.shared.clone();
         shared.begin();
-        shared.inbox.begin();
         if let Way::Reverse { door, .. } | Way::Http { door, .. } = &self.way {
             door.expect(token.clone());
         }
@@ -253,20 +267,14 @@ impl Sessions {
     /// What is done with a connection while `carry` carries it.
     async fn with(&mut self, carry: impl Future<Output = Ended>) -> Ended {
         let shared = self.shared.clone();
-        let mut pulse = shared.inbox.pulse();
-        let ended = tokio::select! {
+        // Who asked for a login anew when there was none any more has it now.
+        let _ = shared.relogin.notified().now_or_never();
+        tokio::select! {
             // First what has come: whoever says why and closes has said why.
             biased;
             ended = carry => ended,
-            _ = pulse.wait_for(|pulse| pulse.token_refused) => Ended::Token("the answer was retcode 1403".into()),
             () = shared.relogin.notified() => Ended::Relogin,
             ended = self.be_there() => ended,
-        };
-        match ended {
-            Ended::Lost(_) if pulse.borrow().token_refused => {
-                Ended::Token("the answer was retcode 1403".into())
-            }
-            ended => ended,
         }
     }
 
@@ -298,16 +306,70 @@ impl Sessions {
             roster.forget_members();
         }
         self.tell(News::Confirmed).await?;
+        self.so_far.is_trouble = false;
         let events = shared.load_lists().await.map_err(|error| failed("the lists", error))?;
         let scanned = self.code.is_shown();
         self.code.use_up();
         self.tell(News::Ready { scanned }).await?;
-        (self.was_ready, self.said) = (true, String::new());
+        (self.so_far.was_ready, self.so_far.said) = (true, String::new());
         for event in events {
             self.tell(News::Happened(Box::new(event))).await?;
         }
         shared.inbox.open();
         shared.set_ready(true);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::onebot::calls::Calls;
+    use crate::client::onebot::inbox;
+
+    /// Sessions that fail for want of a token, and what they tell.
+    fn without_token(token: PathBuf) -> (Sessions, mpsc::Receiver<News>) {
+        let calls = Arc::new(Calls::new(Duration::from_secs(30)));
+        let (inbox, _) = inbox::open(calls.clone());
+        let hour = Duration::from_secs(3600);
+        let shared = Arc::new(Shared::new("x".into(), calls, Arc::new(inbox), hour, false, 1));
+        let (news, heard) = mpsc::channel(64);
+        let sessions = Sessions {
+            shared,
+            news,
+            way: Way::Forward { url: "ws://127.0.0.1:1/".into(), host: "127.0.0.1".into(), port: 1 },
+            token: Some(token),
+            code: LoginCode::new(None),
+            call_time: Duration::from_secs(30),
+            so_far: SoFar::default(),
+        };
+        (sessions, heard)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_is_no_good_is_said_once_and_tried_again_slowly() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let (sessions, mut heard) = without_token(path.clone());
+        let mut sessions = std::pin::pin!(sessions.run());
+        let hear = async {
+            assert!(matches!(heard.recv().await, Some(News::Loading)));
+            let Some(News::Trouble(missing)) = heard.recv().await else { panic!() };
+            assert!(missing.contains("the file of the token cannot be used"), "{missing}");
+            assert!(timeout(Duration::from_secs(600), heard.recv()).await.is_err(), "it is the same");
+            // Another reason is news, and is seen with the next try.
+            std::fs::write(&path, "two words").unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            let Some(News::Trouble(wrong)) = heard.recv().await else { panic!() };
+            assert!(wrong.contains("must hold the token"), "{wrong}");
+            let tried = Instant::now();
+            std::fs::remove_file(&path).unwrap();
+            assert!(matches!(heard.recv().await, Some(News::Trouble(again)) if again == missing));
+            (TOKEN_PAUSE..=TOKEN_PAUSE * 5 / 4 + Duration::from_secs(1)).contains(&tried.elapsed())
+        };
+        tokio::select! {
+            _ = &mut sessions => panic!("it gave up"),
+            slowly = hear => assert!(slowly),
+        }
     }
 }

@@ -18,8 +18,9 @@ use super::roster::Roster;
 use super::wire::lists::{self, Member};
 use crate::client::events::Event;
 
-/// How long the categories of friends are waited for: not every implementation answers.
-const CATEGORIES_TIME: Duration = Duration::from_secs(5);
+/// How long that is waited for which is good to know and can be done without: not every implementation answers
+/// everything, and messages wait behind it.
+const GOOD_TO_KNOW_TIME: Duration = Duration::from_secs(5);
 
 /// How many own roles are asked for at a time; the other places for calls are left to callers.
 const ROLES_AT_ONCE: usize = 4;
@@ -107,18 +108,32 @@ impl Shared {
         Ok(self.roster().take_lists(friends, lists::groups(&groups)))
     }
 
+    /// Asks for what is good to know. None: there was no answer in time, or it was no.
+    pub(super) async fn ask(&self, action: &'static str, params: Value) -> Option<Value> {
+        match timeout(GOOD_TO_KNOW_TIME, self.calls.call(action, params)).await {
+            Ok(Ok(answer)) => Some(answer.data()),
+            Ok(Err(error)) => {
+                debug!(action, %error, "Something that is good to know is not known.");
+                None
+            }
+            Err(_) => {
+                debug!(action, "Something that is good to know was not answered in time.");
+                None
+            }
+        }
+    }
+
     async fn load_categories(&self) {
         if !self.has_categories.load(Ordering::Relaxed) {
             return;
         }
-        match timeout(CATEGORIES_TIME, self.calls.call("get_friends_with_category", json!({}))).await {
-            Ok(Ok(answer)) => {
-                let categories = lists::categories(&answer.data());
+        match self.ask("get_friends_with_category", json!({})).await {
+            Some(data) => {
+                let categories = lists::categories(&data);
                 *self.categories.lock().unwrap_or_else(PoisonError::into_inner) = categories;
             }
-            Ok(Err(CallError::NotWritten)) => {}
             // It is asked for once in a session, not to wait for it each time.
-            _ => self.has_categories.store(false, Ordering::Relaxed),
+            None => self.has_categories.store(false, Ordering::Relaxed),
         }
     }
 
@@ -130,8 +145,8 @@ impl Shared {
     /// Asks for a member; if that fails, what little is known.
     pub(super) async fn member(&self, group: u64, uid: u64) -> Member {
         let params = json!({ "group_id": group, "user_id": uid, "no_cache": true });
-        let member = self.calls.call("get_group_member_info", params).await;
-        let member = member.ok().and_then(|answer| Member::read(&answer.data()));
+        let member = self.ask("get_group_member_info", params).await;
+        let member = member.and_then(|data| Member::read(&data));
         member.filter(|member| member.uid == uid).unwrap_or_else(|| {
             let name = self.roster().name_of(None, uid).unwrap_or_default();
             Member::unknown(uid, &name)
@@ -217,14 +232,9 @@ impl Drop for Sending<'_> {
 pub(super) async fn own_account(shared: &Shared) -> Result<Option<crate::client::objects::User>, CallError> {
     let login = shared.calls.call("get_login_info", json!({})).await?.data();
     let Some(uid) = super::wire::value::id(&login["user_id"]) else { return Ok(None) };
-    let stranger = shared.calls.call("get_stranger_info", json!({ "user_id": uid, "no_cache": false })).await;
-    let stranger = match stranger {
-        Ok(answer) => answer.data(),
-        // Only its sex is lost.
-        Err(CallError::Refused { .. } | CallError::NoAnswer) => Value::Null,
-        Err(error) => return Err(error),
-    };
-    Ok(lists::user(&shared.account, &login, &stranger))
+    // Without it only the sex is not known.
+    let stranger = shared.ask("get_stranger_info", json!({ "user_id": uid, "no_cache": false })).await;
+    Ok(lists::user(&shared.account, &login, &stranger.unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -8,14 +8,14 @@ use http::header::{AUTHORIZATION, HeaderValue};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval_at, sleep_until, timeout};
+use tokio::time::{Instant, interval_at, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::calls::Outgoing;
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Sign};
 use super::link::{Ended, Token};
 
 /// The largest message that is taken: a list of members has under 1 MiB for 2,000.
@@ -32,6 +32,13 @@ const PING: Duration = Duration::from_secs(20);
 
 /// How long nothing at all may come in: pings are answered by every WebSocket.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// How many signs of life in a row may be missing.
+const MISSED: u32 = 3;
+
+/// How long the next sign of life is waited for in any case, for we may not have read for a while. Less than between
+/// pings, whose answers are no sign of life.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// The settings of every connection.
 pub(super) fn config() -> WebSocketConfig {
@@ -87,30 +94,58 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let mut reading = std::pin::pin!(read(stream, inbox));
     tokio::select! {
         ended = &mut reading => ended,
-        ended = heart_stops(inbox) => ended,
         ended = &mut writing => {
             // What has come already is not lost because nothing can be written.
-            let _ = timeout(WRITE_TIME, reading).await;
-            ended
+            match timeout(WRITE_TIME, reading).await {
+                Ok(refused @ Ended::Token(_)) => refused,
+                _ => ended,
+            }
         }
     }
+}
+
+/// Takes what comes until the connection ends, and makes no calls on it.
+pub(super) async fn hear<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: WebSocketStream<S>,
+    inbox: &Inbox,
+) -> Ended {
+    let (_nothing, outgoing) = mpsc::channel(1);
+    run(socket, outgoing, inbox).await
 }
 
 async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: SplitStream<WebSocketStream<S>>,
     inbox: &Inbox,
 ) -> Ended {
+    // When the next sign of life is overdue, of an implementation that gives any: one that gives none any more hangs, though
+    // its WebSocket may still answer.
+    let mut overdue: Option<Instant> = None;
     loop {
-        let Ok(message) = timeout(SILENCE, stream.next()).await else {
-            return Ended::Lost(format!("nothing came for {} s", SILENCE.as_secs()));
+        let now = Instant::now();
+        let silent = now + SILENCE;
+        let dead = overdue.map(|overdue| overdue.max(now + GRACE)).filter(|dead| *dead < silent);
+        let Ok(message) = timeout_at(dead.unwrap_or(silent), stream.next()).await else {
+            return Ended::Lost(match dead {
+                Some(_) => "its heartbeat stopped".into(),
+                None => format!("nothing came for {} s", SILENCE.as_secs()),
+            });
         };
-        match message {
+        let sign = match message {
             Some(Ok(Message::Text(text))) => inbox.take(text.as_bytes()).await,
             Some(Ok(Message::Binary(bytes))) => inbox.take(&bytes).await,
             // The pong is the library's.
-            Some(Ok(_)) => {}
+            Some(Ok(_)) => Sign::None,
             Some(Err(error)) => return Ended::Lost(error.to_string()),
             None => return Ended::Lost("the other end closed it".into()),
+        };
+        match sign {
+            Sign::None => {}
+            Sign::Life(interval) => {
+                // A year is never, and can be added to any time.
+                let longest = Duration::from_secs(365 * 86_400);
+                overdue = Some(Instant::now() + interval.saturating_mul(MISSED).clamp(SILENCE, longest));
+            }
+            Sign::TokenRefused => return Ended::Token("the answer was retcode 1403".into()),
         }
     }
 }
@@ -134,29 +169,6 @@ async fn write<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Ended::Lost(error.to_string()),
             Err(_) => return Ended::Lost("the other end does not read".into()),
-        }
-    }
-}
-
-/// An implementation that gives signs of life, and then none, hangs, though its WebSocket may still answer.
-async fn heart_stops(inbox: &Inbox) -> Ended {
-    const MISSED: u32 = 3;
-    let mut pulse = inbox.pulse();
-    loop {
-        let beat = pulse.borrow_and_update().beat;
-        let late = async {
-            match beat {
-                Some((beat, interval)) => {
-                    sleep_until(beat + interval.saturating_mul(MISSED).max(SILENCE)).await
-                }
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            changed = pulse.changed() => if changed.is_err() {
-                std::future::pending::<()>().await;
-            },
-            () = late => return Ended::Lost("its heartbeat stopped".into()),
         }
     }
 }
@@ -185,6 +197,33 @@ mod tests {
         let ended = run(ours, calls.connect(), &inbox).await;
         assert_eq!((ended, begin.elapsed()), (Ended::Lost("nothing came for 60 s".into()), SILENCE));
         assert!(matches!(theirs.next().await, Some(Ok(Message::Ping(_)))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_not_read_may_be_alive() {
+        const BEAT: &str = r#"{"post_type":"meta_event","meta_event_type":"heartbeat","interval":5000}"#;
+        const SAID: &str =
+            r#"{"post_type":"message","message_type":"group","group_id":5,"user_id":7,"message":"x"}"#;
+        let (ours, mut theirs) = pair().await;
+        let calls = Arc::new(Calls::new(Duration::from_secs(30)));
+        let (inbox, mut events) = inbox::open(calls.clone());
+        // Full, so that the next message has to wait.
+        for _ in 0..20_000 {
+            inbox.take(SAID.as_bytes()).await;
+        }
+        inbox.open();
+        let outgoing = calls.connect();
+        let mut carry = std::pin::pin!(run(ours, outgoing, &inbox));
+        theirs.send(Message::text(BEAT)).await.unwrap();
+        theirs.send(Message::text(SAID)).await.unwrap();
+        theirs.send(Message::text(BEAT)).await.unwrap();
+        let waits = Duration::from_secs(600);
+        assert!(timeout(waits, &mut carry).await.is_err(), "it waits for room");
+        assert!(events.next().await.is_some());
+        let begin = Instant::now();
+        let answer_pings = async { while let Some(Ok(_)) = theirs.next().await {} };
+        let ended = tokio::select! { ended = carry => ended, () = answer_pings => panic!("closed") };
+        assert_eq!((ended, begin.elapsed()), (Ended::Lost("its heartbeat stopped".into()), SILENCE));
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,14 +22,14 @@ use super::wire::value::text;
 use crate::client::backend::News;
 use crate::client::events::Event as Happening;
 
-/// How many messages are remembered, so that one that comes again is not told again.
+/// How many events are remembered, so that one that comes again is not told again.
 const REMEMBERED: usize = 4096;
 
 /// How long somebody whom the lists did not have is not looked for again.
 const LOOKED_FOR: Duration = Duration::from_secs(60);
 
-/// How many of those are remembered.
-const MOST_LOOKED_FOR: usize = 1000;
+/// How many are looked for in that time: each takes all lists, and strangers may be many.
+const MOST_LOOKED_FOR: usize = 20;
 
 /// How long a message of our own waits for the answer that may say that we sent it.
 const OWN_ANSWER: Duration = Duration::from_secs(2);
@@ -39,21 +39,13 @@ pub(super) struct Worker {
     shared: Arc<Shared>,
     events: Events,
     news: mpsc::Sender<News>,
-    remembered: VecDeque<u64>,
-    seen: HashSet<u64>,
+    seen: Seen,
     looked_for: HashMap<(bool, u64), Instant>,
 }
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, events: Events, news: mpsc::Sender<News>) -> Self {
-        Self {
-            shared,
-            events,
-            news,
-            remembered: VecDeque::new(),
-            seen: HashSet::new(),
-            looked_for: HashMap::new(),
-        }
+        Self { shared, events, news, seen: Seen::default(), looked_for: HashMap::new() }
     }
 
     /// Tells until nobody hears it any more.
@@ -67,13 +59,17 @@ impl Worker {
             let told = tokio::select! {
                 biased;
                 event = self.events.next() => match event {
-                    Some(event) => {
-                        let told = self.handle(event).await;
+                    Some((event, digest)) => {
+                        let told = if self.seen.has(&event, digest) { Ok(()) } else { self.handle(event).await };
                         self.shared.inbox.told_one();
                         told
                     }
                     None => return Ended::Unheard,
                 },
+                () = self.shared.inbox.gap() => {
+                    self.shared.roster().forget_members();
+                    self.reload().await
+                }
                 () = sleep_until(refresh) => {
                     refresh = Instant::now() + self.shared.refresh;
                     self.reload().await
@@ -99,6 +95,7 @@ impl Worker {
                 for event in events {
                     self.tell(Some(event)).await?;
                 }
+                self.shared.roles_wanted.notify_one();
             }
             Err(error) => warn!(%error, "The lists of friends and groups cannot be loaded anew."),
         }
@@ -168,10 +165,6 @@ impl Worker {
         if said.own && !self.is_news(&said).await {
             return Ok(());
         }
-        if self.is_repeated(&said) {
-            debug!("A message came again.");
-            return Ok(());
-        }
         let id = self.shared.next_id();
         let mut message = translate::message(&self.shared.roster(), &said, id.clone());
         if let Err(unknown) = message {
@@ -209,28 +202,6 @@ impl Worker {
         !self.shared.sends.have(number)
     }
 
-    fn is_repeated(&mut self, said: &Said) -> bool {
-        // Uploads have no number.
-        let Some(number) = &said.number else { return false };
-        let mut hasher = DefaultHasher::new();
-        let place = match said.place {
-            Place::Friend | Place::Private | Place::Session(_) => 0,
-            Place::Group(group) => group,
-        };
-        (number, said.by, said.time, place).hash(&mut hasher);
-        let key = hasher.finish();
-        if !self.seen.insert(key) {
-            return true;
-        }
-        self.remembered.push_back(key);
-        if self.remembered.len() > REMEMBERED
-            && let Some(oldest) = self.remembered.pop_front()
-        {
-            self.seen.remove(&oldest);
-        }
-        false
-    }
-
     /// Loads the lists anew for somebody whom they do not have, unless that was done just now.
     async fn look_for(&mut self, group: bool, uid: u64) -> Result<bool, NobodyHears> {
         let now = Instant::now();
@@ -264,8 +235,8 @@ impl Worker {
         }
         // The implementation's own list is behind.
         let stranger =
-            self.shared.calls.call("get_stranger_info", json!({ "user_id": uid, "no_cache": true })).await;
-        let name = stranger.map(|answer| text(&answer.data()["nickname"]).to_owned()).unwrap_or_default();
+            self.shared.ask("get_stranger_info", json!({ "user_id": uid, "no_cache": true })).await;
+        let name = stranger.map(|data| text(&data["nickname"]).to_owned()).unwrap_or_default();
         let event = self.shared.roster().befriend(unknown_friend(uid, &name));
         self.tell(Some(event)).await
     }
@@ -286,3 +257,42 @@ impl Worker {
 
 /// Nobody hears the news any more.
 struct NobodyHears;
+
+/// The last events, by their digests. An implementation that had no answer to a POST says it again, and so does one that is
+/// not sure what arrived before its connection was lost.
+#[derive(Default)]
+struct Seen {
+    order: VecDeque<u64>,
+    all: HashSet<u64>,
+}
+
+impl Seen {
+    /// Whether this event came before; from now on it did. `digest` is that of all of it, where it says when it happened.
+    fn has(&mut self, event: &Event, digest: Option<u64>) -> bool {
+        let digest = match event {
+            Event::Said(Said { number: Some(number), by, time, place, .. }) => {
+                let place = match place {
+                    Place::Friend | Place::Private | Place::Session(_) => 0,
+                    Place::Group(group) => *group,
+                };
+                // What else it says may be written in another way the next time.
+                let mut hasher = DefaultHasher::new();
+                (number, by, time, place).hash(&mut hasher);
+                Some(hasher.finish())
+            }
+            _ => digest,
+        };
+        let Some(digest) = digest else { return false };
+        if !self.all.insert(digest) {
+            debug!("An event came again.");
+            return true;
+        }
+        self.order.push_back(digest);
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.all.remove(&oldest);
+        }
+        false
+    }
+}

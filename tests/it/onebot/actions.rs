@@ -276,6 +276,12 @@ fn a_login_anew_loads_everything_anew() {
     assert!(reply["status"].as_str().unwrap().ends_with("will relogin in 3 seconds"));
     until("the new friend", || get(&client, "get_friend_info").as_array()?.get(2).cloned());
     assert_eq!(server.connected(), 2);
+    // What it may do somewhere may have changed meanwhile, too.
+    server.answer("get_group_member_info", |params| {
+        Some(ok(json!({ "user_id": params["user_id"], "role": "owner" })))
+    });
+    get(&client, "relogin");
+    until("the new role", || (get(&client, "get_group_basic_info")[0]["role"] == "create").then_some(()));
     server.answer("get_login_info", |_| Some(ok(json!({ "user_id": 10_000, "nickname": "改名" }))));
     server.hang_up();
     until("the new name", || (get(&client, "get_user_info")["name"] == "改名").then_some(()));

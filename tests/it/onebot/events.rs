@@ -129,7 +129,13 @@ fn every_kind_of_content() {
 
 #[test]
 fn who_is_unknown_is_looked_for_once_and_dropped() {
-    let (server, receiver) = (Server::new(Manner::Strict), silent());
+    for manner in BOTH {
+        look_for_the_unknown(manner);
+    }
+}
+
+fn look_for_the_unknown(manner: Manner) {
+    let (server, receiver) = (Server::new(manner), silent());
     let _client = reporting(&server, &receiver, &[]);
     let loaded = || server.calls("get_friend_list").len();
     let before = loaded();
@@ -147,10 +153,36 @@ fn who_is_unknown_is_looked_for_once_and_dropped() {
         json!({ "message_type": "group", "sub_type": "notice", "group_id": 5, "message_id": 31 }),
         json!({ "message_type": "group", "sub_type": "normal", "group_id": 99, "message_id": 32 }),
         json!({ "sub_type": "group", "user_id": 12, "message_id": 33 }),
+        json!({ "sub_type": "group", "user_id": 12, "group_id": 98, "message_id": 34 }),
     ] {
         server.tell(private("x", event));
     }
     nothing_before(&server, &receiver, "m2");
+    // Whom a group does not list may speak there, and is called what the event says.
+    for (more, kind) in [
+        (json!({ "message_type": "group", "sub_type": "normal", "message_id": 40 }), "group_message"),
+        (json!({ "sub_type": "group", "message_id": 41 }), "sess_message"),
+    ] {
+        let mut event = private("x", more);
+        (event["group_id"], event["user_id"], event["sender"]["nickname"]) =
+            (json!(5), json!(77), json!("生人"));
+        server.tell(event);
+        let report = receiver.next().json;
+        assert_eq!((&report["type"], &report["sender"]), (&json!(kind), &json!("生人")));
+        assert_eq!((&report["sender_uid"], &report["group_uid"]), (&json!("77"), &json!("5")));
+    }
+}
+
+#[test]
+fn many_strangers_cost_few_looks() {
+    let (server, receiver) = (Server::new(Manner::Strict), silent());
+    let _client = reporting(&server, &receiver, &[]);
+    let before = server.calls("get_friend_list").len();
+    for n in 0..200 {
+        server.tell(private("x", json!({ "user_id": 1_000_000 + n, "sub_type": "other", "message_id": n })));
+    }
+    nothing_before(&server, &receiver, "m");
+    assert_eq!(server.calls("get_friend_list").len(), before + 20);
 }
 
 #[test]
@@ -189,6 +221,25 @@ fn what_the_account_says_elsewhere() {
         server.tell(own(52, json!({})));
         nothing_before(&server, &receiver, "m");
     }
+}
+
+#[test]
+fn what_comes_again_is_told_once() {
+    let (server, receiver) = (Server::new(Manner::Strict), silent());
+    let _client = reporting(&server, &receiver, &[]);
+    for _ in 0..3 {
+        server.tell(notice("group_card", json!({ "card_new": "新", "card_old": "旧" })));
+        server.tell(notice("group_upload", json!({ "file": { "id": "x", "name": "a.txt" } })));
+        server.tell(private("x", json!({})));
+    }
+    // The same again, later.
+    server.tell(notice("group_card", json!({ "card_new": "新", "card_old": "旧", "time": 1_700_000_001 })));
+    let told: Vec<_> = (0..4).map(|_| receiver.next().json).collect();
+    let told: Vec<_> =
+        told.iter().map(|report| report["event"].as_str().or(report["content"].as_str()).unwrap()).collect();
+    let card = "group_member_property_change";
+    assert_eq!(told, [card, "共享文件 [a.txt]", "x", card]);
+    nothing_before(&server, &receiver, "m");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use ring::hmac;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::implementation::Manner;
 use super::server::Server;
@@ -26,9 +26,12 @@ fn setup(listen: u16, token: Option<&str>, more: &[(&str, &str)]) -> Setup {
     setup
 }
 
+/// Waits until messages go out, to `server`.
 fn works(client: &Client, server: &Server) {
-    client.setup.until_state("running");
-    assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], 0);
+    // Not by the state file, which may still say what was before.
+    until("a message that goes out", || {
+        (client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"] == 0).then_some(())
+    });
     assert_eq!(server.calls("send_private_msg").last().unwrap()["user_id"], 7);
 }
 
@@ -39,9 +42,7 @@ fn an_implementation_comes_to_us_and_comes_again() {
     let client = setup(listen, None, &[("PLUGIN_OPENQQ_POST_API", &receiver.url)]).start();
     server.call_back(listen, None, "Universal").unwrap();
     works(&client, &server);
-    server.tell(json!({
-        "post_type": "message", "message_type": "private", "sub_type": "friend", "user_id": 7, "message_id": 1, "message": "hallo",
-    }));
+    server.tell(says("hallo"));
     while receiver.next_message()["content"] != "hallo" {}
     // Without having closed the first: whoever's network broke down does not.
     server.call_back(listen, None, "Universal").unwrap();
@@ -57,15 +58,81 @@ fn an_implementation_comes_to_us_and_comes_again() {
 fn nobody_else_comes_in() {
     let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
     let client = setup(listen, Some("geheim"), &[]).start();
-    for (token, role) in [(None, "Universal"), (Some("falsch"), "Universal"), (Some("geheim"), "Event")] {
-        assert!(server.call_back(listen, token, role).is_err());
+    for role in ["Universal", "API", "Event"] {
+        for token in [None, Some("falsch")] {
+            assert!(server.call_back(listen, token, role).is_err());
+        }
     }
+    assert!(server.call_back(listen, Some("geheim"), "Something").is_err());
     let status = |what: &str, headers: &str| request(listen, what, headers, "").unwrap().status;
     assert_eq!(status("GET /", ""), 426);
     assert_eq!(status("GET /", "Origin: http://evil.example\r\nAuthorization: Bearer geheim\r\n"), 403);
     server.call_back(listen, Some("geheim"), "Universal").unwrap();
     works(&client, &server);
     assert!(!client.setup.log().contains("geheim"));
+}
+
+/// A message of a friend.
+fn says(words: &str) -> Value {
+    json!({
+        "post_type": "message", "message_type": "private", "sub_type": "friend", "user_id": 7, "message_id": words, "message": words,
+    })
+}
+
+#[test]
+fn calls_and_events_may_come_apart() {
+    for first in ["API", "Event"] {
+        // Two ends of the same account.
+        let (calls, events, listen) =
+            (Server::away(Manner::Strict, 1), Server::away(Manner::Strict, 1), free_port());
+        let receiver = Receiver::new(|_| String::new());
+        let more = [
+            ("PLUGIN_OPENQQ_POST_API", receiver.url.as_str()),
+            ("PLUGIN_OPENQQ_POST_EVENT_LIST", "new_friend"),
+        ];
+        let client = setup(listen, None, &more).start();
+        let connect =
+            |role: &str| if role == "API" { &calls } else { &events }.call_back(listen, None, role).unwrap();
+        connect(first);
+        connect(if first == "API" { "Event" } else { "API" });
+        works(&client, &calls);
+        events.tell(says("a"));
+        while receiver.next_message()["content"] != "a" {}
+        // Without events the account can still speak, and the login is the same.
+        events.hang_up();
+        until("the loss", || {
+            client
+                .setup
+                .log()
+                .contains("on which the OneBot implementation tells events was lost")
+                .then_some(())
+        });
+        works(&client, &calls);
+        calls.friends().push(json!({ "user_id": 20, "nickname": "新" }));
+        connect("Event");
+        let new = until("what was missed", || {
+            Some(receiver.next().json).filter(|report| report["event"] == "new_friend")
+        });
+        assert_eq!(new["params"][0]["uid"], "20");
+        events.tell(says("b"));
+        while receiver.next_message()["content"] != "b" {}
+        assert!(events.calls("get_login_info").is_empty(), "no calls go where events come from");
+        assert_eq!(calls.calls("get_login_info").len(), 1);
+    }
+}
+
+#[test]
+fn nobody_comes_in_before_it_is_known_who_may() {
+    let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
+    let url = server.by_http(None);
+    for more in [&[][..], &[("ONEBOT_URL", url.as_str())]] {
+        let mut setup = setup(listen, None, more);
+        setup.set("ONEBOT_TOKEN_FILE", "/nonexistent/token");
+        let client = setup.start();
+        until("the reason", || client.setup.report()?.fields().get("reason").cloned());
+        assert!(server.call_back(listen, None, "Universal").is_err());
+        assert_eq!(request(listen, "POST /", "", EVENT).unwrap().status, 503);
+    }
 }
 
 fn signed(token: &str, body: &str) -> String {
@@ -113,4 +180,13 @@ fn a_wrong_token_by_http_is_said() {
     let url = server.by_http(Some("geheim"));
     let client = setup(listen, Some("falsch"), &[("ONEBOT_URL", &url)]).start();
     until("the reason", || client.setup.report()?.fields().get("reason").cloned());
+}
+
+#[test]
+fn a_token_goes_to_no_proxy() {
+    let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
+    let url = server.by_http(Some("geheim"));
+    let mut setup = setup(listen, Some("geheim"), &[("ONEBOT_URL", &url)]);
+    setup.environment("http_proxy", "http://127.0.0.1:1/");
+    works(&setup.start(), &server);
 }

@@ -58,6 +58,11 @@ fn what_members_say_about_the_group_stays_when_the_list_is_loaded_anew() {
     let groups = vec![unknown_group(5, "g"), unknown_group(6, "h")];
     assert!(roster.take_lists(vec![unknown_friend(7, "a")], groups).is_empty());
     assert_eq!((roster.group(5).unwrap().role, roster.without_role()), ("manage", vec![6]));
+    // The next login: it may have changed meanwhile, and is what it was until that is known.
+    roster.forget_members();
+    assert_eq!((roster.group(5).unwrap().role, roster.without_role().len()), ("manage", 2));
+    roster.take_own_role(5, Role::Member);
+    assert_eq!((roster.group(5).unwrap().role, roster.without_role()), ("attend", vec![6]));
     // Another account logs in there: it has nothing of the first.
     roster.be(user(2));
     assert!(roster.group(5).is_none() && roster.friends().is_empty() && roster.without_role().is_empty());

@@ -19,8 +19,8 @@ pub(super) enum Frame {
     Reply(String, Reply),
     /// An answer to nobody: how some refuse a token, before they close.
     Unasked(Reply),
-    /// Something happened.
-    Event(Box<Event>),
+    /// Something happened, at this time in Unix seconds where that is said.
+    Event(Box<Event>, Option<u64>),
 }
 
 impl Frame {
@@ -32,7 +32,7 @@ impl Frame {
             return None;
         }
         if value.get("post_type").is_some() {
-            return Some(Self::Event(Box::new(Event::read(&value))));
+            return Some(Self::Event(Box::new(Event::read(&value)), value::number(&value["time"])));
         }
         match value::opaque(&value["echo"]) {
             Some(echo) => Some(Self::Reply(echo, Reply::read(&value))),
@@ -58,7 +58,7 @@ mod tests {
             read(r#"{"status":"failed","retcode":1403,"data":null,"echo":null}"#),
             Some(Frame::Unasked(Reply::Refused { code: 1403, .. }))
         ));
-        assert!(matches!(read(r#"{"post_type":"meta_event"}"#), Some(Frame::Event(_))));
+        assert!(matches!(read(r#"{"post_type":"meta_event","time":"7"}"#), Some(Frame::Event(_, Some(7)))));
         for garbage in
             ["", "{", "[]", "7", "\"x\"", "null", "{}", "\u{0}", r#"{"a":1}"#, &"[".repeat(100_000)]
         {
