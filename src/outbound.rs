@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
+use rustls::ClientConfig;
+use rustls_platform_verifier::ConfigVerifierExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tokio_rustls::TlsConnector;
 use tracing::{debug, info, warn};
 
 use crate::config::{Endpoint, Settings};
@@ -147,11 +150,25 @@ fn leads_to_https(error: &reqwest::Error) -> bool {
 /// The most redirects that are followed, as many as reqwest follows by itself.
 const MAX_REDIRECTS: usize = 10;
 
+/// What TLS connections are made with that are not of HTTP. The system's certificates are loaded here: not before one is
+/// needed.
+///
+/// # Errors
+/// There are no certificates that could be trusted.
+pub fn tls_connector() -> Result<TlsConnector, rustls::Error> {
+    install_cryptography();
+    Ok(TlsConnector::from(Arc::new(ClientConfig::with_platform_verifier()?)))
+}
+
+fn install_cryptography() {
+    // A second installation is refused, which is fine: the first one stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// What is the same in every HTTP client made here. For a plain HTTP URL the system's certificates are left out: they
 /// are a megabyte that it need not load, nor depend on. It then follows no redirect to https.
 pub fn http_client(url: &str) -> reqwest::ClientBuilder {
-    // A second installation is refused, which is fine: the first one stays.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    install_cryptography();
     let builder = reqwest::Client::builder()
         // Where a redirect leads to, nobody needs to know the query that it came from: it may hold a secret.
         .referer(false)

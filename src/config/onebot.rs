@@ -118,7 +118,8 @@ fn client_name(item: &Item) -> Checked<String> {
 
 fn url(item: &Item) -> Checked<String> {
     let is_one = |text: &str| {
-        Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "ws" | "http" | "https") && url.has_host())
+        Url::parse(text)
+            .is_ok_and(|url| matches!(url.scheme(), "ws" | "wss" | "http" | "https") && url.has_host())
     };
     match &item.value {
         Value::Text(text) if is_one(text) => Ok(text.clone()),
@@ -142,7 +143,7 @@ mod tests {
 
     #[test]
     fn entries() {
-        let good = "[{ client = '小明', token_file = '/t', qrcode_path = '/q', url = 'ws://h:1/', listen = '[::1]:2' }, \
+        let good = "[{ client = '小明', token_file = '/t', qrcode_path = '/q', url = 'wss://h:1/', listen = '[::1]:2' }, \
                     { client = 'b' }]";
         let clients = check(clients, good).unwrap();
         assert_eq!((clients[0].client.as_str(), clients[1].token_file.as_ref()), ("小明", None));
@@ -181,6 +182,7 @@ mod tests {
             "ws://localhost.evil.example/",
             "x",
             "ws://127.0.0.1@evil.example/",
+            "wss://10.0.0.1/",
         ] {
             assert!(client(None).token_for(Some(url)).is_none(), "{url}");
             assert!(

@@ -5,10 +5,12 @@ use std::time::Duration;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use http::header::{AUTHORIZATION, HeaderValue};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout, timeout_at};
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
@@ -17,11 +19,13 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::calls::Outgoing;
 use super::inbox::{Inbox, Sign};
 use super::link::{Ended, Token};
+use crate::model::chain::Chain;
+use crate::outbound::tls_connector;
 
 /// The largest message that is taken: a list of members has under 1 MiB for 2,000.
 const MAX_MESSAGE: usize = 32 * 1024 * 1024;
 
-/// How long it may take to open a connection, each of its two steps.
+/// How long it may take to open a connection, each of its steps.
 const OPEN_TIME: Duration = Duration::from_secs(10);
 
 /// How long a frame may take to be written.
@@ -50,6 +54,11 @@ pub(super) fn config() -> WebSocketConfig {
     config
 }
 
+/// What carries a WebSocket: TCP, or TLS on top of it.
+pub(super) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Carrier for S {}
+
 /// Opens a connection to `url`, whose host and port are `address`.
 ///
 /// # Errors
@@ -58,12 +67,17 @@ pub(super) async fn open(
     url: &str,
     address: (&str, u16),
     token: Option<&Token>,
-) -> Result<WebSocketStream<TcpStream>, Ended> {
+) -> Result<WebSocketStream<Box<dyn Carrier>>, Ended> {
     let late = |_| Ended::Lost("it took too long".into());
     let stream = timeout(OPEN_TIME, TcpStream::connect(address)).await.map_err(late)?;
     let stream = stream.map_err(|error| Ended::Unreachable(error.to_string()))?;
     // A frame is written as a whole, and somebody waits for its answer.
     let _ = stream.set_nodelay(true);
+    let stream: Box<dyn Carrier> = if url.starts_with("wss:") {
+        Box::new(timeout(OPEN_TIME, secure(stream, address.0)).await.map_err(late)??)
+    } else {
+        Box::new(stream)
+    };
     let mut request = url.into_client_request().map_err(|error| Ended::Lost(error.to_string()))?;
     if let Some(token) = token {
         let mut value = HeaderValue::try_from(format!("Bearer {}", token.as_str()))
@@ -80,6 +94,13 @@ pub(super) async fn open(
         }
         Err(error) => Err(Ended::Lost(error.to_string())),
     }
+}
+
+async fn secure(stream: TcpStream, host: &str) -> Result<TlsStream<TcpStream>, Ended> {
+    let lost = |error: &dyn std::error::Error| Ended::Lost(format!("TLS: {}", Chain(error)));
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| lost(&error))?;
+    let connector = tls_connector().map_err(|error| lost(&error))?;
+    connector.connect(name, stream).await.map_err(|error| lost(&error))
 }
 
 /// Carries frames both ways until the connection ends.

@@ -47,7 +47,7 @@ pub(in crate::client) enum Reach {
     },
 }
 
-const URL: &str = "ws://HOST:PORT/, or http://HOST:PORT/ together with onebot_listen";
+const URL: &str = "ws://HOST:PORT/ or wss://HOST:PORT/, or http://HOST:PORT/ together with onebot_listen";
 const LISTEN: &str = "an IP address with a port, such as 127.0.0.1:6000; other machines reach it only where the \
                       controller's configuration names it";
 
@@ -84,7 +84,7 @@ fn reach(text: &str, listen: Option<SocketAddr>) -> Option<Reach> {
         url::Host::Ipv6(address) => IpAddr::V6(address).to_string(),
     };
     match (url.scheme(), listen) {
-        ("ws", None) => {
+        ("ws" | "wss", None) => {
             Some(Reach::Forward { url: url.to_string(), host, port: url.port_or_known_default()? })
         }
         ("http" | "https", Some(listen)) if url.query().is_none() => {
@@ -108,6 +108,10 @@ mod tests {
         assert_eq!(
             reach("ws://[::1]/x", None),
             Some(Reach::Forward { url: "ws://[::1]/x".into(), host: "::1".into(), port: 80 })
+        );
+        assert_eq!(
+            reach("wss://bot.example", None),
+            Some(Reach::Forward { url: "wss://bot.example/".into(), host: "bot.example".into(), port: 443 })
         );
         assert!(matches!(reach("http://h:3000", listen), Some(Reach::Http { .. })));
         for (url, listen) in [

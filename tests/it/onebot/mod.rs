@@ -8,6 +8,7 @@ mod implementation;
 mod lasting;
 mod login;
 mod server;
+mod tls;
 mod ways;
 
 use crate::client::process::{Client, Setup};

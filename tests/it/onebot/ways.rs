@@ -4,9 +4,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use ring::hmac;
 use serde_json::{Value, json};
+use url::Url;
 
 use super::implementation::Manner;
 use super::server::Server;
+use super::tls;
 use crate::client::process::{Client, Setup, free_port, request, until};
 use crate::client::receiver::Receiver;
 
@@ -189,4 +191,28 @@ fn a_token_goes_to_no_proxy() {
     let mut setup = setup(listen, Some("geheim"), &[("ONEBOT_URL", &url)]);
     setup.environment("http_proxy", "http://127.0.0.1:1/");
     works(&setup.start(), &server);
+}
+
+#[test]
+fn tls_is_spoken_with_whom_the_system_trusts() {
+    for (scheme, trusted) in [("wss", true), ("wss", false), ("https", true)] {
+        let server = Server::new(Manner::Strict);
+        let behind = if scheme == "wss" { server.url.clone() } else { server.by_http(None) };
+        let secure = tls::in_front_of(&Url::parse(&behind).unwrap());
+        let mut setup =
+            Setup::new(&[("BACKEND", "onebot"), ("ONEBOT_URL", &format!("{scheme}://{secure}/"))]);
+        if scheme == "https" {
+            setup.set("ONEBOT_LISTEN", &format!("127.0.0.1:{}", free_port()));
+        }
+        setup.environment("SSL_CERT_FILE", if trusted { tls::CERTIFICATE } else { "/dev/null" });
+        let client = setup.start();
+        if trusted {
+            works(&client, &server);
+        } else {
+            until("the complaint", || {
+                client.setup.log().contains("cannot be used yet. why=\"TLS: ").then_some(())
+            });
+            assert_eq!(server.connected(), 0);
+        }
+    }
 }
