@@ -412,6 +412,41 @@ fn the_template_of_the_seed_runs_in_the_unit_as_it_is() {
 }
 
 #[test]
+fn a_transient_unit_gets_the_token_of_its_account_in_a_file_of_its_own_too() {
+    const TOKEN: &str = "sehr-geheimes-wort";
+    let Some(machine) = Machine::boot() else { return };
+    machine.shell("useradd --create-home lin && loginctl enable-linger lin");
+    wait_until("its bus is there", || {
+        machine.try_run("sh", &["-c", "test -S /run/user/$(id -u lin)/bus"]).status.success()
+    });
+    let config = "listen = \"127.0.0.1:4000\"\n[supervisor]\nmode = \"systemd\"\n[systemd]\nmanager = \"user\"\n\
+                  unit = \"transient\"\n[onebot]\n\
+                  clients = [{ client = \"bot\", token_file = \"/home/lin/bot.token\" }]\n";
+    machine.write("/home/lin/wq.toml", config);
+    machine.shell(&format!("echo {TOKEN} | install -m 600 -o lin /dev/stdin /home/lin/bot.token"));
+    let as_lin = |command: &str| {
+        machine.shell(&format!("runuser -u lin -- env XDG_RUNTIME_DIR=/run/user/$(id -u lin) {command}"))
+    };
+    as_lin(
+        "systemd-run --user --quiet --unit=wq -p Type=notify /usr/sbin/wqcontroller --config /home/lin/wq.toml",
+    );
+    let bot = machine.start_client("bot", &["backend=onebot", "onebot_url=ws://127.0.0.1:1/"]);
+    machine.wait_for_client("bot", "it looks for its implementation", |client| {
+        client["state"] == "loading" && client.get("reason").is_none()
+    });
+    let environment = machine.shell(&format!("tr '\\0' '\\n' </proc/{}/environ", bot["pid"]));
+    let path =
+        environment.lines().find_map(|line| line.strip_prefix("MOJO_WEBQQ_ONEBOT_TOKEN_FILE=")).unwrap();
+    assert!(path.starts_with("/run/user/"), "{path}");
+    assert_eq!(machine.shell(&format!("stat -c '%a %U' {path}")), "600 lin");
+    assert_eq!(machine.shell(&format!("cat {path}")), TOKEN);
+    let shown = as_lin("systemctl --user show wqclient-bot.service wqclient@bot.service");
+    assert!(!environment.contains(TOKEN) && !shown.contains(TOKEN) && !machine.journal(&[]).contains(TOKEN));
+    assert_eq!(machine.call("stop_client", &["client=bot"])["status"], "success");
+    assert!(!machine.try_run("test", &["-e", path]).status.success(), "it goes with its unit");
+}
+
+#[test]
 fn a_user_that_lingers_runs_clients_as_units_of_its_own() {
     let Some(machine) = Machine::boot() else { return };
     machine.shell("useradd --create-home lin && loginctl enable-linger lin");
