@@ -14,6 +14,7 @@ mod inbox;
 mod link;
 mod listener;
 mod login_code;
+mod pauses;
 mod websocket;
 
 // Who does what.

@@ -15,17 +15,11 @@ use super::http_calls::HttpCalls;
 use super::link::{Ended, Token};
 use super::listener::{Door, Socket};
 use super::login_code::{LoginCode, Look};
+use super::pauses::Pauses;
 use super::shared::{Shared, own_account};
 use super::websocket;
 use crate::client::backend::News;
-use crate::client::backoff::{Backoff, Dice, Failure};
 use crate::model::chain::Chain;
-
-/// The shortest and the longest pause between two attempts to connect.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-
-/// The pause after a token was refused: that is an operator's mistake, and does not go away by itself.
-const TOKEN_PAUSE: Duration = Duration::from_secs(60);
 
 /// The pause between two looks at the login code.
 const LOOK: Duration = Duration::from_secs(1);
@@ -92,7 +86,7 @@ impl Sessions {
 
     /// Logs in, and again whenever that ends, until nobody hears it any more.
     pub(super) async fn run(mut self) -> Ended {
-        let (mut backoff, mut dice) = (Backoff::new(PAUSE.0, PAUSE.1), Dice::default());
+        let mut pauses = Pauses::default();
         if self.tell(News::Loading).await.is_err() {
             return Ended::Unheard;
         }
@@ -102,7 +96,7 @@ impl Sessions {
             self.shared.set_ready(false);
             self.shared.calls.disconnect();
             if self.so_far.was_ready {
-                backoff.succeeded();
+                pauses.begin_anew();
                 if self.tell(News::Loading).await.is_err() {
                     return Ended::Unheard;
                 }
@@ -121,14 +115,14 @@ impl Sessions {
             if told.is_err() {
                 return Ended::Unheard;
             }
-            if let Ended::Token(_) = ended {
-                sleep(TOKEN_PAUSE.mul_f64(1.0 + dice.throw() / 4.0)).await;
-            } else if let Way::Reverse { .. } = self.way {
+            match (&ended, &self.way) {
+                (Ended::Token(_), _) => sleep(pauses.after_refusal()).await,
                 // The other end comes to us, when it likes.
-            } else {
-                let pause = backoff.failed(Failure::Unavailable, dice.throw()).max(PAUSE.0);
-                if self.pause(pause).await.is_err() {
-                    return Ended::Unheard;
+                (_, Way::Reverse { .. }) => {}
+                _ => {
+                    if self.pause(pauses.next()).await.is_err() {
+                        return Ended::Unheard;
+                    }
                 }
             }
         }
@@ -136,7 +130,10 @@ impl Sessions {
 
     /// Somebody has to put the token right. Once for each reason: that may take days.
     async fn trouble(&mut self, ended: &Ended) -> Result<(), Ended> {
-        let why = ended.to_string();
+        let why = match &self.token {
+            Some(_) => ended.to_string(),
+            None => format!("{ended}; none is named in [onebot] of the controller's configuration"),
+        };
         if !self.so_far.is_trouble || self.so_far.said != why {
             self.tell(News::Trouble(why.clone())).await?;
         }
@@ -365,7 +362,7 @@ mod tests {
             let tried = Instant::now();
             std::fs::remove_file(&path).unwrap();
             assert!(matches!(heard.recv().await, Some(News::Trouble(again)) if again == missing));
-            (TOKEN_PAUSE..=TOKEN_PAUSE * 5 / 4 + Duration::from_secs(1)).contains(&tried.elapsed())
+            (60..=75).contains(&tried.elapsed().as_secs())
         };
         tokio::select! {
             _ = &mut sessions => panic!("it gave up"),

@@ -172,6 +172,17 @@ fn a_wrong_token_is_somebodys_mistake_and_said() {
 }
 
 #[test]
+fn a_token_that_is_wanted_and_not_there_is_said() {
+    let server = Server::new(Manner::Strict);
+    server.want_token("geheim", Refusal::Frame);
+    let client = setup(&server, &[]).start();
+    let reason = until("the reason", || client.setup.report()?.fields().get("reason").cloned());
+    let said = "the token is refused: the answer was retcode 1403; \
+                none is named in [onebot] of the controller's configuration";
+    assert_eq!(reason, said);
+}
+
+#[test]
 fn a_token_that_is_no_good_is_said() {
     let server = Server::new(Manner::Strict);
     let mut setup = setup(&server, &[]);
