@@ -155,6 +155,15 @@ pub(super) enum Recipient {
     },
 }
 
+/// The longest that the network lets somebody be muted: 30 days.
+pub(super) const MAX_MUTE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The other end's words for people: one line, no longer than a log or a state file bears.
+pub(super) fn others_words(text: &str) -> String {
+    const MAX_CHARS: usize = 200;
+    text.chars().filter(|c| !c.is_control()).take(MAX_CHARS).collect()
+}
+
 /// Why the network does not do something. The text is shown to the caller, as `info`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BackendError {

@@ -1,17 +1,20 @@
 //! [`Lifecycle`]: the one owner of the client's state. Whatever changes it - the backend's news, the end - comes
 //! here, and from here go the state file, the image of the login code, the reports of it, and the API's view.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info};
 
 use super::backend::News;
 use super::endings::Ending;
 use super::events::Event;
 use super::log::MESSAGES;
-use super::qrcode::{QrError, QrImage};
+use super::qrcode::{QrError, QrImage, png};
 use super::reports::Reporter;
 use super::settings::Settings;
 use super::statefile::StateFile;
@@ -30,6 +33,9 @@ pub(super) enum BeginError {
     Image(#[from] QrError),
 }
 
+/// How long after a file could not be written that is tried again.
+const WRITE_PAUSE: Duration = Duration::from_secs(5);
+
 /// The state, and everything that shows it.
 pub(super) struct Lifecycle {
     state: watch::Sender<ClientState>,
@@ -41,6 +47,9 @@ pub(super) struct Lifecycle {
     max_codes: u32,
     /// Why there is no login, where somebody has to act.
     reason: Option<String>,
+    /// The state before this one.
+    previous: Option<ClientState>,
+    unwritten: Unwritten,
 }
 
 impl Lifecycle {
@@ -67,6 +76,8 @@ impl Lifecycle {
             codes: 0,
             max_codes,
             reason: None,
+            previous: None,
+            unwritten: Unwritten::default(),
         })
     }
 
@@ -79,8 +90,8 @@ impl Lifecycle {
     pub(super) fn take(&mut self, news: News) -> Option<Ending> {
         match news {
             News::Loading => self.load(None),
-            News::Code(content) => return self.show_code(|image| image.show(&content)),
-            News::Image(content) => return self.show_code(|image| image.show_image(content)),
+            News::Code(content) => return self.show_code(png(&content)),
+            News::Image(image) => return self.show_code(Ok(image)),
             News::Trouble(what) => {
                 error!(what, "There can be no login until somebody puts this right.");
                 self.load(Some(what));
@@ -147,34 +158,101 @@ impl Lifecycle {
     }
 
     fn write(&mut self, state: &ClientState, previous: &ClientState) {
-        if let Err(error) = self.file.write(state, Some(previous), self.reason.as_deref()) {
-            error!(%state, error = %Chain(&error), "The state file cannot be written.");
+        self.previous = Some(previous.clone());
+        let written = self.file.write(state, Some(previous), self.reason.as_deref());
+        match &written {
+            Ok(()) if self.unwritten.state => info!(%state, "The state file can be written again."),
+            Err(error) if !self.unwritten.state => {
+                error!(%state, error = %Chain(error), "The state file cannot be written; it is tried again and again.");
+            }
+            _ => {}
         }
+        self.unwritten.state = written.is_err();
+        self.unwritten.note();
     }
 
-    fn show_code(&mut self, show: impl FnOnce(&QrImage) -> Result<Vec<u8>, QrError>) -> Option<Ending> {
+    fn show_code(&mut self, image: Result<Vec<u8>, QrError>) -> Option<Ending> {
         if self.codes >= self.max_codes {
             return Some(Ending::Unscanned);
         }
-        self.codes += 1;
-        // First the image: whoever sees `scaning` may ask for it at once.
-        let image = show(&self.image);
-        self.enter(ClientState::Scaning);
-        match image {
-            Ok(image) => {
-                info!(path = %self.image.path().display(), "A code waits to be scanned.");
-                let path = self.image.path().to_string_lossy().into_owned();
-                self.reporter.event(&Event::InputQrcode(path, BASE64.encode(image)));
+        let image = match image {
+            Ok(image) => image,
+            Err(error) => {
+                self.codes += 1;
+                self.enter(ClientState::Scaning);
+                error!(error = %Chain(&error), "The login code cannot be shown.");
+                return None;
             }
-            Err(error) => error!(error = %Chain(&error), "The login code cannot be shown."),
-        }
+        };
+        // First the image: whoever sees `scaning` may ask for it at once.
+        self.write_image(image.clone());
+        self.enter(ClientState::Scaning);
+        let path = self.image.path().to_string_lossy().into_owned();
+        self.reporter.event(&Event::InputQrcode(path, BASE64.encode(image)));
         None
     }
 
-    fn clear_image(&self) {
+    /// Only a code that somebody could see counts as one that nobody scanned.
+    fn write_image(&mut self, image: Vec<u8>) {
+        match self.image.show(&image) {
+            Ok(()) => {
+                self.codes += 1;
+                self.unwritten.image = None;
+                info!(path = %self.image.path().display(), "A code waits to be scanned.");
+            }
+            Err(error) => {
+                if self.unwritten.image.replace(image).is_none() {
+                    error!(error = %Chain(&error), "The image of the login code cannot be written; it is tried again and again.");
+                }
+                self.unwritten.note();
+            }
+        }
+    }
+
+    /// Waits until what could not be written is to be tried again; for ever where there is nothing.
+    pub(super) fn write_due(&self) -> impl Future<Output = ()> + use<> {
+        let due = self.unwritten.due;
+        async move {
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Tries again to write what could not be written.
+    pub(super) fn write_again(&mut self) {
+        self.unwritten.due = None;
+        if let Some(image) = self.unwritten.image.clone() {
+            self.write_image(image);
+        }
+        if let (true, Some(previous)) = (self.unwritten.state, self.previous.clone()) {
+            let state = self.state.borrow().clone();
+            self.write(&state, &previous);
+        }
+    }
+
+    fn clear_image(&mut self) {
+        self.unwritten.image = None;
         if let Err(error) = self.image.clear() {
             error!(error = %Chain(&error), "The login code is no longer valid, but still shown.");
         }
+    }
+}
+
+/// What could not be written: others still read what was true before.
+#[derive(Default)]
+struct Unwritten {
+    state: bool,
+    image: Option<Vec<u8>>,
+    /// When it is tried again.
+    due: Option<Instant>,
+}
+
+impl Unwritten {
+    fn note(&mut self) {
+        let is_any = self.state || self.image.is_some();
+        self.due = is_any.then(|| self.due.unwrap_or_else(|| Instant::now() + WRITE_PAUSE));
     }
 }
 
@@ -246,5 +324,41 @@ mod tests {
         lifecycle.end();
         assert_eq!(report().state, ClientState::Stop);
         assert!(!settings.files.qrcode.exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_written_is_written_as_soon_as_it_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let (there, away) = (folder.path().join("there"), folder.path().join("away"));
+        std::fs::create_dir(&there).unwrap();
+        let vars = [("ACCOUNT", "a"), ("PLUGIN_OPENQQ_PORT", "5000"), ("TMPDIR", there.to_str().unwrap())];
+        let vars = vars.map(|(name, value)| (format!("MOJO_WEBQQ_{name}").into(), value.into()));
+        let settings = Settings::from_vars(vars).unwrap();
+        let mut lifecycle = Lifecycle::begin(&settings, 1, Reporter::to_nobody()).unwrap();
+        std::fs::rename(&there, &away).unwrap();
+        assert_eq!(lifecycle.take(News::Loading), None);
+        // Nobody can see these, so they are not among those that nobody scanned.
+        for _ in 0..20 {
+            assert_eq!(lifecycle.take(News::Code("unseen".into())), None);
+        }
+        lifecycle.write_due().await;
+        lifecycle.write_again();
+        std::fs::rename(&away, &there).unwrap();
+        lifecycle.write_due().await;
+        lifecycle.write_again();
+        let report = StateReport::parse(&std::fs::read(&settings.files.state).unwrap()).unwrap();
+        assert_eq!(report.state, ClientState::Scaning);
+        assert_eq!(report.fields()["previous_state"], "loading");
+        assert!(settings.files.qrcode.exists());
+        let due = tokio::time::timeout(Duration::from_secs(3600), lifecycle.write_due());
+        assert!(due.await.is_err(), "all is written");
+        lifecycle.clear_image();
+        std::fs::rename(&there, &away).unwrap();
+        assert_eq!(lifecycle.take(News::Code("unseen".into())), None);
+        assert_eq!(lifecycle.take(News::Confirmed), None);
+        std::fs::rename(&away, &there).unwrap();
+        lifecycle.write_due().await;
+        lifecycle.write_again();
+        assert!(!settings.files.qrcode.exists(), "it is no longer valid");
     }
 }

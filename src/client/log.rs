@@ -16,7 +16,7 @@ use tracing_subscriber::registry;
 
 use super::settings::LogSettings;
 use crate::config::LogLevel;
-use crate::service::lines::LineWriter;
+use crate::service::lines::{LineWriter, Lines};
 use crate::service::log::Prefixed;
 
 /// The `tracing` target of lines about single messages: what the level `msg` has and `warn` has not.
@@ -44,16 +44,22 @@ pub(super) enum LogError {
 
 /// Keeps the log's writers. Dropped, it waits a moment for the last lines to be written.
 pub(super) struct Log {
-    _writers: Vec<LineWriter>,
+    _file: Option<LineWriter>,
+    /// Whatever goes to standard output goes this one way: two would tear each other's lines.
+    console: Option<LineWriter>,
 }
 
 impl Log {
-    /// A writer to standard output for what is no log, which waits for nobody either.
+    /// A way to standard output for what is no log, which waits for nobody either.
     ///
     /// # Errors
     /// Standard output cannot be used, or there is no thread.
-    pub(super) fn print(&self) -> Result<LineWriter, LogError> {
-        LineWriter::start(copy_of_stdout()?, WAITING_LINES).map_err(LogError::Thread)
+    pub(super) fn print(&mut self) -> Result<Lines, LogError> {
+        let console = match self.console.take() {
+            Some(console) => console,
+            None => writer(copy_of_stdout()?)?,
+        };
+        Ok(self.console.insert(console).lines())
     }
 }
 
@@ -62,13 +68,6 @@ impl Log {
 /// # Errors
 /// The log file or standard output cannot be used, or no thread can be started.
 pub(super) fn start(settings: &LogSettings) -> Result<Log, LogError> {
-    let mut writers = Vec::new();
-    let mut writer = |target: File| {
-        let writer = LineWriter::start(target, WAITING_LINES).map_err(LogError::Thread)?;
-        let lines = writer.lines();
-        writers.push(writer);
-        Ok::<_, LogError>(lines)
-    };
     let file = match &settings.path {
         Some(path) => Some(writer(open(path)?)?),
         None => None,
@@ -84,8 +83,9 @@ pub(super) fn start(settings: &LogSettings) -> Result<Log, LogError> {
         tracing_subscriber::fmt::layer().with_writer(writer).with_target(false).log_internal_errors(false)
     };
     let mut layers = Vec::new();
-    layers.extend(file.map(|writer| lines(writer).with_ansi(false).boxed()));
-    layers.extend(console.map(|writer| {
+    layers.extend(file.as_ref().map(|writer| lines(writer.lines()).with_ansi(false).boxed()));
+    layers.extend(console.as_ref().map(|writer| {
+        let writer = writer.lines();
         if io::stdout().is_terminal() {
             lines(writer).with_ansi(settings.disable_color != Some(true)).boxed()
         } else {
@@ -95,7 +95,11 @@ pub(super) fn start(settings: &LogSettings) -> Result<Log, LogError> {
     let subscriber = registry().with(layers).with(filter(settings.level));
     // Fails only where a test has set one before.
     let _ = tracing::subscriber::set_global_default(subscriber);
-    Ok(Log { _writers: writers })
+    Ok(Log { _file: file, console })
+}
+
+fn writer(target: File) -> Result<LineWriter, LogError> {
+    LineWriter::start(target, WAITING_LINES).map_err(LogError::Thread)
 }
 
 fn copy_of_stdout() -> Result<File, LogError> {
@@ -151,5 +155,16 @@ mod tests {
             assert_eq!(shown(level, ours, Level::DEBUG), level == LogLevel::Debug);
             assert!(!shown(level, "hyper", Level::INFO));
         }
+    }
+
+    #[test]
+    fn what_is_printed_goes_the_way_of_the_log() {
+        use std::io::Write;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut log = Log { _file: None, console: Some(writer(file.reopen().unwrap()).unwrap()) };
+        log.print().unwrap().write_all(b"one\n").unwrap();
+        log.print().unwrap().write_all(b"two\n").unwrap();
+        drop(log);
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "one\ntwo\n");
     }
 }

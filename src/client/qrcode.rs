@@ -47,23 +47,12 @@ impl QrImage {
         &self.path
     }
 
-    /// Writes the image of `content`, and returns it too.
-    ///
-    /// # Errors
-    /// The content is too long, or the file cannot be written.
-    pub(super) fn show(&self, content: &str) -> Result<Vec<u8>, QrError> {
-        let image = png(content)?;
-        replace(&self.path, &image, READABLE)?;
-        Ok(image)
-    }
-
-    /// Writes an image that was made elsewhere, and returns it.
+    /// Writes an image.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(super) fn show_image(&self, image: Vec<u8>) -> Result<Vec<u8>, QrError> {
-        replace(&self.path, &image, READABLE)?;
-        Ok(image)
+    pub(super) fn show(&self, image: &[u8]) -> Result<(), QrError> {
+        Ok(replace(&self.path, image, READABLE)?)
     }
 
     /// Removes the image, if there is one.
@@ -81,7 +70,10 @@ impl QrImage {
 }
 
 /// `content` as a QR code: PNG, 8 bits of grey.
-fn png(content: &str) -> Result<Vec<u8>, QrError> {
+///
+/// # Errors
+/// The content is too long.
+pub(super) fn png(content: &str) -> Result<Vec<u8>, QrError> {
     let code = QrCode::new(content).map_err(QrError::Encode)?;
     let (width, modules) = (code.width(), code.to_colors());
     let side = (width + 2 * QUIET_ZONE) * MODULE;
@@ -133,11 +125,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let image = QrImage::new(folder.path().join("code.jpg"));
         for content in ["x", "http://127.0.0.1:5000/sandbox/login?account=%E5%B0%8F", &"long".repeat(100)] {
-            let shown = image.show(content).unwrap();
+            let shown = png(content).unwrap();
+            image.show(&shown).unwrap();
             assert_eq!(scan(&shown), content);
             assert_eq!(std::fs::read(image.path()).unwrap(), shown);
         }
-        assert!(matches!(image.show(&"x".repeat(5000)), Err(QrError::Encode(_))));
+        assert!(matches!(png(&"x".repeat(5000)), Err(QrError::Encode(_))));
         image.clear().unwrap();
         assert!(!image.path().exists());
         image.clear().unwrap();

@@ -1,7 +1,7 @@
 //! Starts the client's parts, watches them, and ends them in order.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::Ipv4Addr;
 use std::num::NonZeroU16;
 use std::path::Path;
@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,7 @@ use super::title;
 use crate::http::serve::{Limits, Listener, serve};
 use crate::model::chain::Chain;
 use crate::model::client::PUT_OUT;
-use crate::service::lines::{LineWriter, Lines};
+use crate::service::lines::Lines;
 
 /// What the API's callers may take. They are on this machine, and most of them are the controller: a caller that
 /// waits for its message's turn holds its connection meanwhile.
@@ -99,15 +100,17 @@ pub fn run() -> ExitCode {
         Ok(status) => return status,
         Err(error) => error,
     };
+    // Whoever reads our pipe tells by this that it is an error (sd-daemon(3)).
+    let priority = if io::stderr().is_terminal() { "" } else { "<3>" };
     // Not eprintln, which panics where standard error is gone.
-    let _ = writeln!(io::stderr(), "wqclient: {}", Chain(&error));
+    let _ = writeln!(io::stderr(), "{priority}wqclient: {}", Chain(&error));
     ExitCode::from(if matches!(error, ClientError::Settings(_)) { MISUSED } else { FAILED })
 }
 
 fn start() -> Result<ExitCode, ClientError> {
     let settings = Settings::from_vars(std::env::vars_os())?;
     let titled = title::wear(&settings.account);
-    let log = log::start(&settings.log)?;
+    let mut log = log::start(&settings.log)?;
     let printed = settings.reports.print.then(|| log.print()).transpose()?;
     if let Err(error) = titled {
         warn!(%error, "The list of processes does not show which account this is.");
@@ -115,7 +118,7 @@ fn start() -> Result<ExitCode, ClientError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ClientError::Runtime)?;
     let has_log_file = settings.log.path.is_some();
-    let lived = runtime.block_on(live(settings, printed.as_ref().map(LineWriter::lines)));
+    let lived = runtime.block_on(live(settings, printed));
     // Not dropped, which would wait for a name that is being looked up.
     runtime.shutdown_background();
     lived.inspect_err(|error| {
@@ -174,7 +177,8 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
         parts.spawn("the poller", poll(endpoint, settings.poll_interval, lifecycle.state()));
     }
     let relogin_asked = Arc::new(Notify::new());
-    parts.spawn("the relogins", relogins(relogin_asked.clone(), backend.clone()));
+    let again = backend.clone();
+    parts.spawn("the relogins", relogins(relogin_asked.clone(), move || again.relogin()));
     let own = Own::new(settings, start_time);
     let api = Arc::new(Api::new(own, backend, outbox, recent, lifecycle.state(), stop_asked, relogin_asked));
     let handler = move |request, _caller| {
@@ -199,6 +203,7 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
                 break None;
             },
             what = parts.broken() => break Some(what),
+            () = lifecycle.write_due() => lifecycle.write_again(),
         }
     };
 
@@ -207,11 +212,13 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     broken.map_or(Ok(status), |what| Err(ClientError::Broken(what)))
 }
 
-async fn relogins(asked: Arc<Notify>, backend: Arc<impl Backend>) {
+async fn relogins(asked: Arc<Notify>, relogin: impl Fn()) {
     loop {
         asked.notified().await;
         tokio::time::sleep(RELOGIN_DELAY).await;
-        backend.relogin();
+        // Whoever asked meanwhile means this one, too.
+        let _ = asked.notified().now_or_never();
+        relogin();
     }
 }
 
@@ -228,5 +235,20 @@ mod tests {
         assert!(!invoked(&["wqcontroller"]));
         assert!(!invoked(&["/opt/wqclient/wqcontroller", "--config", "client"]));
         assert!(!invoked(&[]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_again_before_the_login_is_given_up_means_the_same_one() {
+        let (asked, count) = (Arc::new(Notify::new()), std::cell::Cell::new(0));
+        let asking = async {
+            for pause in [0, 1, 1, 60] {
+                tokio::time::sleep(Duration::from_secs(pause)).await;
+                asked.notify_one();
+            }
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        };
+        let relogins = relogins(asked.clone(), || count.set(count.get() + 1));
+        tokio::select! { () = relogins => {}, () = asking => {} }
+        assert_eq!(count.get(), 2);
     }
 }

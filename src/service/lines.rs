@@ -73,12 +73,13 @@ impl LineWriter {
                     counted.of_clients.fetch_sub(1, Ordering::Relaxed);
                 }
                 let dropped = counted.dropped.swap(0, Ordering::Relaxed);
-                if dropped > 0 {
-                    // As below: there is nobody to tell.
-                    let _ = target.write_all(&lost(dropped));
+                if dropped > 0 && target.write_all(&lost(dropped)).is_err() {
+                    counted.dropped.fetch_add(dropped, Ordering::Relaxed);
                 }
-                // Nothing can be done about a line that cannot be written, least of all a log line.
-                let _ = target.write_all(&line.text);
+                // All that can be done about a line that cannot be written is to say later that there was one.
+                if target.write_all(&line.text).is_err() {
+                    counted.dropped.fetch_add(1, Ordering::Relaxed);
+                }
             }
             drop(finish);
         };
@@ -103,7 +104,9 @@ impl Drop for LineWriter {
 
 /// What is said of lines that were dropped.
 pub(super) fn lost(lines: u64) -> String {
-    format!("{lines} lines of the log were dropped: they came faster than they could be written.")
+    format!(
+        "{lines} lines of the log were dropped: they could not be written, or came faster than that goes."
+    )
 }
 
 impl Lines {
@@ -197,5 +200,43 @@ mod tests {
         }
         drop((clients, writer));
         assert!(reading.join().unwrap().contains("our own words"));
+    }
+
+    /// A disk that is full as long as it is said to be.
+    struct Disk(Arc<std::sync::Mutex<(bool, Vec<u8>)>>);
+
+    impl Write for Disk {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            let (is_full, written) = &mut *self.0.lock().unwrap();
+            if *is_full {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            written.extend_from_slice(text);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_full_disk_did_not_take_is_counted() {
+        let disk = Arc::new(std::sync::Mutex::new((true, Vec::new())));
+        let writer = LineWriter::start(Disk(disk.clone()), 16).unwrap();
+        for _ in 0..3 {
+            writer.lines().write_all(b"lost").unwrap();
+        }
+        while writer.lines.counts.dropped.load(Ordering::Relaxed) < 3 {
+            std::thread::yield_now();
+        }
+        disk.lock().unwrap().0 = false;
+        writer.lines().write_all(b"taken").unwrap();
+        drop(writer);
+        let written = String::from_utf8(disk.lock().unwrap().1.clone()).unwrap();
+        assert!(
+            written.starts_with("3 lines of the log were dropped") && written.ends_with("taken"),
+            "{written}"
+        );
     }
 }

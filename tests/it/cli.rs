@@ -129,10 +129,10 @@ fn a_client_says_what_is_missing() {
     };
     let (status, printed, complaint) = client(&[]);
     assert_eq!((status, printed.as_str()), (Some(2), ""));
-    assert_eq!(complaint, "wqclient: the environment variable MOJO_WEBQQ_ACCOUNT is not set\n");
+    assert_eq!(complaint, "<3>wqclient: the environment variable MOJO_WEBQQ_ACCOUNT is not set\n");
     let (status, _, complaint) = client(&[("MOJO_WEBQQ_ACCOUNT", "a")]);
     assert_eq!(status, Some(2));
-    assert_eq!(complaint, "wqclient: the environment variable MOJO_WEBQQ_PLUGIN_OPENQQ_PORT is not set\n");
+    assert_eq!(complaint, "<3>wqclient: the environment variable MOJO_WEBQQ_PLUGIN_OPENQQ_PORT is not set\n");
 }
 
 #[test]

@@ -5,10 +5,7 @@ use std::time::Duration;
 use super::call::Call;
 use super::messages::is_meant;
 use super::reply::Reply;
-use crate::client::backend::{Backend, BackendError};
-
-/// The longest that the network lets somebody be muted, in minutes: 30 days.
-const MAX_MINUTES: u64 = 30 * 24 * 60;
+use crate::client::backend::{Backend, BackendError, MAX_MUTE};
 
 /// Whom a call means: the ids of a group and of members.
 struct Meant {
@@ -23,7 +20,9 @@ pub(super) async fn mute<B: Backend>(backend: &B, call: &Call) -> Result<Reply, 
         Err(reply) => return Ok(reply),
     };
     let minutes = call.get("time").filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    let minutes = minutes.and_then(|text| text.parse().ok()).filter(|time| (1..=MAX_MINUTES).contains(time));
+    let minutes = minutes
+        .and_then(|text| text.parse().ok())
+        .filter(|time| (1..=MAX_MUTE.as_secs() / 60).contains(time));
     let Some(minutes) = minutes else { return Ok(Reply::no_shutup_time()) };
     let time = Duration::from_secs(minutes * 60);
     Ok(done(backend.mute(&meant.group, &meant.members, time).await))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::client::backend::Recipient;
+use crate::client::backend::{MAX_MUTE, Recipient};
 
 /// For how long somebody is muted where the answer does not say, as in the original.
 const USUAL_MUTE: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ impl Answer {
         };
         let shutup = number(&object, "shutup").is_some_and(|wanted| wanted != 0);
         let time = || match number(&object, "shutup_time") {
-            Some(seconds) if seconds > 0 => Duration::from_secs(seconds),
+            Some(seconds) if seconds > 0 => Duration::from_secs(seconds).min(MAX_MUTE),
             _ => USUAL_MUTE,
         };
         let answer = Self { reply, shutup: shutup.then(time) };
@@ -69,6 +69,7 @@ mod tests {
             (r#"{"shutup":1}"#, 60),
             (r#"{"shutup":"1","shutup_time":"5"}"#, 5),
             (r#"{"shutup":true,"shutup_time":-1}"#, 60),
+            (r#"{"shutup":1,"shutup_time":18446744073709551615}"#, 30 * 24 * 60 * 60),
         ] {
             assert_eq!(read(text), Some(Answer { reply: None, shutup: mute(time) }), "{text}");
         }

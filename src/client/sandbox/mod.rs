@@ -263,7 +263,7 @@ impl Backend for Sandbox {
     }
 
     async fn mute(&self, group: &str, members: &[String], time: Duration) -> Result<(), BackendError> {
-        self.rule(group, members, Some(unix_seconds() + time.as_secs())).await
+        self.rule(group, members, Some(unix_seconds().saturating_add(time.as_secs()))).await
     }
 
     async fn kick(&self, group: &str, members: &[String]) -> Result<(), BackendError> {

@@ -2,6 +2,7 @@
 //! those that are there when it comes, and holds the connections: where one breaks off, somebody went offline.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -16,13 +17,13 @@ use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::Shared;
 use super::view::{Place, Ruling};
 use super::wire::Frame;
-use crate::client::backend::{BackendError, News};
+use crate::client::backend::{BackendError, News, others_words};
 use crate::client::events::{Event, unix_seconds};
 use crate::client::queue;
 use crate::files::private_folder;
@@ -34,13 +35,20 @@ const MAX_LINKS: usize = 256;
 /// How long another client may take to say who it is, and to answer to a message.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long after a connection broke off, or none could be accepted, that is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The number of a message for whose answer nobody waits.
+const UNASKED: u64 = 0;
+
 /// What may wait for one client: frames, and bytes.
 const WAITING: (usize, usize) = (64, 4 * 1024 * 1024);
 
 /// The connections that are open, by uid.
 #[derive(Default)]
 pub(super) struct Links {
-    next: AtomicU64,
+    /// The last number that was given.
+    last: AtomicU64,
     table: Mutex<HashMap<String, Vec<Link>>>,
 }
 
@@ -57,6 +65,11 @@ impl Links {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A number that was not given yet, and is not [`UNASKED`].
+    fn number(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     fn to(&self, uid: &str) -> Option<Link> {
         self.table().get(uid)?.first().cloned()
     }
@@ -66,7 +79,7 @@ impl Links {
         let refused = |why: &str| BackendError::Refused(why.to_owned());
         let link = self.to(uid).ok_or_else(|| refused("the recipient is offline"))?;
         let (answer, answered) = oneshot::channel();
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = self.number();
         lock(&link.waiting).insert(number, answer);
         let frame = Frame::Message { number, place: place.clone(), content: content.to_owned() };
         if link.frames.push(frame, content.len()).is_err() {
@@ -78,7 +91,7 @@ impl Links {
         drop(link);
         match timeout(PATIENCE, answered).await {
             Ok(Ok(None)) => Ok(()),
-            Ok(Ok(Some(why))) => Err(BackendError::Refused(why)),
+            Ok(Ok(Some(why))) => Err(BackendError::Refused(others_words(&why))),
             Ok(Err(_)) => Err(refused("the recipient went offline")),
             Err(_) => {
                 if let Some(waiting) = waiting.upgrade() {
@@ -91,8 +104,7 @@ impl Links {
 
     /// Tells one client, or everybody, without waiting for an answer.
     pub(super) fn tell(&self, uid: &str, place: &Place, content: &str) {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let frame = Frame::Message { number, place: place.clone(), content: content.to_owned() };
+        let frame = Frame::Message { number: UNASKED, place: place.clone(), content: content.to_owned() };
         if self.to(uid).is_none_or(|link| link.frames.push(frame, content.len()).is_err()) {
             debug!(uid, "A client takes nothing at the moment, and misses a message.");
         }
@@ -202,12 +214,30 @@ impl Network {
             // A socket without a process is what a killed client left behind.
             if let Ok(stream) = UnixStream::connect(through(&folder, &name)).await {
                 let (shared, news, own) = (shared.clone(), news.clone(), self.account.clone());
-                let world = self.world.clone();
+                let (world, folder) = (self.world.clone(), folder.clone());
                 links.spawn(async move {
                     let is_its = |account: &ClientName| {
                         format!("{world}-{}", hash(account.as_str().as_bytes())) == name
                     };
-                    talk(stream, circle, own, is_its, &shared, &news).await
+                    let mut stream = stream;
+                    let mut meeting = Meeting::First;
+                    loop {
+                        match talk(stream, circle, &own, meeting, is_its, &shared, &news).await {
+                            Err(error)
+                                if meeting == Meeting::First
+                                    || error.kind() == io::ErrorKind::AlreadyExists =>
+                            {
+                                return debug!(%error, "Another client is not met.");
+                            }
+                            Ok(error) | Err(error) => {
+                                debug!(%error, "A connection to another client ended.");
+                            }
+                        }
+                        // Either it is gone, and so is its socket, or both have lost each other.
+                        sleep(PAUSE).await;
+                        let Ok(again) = UnixStream::connect(through(&folder, &name)).await else { return };
+                        (stream, meeting) = (again, Meeting::Again);
+                    }
                 });
             }
         }
@@ -216,28 +246,32 @@ impl Network {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) if links.len() < MAX_LINKS => {
                         let (shared, news, own) = (shared.clone(), news.clone(), self.account.clone());
-                        links.spawn(async move { talk(stream, circle, own, |_| true, &shared, &news).await });
+                        links.spawn(async move {
+                            let talked = talk(stream, circle, &own, Meeting::First, |_| true, &shared, &news);
+                            let (Ok(error) | Err(error)) = talked.await;
+                            debug!(%error, "A connection to another client ended.");
+                        });
                     }
                     Ok(_) => debug!("A client was turned away: there are too many."),
-                    Err(error) => return error,
-                },
-                Some(ended) = links.join_next() => {
-                    if let Ok(Err(error)) = ended {
-                        debug!(%error, "A connection to another client ended.");
+                    Err(error) => {
+                        // Out of file descriptors, most likely: it passes.
+                        debug!(%error, "Other clients can't be accepted for now.");
+                        sleep(PAUSE).await;
                     }
-                }
+                },
+                Some(_) = links.join_next() => {}
             }
         }
     }
 
     /// Our socket, and the folder it is in: through that its path is short, however long the folder's is.
-    async fn listen(&self) -> io::Result<(UnixListener, File, Circle, SocketFile)> {
+    async fn listen(&self) -> io::Result<(UnixListener, Arc<File>, Circle, SocketFile)> {
         let name = self.socket_name(&self.account);
         let mut attempt = 0;
         loop {
             attempt += 1;
             let circle = Circle::of(&self.folder)?;
-            let folder = File::open(&self.folder)?;
+            let folder = Arc::new(File::open(&self.folder)?);
             if UnixStream::connect(through(&folder, &name)).await.is_ok() {
                 return Err(io::Error::other("another client of this account is there already"));
             }
@@ -282,15 +316,27 @@ fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Talks with another client until one of both has enough.
+/// Which time it is that we meet another client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meeting {
+    First,
+    /// We were connected before. It may have connected to us meanwhile, and then one connection is enough.
+    Again,
+}
+
+/// Talks with another client until one of both has enough. Returns why it ended.
+///
+/// # Errors
+/// The other client is not met: there is already a connection to it, or it is none that we talk with.
 async fn talk(
     mut stream: UnixStream,
     circle: Circle,
-    own: ClientName,
+    own: &ClientName,
+    meeting: Meeting,
     is_its: impl Fn(&ClientName) -> bool,
     shared: &Arc<Shared>,
     news: &mpsc::Sender<News>,
-) -> io::Result<()> {
+) -> io::Result<io::Error> {
     if !circle.has(&stream.peer_cred()?) {
         return Err(io::Error::other("another user's process"));
     }
@@ -304,11 +350,18 @@ async fn talk(
     };
     let account = ClientName::new(account).map_err(io::Error::other)?;
     let uid = shared.view().uid_of(&account);
-    if !is_its(&account) || uid == shared.view().own_uid() {
+    if !is_its(&account) {
         return Err(io::Error::other("a client that is not who it says"));
     }
+    if uid == shared.view().own_uid() {
+        warn!(%account, uid, "Another client of this world is the same person as this one; they cannot meet.");
+        return Err(io::Error::other("a client that is the same person"));
+    }
+    if meeting == Meeting::Again && shared.links.to(&uid).is_some() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
     let (frames, mut outgoing) = queue::bounded(WAITING.0, WAITING.1);
-    let number = shared.links.next.fetch_add(1, Ordering::Relaxed);
+    let number = shared.links.number();
     let link = Link { number, frames: frames.clone(), waiting: Arc::default() };
     let waiting = link.waiting.clone();
     shared.links.table().entry(uid.clone()).or_default().push(link);
@@ -326,11 +379,11 @@ async fn talk(
         while let Some(frame) = outgoing.next().await {
             timeout(3 * PATIENCE, frame.write(&mut writer)).await??;
         }
-        Ok::<_, io::Error>(())
+        Err(io::Error::other("nothing can be said any more"))
     };
     let read = async {
         loop {
-            let number = match Frame::read(&mut reader).await? {
+            let (number, refused) = match Frame::read(&mut reader).await? {
                 Frame::Hello { .. } => return Err(io::Error::other("a second greeting")),
                 Frame::Ruling(ruling) if ruling.by != uid => {
                     return Err(io::Error::other("a decision in somebody else's name"));
@@ -356,15 +409,18 @@ async fn talk(
                     (number, refused)
                 }
             };
-            let (number, refused) = number;
-            frames.push(Frame::Answer { number, refused }, 256).map_err(io::Error::other)?;
+            // Whoever asked is not told then, and sees that from the time that passes.
+            if number != UNASKED && frames.push(Frame::Answer { number, refused }, 256).is_err() {
+                debug!(uid, "A client takes nothing at the moment, and misses an answer.");
+            }
         }
     };
-    let ended = tokio::select! { ended = write => ended, ended = read => ended };
+    let ended: io::Result<Infallible> = tokio::select! { ended = write => ended, ended = read => ended };
+    let Err(ended) = ended;
     drop(_entry);
     let events = if shared.links.to(&uid).is_none() { shared.view().leave(&uid) } else { Vec::new() };
     report(news, events).await?;
-    ended
+    Ok(ended)
 }
 
 struct Entry {

@@ -1,9 +1,12 @@
 //! [`World`]: everybody there is in the sandbox and who is in which group, as a file says it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -25,12 +28,12 @@ pub(crate) enum WorldError {
     /// The file is too large.
     #[error("the sandbox's world {0:?} is larger than {MAX_BYTES} bytes")]
     TooLarge(PathBuf),
-    /// It is not TOML, or not of a world.
-    #[error("the sandbox's world is not valid")]
-    Parse(#[source] Box<toml::de::Error>),
-    /// It contradicts itself.
-    #[error("the sandbox's world is not valid: {0}")]
-    Wrong(String),
+    /// It is no plain file, from which nothing might ever come.
+    #[error("the sandbox's world {0:?} is not a regular file")]
+    NotAFile(PathBuf),
+    /// It is not TOML, not of a world, or contradicts itself.
+    #[error("the sandbox's world {0:?} is not valid: {1}")]
+    Wrong(PathBuf, String),
 }
 
 /// Everybody there is.
@@ -132,21 +135,34 @@ fn most_admins() -> u32 {
 impl World {
     /// The world of a file, or the one that is built in.
     pub(super) fn read(path: Option<&Path>) -> Result<Self, WorldError> {
-        let Some(path) = path else { return Self::parse(EMBEDDED) };
+        let Some(path) = path else {
+            return Self::parse(EMBEDDED).map_err(|why| WorldError::Wrong("world.toml".into(), why));
+        };
         let failed = |error| WorldError::Read(path.to_owned(), error);
+        // Opening a pipe would wait for its writer.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(WorldError::NotAFile(path.to_owned()));
+        }
         let mut text = String::new();
-        let file = std::fs::File::open(path).map_err(failed)?;
         let read = file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
         if read as u64 > MAX_BYTES {
             return Err(WorldError::TooLarge(path.to_owned()));
         }
-        Self::parse(&text)
+        Self::parse(&text).map_err(|why| WorldError::Wrong(path.to_owned(), why))
     }
 
     /// Reads a description and checks that it holds together.
-    pub(super) fn parse(text: &str) -> Result<Self, WorldError> {
-        let world: Self = toml::from_str(text).map_err(|error| WorldError::Parse(Box::new(error)))?;
-        let wrong = |what: String| Err(WorldError::Wrong(what));
+    ///
+    /// # Errors
+    /// It does not: why, in a line.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let world: Self = toml::from_str(text).map_err(|error| {
+            let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
+            line.map_or(String::new(), |line| format!("line {line}: ")) + error.message()
+        })?;
+        let wrong = |what: String| Err(what);
         let mut uids = BTreeSet::new();
         for person in &world.people {
             if !is_number(&person.uid) || person.name.is_empty() {
@@ -244,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_does_not_hold_together() {
-        let said = |text: &str| World::parse(text).unwrap_err().to_string();
+        let said = |text: &str| World::parse(text).unwrap_err();
         let one = "[[people]]\nuid = \"1\"\nname = \"a\"\n";
         assert!(World::parse(one).is_ok());
         assert!(said(&format!("{one}{one}")).contains("two people have the uid 1"));
@@ -253,7 +269,8 @@ mod tests {
         assert!(said(&format!("{one}{group}owner = \"2\"\n")).contains("a member 2, whom there is not"));
         let owner = "owner = \"1\"\nguests = \"owner\"\n";
         assert!(said(&format!("{one}{group}{owner}")).contains("belong to every guest"));
-        assert!(matches!(World::parse("people = 1"), Err(WorldError::Parse(_))));
-        assert!(matches!(World::parse(&format!("{one}nose = 1")), Err(WorldError::Parse(_))));
+        assert!(said("people = 1").starts_with("line 1: invalid type"));
+        let nose = said(&format!("{one}nose = 1"));
+        assert!(nose.starts_with("line 4: unknown field") && !nose.contains('\n'), "{nose}");
     }
 }

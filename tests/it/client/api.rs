@@ -113,8 +113,22 @@ fn whoever_waits_hears_of_the_end() {
 fn says_that_it_is_not_running() {
     let client = Setup::new(&[("SANDBOX_LOGIN_TIME", "3600")]).start();
     client.setup.until_state("scaning");
-    for path in ["/openqq/get_user_info", "/openqq/get_friend_info", SEND] {
-        let answer = client.get(path);
+    for call in [
+        "get_user_info",
+        "get_friend_info",
+        "get_group_info",
+        "get_group_basic_info",
+        "get_discuss_info",
+        "search_friend?uid=1",
+        "search_group?uid=1",
+        "send_friend_message?uid=10001&content=x",
+        "send_group_message?uid=1&content=x",
+        "send_discuss_message?id=1&content=x",
+        "send_sess_message?id=1&content=x",
+        "shutup_group_member?group_uid=1&member_uid=1&time=1",
+        "kick_group_member?group_uid=1&member_uid=1",
+    ] {
+        let answer = client.get(&format!("/openqq/{call}"));
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
         assert_eq!(answer.json(), json!({ "code": -7, "status": "client not running", "state": "scaning" }));
     }

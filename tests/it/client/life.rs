@@ -72,6 +72,7 @@ fn shows_a_code_until_it_ends() {
 #[test]
 fn removes_the_code_when_the_login_is_confirmed() {
     let client = Client::running(&[]);
+    assert!(client.setup.log().contains("A code waits to be scanned."));
     assert!(!client.setup.image().exists());
 }
 

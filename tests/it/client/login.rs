@@ -97,12 +97,15 @@ fn a_lost_connection_needs_no_scan_and_a_lost_login_does() {
 
 #[test]
 fn some_messages_fail_on_purpose() {
-    let client = Client::running(&[("SANDBOX_FAULT_FAIL", "3"), ("SANDBOX_FAULT_DELAY", "0.01")]);
+    let client = Client::running(&[("SANDBOX_FAULT_FAIL", "3"), ("SANDBOX_FAULT_DELAY", "0.05")]);
+    let begin = std::time::Instant::now();
     let send = || client.get("/openqq/send_friend_message?uid=10001&content=x").json();
     for n in 1..=6 {
         let answer = send();
         assert_eq!(answer["status"] == "发送失败", n % 3 == 0, "{answer}");
     }
+    // However fast everything else was.
+    assert!(begin.elapsed() >= std::time::Duration::from_millis(6 * 50));
 }
 
 #[test]

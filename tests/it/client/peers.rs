@@ -1,9 +1,11 @@
 //! Several clients in one world.
 
+use std::os::unix::fs::DirBuilderExt;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::process::{Client, Setup, until};
+use super::process::{Client, Setup, read_answer, send_request, until};
 use super::receiver::Receiver;
 
 /// What is posted besides what is by default, too.
@@ -109,6 +111,32 @@ fn one_who_hangs_is_not_waited_for_for_ever() {
 }
 
 #[test]
+fn one_who_stands_still_for_a_while_is_not_lost() {
+    let (_root, folder) = folder();
+    let hong = Peer::start("小红", &folder, &[]);
+    let lei = Peer::start("李雷", &folder, &[]);
+    hong.sees("10002", "online");
+    lei.client.signal(Signal::STOP);
+    // More than may wait on either side.
+    for _ in 0..200 {
+        assert_eq!(hong.get("send_group_message?uid=305432198&content=x")["code"], 0);
+    }
+    lei.client.signal(Signal::CONT);
+    assert_eq!(lei.reports.next_message()["type"], "group_message");
+    assert_eq!(hong.get("send_friend_message?uid=10002&content=x")["code"], 0);
+    hong.sees("10002", "online");
+    lei.sees("10001", "online");
+}
+
+#[test]
+fn the_same_person_twice_is_said() {
+    let (_root, folder) = folder();
+    let _hong = Peer::start("小红", &folder, &[]);
+    let number = Peer::start("10001", &folder, &[]);
+    until("the warning", || number.client.setup.log().contains("is the same person").then_some(()));
+}
+
+#[test]
 fn groups_mute_and_kick() {
     let (_root, folder) = folder();
     let hong = Peer::start("小红", &folder, &[]);
@@ -191,6 +219,55 @@ fn strangers_on_the_socket_do_no_harm() {
     }
     assert_eq!(hong.get("get_client_info")["code"], 0);
     assert_eq!(hong.get("search_group?uid=305432198")[0]["member"].as_array().unwrap().len(), 3);
+}
+
+/// Another client, as far as the first needs one.
+#[test]
+fn a_connection_that_broke_off_is_made_anew() {
+    use sha2::{Digest, Sha256};
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixListener;
+
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("net");
+    std::fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
+    let hash = |text: &str| -> String {
+        Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    };
+    let socket = folder.join(format!("{}-{}", hash("built in"), hash("李雷")));
+    let listener = UnixListener::bind(&socket).unwrap();
+    let frame = |json: &str| [&u32::try_from(json.len()).unwrap().to_be_bytes(), json.as_bytes()].concat();
+    let meet = || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(super::process::PATIENCE)).unwrap();
+        stream.write_all(&frame(r#"{"hello":{"account":"李雷","rulings":[]}}"#)).unwrap();
+        stream
+    };
+    let hear = |stream: &mut std::os::unix::net::UnixStream| {
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).unwrap();
+        let mut json = vec![0; u32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut json).unwrap();
+        serde_json::from_slice::<Value>(&json).unwrap()
+    };
+    std::thread::scope(|scope| {
+        let first = scope.spawn(meet);
+        let hong = Peer::start("小红", folder.to_str().unwrap(), &[]);
+        let mut stream = first.join().unwrap();
+        assert_eq!(hear(&mut stream)["hello"]["account"], "小红");
+        hong.sees("10002", "online");
+        drop(stream);
+        let mut stream = meet();
+        hear(&mut stream);
+        hong.sees("10002", "online");
+        // What it says is shown to people, and is a line of theirs at most.
+        let call = "GET /openqq/send_friend_message?uid=10002&content=x";
+        let waiting = send_request(hong.client.setup.port, call, "", "").unwrap();
+        let number = hear(&mut stream)["message"]["number"].clone();
+        let no = json!({ "answer": { "number": number, "refused": "no\n<3>forged\u{1b}[31m" } });
+        stream.write_all(&frame(&no.to_string())).unwrap();
+        assert_eq!(read_answer(waiting).json()["info"], "no<3>forged[31m");
+    });
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn methods_as_documented() {
 #[test]
 fn what_cannot_be_read_is_named() {
     let client = Client::running(&[]);
-    for name in GET_ONLY.into_iter().chain(BOTH) {
+    for name in GET_ONLY.into_iter().chain(BOTH).chain(["check_event", "stop_client"]) {
         for (query, what) in [("x=1&x=2", "\"x\" is given twice"), ("x=%ff", "\"x\" is not UTF-8")] {
             let answer = client.get(&format!("/openqq/{name}?{query}"));
             assert_eq!((answer.status, &answer.json()["code"]), (400, &json!(-2)), "{name}");

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::client::backend::others_words;
+
 /// A number of a person or a group: not 0, in decimal digits.
 pub(in crate::client::onebot) fn id(value: &Value) -> Option<u64> {
     number(value).filter(|id| *id > 0)
@@ -23,8 +25,7 @@ pub(in crate::client::onebot) fn text(value: &Value) -> &str {
 
 /// The other end's words for people: one line, no longer than a log or a state file bears.
 pub(in crate::client::onebot) fn words(value: &Value) -> String {
-    const MAX_CHARS: usize = 200;
-    text(value).chars().filter(|c| !c.is_control()).take(MAX_CHARS).collect()
+    others_words(text(value))
 }
 
 /// A whole number that is not negative.
