@@ -273,6 +273,12 @@ impl Moment {
 }
 
 impl ClientRecord {
+    /// Whether there is a process, so that the port is this client's. Without one the port may be another one's by now, even
+    /// in [`Phase::Stopping`]: also what has ended is asked to stop.
+    pub fn has_process(&self) -> bool {
+        matches!(self.phase, Phase::Up | Phase::Stopping) && self.handle.is_some()
+    }
+
     /// What to tell callers about its state: its own word, where that can still be true.
     pub fn state(&self) -> ClientState {
         match (self.phase, &self.report) {

@@ -36,7 +36,8 @@ use super::serve::{Afterwards, Caller};
 use crate::model::fleet::Launch;
 use crate::model::reply::Reply;
 
-/// The call by which a client is told to stop itself: as a GET it is the controller's own, any other way the client's.
+/// The call by which a client is told to stop itself, as a POST. As a GET it is the controller's own; any other way the client
+/// may answer it, and does not stop.
 const STOP: &str = "/openqq/stop_client";
 
 /// What a caller needs who wants to go on in another protocol.
@@ -100,7 +101,7 @@ pub(super) async fn forward(
         return Ok(Response::from_parts(head, Body::Whole(None)));
     }
 
-    if request.uri.path() == STOP && head.status.is_success() {
+    if request.uri.path() == STOP && *method == Method::POST && head.status.is_success() {
         let generation = record.generation;
         door.registry.stop_announced(Launch { name: route.client, generation });
     }

@@ -186,11 +186,11 @@ impl Place {
     ) -> Result<(response::Parts, Box<Link>), Reply> {
         let (record, registry) = to;
         let name = &record.spec.name;
-        match record.phase {
-            Phase::Reserved | Phase::Starting => return Err(Reply::starting(name)),
-            // Its port may be another one's by now.
-            Phase::Gone(_) => return Err(Reply::unreachable(name, "the client is down")),
-            Phase::Up | Phase::Stopping => {}
+        if let Phase::Reserved | Phase::Starting = record.phase {
+            return Err(Reply::starting(name));
+        }
+        if !record.has_process() {
+            return Err(Reply::unreachable(name, "the client is down"));
         }
         loop {
             let (mut link, is_new) = match self.0.take_idle(settings.idle_timeout) {
@@ -232,10 +232,11 @@ impl Place {
         let name = &record.spec.name;
         match Link::connect(record.port, limit).await {
             Ok(link) => {
-                // Whoever has the port now had it given only after this client was seen to be gone.
+                // Whoever has the port now had it given only after this client was seen to be gone. Its record may still
+                // be there.
                 let snapshot = registry.snapshot();
                 let still = snapshot.get(name).is_some_and(|view| {
-                    view.record.generation == record.generation && view.record.port == record.port
+                    view.record.generation == record.generation && view.record.has_process()
                 });
                 if !still {
                     return Err(Reply::unreachable(name, "the client is down"));

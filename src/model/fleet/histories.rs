@@ -160,6 +160,11 @@ impl World {
         prop_assert!(self.fleet.records().count() <= self.limit, "too many");
         for record in self.fleet.records() {
             prop_assert!(record.phase != Phase::Up || record.handle.is_some());
+            let owner = self.fleet.ports.get(&record.port);
+            prop_assert!(
+                !record.has_process() || owner == Some(&record.spec.name),
+                "another one's port: {record:?}"
+            );
         }
         for (name, promise) in &self.promises {
             if self.waiting.values().any(|waiting| waiting == name) {

@@ -3,13 +3,13 @@
 use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::{
     Caller, IDLER, count, form, get, header, headers, idler, read_request, upstream, wait_for_count,
     with_client,
 };
-use crate::fixture::{Builder, PATIENCE, freeze, wait_until};
+use crate::fixture::{Builder, Controller, PATIENCE, freeze, wait_until};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -316,18 +316,16 @@ fn a_client_is_wanted_until_it_agrees_to_stop() {
             reader.get_mut().write_all(answer.as_bytes()).unwrap();
         }
     });
-    let post = |more: &str| {
-        let target = format!("POST /openqq/stop_client?client=a{more} HTTP/1.1");
+    let call = |method: &str, more: &str| {
+        let target = format!("{method} /openqq/stop_client?client=a{more} HTTP/1.1");
         let answer =
             Caller::with(&controller, format!("{target}\r\nHost: x\r\nContent-Length: 0\r\n\r\n")).answer();
         answer.status().to_owned()
     };
-    let kill = || {
-        let pid = controller.clients()[0]["pid"].as_u64().unwrap();
-        let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    };
-    assert_eq!(post(""), "HTTP/1.1 403 Forbidden");
+    let kill = || kill(controller.clients()[0]["pid"].as_u64().unwrap().try_into().unwrap());
+    assert_eq!(call("POST", ""), "HTTP/1.1 403 Forbidden");
+    // Asks what may be asked, and stops nothing.
+    assert_eq!(call("OPTIONS", "&agree=1"), "HTTP/1.1 200 OK");
     kill();
     wait_until("it is missed", || controller.clients()[0]["exits"] == 1);
     // It is to be started again, so this is a start like any other; its port is this test's, though.
@@ -340,7 +338,7 @@ fn a_client_is_wanted_until_it_agrees_to_stop() {
         read_request(&mut reader).unwrap();
         reader.get_mut().write_all(OK).unwrap();
     });
-    assert_eq!(post("&agree=1"), "HTTP/1.1 200 OK");
+    assert_eq!(call("POST", "&agree=1"), "HTTP/1.1 200 OK");
     agreeing.join().unwrap();
     controller.log.wait_for("client was told to stop");
     // However it ends now, that was wished for.
@@ -358,8 +356,19 @@ fn waiting_for(port: u16) -> usize {
 
 #[test]
 fn a_request_on_its_way_to_one_client_never_reaches_the_next_on_its_port() {
-    let controller =
-        with_client("[http]\nidle_timeout = 0\nconnect_timeout = 3600\n[supervisor]\nstop_timeout = 0");
+    the_port_changes_hands(|controller, _| assert_eq!(controller.stop_client("a")["code"], 0));
+    // The record of one that ended by itself stays.
+    the_port_changes_hands(|controller, pid| {
+        kill(pid);
+        wait_until("it is missed", || controller.clients()[0]["held"] == true);
+    });
+}
+
+/// What a caller hears whose request is being connected to `a` while that goes by `end`, and `b` gets its port.
+fn the_port_changes_hands(end: impl FnOnce(&Controller, u32)) {
+    let controller = with_client(
+        "[http]\nidle_timeout = 0\nconnect_timeout = 3600\n[supervisor]\nstop_timeout = 0\nrestart = \"no\"",
+    );
     let pid = controller.clients()[0]["pid"].as_u64().unwrap().try_into().unwrap();
     freeze(pid);
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], controller.first_port));
@@ -370,11 +379,40 @@ fn a_request_on_its_way_to_one_client_never_reaches_the_next_on_its_port() {
     }
     let mut caller = Caller::with(&controller, "GET /openqq/echo?client=a HTTP/1.1\r\nHost: x\r\n\r\n");
     wait_until("it is being connected", || waiting_for(controller.first_port) > 0);
-    controller.stop_client("a");
-    controller.start_client("b");
-    assert_eq!(controller.clients()[0]["port"], controller.first_port, "b has the port that a had");
+    end(&controller, pid);
+    assert_eq!(controller.start_client("b")["port"], controller.first_port, "b has the port that a had");
     let answer = caller.answer();
     assert_eq!(answer.status(), "HTTP/1.1 502 Bad Gateway", "{}", answer.text());
+}
+
+#[test]
+fn one_that_ended_and_is_stopped_gets_no_request_on_a_port_that_is_anothers() {
+    let controller = with_client("[supervisor]\nrestart = \"no\"");
+    let (is_bs, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::SeqCst) {
+                    let port_is_bs = is_bs.load(Ordering::SeqCst);
+                    let answer = get(&controller, "/openqq/ping?client=a");
+                    assert!(!port_is_bs || answer.text() != "pong", "b was asked instead of a");
+                }
+            });
+        }
+        kill(controller.clients()[0]["pid"].as_u64().unwrap().try_into().unwrap());
+        wait_until("it is missed", || controller.clients()[0]["held"] == true);
+        assert_eq!(controller.start_client("b")["port"], controller.first_port, "b has the port that a had");
+        controller.wait_for_listening("b");
+        is_bs.store(true, Ordering::SeqCst);
+        let stopped = controller.stop_client("a");
+        is_over.store(true, Ordering::SeqCst);
+        assert_eq!(stopped["code"], 0);
+    });
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
 #[test]
