@@ -125,8 +125,9 @@ impl Deliverer {
         }
         self.say_lost(true);
         let mut spool = self.outgoing.spool();
-        let (waiting, in_memory) = (spool.len(), spool.in_memory());
+        // Before it is counted, for it is the last chance to be written.
         spool.close();
+        let (waiting, in_memory) = (spool.len(), spool.in_memory());
         if in_memory > 0 {
             warn!(to = %self.url, lost = in_memory, "Reports that could not be kept on disk were not posted and are lost.");
         }
@@ -139,7 +140,7 @@ impl Deliverer {
         loop {
             self.say_lost(false);
             let head = self.outgoing.spool().attempt();
-            let Some(head) = head else {
+            let Some(head) = head.transpose() else {
                 if stop.is_cancelled() {
                     return;
                 }
@@ -149,24 +150,27 @@ impl Deliverer {
                 }
                 continue;
             };
-            match self.post(&head).await {
-                Outcome::Taken(answer) => {
-                    // Before anything is done about it, so that it is not done twice.
-                    self.outgoing.spool().delivered(head.seq);
-                    self.works();
-                    self.answered(answer, head.source, act).await;
-                }
-                Outcome::Failed(failure, error) => {
-                    self.fails(error, head.attempt);
-                    let pause = self.backoff.failed(failure, self.dice.throw());
-                    self.outgoing.spool().give_up(self.keep);
-                    let was_stopping = stop.is_cancelled();
-                    self.pause(pause, stop).await;
-                    // One last attempt, for the end of the client tells nothing about the receiver.
-                    if was_stopping {
-                        return;
+            let (failure, error) = match head {
+                Ok(head) => match self.post(&head).await {
+                    Outcome::Taken(answer) => {
+                        // Before anything is done about it, so that it is not done twice.
+                        self.outgoing.spool().delivered(head.seq);
+                        self.works();
+                        self.answered(answer, head.source, act).await;
+                        continue;
                     }
-                }
+                    Outcome::Failed(failure, error) => (failure, error),
+                },
+                Err(error) => (Failure::Unavailable, format!("it cannot be read now: {error}")),
+            };
+            self.fails(error);
+            let pause = self.backoff.failed(failure, self.dice.throw());
+            self.outgoing.spool().give_up(self.keep);
+            let was_stopping = stop.is_cancelled();
+            self.pause(pause, stop).await;
+            // One last attempt, for the end of the client tells nothing about the receiver.
+            if was_stopping {
+                return;
             }
         }
     }
@@ -220,14 +224,16 @@ impl Deliverer {
         }
     }
 
-    /// Waits for the next attempt. What came lately is written through to the disk meanwhile.
+    /// Waits for the next attempt. What came lately is written through to the disk meanwhile, and what the disk did not
+    /// take is tried again.
     async fn pause(&self, pause: Duration, stop: &CancellationToken) {
         let until = Instant::now() + pause;
         let sync = async {
             loop {
                 let came = self.outgoing.came.notified();
-                if self.outgoing.spool().is_unsynced() {
+                if self.outgoing.spool().is_to_write() {
                     sleep(SYNC_TIME).await;
+                    self.outgoing.spool().write_out();
                     self.sync().await;
                 } else {
                     came.await;
@@ -256,9 +262,9 @@ impl Deliverer {
         }
     }
 
-    fn fails(&mut self, error: String, attempt: u32) {
+    fn fails(&mut self, error: String) {
         if self.trouble.as_ref() == Some(&error) {
-            return debug!(attempt, error, "A report could not be posted.");
+            return debug!(error, "A report could not be posted.");
         }
         let keep = self.keep.as_secs();
         warn!(to = %self.url, error, keep, "A report could not be posted. It is tried again, for `keep` seconds.");

@@ -2,19 +2,23 @@
 //!
 //! A folder with segments, each appended to until it is full and removed when all in it are done with, and a cursor
 //! that is overwritten in place, so that delivering takes no space on a disk that is full. What was appended survives
-//! the end of the process, however it ends; for a loss of power see [`Journal::unsynced`].
+//! the end of the process, however it ends; for a loss of power see [`Journal::unsynced`]. Where a cleaner removes the
+//! folder under way, it is made anew, with the segment that is written to.
+
+mod files;
+mod writing;
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use tracing::warn;
 
+use self::files::{lock, open_to_read, open_to_write, segment_numbers, segment_path};
 use super::record::{Cursor, HEADER, Next, Origin, Record, SLOT_BYTES, origin, read_next};
-use crate::files::{FileError, private_folder};
+use crate::files::FileError;
 
 /// From this size on a segment takes no more reports, in bytes.
 const SEGMENT_BYTES: u64 = 1024 * 1024;
@@ -23,7 +27,9 @@ const SEGMENT_BYTES: u64 = 1024 * 1024;
 const RESTART_BYTES: u64 = 64 * 1024;
 
 const CURSOR: &str = "cursor";
-const EXTENSION: &str = "reports";
+
+/// How bytes come into a segment, at an offset. Tests have it fail half-way.
+type Write = fn(&File, &[u8], u64) -> io::Result<()>;
 
 /// Why reports cannot be kept in files.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +43,9 @@ pub(crate) enum JournalError {
     /// It was left by a version of this program that writes other files.
     #[error("{} was written by another version; move the file away to go on without its reports", .0.display())]
     OtherVersion(PathBuf),
+    /// No further segment could be named.
+    #[error("{} has the last of all numbers; move the file away to go on without its reports", .0.display())]
+    LastNumber(PathBuf),
     /// A file cannot be read or written.
     #[error("{}", .0.display())]
     Io(PathBuf, #[source] io::Error),
@@ -63,15 +72,24 @@ struct Segment {
     bytes: u64,
     /// How many of its reports wait.
     waiting: usize,
+    /// Whether nothing is appended any more, though there would be room.
+    has_failed: bool,
+}
+
+impl Segment {
+    fn new(number: u64) -> Self {
+        Self { number, bytes: HEADER.len() as u64, waiting: 0, has_failed: false }
+    }
 }
 
 /// The files of one account, locked for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Journal {
     folder: PathBuf,
-    /// Holds the lock.
-    lock: File,
-    cursor_file: File,
+    /// The folder. None: it could not be made yet, and nothing waits in it.
+    lock: Option<File>,
+    /// None: there is none yet.
+    cursor_file: Option<File>,
     cursor: Cursor,
     /// From the oldest to the one that is written to, which may be none.
     segments: VecDeque<Segment>,
@@ -82,6 +100,7 @@ pub(super) struct Journal {
     unsynced: bool,
     /// Segments that were written to since, and are not any more.
     full: Vec<File>,
+    write: Write,
 }
 
 /// A report that an earlier run left.
@@ -108,7 +127,7 @@ impl Unsynced {
 
 impl Journal {
     /// Opens the journal in `folder`, which is made if need be, and tells `found` of all reports that wait, the oldest
-    /// first. Also returns the `seq` for the next one.
+    /// first. Also returns the `seq` for the next one. A folder that cannot be made now is made with the first report.
     ///
     /// # Errors
     /// The folder or a file in it cannot be used. Nothing in it was changed then.
@@ -117,22 +136,18 @@ impl Journal {
             let path = path.to_owned();
             move |error: io::Error| JournalError::Io(path, error)
         };
-        private_folder(folder).map_err(JournalError::Folder)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let lock = rustix::fs::open(folder, flags, Mode::empty()).map_err(io::Error::from);
-        let lock = File::from(lock.map_err(failed(folder))?);
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(JournalError::Locked(folder.to_owned())),
-            Err(errno) => return Err(failed(folder)(errno.into())),
-        }
-
-        let numbers = segment_numbers(folder).map_err(failed(folder))?;
-        let next_segment = numbers.last().map_or(1, |last| last + 1);
+        let (lock, numbers) = match lock(folder) {
+            Ok(lock) => (Some(lock), segment_numbers(folder).map_err(failed(folder))?),
+            Err(_) if is_missing(folder) => (None, Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let last = numbers.last().copied().unwrap_or(0);
+        let next_segment =
+            last.checked_add(1).ok_or_else(|| JournalError::LastNumber(segment_path(folder, last)))?;
         let mut readers = Vec::new();
         for number in numbers {
             let path = segment_path(folder, number);
-            let mut reader = BufReader::new(File::open(&path).map_err(failed(&path))?);
+            let mut reader = BufReader::new(open_to_read(&path).map_err(failed(&path))?);
             let mut header = Vec::new();
             reader.by_ref().take(HEADER.len() as u64).read_to_end(&mut header).map_err(failed(&path))?;
             match origin(&header) {
@@ -143,9 +158,12 @@ impl Journal {
         }
 
         let path = folder.join(CURSOR);
-        let cursor_file = open_options().read(true).open(&path).map_err(failed(&path))?;
-        let mut content = Vec::new();
-        (&cursor_file).take(2 * SLOT_BYTES as u64).read_to_end(&mut content).map_err(failed(&path))?;
+        let (mut cursor_file, mut content) = (None, Vec::new());
+        if !is_missing(&path) {
+            let file = open_to_write(&path).map_err(failed(&path))?;
+            (&file).take(2 * SLOT_BYTES as u64).read_to_end(&mut content).map_err(failed(&path))?;
+            cursor_file = Some(file);
+        }
         let cursor = Cursor::newest(&content).unwrap_or_default();
 
         let mut journal = Self {
@@ -159,11 +177,12 @@ impl Journal {
             reader: None,
             unsynced: false,
             full: Vec::new(),
+            write: FileExt::write_all_at,
         };
         let mut next_seq = cursor.head.max(1);
         for (number, reader) in readers {
             let path = segment_path(folder, number);
-            let mut segment = Segment { number, bytes: HEADER.len() as u64, waiting: 0 };
+            let mut segment = Segment::new(number);
             if let Some(reader) = reader {
                 let whole = segment.read(
                     reader,
@@ -186,45 +205,24 @@ impl Journal {
         Ok((journal, next_seq))
     }
 
-    /// Writes a report at the end.
-    ///
-    /// # Errors
-    /// It cannot be written; then nothing of it is there.
-    pub(super) fn append(&mut self, record: &Record<&str>) -> io::Result<Place> {
-        if self.writer.is_none() || self.segments.back().is_none_or(|last| last.bytes >= SEGMENT_BYTES) {
-            self.begin_segment()?;
-        }
-        let (Some(file), Some(segment)) = (&self.writer, self.segments.back_mut()) else {
-            return Err(io::Error::other("no segment was begun"));
-        };
-        let encoded = record.encode();
-        if let Err(error) = file.write_all_at(&encoded, segment.bytes) {
-            // Half a record would hide those that come after it. Taking space away works on a full disk, too; where it
-            // does not, the next record is written over this one all the same.
-            let _ = file.set_len(segment.bytes);
-            return Err(error);
-        }
-        let bytes = u32::try_from(record.text.len()).map_err(io::Error::other)?;
-        let offset = segment.bytes + (encoded.len() - record.text.len()) as u64;
-        segment.bytes += encoded.len() as u64;
-        segment.waiting += 1;
-        self.unsynced = true;
-        Ok(Place { segment: segment.number, offset, bytes })
-    }
-
     /// The text of a report.
     ///
     /// # Errors
     /// It cannot be read any more.
     pub(super) fn read(&mut self, place: Place) -> io::Result<String> {
-        let file = match self.reader.take() {
-            Some((number, file)) if number == place.segment => file,
-            _ => File::open(segment_path(&self.folder, place.segment))?,
-        };
         let mut text = vec![0; place.bytes as usize];
-        file.read_exact_at(&mut text, place.offset)?;
-        self.reader = Some((place.segment, file));
-        String::from_utf8(text).map_err(io::Error::other)
+        let is_written_to = self.segments.back().is_some_and(|last| last.number == place.segment);
+        if let Some(writer) = self.writer.as_ref().filter(|_| is_written_to) {
+            writer.read_exact_at(&mut text, place.offset)?;
+        } else {
+            let file = match self.reader.take() {
+                Some((number, file)) if number == place.segment => file,
+                _ => open_to_read(&segment_path(&self.folder, place.segment))?,
+            };
+            file.read_exact_at(&mut text, place.offset)?;
+            self.reader = Some((place.segment, file));
+        }
+        String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// Notes that the report at `place` is done with. It is for good once the cursor is beyond it.
@@ -240,25 +238,35 @@ impl Journal {
     /// It cannot be written: the next run of the client will repeat reports.
     pub(super) fn advance(&mut self, head: u64, attempts: u32) -> io::Result<()> {
         let cursor = Cursor { writes: self.cursor.writes + 1, head, attempts };
-        let slot = cursor.writes % 2 * SLOT_BYTES as u64;
-        self.cursor_file.write_all_at(&cursor.encode(), slot)?;
+        // Where nothing is, the next run finds nothing to repeat.
+        if self.cursor_file.is_some() || !self.segments.is_empty() {
+            self.write_cursor(cursor)?;
+        }
         self.cursor = cursor;
         // Not before: what is done with but still said to wait would be taken for lost.
         self.remove_done();
         Ok(())
     }
 
+    /// Has tests say what becomes of what is written to segments from here on.
+    #[cfg(test)]
+    pub(super) fn write_by(&mut self, write: Write) {
+        self.write = write;
+    }
+
     /// What was written since the last call and may be lost with the power: the client has the kernel write it through
     /// while reports wait, not while they come and go.
     pub(super) fn unsynced(&mut self) -> Option<Unsynced> {
-        if !std::mem::take(&mut self.unsynced) {
+        if !self.unsynced {
             return None;
         }
         // The folder, too, for the name of a new segment.
-        let files = [self.writer.as_ref(), Some(&self.cursor_file), Some(&self.lock)];
+        let files = [self.writer.as_ref(), self.cursor_file.as_ref(), self.lock.as_ref()];
         let copies: io::Result<Vec<File>> = files.into_iter().flatten().map(File::try_clone).collect();
+        let copies = copies.ok()?;
+        self.unsynced = false;
         let mut files = std::mem::take(&mut self.full);
-        files.extend(copies.ok()?);
+        files.extend(copies);
         Some(Unsynced(files))
     }
 
@@ -281,27 +289,11 @@ impl Journal {
         let _ = fs::remove_dir(&self.folder);
     }
 
-    fn begin_segment(&mut self) -> io::Result<()> {
-        let number = self.next_segment;
-        let path = segment_path(&self.folder, number);
-        let file = open_options().create_new(true).open(&path)?;
-        if let Err(error) = file.write_all_at(&HEADER, 0) {
-            let _ = fs::remove_file(&path);
-            return Err(error);
-        }
-        self.next_segment += 1;
-        self.segments.push_back(Segment { number, bytes: HEADER.len() as u64, waiting: 0 });
-        if let Some(full) = self.writer.replace(file).filter(|_| self.unsynced) {
-            self.full.push(full);
-        }
-        Ok(())
-    }
-
     /// Removes the oldest segments as long as nothing in them waits.
     fn remove_done(&mut self) {
         while let Some(first) = self.segments.front().filter(|segment| segment.waiting == 0) {
             let is_written_to = self.segments.len() == 1 && self.writer.is_some();
-            if is_written_to && first.bytes < RESTART_BYTES {
+            if is_written_to && first.bytes < RESTART_BYTES && !first.has_failed {
                 return;
             }
             if is_written_to {
@@ -310,7 +302,9 @@ impl Journal {
             let number = first.number;
             self.reader.take_if(|(read, _)| *read == number);
             let path = segment_path(&self.folder, number);
-            if let Err(error) = fs::remove_file(&path) {
+            if let Err(error) = fs::remove_file(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
                 warn!(path = %path.display(), %error, "A file of reports that are done with cannot be removed.");
             }
             self.segments.pop_front();
@@ -351,30 +345,8 @@ impl Segment {
     }
 }
 
-fn open_options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-    options
-}
-
-fn segment_path(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("{number:016}.{EXTENSION}"))
-}
-
-/// The numbers of the segments in `folder`, in order.
-fn segment_numbers(folder: &Path) -> io::Result<Vec<u64>> {
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = PathBuf::from(entry?.file_name());
-        if path.extension().is_some_and(|extension| extension == EXTENSION)
-            && let Some(number) = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok())
-        {
-            numbers.push(number);
-        }
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
+fn is_missing(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ const FIXED_BYTES: usize = 25;
 /// The longest text of a report, in bytes: a message of 1 MiB in which every byte is escaped, with room.
 pub(super) const MAX_TEXT: usize = 8 * 1024 * 1024;
 
+/// The largest number that is believed. No counting comes that far, and from here there is room to count on.
+const MAX_NUMBER: u64 = u64::MAX / 2;
+
 /// The size of one slot of the cursor, in bytes.
 pub(super) const SLOT_BYTES: usize = 32;
 
@@ -31,7 +34,7 @@ pub(super) struct Record<T> {
     pub seq: u64,
     /// The run of the client that it comes from, a random number: with `seq` it is unique for good.
     pub run: u64,
-    /// When it came, in Unix seconds.
+    /// When it came, in Unix seconds, for people who look: nothing depends on it.
     pub time: u64,
     /// Whether it is about a login code, which is worth nothing after its client ended.
     pub is_code: bool,
@@ -92,6 +95,9 @@ pub(super) fn read_next<'a>(from: &mut impl Read, buffer: &'a mut Vec<u8>) -> io
     let (fixed, text) = buffer.split_at(FIXED_BYTES);
     let number = |at: usize| fixed[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
     let Ok(text) = std::str::from_utf8(text) else { return Ok(Next::Torn) };
+    if number(0) > MAX_NUMBER {
+        return Ok(Next::Torn);
+    }
     let record = Record { seq: number(0), run: number(8), time: number(16), is_code: fixed[24] != 0, text };
     Ok(Next::Record(record, FRAME_BYTES + length))
 }
@@ -151,7 +157,8 @@ impl Cursor {
         let number = |range: Range<usize>| slot.get(range)?.try_into().ok().map(u64::from_le_bytes);
         let short = |range: Range<usize>| slot.get(range)?.try_into().ok().map(u32::from_le_bytes);
         (short(0..4)? == crc32fast::hash(slot.get(4..)?)).then_some(())?;
-        Some(Self { writes: number(4..12)?, head: number(12..20)?, attempts: short(20..24)? })
+        let cursor = Self { writes: number(4..12)?, head: number(12..20)?, attempts: short(20..24)? };
+        (cursor.writes.max(cursor.head) <= MAX_NUMBER).then_some(cursor)
     }
 }
 
@@ -184,6 +191,16 @@ mod tests {
             read_next(&mut bytes.as_slice(), &mut buffer).unwrap(),
             Next::Record(written, bytes.len())
         );
+    }
+
+    #[test]
+    fn numbers_that_leave_no_next_are_damage() {
+        assert_eq!(read_all(&record(MAX_NUMBER, "x").encode()), (vec![MAX_NUMBER], false));
+        assert_eq!(read_all(&record(MAX_NUMBER + 1, "x").encode()), (vec![], true));
+        let cursor = Cursor { writes: 1, head: 1, attempts: u32::MAX };
+        assert_eq!(Cursor::newest(&cursor.encode()), Some(cursor));
+        assert_eq!(Cursor::newest(&Cursor { writes: u64::MAX, ..cursor }.encode()), None);
+        assert_eq!(Cursor::newest(&Cursor { head: u64::MAX, ..cursor }.encode()), None);
     }
 
     #[test]

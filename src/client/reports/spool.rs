@@ -1,5 +1,9 @@
-//! [`Spool`]: the reports that wait, in order. Where they stand is in memory; what they say is on disk, or, where the
+//! [`Spool`]: the reports that wait, in order. Where they stand is in memory; what they say is on disk, or, while the
 //! disk does not take it, in memory as well, and then far fewer.
+//!
+//! Those in memory are always the last ones: as long as there are any, the next one waits behind them, and all go to the
+//! disk in their order as soon as it takes them. So the files are in order, and what is on disk makes room for nothing
+//! that is not.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -67,17 +71,48 @@ pub(super) struct Lost {
     pub unreadable: u64,
 }
 
+/// How often it is said that the same thing fails again. On a full disk each file that is done with makes room for a few
+/// reports.
+const SAID_TIME: Duration = Duration::from_secs(60);
+
+/// Whether something fails: said when it begins and when it ends, not each time.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// When that was said last, and whether it is so still.
+    said: Option<Instant>,
+    lasts: bool,
+}
+
+impl Trouble {
+    /// It fails. True: this is to be said.
+    fn begins(&mut self) -> bool {
+        if self.lasts || self.said.is_some_and(|said| said.elapsed() < SAID_TIME) {
+            return false;
+        }
+        (self.said, self.lasts) = (Some(Instant::now()), true);
+        true
+    }
+
+    /// It works. True: this is to be said.
+    fn ends(&mut self) -> bool {
+        std::mem::take(&mut self.lasts)
+    }
+}
+
 /// The queue.
 pub(super) struct Spool {
     entries: VecDeque<Entry>,
     journal: Option<Journal>,
-    /// Whether the disk failed when it was last used.
-    failing: bool,
+    appending: Trouble,
+    /// Written in place, which works on a full disk: it tells nothing about the other.
+    cursor: Trouble,
+    reading: Trouble,
     /// Distinguishes this run's reports from all others'.
     run: u64,
     next_seq: u64,
     most: usize,
     bytes: usize,
+    /// How many of the last ones are in memory, and how many bytes they have.
     in_memory: (usize, usize),
     /// Not said yet.
     lost: Lost,
@@ -89,7 +124,9 @@ impl Spool {
         let mut spool = Self {
             entries: VecDeque::new(),
             journal: None,
-            failing: false,
+            appending: Trouble::default(),
+            cursor: Trouble::default(),
+            reading: Trouble::default(),
             // Seeded by the system.
             run: RandomState::new().hash_one(std::process::id()),
             next_seq: 1,
@@ -99,18 +136,19 @@ impl Spool {
             lost: Lost::default(),
         };
         let mut stale = Vec::new();
-        let (now, clock) = (Instant::now(), unix_seconds());
+        let now = Instant::now();
         let found = |Left { record, place, attempts }| {
             // Nobody can log in with the code of a client that is gone.
             if record.is_code {
                 return stale.push(place);
             }
-            let age = Duration::from_secs(clock.saturating_sub(record.time));
             spool.bytes += place.bytes();
             spool.entries.push_back(Entry {
                 seq: record.seq,
                 run: record.run,
-                came: now.checked_sub(age).unwrap_or(now),
+                // Not when the record says: at that time the clock may have been wrong by years, as it is after a start
+                // without a battery. How many can pile up over runs is bounded all the same.
+                came: now,
                 attempts,
                 bytes: place.bytes(),
                 is_code: false,
@@ -125,7 +163,6 @@ impl Spool {
                 spool.next_seq = next_seq;
             }
             Err(error) => {
-                spool.failing = true;
                 error!(error = %Chain(&error), "Reports cannot be kept on disk: those that wait when this client ends are lost.");
             }
         }
@@ -147,28 +184,25 @@ impl Spool {
         }
         let seq = self.next_seq;
         self.next_seq += 1;
-        let record = Record { seq, run: self.run, time: unix_seconds(), is_code, text: text.as_str() };
-        let written = self.journal.as_mut().map(|journal| journal.append(&record));
-        let place = written.and_then(|written| self.note(written, "a report is kept in memory only"));
         let bytes = text.len();
         self.bytes += bytes;
-        let text = match place {
-            Some(place) => Text::Disk(place),
-            None => {
-                self.in_memory.0 += 1;
-                self.in_memory.1 += bytes;
-                Text::Memory(text.into_boxed_str())
-            }
-        };
-        let (came, source) = (Instant::now(), source.map(Box::new));
+        self.in_memory.0 += 1;
+        self.in_memory.1 += bytes;
+        let (came, text, source) =
+            (Instant::now(), Text::Memory(text.into_boxed_str()), source.map(Box::new));
         self.entries.push_back(Entry { seq, run: self.run, came, attempts: 0, bytes, is_code, text, source });
+        self.write_out();
         self.make_room();
     }
 
     /// The oldest report, to be posted now: from here on it counts as posted once more.
-    pub(super) fn attempt(&mut self) -> Option<Head> {
+    ///
+    /// # Errors
+    /// It cannot be read now, for want of descriptors or memory, and can be later.
+    pub(super) fn attempt(&mut self) -> io::Result<Option<Head>> {
+        self.write_out();
         loop {
-            let entry = self.entries.front_mut()?;
+            let Some(entry) = self.entries.front_mut() else { return Ok(None) };
             let text = match (&entry.text, &mut self.journal) {
                 (Text::Memory(text), _) => Ok(text.to_string()),
                 (Text::Disk(place), Some(journal)) => journal.read(*place),
@@ -184,11 +218,15 @@ impl Spool {
                         text,
                         source: entry.source.as_deref().cloned(),
                     };
+                    self.reading.ends();
                     self.advance();
-                    return Some(head);
+                    return Ok(Some(head));
                 }
+                Err(error) if is_passing(&error) => return Err(error),
                 Err(error) => {
-                    warn!(%error, "A report that was kept on disk cannot be read any more.");
+                    if self.reading.begins() {
+                        warn!(%error, "Reports that were kept on disk cannot be read any more.");
+                    }
                     self.lost.unreadable += 1;
                     self.remove(0);
                 }
@@ -232,31 +270,59 @@ impl Spool {
         self.journal.as_mut()?.unsynced()
     }
 
-    /// See [`Journal::is_unsynced`].
-    pub(super) fn is_unsynced(&self) -> bool {
-        self.journal.as_ref().is_some_and(Journal::is_unsynced)
+    /// Whether anything is to be written out, or through to the disk.
+    pub(super) fn is_to_write(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.is_unsynced() || self.in_memory.0 > 0)
+    }
+
+    /// Writes what is in memory to the disk, if the disk takes it now: in order, and no more than the disk takes.
+    pub(super) fn write_out(&mut self) {
+        let Some(journal) = &mut self.journal else { return };
+        let mut written = journal.mend();
+        for entry in self.entries.range_mut(self.entries.len() - self.in_memory.0..) {
+            let (Text::Memory(text), Ok(())) = (&entry.text, &written) else { break };
+            let time = unix_seconds().saturating_sub(entry.came.elapsed().as_secs());
+            let Entry { seq, run, is_code, bytes, .. } = *entry;
+            match journal.append(&Record { seq, run, time, is_code, text }) {
+                Ok(place) => {
+                    entry.text = Text::Disk(place);
+                    self.in_memory.0 -= 1;
+                    self.in_memory.1 -= bytes;
+                    if self.appending.ends() {
+                        info!("Reports can be kept on disk again.");
+                    }
+                }
+                Err(error) => written = Err(error),
+            }
+        }
+        if let Err(error) = written
+            && self.appending.begins()
+        {
+            warn!(error = %Chain(&error), most = MAX_IN_MEMORY, "The disk fails: until it works again reports are kept in memory only, and few of them.");
+        }
     }
 
     /// Lets go of the files; those in which nothing waits are removed.
     pub(super) fn close(&mut self) {
+        self.write_out();
         if let Some(journal) = self.journal.take() {
             journal.close();
         }
     }
 
-    /// Gives up the oldest reports until the rest is within bounds. The oldest, because that is what age does as well:
-    /// what a receiver gets when it is back is everything since some moment, without a hole.
+    /// Gives up the oldest reports until the rest is within bounds. The oldest, because that is what age does as well,
+    /// and what is new is worth more. For the bounds of the memory those in memory: what is on disk takes none.
     fn make_room(&mut self) {
-        let too_much = |spool: &Self| {
-            let (count, bytes) = spool.in_memory;
-            spool.entries.len() > spool.most
-                || spool.bytes > MAX_DISK_BYTES
-                // One report may be as long as all together.
-                || (count > 1 && (count > MAX_IN_MEMORY || bytes > MAX_MEMORY_BYTES))
-        };
-        while !self.entries.is_empty() && too_much(self) {
+        while self.entries.len() > self.most || self.bytes > MAX_DISK_BYTES {
             self.lost.full += 1;
             self.remove(0);
+        }
+        // One report may be as long as all together.
+        while self.in_memory.0 > MAX_IN_MEMORY
+            || (self.in_memory.0 > 1 && self.in_memory.1 > MAX_MEMORY_BYTES)
+        {
+            self.lost.full += 1;
+            self.remove(self.entries.len() - self.in_memory.0);
         }
     }
 
@@ -283,118 +349,22 @@ impl Spool {
     fn advance(&mut self) {
         let (head, attempts) =
             self.entries.front().map_or((self.next_seq, 0), |entry| (entry.seq, entry.attempts));
-        if let Some(advanced) = self.journal.as_mut().map(|journal| journal.advance(head, attempts)) {
-            self.note(advanced, "reports may be repeated");
+        let Some(Err(error)) = self.journal.as_mut().map(|journal| journal.advance(head, attempts)) else {
+            self.cursor.ends();
+            return;
+        };
+        if self.cursor.begins() {
+            warn!(error = %Chain(&error), "It cannot be noted on disk which reports are done with: the next client may repeat them.");
         }
     }
+}
 
-    /// Logs when the disk begins to fail and when it works again.
-    fn note<T>(&mut self, result: io::Result<T>, so: &'static str) -> Option<T> {
-        match &result {
-            Ok(_) if self.failing => info!("Reports can be kept on disk again."),
-            Err(error) if !self.failing => warn!(%error, "The disk fails: {so}."),
-            _ => {}
-        }
-        self.failing = result.is_err();
-        result.ok()
-    }
+/// Whether a file that cannot be read now may well be all right.
+fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let passing = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spool(folder: &Path) -> Spool {
-        Spool::open(&folder.join("reports"), 3)
-    }
-
-    fn drain(spool: &mut Spool) -> Vec<(String, u32)> {
-        let mut all = Vec::new();
-        while let Some(head) = spool.attempt() {
-            spool.delivered(head.seq);
-            all.push((head.text, head.attempt));
-        }
-        all
-    }
-
-    fn push(spool: &mut Spool, texts: &[&str]) {
-        texts.iter().for_each(|text| spool.push((*text).into(), false, None));
-    }
-
-    #[tokio::test]
-    async fn the_oldest_make_room() {
-        let root = tempfile::tempdir().unwrap();
-        let mut spool = spool(root.path());
-        push(&mut spool, &["1", "2", "3"]);
-        let head = spool.attempt().unwrap();
-        push(&mut spool, &["4", "5"]);
-        assert_eq!(spool.take_lost(), Lost { full: 2, ..Lost::default() });
-        // It was given up while it was under way; nobody else's place is taken for its own.
-        spool.delivered(head.seq);
-        assert_eq!(drain(&mut spool), [("3".into(), 1), ("4".into(), 1), ("5".into(), 1)]);
-        spool.push("x".repeat(MAX_TEXT + 1), false, None);
-        assert_eq!((spool.len(), spool.take_lost().full), (0, 1));
-    }
-
-    #[tokio::test]
-    async fn a_code_takes_the_place_of_the_one_before() {
-        let root = tempfile::tempdir().unwrap();
-        let mut first = spool(root.path());
-        first.push("code 1".into(), true, None);
-        push(&mut first, &["a"]);
-        first.push("code 2".into(), true, None);
-        let next = first.attempt().unwrap();
-        assert_eq!(next.text, "a");
-        assert_eq!((first.len(), first.take_lost()), (2, Lost::default()));
-        drop(first);
-        // And the last one goes with its client.
-        let mut second = spool(root.path());
-        let again = second.attempt().unwrap();
-        assert_eq!((again.id, again.attempt, again.text.as_str()), (next.id, 2, "a"));
-        assert_eq!(second.len(), 1);
-        second.delivered(again.seq);
-        second.close();
-        assert!(!root.path().join("reports").exists());
-    }
-
-    #[tokio::test]
-    async fn ids_are_never_used_again() {
-        let root = tempfile::tempdir().unwrap();
-        let mut ids = std::collections::BTreeSet::new();
-        for _ in 0..3 {
-            let mut spool = spool(root.path());
-            push(&mut spool, &["a", "b"]);
-            while let Some(head) = spool.attempt() {
-                spool.delivered(head.seq);
-                assert!(ids.insert(head.id));
-            }
-            spool.close();
-        }
-        assert_eq!(ids.len(), 6);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn age_is_counted_over_runs() {
-        let root = tempfile::tempdir().unwrap();
-        let mut spool = spool(root.path());
-        push(&mut spool, &["1"]);
-        tokio::time::advance(Duration::from_secs(60)).await;
-        push(&mut spool, &["2"]);
-        spool.give_up(Duration::from_secs(59));
-        assert_eq!(spool.take_lost(), Lost { aged: 1, ..Lost::default() });
-        assert_eq!(drain(&mut spool), [("2".into(), 1)]);
-    }
-
-    #[tokio::test]
-    async fn memory_does_where_the_disk_does_not() {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::write(root.path().join("reports"), "no folder").unwrap();
-        let mut spool = Spool::open(&root.path().join("reports"), 10_000);
-        for n in 0..MAX_IN_MEMORY + 2 {
-            push(&mut spool, &[&n.to_string()]);
-        }
-        assert_eq!((spool.in_memory(), spool.take_lost().full), (MAX_IN_MEMORY, 2));
-        assert_eq!(drain(&mut spool)[0], ("2".into(), 1));
-        assert_eq!((spool.in_memory(), spool.len()), (0, 0));
-    }
-}
+mod tests;

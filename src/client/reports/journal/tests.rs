@@ -103,3 +103,108 @@ fn other_versions_are_left_alone() {
     assert!(matches!(Journal::open(root.path(), |_| {}), Err(JournalError::OtherVersion(_))));
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
 }
+
+/// What a disk that becomes full does.
+fn write_half(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    file.write_all_at(&bytes[..bytes.len() / 2], at)?;
+    Err(io::ErrorKind::StorageFull.into())
+}
+
+#[test]
+fn what_cannot_be_written_leaves_nothing() {
+    let root = root();
+    let (mut journal, _, _) = open(root.path());
+    journal.append(&record(1, "first")).unwrap();
+    for _ in 0..2 {
+        journal.write_by(write_half);
+        assert!(journal.append(&record(2, "second")).is_err());
+        // With a header that can be written, and a record that cannot.
+        journal.write_by(|file, bytes, at| match at {
+            0 => file.write_all_at(bytes, at),
+            _ => write_half(file, bytes, at),
+        });
+        assert!(journal.append(&record(2, "second")).is_err());
+        assert_eq!(segment_numbers(root.path()).unwrap(), [1]);
+    }
+    journal.write_by(FileExt::write_all_at);
+    let place = journal.append(&record(2, "second")).unwrap();
+    assert_eq!(journal.read(place).unwrap(), "second");
+    drop(journal);
+    let (_, next, left) = open(root.path());
+    assert_eq!((next, seqs(&left)), (3, vec![1, 2]));
+}
+
+#[test]
+fn what_a_cleaner_removes_is_made_anew() {
+    let root = root();
+    let folder = root.path().join("reports");
+    let (mut journal, _, _) = open(&folder);
+    let place = journal.append(&record(1, "first")).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    // A disk that is full then takes nothing; it loses nothing, either.
+    journal.write_by(write_half);
+    assert!(journal.append(&record(2, "second")).is_err());
+    assert_eq!(journal.read(place).unwrap(), "first");
+    journal.write_by(FileExt::write_all_at);
+    let second = journal.append(&record(2, "second")).unwrap();
+    assert_eq!(journal.read(second).unwrap(), "second");
+    assert!(matches!(Journal::open(&folder, |_| {}), Err(JournalError::Locked(_))));
+    // A file alone.
+    fs::remove_file(folder.join(CURSOR)).unwrap();
+    journal.release(place);
+    journal.advance(2, 3).unwrap();
+    drop(journal);
+    let (mut journal, _, left) = open(&folder);
+    assert_eq!((seqs(&left), left[0].attempts), (vec![2], 3));
+    // And where nothing waits.
+    let third = journal.append(&record(3, "third")).unwrap();
+    journal.release(left[0].place);
+    journal.release(third);
+    journal.advance(4, 0).unwrap();
+    fs::remove_dir_all(&folder).unwrap();
+    journal.append(&record(4, "fourth")).unwrap();
+    drop(journal);
+    let (_, _, left) = open(&folder);
+    assert_eq!(seqs(&left), [4]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_made_later() {
+    let root = root();
+    let folder = root.path().join("link/reports");
+    std::os::unix::fs::symlink(root.path().join("disk"), root.path().join("link")).unwrap();
+    let (mut journal, _, _) = open(&folder);
+    assert!(journal.append(&record(1, "first")).is_err());
+    journal.advance(1, 1).unwrap();
+    fs::create_dir(root.path().join("disk")).unwrap();
+    journal.append(&record(1, "first")).unwrap();
+    drop(journal);
+    let (_, _, left) = open(&folder);
+    assert_eq!((seqs(&left), left[0].attempts), (vec![1], 1));
+}
+
+#[test]
+fn what_is_no_file_of_ours_is_refused_at_once() {
+    let refused = |name: &str, make: &dyn Fn(&Path)| {
+        let root = root();
+        make(&root.path().join(name));
+        Journal::open(root.path(), |_| {}).unwrap_err()
+    };
+    let pipe = |path: &Path| rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RUSR).unwrap();
+    let link = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    for name in ["0000000000000001.reports", CURSOR] {
+        assert!(matches!(refused(name, &pipe), JournalError::Io(..)), "{name}");
+        assert!(matches!(refused(name, &link), JournalError::Io(..)), "{name}");
+        assert!(
+            matches!(refused(name, &|path| fs::create_dir(path).unwrap()), JournalError::Io(..)),
+            "{name}"
+        );
+    }
+    let last = format!("{}.reports", u64::MAX);
+    assert!(matches!(refused(&last, &|path| fs::write(path, "").unwrap()), JournalError::LastNumber(_)));
+    // The last one that can be followed: then there is none for the one after.
+    let root = root();
+    fs::write(root.path().join(format!("{}.reports", u64::MAX - 1)), "").unwrap();
+    let (mut journal, _, _) = open(root.path());
+    assert!(journal.append(&record(1, "x")).is_err());
+}
