@@ -309,4 +309,11 @@ fn what_is_wrong_with_the_configuration_is_clear_in_the_status() {
     ] {
         assert!(told.contains(words), "{words} is missing in {told}");
     }
+
+    // Nor are clients something else in silence where they can't be units.
+    machine.configure("");
+    machine.shell("rm /usr/share/polkit-1/rules.d/50-wqcontroller.rules; systemctl restart polkit");
+    assert!(!machine.try_run("systemctl", &["restart", UNIT]).status.success());
+    let status = machine.property(UNIT, "StatusText");
+    assert!(status.contains("clients can't be units, as mode = \"systemd\""), "{status}");
 }

@@ -202,6 +202,8 @@ fn secrets_are_seen_by_nobody_and_the_controller_may_start_nothing_else() {
         machine.try_run("runuser", &["-u", user, "--", "cat", path]).status.success()
     };
     assert!(!reads("nobody", "/run/wqcontroller/launch/a"));
+    // Who made a folder before its client does would have what that writes.
+    assert_eq!(machine.shell("stat -c '%a %U' /run/wqclient"), "755 root");
     // Other clients see neither the launch files nor one's folders nor one's processes.
     machine.start_client("b", &[]);
     let inside = |script: &str| {
@@ -215,15 +217,21 @@ fn secrets_are_seen_by_nobody_and_the_controller_may_start_nothing_else() {
         String::from_utf8(inside("ls /run/wqclient /run/wqcontroller; ls /proc | grep -c ^[0-9]").stdout)
             .unwrap();
     assert!(list.contains("b\n") && !list.contains("a\n"), "{list}");
+    // Not even one that broke out of its user.
+    let as_root = "nsenter -t $(systemctl show --value -p MainPID wqclient@b) -m ls -A /run/wqcontroller";
+    assert_eq!(machine.shell(as_root), "");
     assert!(!inside("kill -9 $(cat /run/wqclient/*/*.pid | grep -v x) && kill -0 1").status.success());
 
-    let may = |verb: &str, unit: &str| {
+    let user_may = |user: &str, verb: &str, unit: &str| {
         machine
-            .try_run("runuser", &["-u", "wqcontroller", "--", "systemctl", "--no-ask-password", verb, unit])
+            .try_run("runuser", &["-u", user, "--", "systemctl", "--no-ask-password", verb, unit])
             .status
             .success()
     };
-    assert!(may("stop", "wqclient@b.service"), "its own units are its business");
+    let may = |verb: &str, unit: &str| user_may("wqcontroller", verb, unit);
+    assert!(!user_may("nobody", "stop", "wqclient@b.service"), "nor anybody else's");
+    assert!(may("kill", "wqclient@a.service"), "its own units are its business");
+    assert!(may("stop", "wqclient@b.service"));
     for (verb, unit) in [
         ("stop", "dbus.service"),
         ("start", "systemd-journal-flush.service"),
