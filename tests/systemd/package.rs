@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::machine::{Machine, Plan, assert_inside, not_run, say_not_run, wait_until};
 use crate::service::UNIT;
-use crate::sockets::call_again_and_again;
+use crate::sockets::{Stopping, call_again_and_again};
 
 /// Where packages are inside.
 const PACKAGE: &str = "/root/package.deb";
@@ -277,6 +277,7 @@ fn inside_upgrade() {
                 scope.spawn(move || call_again_and_again(paths[n % 4], n < 24, stop, done))
             })
             .collect();
+        let stopping = Stopping(&stop);
         let more = || {
             let before = done.load(Ordering::Relaxed);
             wait_until("more was answered", || done.load(Ordering::Relaxed) > before + 500);
@@ -285,7 +286,7 @@ fn inside_upgrade() {
         let upgrade = ["install", "--yes", "--quiet", HIGHER];
         let upgraded = Command::new("apt-get").args(upgrade).output().unwrap();
         more();
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         assert!(upgraded.status.success(), "{upgraded:?}");
         callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect()
     });

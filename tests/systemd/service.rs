@@ -68,6 +68,32 @@ fn it_is_ready_only_when_it_serves() {
 }
 
 #[test]
+fn neither_it_nor_a_client_is_started_too_often_for_systemd() {
+    let Some(machine) = Machine::boot() else { return };
+    // Five times in ten seconds is what systemd takes by itself.
+    for _ in 0..8 {
+        machine.systemctl(&["restart", UNIT]);
+    }
+    for _ in 0..8 {
+        machine.start_client("a", &[]);
+        machine.call("stop_client", &["client=a"]);
+    }
+    for unit in [UNIT, "wqclient@a.service"] {
+        assert_eq!(machine.property(unit, "StartLimitIntervalUSec"), "0", "{unit}");
+    }
+}
+
+#[test]
+fn it_is_watched_and_leaves_no_core() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.systemctl(&["start", UNIT]);
+    assert_eq!(machine.property(UNIT, "WatchdogUSec"), "30s");
+    let limits = machine.shell("cat /proc/$(systemctl show --value --property MainPID wqcontroller)/limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "passwords would be in it: {core}");
+}
+
+#[test]
 fn it_tells_how_many_clients_do_what() {
     let Some(machine) = Machine::boot() else { return };
     machine.configure("[supervisor]\nrestart = \"no\"\n");

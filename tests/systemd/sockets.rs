@@ -123,12 +123,13 @@ fn inside_twenty_restarts() {
                 scope.spawn(move || call_again_and_again(paths[n % 2], n < 6, stop, done))
             })
             .collect();
+        let stopping = Stopping(&stop);
         for _ in 0..20 {
             let before = done.load(Ordering::Relaxed);
             assert!(Command::new("systemctl").args(["restart", UNIT]).status().unwrap().success());
             wait_until("the next one has work to do", || done.load(Ordering::Relaxed) > before + 50);
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect()
     });
     println!("{} requests", done.load(Ordering::Relaxed));
@@ -193,6 +194,15 @@ fn the_service_starts_those_of_its_sockets_that_are_enabled() {
     assert_eq!(machine.property(SOCKET, "ActiveState"), "inactive");
     let log = machine.journal(&["--unit", UNIT]);
     assert!(log.contains("listening on unix:/run/wqcontroller.sock"), "{log}");
+}
+
+/// Stops callers when dropped: also when the test fails, which else would wait for them for ever.
+pub struct Stopping<'a>(pub &'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Calls until it is told to stop: what failed. Nothing is tried again.
