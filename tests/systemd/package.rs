@@ -172,7 +172,8 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
     machine.write("/etc/wqcontroller/wqcontroller.toml.d/50-local.toml", "limits.tasks_max = 400\n");
     // Whoever calls on meanwhile starts nothing again.
     let calls = "until [ -e /tmp/removed ]; do \
-                 curl --silent --output /dev/null http://127.0.0.1:4000/openqq/check_client; done";
+                 curl --silent --output /dev/null http://127.0.0.1:4000/openqq/check_client; \
+                 curl --silent --output /dev/null --unix-socket /run/wqcontroller.sock http://localhost/; done";
     let mut caller = machine.command("sh").args(["-c", calls]).spawn().unwrap();
     machine.run("apt-get", &["remove", "--yes", "--quiet", "wqcontroller"]);
     machine.shell(": >/tmp/removed");
