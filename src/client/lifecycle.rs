@@ -313,6 +313,14 @@ mod tests {
             assert_eq!(report().fields()["previous_state"], before.as_str());
             assert_eq!(settings.files.qrcode.exists(), image, "{state}");
         }
+        let reason = || report().fields().get("reason").cloned();
+        assert_eq!(lifecycle.take(News::Trouble("no token".into())), None);
+        assert_eq!((report().state, reason()), (ClientState::Loading, Some("no token".into())));
+        assert_eq!(lifecycle.take(News::Trouble("another".into())), None);
+        assert_eq!(reason(), Some("another".into()));
+        assert_eq!(lifecycle.take(News::Loading), None);
+        assert_eq!((report().state, reason()), (ClientState::Loading, None));
+        assert_eq!(lifecycle.take(News::Code("again".into())), None);
         // One was shown above.
         for _ in 1..10 {
             assert_eq!(lifecycle.take(News::Code("fresh".into())), None);

@@ -279,7 +279,9 @@ mod tests {
         assert!(connection.recv().await.is_some());
         // Whoever got no place in time was not written.
         let places = calls.places.acquire_many(u32::try_from(IN_FLIGHT).unwrap()).await.unwrap();
+        let begin = tokio::time::Instant::now();
         assert_eq!(calls.call("a", json!({})).await, Err(CallError::NotWritten));
+        assert_eq!(begin.elapsed(), Duration::from_secs(30));
         drop(places);
     }
 

@@ -124,7 +124,9 @@ mod tests {
         let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let calls = Calls::new(Duration::from_secs(30));
         let http = HttpCalls::new(&format!("http://{nobody}/"), None, Duration::from_secs(30)).ok().unwrap();
-        let (ended, answer) = tokio::join!(http.run(calls.connect(), &calls), calls.call("a", json!({})));
+        let both = async { tokio::join!(http.run(calls.connect(), &calls), calls.call("a", json!({}))) };
+        // Long before anybody looks whether it is still there.
+        let (ended, answer) = tokio::time::timeout(LOOK / 2, both).await.unwrap();
         assert_eq!((ended, answer), (gone_away(), Err(CallError::NotWritten)));
     }
 }

@@ -371,7 +371,8 @@ mod tests {
             let done = wire::reply::Reply::of_body(br#"{"status":"ok","retcode":0,"data":{}}"#).unwrap();
             calls.arrive(&call.echo, calls::Arrived::Reply(done));
         };
-        let (sent, ()) = tokio::join!(backend.send(&to, "x"), other_end);
+        let both = async { tokio::join!(backend.send(&to, "x"), other_end) };
+        let (sent, ()) = tokio::time::timeout(hour, both).await.unwrap();
         assert_eq!(sent.unwrap().message.content, "x");
         // None comes: that is said in time.
         shared.set_ready(false);
