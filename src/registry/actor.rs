@@ -9,18 +9,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, error, info, warn};
+use tracing::error;
 
 use super::keeper::{Image, keep};
+use super::noting::{note, note_plan};
 use super::snapshot::{ClientView, Snapshot};
 use super::worker::{Job, Tools, Worker};
 use super::{Command, QUEUE};
-use crate::model::client::{ClientRecord, Moment, Phase};
-use crate::model::fleet::{Effect, Fleet, Input, Launch, Outcome, PortState, Ticket};
+use crate::model::client::{Moment, Phase};
+use crate::model::fleet::{Effect, Fleet, Input, Launch, Outcome, Ticket};
 use crate::model::name::ClientName;
 use crate::model::saved::{Found, Saved, SavedClient};
-use crate::model::state::{ClientState, StateReport};
-use crate::service::events;
 use crate::statefile::Reported;
 use crate::store::Store;
 use crate::supervisor::{Event, Supervisor};
@@ -50,28 +49,6 @@ pub(super) struct Actor {
     /// Told after the snapshot that shows it was published.
     answers: Vec<(Ticket, Outcome)>,
     closed: Vec<oneshot::Sender<()>>,
-}
-
-/// Says what a client does now, if that is new.
-fn note_state(client: &ClientName, before: Option<&StateReport>, now: &ClientState) {
-    let before = before.map(|report| &report.state);
-    if before == Some(now) {
-        return;
-    }
-    let was_running = before == Some(&ClientState::Running);
-    match now {
-        ClientState::Running => {
-            info!(name: events::CLIENT_RUNNING, %client, state = %now, "client is logged in");
-        }
-        ClientState::Scaning => {
-            info!(name: events::CLIENT_NEEDS_SCAN, %client, state = %now, "client waits for a scan of its code");
-        }
-        ClientState::Stop => info!(%client, state = %now, "client says that it ends"),
-        _ if was_running => {
-            warn!(name: events::CLIENT_OFFLINE, %client, state = %now, "client is offline, it logs in again");
-        }
-        _ => info!(%client, state = %now, "client has a new state"),
-    }
 }
 
 /// For the test of the watchdog, and not in a release: the actor hangs when it is to start the client that the environment
@@ -254,7 +231,7 @@ impl Actor {
     }
 
     fn apply(&mut self, input: Input) {
-        self.note(&input);
+        note(&self.fleet, &input);
         for effect in self.fleet.apply(self.clock.now(), input) {
             match effect {
                 Effect::Watch(launch, spec) => self.give(Job::Watch(launch, spec)),
@@ -323,7 +300,7 @@ impl Actor {
                     Some(record) => {
                         let planned = |view: &Arc<ClientView>| view.record.history != record.history;
                         if self.snapshot.clients.get(&name).is_none_or(planned) {
-                            self.note_plan(record);
+                            note_plan(record, self.clock.now());
                         }
                         let next_start =
                             record.history.next_start.map(|moment| self.clock.unix_seconds(moment));
@@ -353,101 +330,6 @@ impl Actor {
             for caller in self.closed.drain(..) {
                 let _ = caller.send(());
             }
-        }
-    }
-
-    /// Says in the log what happened to a client, seen from what was known before.
-    fn note(&self, input: &Input) {
-        let launch = match input {
-            Input::Restored(saved, found) => {
-                let name = &saved.spec.name;
-                match found {
-                    Found::Running(handle) => {
-                        info!(client = %name, pid = handle.pid(), "client is still there")
-                    }
-                    Found::Gone { .. } => info!(client = %name, "client should run, but its process is gone"),
-                    Found::Ended(exit) => warn!(client = %name, "client is gone: it {exit}"),
-                }
-                return;
-            }
-            Input::Launched(launch, _)
-            | Input::LaunchFailed(launch, _)
-            | Input::Exited(launch, _)
-            | Input::Replaced(launch, _)
-            | Input::Frozen(launch, _)
-            | Input::StopFailed(launch, _)
-            | Input::StopAnnounced(launch)
-            | Input::Report(launch, _)
-            | Input::Probed(launch, _) => launch,
-            _ => return,
-        };
-        let Launch { name, generation } = launch;
-        // What is about an earlier process will be dropped, so it is not worth a line.
-        let Some(record) = self.fleet.get(name).filter(|record| record.generation == *generation) else {
-            return;
-        };
-        let (port, pid) = (record.port, record.pid());
-        match input {
-            Input::Launched(_, handle) => {
-                info!(
-                    name: events::CLIENT_STARTED,
-                    client = %name, %generation, pid = handle.pid(), port, "client started"
-                );
-            }
-            Input::LaunchFailed(_, why) => {
-                error!(name: events::CLIENT_FAILED, client = %name, error = %why, "client could not be started")
-            }
-            Input::Exited(_, exit) => match record.phase {
-                Phase::Stopping => info!(client = %name, pid, "client stopped: it {exit}"),
-                _ if exit.is_success() => info!(client = %name, pid, "client ended by itself: it {exit}"),
-                _ if exit.is_imposed() => info!(client = %name, pid, "client ended: it {exit}"),
-                _ => {
-                    warn!(name: events::CLIENT_FAILED, client = %name, pid, "client ended unexpectedly: it {exit}")
-                }
-            },
-            Input::Replaced(_, handle) if !self.fleet.may_rejoin(launch) => {
-                warn!(
-                    client = %name, pid = handle.pid(), port,
-                    "client was started through systemd, but its port is another client's by now; it is left alone"
-                );
-            }
-            Input::Replaced(_, handle) if matches!(record.phase, Phase::Gone(_)) => {
-                info!(
-                    name: events::CLIENT_STARTED,
-                    client = %name, %generation, pid = handle.pid(), port, "client was started through systemd"
-                );
-            }
-            Input::Replaced(_, handle) => {
-                info!(client = %name, %generation, pid = handle.pid(), port, "client was started anew through systemd");
-            }
-            Input::Frozen(_, true) => warn!(client = %name, pid, "client was frozen through systemd"),
-            Input::Frozen(_, false) => info!(client = %name, pid, "client was thawed through systemd"),
-            Input::StopFailed(_, why) => {
-                error!(client = %name, pid, error = %why, "client could not be stopped")
-            }
-            Input::StopAnnounced(_) => info!(client = %name, pid, "client was told to stop"),
-            Input::Report(_, report) => note_state(name, record.report.as_deref(), &report.state),
-            Input::Probed(_, PortState::Taken) => {
-                debug!(client = %name, port, "another program has this port")
-            }
-            _ => {}
-        }
-    }
-
-    /// Says what follows when a client is gone but still wanted.
-    fn note_plan(&self, record: &ClientRecord) {
-        let history = &record.history;
-        let (client, failures) = (&record.spec.name, history.failures);
-        match history.next_start {
-            _ if !matches!(record.phase, Phase::Gone(_)) => {}
-            Some(at) => {
-                let pause = at.since(self.clock.now());
-                info!(%client, failures, "client is to be started again, in {:.1} s", pause.as_secs_f64());
-            }
-            None if history.held => {
-                warn!(name: events::CLIENT_HELD, %client, failures, "client is held: it is not started again until somebody calls start_client");
-            }
-            None => {}
         }
     }
 }

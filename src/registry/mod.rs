@@ -4,6 +4,7 @@
 
 mod actor;
 mod keeper;
+mod noting;
 mod snapshot;
 mod worker;
 
