@@ -378,4 +378,47 @@ mod tests {
         linger(&mut ours).await;
         assert_eq!(before.elapsed(), LINGER);
     }
+
+    /// Reads one answer, which has no body.
+    async fn answer(stream: &mut tokio::net::UnixStream) -> String {
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        String::from_utf8(answer).unwrap().to_ascii_lowercase()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_on_its_way_at_the_end_is_answered() {
+        const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = Listener::Unix(tokio::net::UnixListener::bind(&path).unwrap());
+        let limits = Limits {
+            request_header_timeout: Duration::from_secs(60),
+            max_connections: 10,
+            drain_timeout: Duration::from_secs(60),
+            max_request_header: 8192,
+        };
+        let stop = CancellationToken::new();
+        let handler = async |_, _| Response::new(Body::Whole(None));
+        let serving = tokio::spawn(serve(vec![listener], limits, stop.clone(), handler));
+        let [mut late, mut idle] = [
+            tokio::net::UnixStream::connect(&path).await.unwrap(),
+            tokio::net::UnixStream::connect(&path).await.unwrap(),
+        ];
+        for kept in [&mut late, &mut idle] {
+            kept.write_all(REQUEST).await.unwrap();
+            assert!(!answer(kept).await.contains("connection: close"));
+        }
+        stop.cancel();
+        tokio::time::sleep(LAST_REQUEST / 2).await;
+        late.write_all(REQUEST).await.unwrap();
+        let last = answer(&mut late).await;
+        assert!(last.starts_with("http/1.1 200 ") && last.contains("connection: close"), "{last}");
+        for mut closed in [late, idle] {
+            assert_eq!(closed.read(&mut [0]).await.unwrap(), 0);
+        }
+        serving.await.unwrap();
+    }
 }

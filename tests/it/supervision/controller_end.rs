@@ -58,6 +58,43 @@ fn a_request_under_way_is_answered_first() {
 }
 
 #[test]
+fn an_answer_at_the_end_says_that_it_is_the_last_and_what_is_idle_is_closed() {
+    let mut controller = Builder::new().config("[http]\ndrain_timeout = 3600").start();
+    controller.start_client("a");
+    controller.wait_for_listening("a");
+    // Both are kept after an answer.
+    let [mut idle, mut busy] = [(), ()].map(|()| {
+        let mut kept = BufReader::new(controller.connect());
+        kept.get_mut().write_all(b"GET /openqq/ping?client=a HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        while !answer.ends_with("pong") {
+            answer.push(char::from(kept.fill_buf().unwrap()[0]));
+            kept.consume(1);
+        }
+        assert!(!answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
+        kept
+    });
+    let upload = "POST /openqq/stalled_upload?client=a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello";
+    let before: usize = controller.get("/openqq/requests?client=a").text().parse().unwrap();
+    busy.get_mut().write_all(upload.as_bytes()).unwrap();
+    let mut asked = 0;
+    wait_until("the client has the request", || {
+        asked += 1;
+        controller.get("/openqq/requests?client=a").text() == (before + asked + 1).to_string()
+    });
+    controller.signal(Signal::TERM);
+    let mut rest = String::new();
+    idle.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "", "nothing is said where nothing was asked");
+    let mut direct = TcpStream::connect(("127.0.0.1", controller.first_port)).unwrap();
+    direct.write_all(b"GET /openqq/go HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    busy.read_to_string(&mut rest).unwrap();
+    assert!(rest.starts_with("HTTP/1.1 200 OK\r\n") && rest.ends_with("\r\n\r\n5"), "{rest}");
+    assert!(rest.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{rest}");
+    assert_eq!(controller.wait().code(), Some(0));
+}
+
+#[test]
 fn a_request_that_does_not_end_is_cut() {
     let mut controller = Builder::new().config("[http]\ndrain_timeout = 0.1").start();
     controller.start_client("a");
