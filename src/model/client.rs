@@ -24,7 +24,7 @@ pub struct ClientSpec {
 }
 
 impl ClientSpec {
-    /// Where its output goes when it outlives its controller, who then reads nothing.
+    /// Where its output goes when it outlives its controller, for a pipe would break.
     pub fn output(&self) -> PathBuf {
         self.files.tmpdir.join(format!("mojo_webqq_output_{}.log", self.name))
     }

@@ -72,12 +72,19 @@ impl Direct {
 
     /// Watches a process that was found, from now on.
     fn take_up(&self, client: SavedClient, found: Found) -> (SavedClient, Found) {
-        let Found::Running(handle) = &found else { return (client, found) };
-        let Handle::Direct { pid, start_ticks, .. } = handle else { return (client, found) };
         let launch = Launch { name: client.spec.name.clone(), generation: client.generation };
         // Where its output goes, if that goes to a file. If that can't be opened it is not kept small, no more.
         let path = client.spec.output();
-        let file = path.exists().then(|| self.shared.files.open(&path).ok()).flatten();
+        let file = path.exists().then(|| self.shared.files.open(&path, &launch.name).ok()).flatten();
+        let running = match &found {
+            Found::Running(Handle::Direct { pid, start_ticks, .. }) => Some((pid, start_ticks)),
+            _ => None,
+        };
+        let Some((pid, start_ticks)) = running else {
+            // Its last words.
+            file.inspect(|file| file.log_rest());
+            return (client, found);
+        };
         let watched = Watcher::new(*pid, launch, Relation::Stranger, file, self.shared.clone());
         // Looked at again now that the pidfd holds it: it may have ended, and its pid be another's, meanwhile.
         let same = proc::stat(*pid).is_ok_and(|stat| stat.start_ticks == *start_ticks);
@@ -109,7 +116,7 @@ impl Supervisor for Direct {
             }
             Output::File(path) => {
                 let failed = |source| StartError::Output { path: path.clone(), source };
-                let file = self.shared.files.open(path).map_err(failed)?;
+                let file = self.shared.files.open(path, &plan.launch.name).map_err(failed)?;
                 command.stdout(file.handle().map_err(failed)?).stderr(file.handle().map_err(failed)?);
                 Some(file)
             }
@@ -188,7 +195,7 @@ struct Watcher {
     launch: Launch,
     relation: Relation,
     /// Where its output goes, if not to us.
-    _file: Option<Arc<OutputFile>>,
+    file: Option<Arc<OutputFile>>,
     end: watch::Receiver<Option<Instant>>,
     shared: Arc<Shared>,
 }
@@ -204,7 +211,7 @@ impl Watcher {
         let group = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
         let pidfd = ReadableFd::new(pidfd_open(group, PidfdFlags::NONBLOCK)?)?;
         let (sender, end) = watch::channel(None);
-        Ok((Self { pid, group, pidfd, launch, relation, _file: file, end, shared }, sender))
+        Ok((Self { pid, group, pidfd, launch, relation, file, end, shared }, sender))
     }
 
     async fn run(mut self, (out, err): (Option<OwnedFd>, Option<OwnedFd>)) {
@@ -221,6 +228,10 @@ impl Watcher {
         let rest = async { while output.join_next().await.is_some() {} };
         if timeout(OUTPUT_PATIENCE, rest).await.is_err() {
             debug!(client = %self.launch.name, "something still holds the client's output, it is not waited for");
+        }
+        if let Some(file) = self.file.take() {
+            // Fails only when the runtime ends.
+            let _ = tokio::task::spawn_blocking(move || file.log_rest()).await;
         }
         self.shared.children.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid);
         // Nobody listens only when the controller itself is at its end.

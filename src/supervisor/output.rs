@@ -19,37 +19,81 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// Logs what comes out of `stream` until its end.
 pub(super) async fn log_lines(mut stream: impl AsyncRead + Unpin, client: ClientName) {
-    let mut buffer = BytesMut::with_capacity(1024);
-    let mut allowance = Allowance::new();
+    let mut lines = LineLog::new(client);
     loop {
         let read = tokio::select! {
-            read = stream.read_buf(&mut buffer) => read,
-            () = sleep_until(allowance.ends), if allowance.left_out > 0 => {
-                allowance.renew(&client);
+            read = stream.read_buf(&mut lines.buffer) => read,
+            () = sleep_until(lines.allowance.ends), if lines.allowance.left_out > 0 => {
+                lines.allowance.renew(&lines.client);
                 continue;
             }
         };
         match read {
             Ok(0) => break,
-            Ok(_) => take_lines(&mut buffer, |line| {
-                if allowance.covers_one_more(&client) {
-                    log(&client, line);
-                }
-            }),
+            Ok(_) => lines.log_complete(),
             Err(error) => {
-                info!(%client, %error, "the client's output can't be read any more");
+                info!(client = %lines.client, %error, "the client's output can't be read any more");
                 break;
             }
         }
-        buffer.reserve(1024);
+        lines.buffer.reserve(1024);
     }
-    if !buffer.is_empty() && allowance.covers_one_more(&client) {
-        log(&client, &buffer);
+    lines.log_rest();
+}
+
+/// Makes lines of what a client prints, and logs them.
+#[derive(Debug)]
+pub(super) struct LineLog {
+    pub(super) client: ClientName,
+    /// What was read and is not logged.
+    buffer: BytesMut,
+    allowance: Allowance,
+}
+
+impl LineLog {
+    pub(super) fn new(client: ClientName) -> Self {
+        Self { client, buffer: BytesMut::with_capacity(1024), allowance: Allowance::new() }
     }
-    allowance.renew(&client);
+
+    /// Takes what was read, and logs the lines that are complete with it.
+    pub(super) fn take(&mut self, read: &[u8]) {
+        self.buffer.extend_from_slice(read);
+        self.log_complete();
+    }
+
+    /// How many bytes of a line that is not complete wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Says what was left out, once the time for it has come.
+    pub(super) fn settle(&mut self) {
+        if self.allowance.left_out > 0 && Instant::now() >= self.allowance.ends {
+            self.allowance.renew(&self.client);
+        }
+    }
+
+    /// Nothing follows: logs the rest, whole line or not, and says what was left out.
+    pub(super) fn log_rest(&mut self) {
+        if !self.buffer.is_empty() && self.allowance.covers_one_more(&self.client) {
+            log(&self.client, &self.buffer);
+        }
+        self.buffer.clear();
+        self.allowance.renew(&self.client);
+    }
+
+    fn log_complete(&mut self) {
+        let Self { client, buffer, allowance } = self;
+        take_lines(buffer, |line| {
+            if allowance.covers_one_more(client) {
+                log(client, line);
+            }
+        });
+    }
 }
 
 /// What a stream may still have logged.
+#[derive(Debug)]
 struct Allowance {
     ends: Instant,
     lines: u32,

@@ -117,6 +117,31 @@ fn a_clients_own_lines_are_there_with_the_level_that_it_gave() {
 }
 
 #[test]
+fn the_lines_of_a_client_that_outlives_the_controller_are_there_too() {
+    let Some(machine) = Machine::boot() else { return };
+    let waits = "(until test -e /run/wqcontroller/go; do sleep 0.1; done; echo '<3>while nobody read') &";
+    machine.template(&format!("echo hello; {waits}"));
+    machine.configure(
+        "template_path = \"/etc/wqcontroller/template\"\n[supervisor]\nmode = \"direct\"\n\
+         clients_outlive_controller = true\n",
+    );
+    machine.drop_in("[Service]\nKillMode=process\n");
+    machine.systemctl(&["start", UNIT]);
+    machine.start_client("a", &[]);
+    let own = ["WQ_CLIENT=a", "SYSLOG_IDENTIFIER=wqclient"];
+    machine.entry(&own, "hello");
+    machine.systemctl(&["stop", UNIT]);
+    machine.shell("touch /run/wqcontroller/go");
+    wait_until("it has printed", || {
+        let output = "/run/wqcontroller/mojo_webqq_output_a.log";
+        machine.try_run("grep", &["-q", "while nobody read", output]).status.success()
+    });
+    machine.systemctl(&["start", UNIT]);
+    assert_eq!(machine.entry(&own, "while nobody read")["PRIORITY"], "3");
+    assert_eq!(machine.journal(&own).matches("hello").count(), 1);
+}
+
+#[test]
 fn a_client_that_floods_silences_nobody() {
     let Some(machine) = Machine::boot() else { return };
     machine.template(

@@ -1,5 +1,7 @@
 //! What clients print.
 
+use std::io::Write;
+
 use rustix::process::Signal;
 
 use super::{group, pid, read_when_there, send, template};
@@ -72,6 +74,39 @@ fn a_flood_hurts_nobody() {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let peak: usize = peak.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(peak < 100 * 1024, "the controller took {peak} KiB");
+}
+
+#[test]
+fn what_a_client_prints_while_nobody_reads_is_logged_by_the_next_controller() {
+    let script = "(until test -e \"$MOJO_WEBQQ_TMPDIR/go\"; do sleep 0.05; done; echo '<4>while nobody read') &\n\
+                  echo hello; printf 'half '";
+    let outlive = "[supervisor]\nclients_outlive_controller = true\n";
+    let mut controller = Builder::new().template(&template(script)).config(outlive).start();
+    let leader = pid(&controller.start_client("a"));
+    controller.log.wait_for("<6>hello client=a\n");
+    // Not before it is a whole line.
+    controller.log.wait_for("<6>half  client=a\n");
+    controller.kill();
+    std::fs::write(controller.path("go"), "").unwrap();
+    let printed = |words: &str| {
+        let output = std::fs::read_to_string(controller.path("mojo_webqq_output_a.log")).unwrap();
+        output.contains(words)
+    };
+    wait_until("it has printed", || printed("while nobody read\n"));
+    controller.start_again();
+    let log = controller.log.wait_for("<4>while nobody read client=a\n");
+    assert!(log.contains("what follows was printed while no controller was there client=a"), "{log}");
+    assert!(!log.contains("hello"), "what was logged is not logged again: {log}");
+    // Its last words, though it ends while nobody is there.
+    controller.end();
+    let mut output = std::fs::OpenOptions::new();
+    let mut output = output.append(true).open(controller.path("mojo_webqq_output_a.log")).unwrap();
+    output.write_all(b"<3>farewell, with no end of line").unwrap();
+    send(leader, Signal::KILL);
+    wait_until("it is gone", || !super::is_running(leader));
+    controller.start_again();
+    controller.log.wait_for("<3>farewell, with no end of line client=a\n");
+    assert_eq!(controller.stop_client("a")["code"], 0);
 }
 
 #[test]
