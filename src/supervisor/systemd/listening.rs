@@ -20,6 +20,7 @@ use super::link::{open, word};
 use super::manager::{SERVICE, SYSTEMD, UNIT, unit_of};
 use super::told::{OfService, OfUnit};
 use crate::model::chain::Chain;
+use crate::service::events;
 use crate::supervisor::Event;
 
 /// Why the owner of a connection stops listening to it.
@@ -42,9 +43,11 @@ impl Bus {
             let manager = word(self.kind);
             match loss {
                 Loss::Broken(error) => {
-                    warn!(manager, error, "the bus was lost; clients go on, and it is tried again");
+                    warn!(name: events::BUS_LOST, manager, error, "the bus was lost; clients go on, and it is tried again");
                 }
-                Loss::Left => warn!(manager, "systemd left the bus; clients go on, and it is waited for"),
+                Loss::Left => {
+                    warn!(name: events::BUS_LOST, manager, "systemd left the bus; clients go on, and it is waited for");
+                }
             }
             messages = self.reopen().await;
             surveys = JoinSet::new();
