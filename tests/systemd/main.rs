@@ -12,6 +12,7 @@ mod conformance;
 mod endings;
 mod journal;
 mod machines;
+mod many;
 mod operator;
 mod package;
 mod service;

@@ -263,6 +263,8 @@ fn a_lost_bus_and_a_systemd_that_begins_anew_cost_no_client() {
     assert!(all_up());
     machine.shell("kill -9 $(systemctl show --value --property MainPID dbus)");
     machine.wait_for_log("the bus was lost; clients go on, and it is tried again");
+    let lost = machine.journal(&["MESSAGE_ID=46b1d9e3f7a84c208c5e2d6f9a0b7e89"]);
+    assert!(lost.contains("the bus was lost"), "{lost}");
     // While there is no bus a client ends; and what asks for one waits.
     machine.shell(&format!("kill -9 {}", pids[2]));
     machine.start_client("d", &[]);
@@ -307,74 +309,6 @@ fn what_cannot_be_started_says_why_and_is_forgotten_by_systemd() {
     machine.systemctl(&["restart", UNIT]);
     machine.wait_for_log("this unit runs, and no client in the registry is it; it is left alone");
     assert!(machine.is_active("wqclient-x"));
-}
-
-#[test]
-fn a_controller_killed_in_mid_start_loses_none_and_starts_none_twice() {
-    let Some(machine) = Machine::boot() else { return };
-    machine.start_service();
-    for round in 0..5 {
-        // All at once, and the controller dies among them.
-        machine.shell(&format!(
-            "for n in 1 2 3 4 5 6 7 8; do curl -s \"http://127.0.0.1:4000/openqq/start_client?client=r{round}_$n\" \
-             >/tmp/reply_{round}_$n & done; \
-             until ls /run/wqcontroller/launch/r{round}_* >/dev/null 2>&1; do :; done; \
-             kill -9 $(systemctl show --value --property MainPID wqcontroller); wait"
-        ));
-        wait_until("it is back", || {
-            machine.try_run("curl", &["-sf", "http://127.0.0.1:4000/openqq/check_client"]).status.success()
-        });
-        let acknowledged = machine.shell(&format!("grep -l success /tmp/reply_{round}_* | wc -l"));
-        let acknowledged: usize = acknowledged.parse().unwrap();
-        wait_until("all that was promised runs", || {
-            let clients = machine.clients();
-            let ours = clients
-                .iter()
-                .filter(|client| client["account"].as_str().unwrap().starts_with(&format!("r{round}_")));
-            let ours: Vec<_> = ours.collect();
-            ours.len() >= acknowledged && ours.iter().all(|client| client["phase"] == "up")
-        });
-        // Every unit is a client's and every client is a unit.
-        let clients = machine.clients();
-        for client in &clients {
-            let unit = format!("wqclient@{}", client["account"].as_str().unwrap());
-            assert_eq!(machine.main_pid(&unit), client["pid"], "{client}");
-        }
-        let units =
-            machine.shell("systemctl list-units --state=active --plain --no-legend 'wqclient@*' | wc -l");
-        assert_eq!(units, clients.len().to_string());
-    }
-}
-
-#[test]
-fn two_hundred_clients_start_at_once_and_are_back_after_a_boot() {
-    const COUNT: usize = 200;
-    let Some(mut machine) = Machine::boot() else { return };
-    // Small ones: what is tried here is not what they do.
-    machine.write("/etc/wqcontroller/template", "#!/bin/sh\nexec sleep 1000000\n");
-    machine.shell("chmod 755 /etc/wqcontroller/template");
-    machine.configure("max_clients = 300\ntemplate_path = \"/etc/wqcontroller/template\"\n");
-    machine.systemctl(&["enable", "--now", UNIT]);
-    let replies = machine.shell(&format!(
-        "seq {COUNT} | xargs -P 50 -I N curl -s 'http://127.0.0.1:4000/openqq/start_client?client=nN'"
-    ));
-    assert_eq!(replies.matches("\"status\":\"success\"").count(), COUNT, "{replies}");
-    let up = |machine: &Machine| machine.clients().iter().filter(|client| client["phase"] == "up").count();
-    assert_eq!(up(&machine), COUNT);
-    machine.systemctl(&["restart", UNIT]);
-    assert_eq!(up(&machine), COUNT);
-
-    // An operator's stop holds until the machine boots.
-    machine.systemctl(&["stop", "wqclient@n1"]);
-    machine.wait_for_client("n1", "is held", |client| client["held"] == true);
-    machine.reboot();
-    // One after another, which takes its time where other tests have machines of their own: as long as it goes on.
-    let mut back = up(&machine);
-    while back < COUNT {
-        wait_until(format!("more than {back} are back"), || up(&machine) > back);
-        back = up(&machine);
-    }
-    assert!(machine.clients().iter().all(|client| client["exits"] == 0));
 }
 
 #[test]

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
@@ -42,6 +42,9 @@ use manager::{SERVICE, UNIT};
 
 /// How long a job may take: what units may take themselves is bounded by systemd, this bounds a systemd that hangs.
 const JOB_PATIENCE: Duration = Duration::from_secs(180);
+/// Starts that are under way at once. More would not be sooner done, and where the machine is slow they would take the time
+/// from each other until systemd calls all of them too late (`TimeoutStartSec=`).
+const STARTS: usize = 32;
 /// An instance by which is found out what can be done with clients': no client has such an ID.
 const PROBE: &str = "wqclient@probe-.service";
 
@@ -60,6 +63,7 @@ struct Shared {
     launch_files: Mutex<()>,
     /// This program, which is the launcher too.
     executable: PathBuf,
+    starts: Semaphore,
     /// What is asked about units whose launch was announced.
     announced: Mutex<HashMap<Launch, Question>>,
     /// Properties that this systemd does not have.
@@ -103,7 +107,8 @@ impl Units {
         let launches = run.join("wqcontroller/launch");
         let (bus, owner) = Bus::connect(settings.manager, launches, events).await?;
         let (launch_files, announced, unknown) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let shared = Shared { bus, settings, launch_files, executable, announced, unknown };
+        let starts = Semaphore::new(STARTS);
+        let shared = Shared { bus, settings, launch_files, executable, starts, announced, unknown };
         Ok(Self { shared: Arc::new(shared), _bus: AbortOnDropHandle::new(tokio::spawn(owner)) })
     }
 

@@ -33,7 +33,15 @@ impl Shared {
         let refused = |error| StartError::Bus(unit.clone(), error);
         let id = plan.launch.name.unit_id();
         let (launch, limits) = (plan.launch.clone(), plan.limits);
-        let announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
+        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
+        let _turn = match self.starts.try_acquire() {
+            Ok(turn) => Ok(turn),
+            Err(_) => {
+                // What was asked may not be so any more when it is this one's turn.
+                announced = None;
+                self.starts.acquire().await
+            }
+        };
         let (state, has) = match announced {
             Some(asked) => asked.await.map_err(|error| internal(&unit, &error))?.map_err(refused)?,
             None => self.bus.before_start(&unit).await.map_err(refused)?,
@@ -53,7 +61,7 @@ impl Shared {
         let started = self.bring_up(&unit, &id, (limits, has), &mut news).await;
         if started.is_err() {
             self.bus.table().forget(&unit);
-            self.discard(launch).await;
+            self.clone().discard(launch).await;
         }
         started
     }
