@@ -1,5 +1,6 @@
 //! The composition root: makes the parts of a controller, lets them run, and ends them in order.
 
+mod reload;
 mod status;
 mod terminal;
 mod turned_away;
@@ -37,7 +38,6 @@ use crate::outbound::heartbeat;
 use crate::places::{PidFile, Places};
 use crate::registry::{Registry, Restored, Tools};
 use crate::service::activation::Activated;
-use crate::service::events;
 use crate::service::log::Log;
 use crate::service::notify;
 use crate::service::sockets::{Socket, SocketFile, bind, take_over};
@@ -45,6 +45,7 @@ use crate::statefile::StateFiles;
 use crate::store::Store;
 use crate::supervisor::choose::{Choice, ChooseError, Circumstances, choose};
 use crate::supervisor::{AnySupervisor, Supervisor, boot_id};
+use reload::reload;
 use status::{Remark, Status};
 use terminal::Terminal;
 
@@ -414,46 +415,6 @@ where
             sleep(Duration::from_secs(1)).await;
         }
     }))
-}
-
-async fn reload(load: &impl Fn() -> Result<Loaded, ConfigError>, controller: &Controller, log: &Log) {
-    notify::reloading().await;
-    log.reopen();
-    let remark = match take_anew(load, controller, log).await {
-        Ok(()) => {
-            info!("the configuration was loaded anew");
-            Remark::None
-        }
-        Err(error) => {
-            error!(
-                name: events::CONFIGURATION_REFUSED,
-                error = %Chain(error.as_ref()), "the new configuration is refused, the old one stays"
-            );
-            Remark::Refused
-        }
-    };
-    controller.status.remark(remark);
-    notify::ready(controller.status.line()).await;
-}
-
-/// Reads the configuration again, and takes all of it or nothing.
-async fn take_anew(
-    load: &impl Fn() -> Result<Loaded, ConfigError>,
-    controller: &Controller,
-    log: &Log,
-) -> anyhow::Result<()> {
-    let settings = load()?.settings;
-    let guard = guard(&settings, tokens(&settings)?, &controller.open)?;
-    let old = controller.settings.borrow().clone();
-    for option in old.needs_restart(&settings) {
-        warn!(option, "this option has changed, which takes effect when wqcontroller is started anew");
-    }
-    // Fails only when the registry is at its end.
-    controller.registry.set_rules(rules(&settings, &controller.supervisor)).await?;
-    log.set_level(settings.log_level);
-    controller.settings.send_replace(Arc::new(settings));
-    controller.guard.send_replace(Arc::new(guard));
-    Ok(())
 }
 
 /// The next signal; none when signals can't be received any more.

@@ -9,6 +9,7 @@ use wqcontroller::config::{ConfigError, Loaded, Settings};
 use wqcontroller::http::auth::TokenError;
 use wqcontroller::model::chain::Chain;
 use wqcontroller::service::activation::Activated;
+use wqcontroller::service::reload::{self, Outcome};
 use wqcontroller::service::{activation, events, journal, notify};
 use wqcontroller::store::StoreError;
 use wqcontroller::supervisor::systemd::launch;
@@ -40,6 +41,12 @@ enum Command {
         #[arg(allow_hyphen_values = true)]
         id: String,
     },
+    /// Have a controller read its configuration again, and wait until it has: what wqcontroller.service executes.
+    #[command(hide = true)]
+    Reload {
+        /// The controller's main process.
+        pid: i32,
+    },
 }
 
 /// `EX_CONFIG` of sysexits.h: starting again will not help.
@@ -54,6 +61,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Some(Command::Client) => return client::run(),
         Some(Command::Launch { id }) => return launch::run(&id),
+        Some(Command::Reload { pid }) => return have_reloaded(pid),
         None => {}
     }
     let load = move || Settings::load(Path::new("/"), arguments.config.as_deref());
@@ -117,6 +125,19 @@ fn blame(error: &anyhow::Error) -> (Option<&'static str>, ExitCode) {
     }
     let event = error.is::<StoreError>().then_some(events::REGISTRY_REFUSED);
     (event, ExitCode::FAILURE)
+}
+
+/// Waits until a controller has read its configuration again, and tells by our status what came of it.
+fn have_reloaded(pid: i32) -> ExitCode {
+    match reload::run(pid) {
+        Ok(Outcome::Taken) => ExitCode::SUCCESS,
+        // The controller has said why.
+        Ok(Outcome::Refused) => ExitCode::from(CONFIGURATION_ERROR),
+        Err(error) => {
+            complain(None, &format!("wqcontroller: {}", Chain(&error)));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// A single thread needs no scheduler from which others can take work.

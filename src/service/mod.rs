@@ -6,4 +6,5 @@ pub mod journal;
 pub mod lines;
 pub mod log;
 pub mod notify;
+pub mod reload;
 pub mod sockets;

@@ -125,17 +125,54 @@ fn a_reload_is_told_and_a_mistake_changes_nothing() {
     let log = machine.journal(&["--unit", UNIT]);
     assert!(log.contains("50-test.toml:1: `max_clients` is 0, must be"), "{log}");
 
-    // Without systemctl nobody looks before.
+    // By a signal alone, too.
+    let refused = "1 client: 1 running; template units; the new configuration was refused, the old one holds: see the journal";
+    machine.wait_for_status(refused);
+    machine.configure("max_clients = 1\n");
+    machine.systemctl(&["reload", UNIT]);
+    machine.wait_for_status("1 client: 1 running; template units");
+    machine.configure("max_clients = 0\n");
     machine.run("kill", &["-HUP", &pid]);
-    machine.wait_for_status(
-        "1 client: 1 running; template units; the new configuration was refused, the old one holds: see the journal",
-    );
+    machine.wait_for_status(refused);
     machine.configure("max_clients = 2\n");
     machine.systemctl(&["reload", UNIT]);
     machine.wait_for_status("1 client: 1 running; template units");
     machine.start_client("b", &[]);
     assert_eq!(machine.property(UNIT, "MainPID"), pid);
     assert_eq!(machine.property(UNIT, "ActiveState"), "active");
+}
+
+#[test]
+fn a_reload_is_waited_for() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.systemctl(&["start", UNIT]);
+    let pid = machine.property(UNIT, "MainPID");
+    machine.configure("max_clients = 1\n");
+    // It has the signal and does nothing about it yet.
+    machine.run("kill", &["-STOP", &pid]);
+    let mut reloading = machine.command("systemctl").args(["reload", UNIT]).spawn().unwrap();
+    wait_until("it has the signal", || {
+        let status = machine.run("cat", &[&format!("/proc/{pid}/status")]);
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:\t")).unwrap();
+        u64::from_str_radix(pending, 16).unwrap() & 1 == 1
+    });
+    for _ in 0..10 {
+        assert_eq!(machine.property(UNIT, "ActiveState"), "reloading");
+    }
+    assert!(reloading.try_wait().unwrap().is_none());
+    machine.run("kill", &["-CONT", &pid]);
+    assert!(reloading.wait().unwrap().success());
+    assert_eq!(machine.property(UNIT, "ActiveState"), "active");
+    machine.start_client("a", &[]);
+    assert_eq!(machine.call("start_client", &["client=b"])["status"], "max clients exceed");
+
+    // One that ends over it.
+    machine.run("kill", &["-STOP", &pid]);
+    let mut reloading = machine.command("systemctl").args(["reload", UNIT]).spawn().unwrap();
+    wait_until("it is asked to", || machine.property(UNIT, "ActiveState") == "reloading");
+    machine.run("kill", &["-KILL", &pid]);
+    assert!(!reloading.wait().unwrap().success());
+    wait_until("it is started anew", || machine.is_active(UNIT));
 }
 
 #[test]

@@ -1,0 +1,162 @@
+//! How `systemctl reload` waits until the configuration was read again, and comes to know what came of it.
+//!
+//! A signal has no answer, and that of `Type=notify-reload` (systemd 253) can't say that the configuration was refused. So what
+//! `ExecReload=` executes, [`run`], waits for the file in which the controller writes how each reload ended.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::files::{FileError, replace};
+
+/// The file, in our runtime directory.
+const FILE: &str = "reload";
+/// How long until the file is looked at again, in nanoseconds.
+const PAUSE: i64 = 10_000_000;
+
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The new configuration holds.
+    Taken,
+    /// It has mistakes, and the old one holds.
+    Refused,
+}
+
+/// A reload that is under way.
+#[derive(Debug)]
+pub struct Reload {
+    /// Where its end is told. None without a runtime directory, and then nobody waits.
+    file: Option<PathBuf>,
+    begun: u64,
+}
+
+/// Why a controller can't be had to read its configuration again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// This is not executed by systemd, or the unit has no `RuntimeDirectory=`.
+    #[error("$RUNTIME_DIRECTORY is not set; this is for ExecReload= of a unit with RuntimeDirectory=")]
+    NoDirectory,
+    /// The signal can't be sent.
+    #[error("the controller, process {pid}, can't be sent SIGHUP")]
+    Signal {
+        /// The process.
+        pid: i32,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The controller is gone.
+    #[error("the controller, process {0}, ended before it had read its configuration")]
+    Ended(i32),
+}
+
+impl Reload {
+    /// It begins now.
+    pub fn begin() -> Self {
+        let file = directory(std::env::var_os("RUNTIME_DIRECTORY")).map(|folder| folder.join(FILE));
+        Self { file, begun: now() }
+    }
+
+    /// It has ended like this.
+    pub fn end(self, outcome: Outcome) -> Result<(), FileError> {
+        let Some(file) = self.file else { return Ok(()) };
+        let word = match outcome {
+            Outcome::Taken => "taken",
+            Outcome::Refused => "refused",
+        };
+        replace(&file, format!("{} {word}\n", self.begun).as_bytes(), 0o600)
+    }
+}
+
+/// Has the controller that is this process read its configuration again, and waits until it has.
+pub fn run(pid: i32) -> Result<Outcome, ReloadError> {
+    let folder = directory(std::env::var_os("RUNTIME_DIRECTORY")).ok_or(ReloadError::NoDirectory)?;
+    ask(pid, &folder.join(FILE))
+}
+
+fn ask(pid: i32, file: &Path) -> Result<Outcome, ReloadError> {
+    let failed = |errno: Errno| ReloadError::Signal { pid, source: errno.into() };
+    let process = (pid > 0).then(|| Pid::from_raw(pid)).flatten().ok_or(Errno::SRCH).map_err(failed)?;
+    let process = pidfd_open(process, PidfdFlags::empty()).map_err(failed)?;
+    // What begins from here on has read all that is there now; what was under way already may have not.
+    let asked = now();
+    pidfd_send_signal(&process, Signal::HUP).map_err(failed)?;
+    loop {
+        if let Some(outcome) = read(file).filter(|(begun, _)| *begun >= asked).map(|(_, outcome)| outcome) {
+            return Ok(outcome);
+        }
+        let mut ended = [PollFd::new(&process, PollFlags::IN)];
+        let pause = Timespec { tv_sec: 0, tv_nsec: PAUSE };
+        // An error is an interruption, after which the file is looked at again.
+        if poll(&mut ended, Some(&pause)) == Ok(1) {
+            return Err(ReloadError::Ended(pid));
+        }
+    }
+}
+
+fn read(file: &Path) -> Option<(u64, Outcome)> {
+    let text = fs::read_to_string(file).ok()?;
+    let (begun, word) = text.trim_end().split_once(' ')?;
+    let outcome = match word {
+        "taken" => Outcome::Taken,
+        "refused" => Outcome::Refused,
+        _ => return None,
+    };
+    Some((begun.parse().ok()?, outcome))
+}
+
+/// The first of a list of directories, which is ours (systemd.exec(5), `$RUNTIME_DIRECTORY`).
+fn directory(list: Option<OsString>) -> Option<PathBuf> {
+    std::env::split_paths(&list?).next().filter(|path| path.is_absolute())
+}
+
+/// Nanoseconds since the machine was booted.
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    // Neither is ever negative.
+    let [seconds, nanoseconds] = [time.tv_sec, time.tv_nsec].map(|part| u64::try_from(part).unwrap_or(0));
+    seconds * 1_000_000_000 + nanoseconds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn only_what_began_after_the_question_is_its_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(FILE);
+        // Ignores SIGHUP, as a controller does that is busy.
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' HUP; echo; exec sleep 600"]).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let reload = |begun, outcome| Reload { file: Some(file.clone()), begun }.end(outcome).unwrap();
+        reload(now(), Outcome::Taken);
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| ask(pid, &file));
+            // It is ignored, but for the one who asks it is sent.
+            reload(u64::MAX, Outcome::Refused);
+            assert_eq!(asking.join().unwrap().unwrap(), Outcome::Refused);
+        });
+        reload(now(), Outcome::Taken);
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| ask(pid, &file));
+            child.kill().unwrap();
+            let error = asking.join().unwrap().unwrap_err();
+            assert!(matches!(error, ReloadError::Ended(_)), "{error}");
+        });
+        child.wait().unwrap();
+        assert!(matches!(ask(pid, &file), Err(ReloadError::Signal { .. })), "it is gone");
+        assert!(matches!(ask(-1, &file), Err(ReloadError::Signal { .. })));
+    }
+}
