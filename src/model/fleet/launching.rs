@@ -139,6 +139,8 @@ impl Fleet {
             return;
         };
         entry.launching = false;
+        // A unit is found again by its launch, which the file has: only of a child process it must say which one it is.
+        let is_found_again = matches!(handle, Handle::Unit { .. });
         entry.record.handle = Some(handle);
         entry.up_since = Some(now);
         self.changed.insert(launch.name.clone());
@@ -156,13 +158,16 @@ impl Fleet {
         let told = entry.told();
         let starters = std::mem::take(&mut entry.starters);
         for (index, ticket) in starters.into_iter().enumerate() {
-            // Who asked first started it; for the others it was there already. That it runs is told when the file says
-            // which process it is.
+            // Who asked first started it; for the others it was there already. That it runs is told when it can't be lost
+            // any more.
             let outcome = match index {
                 0 => Outcome::Started(told.clone()),
                 _ => Outcome::AlreadyExists(told.clone()),
             };
-            self.answer_when(version, ticket, outcome, None, effects);
+            match is_found_again {
+                true => effects.push(Effect::Answer(ticket, outcome)),
+                false => self.answer_when(version, ticket, outcome, None, effects),
+            }
         }
     }
 

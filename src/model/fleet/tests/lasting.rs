@@ -23,6 +23,20 @@ fn nothing_is_done_before_it_is_on_disk() {
 }
 
 #[test]
+fn a_unit_is_promised_as_soon_as_it_is_there() {
+    let mut fleet = Fleet::new(RULES, Generation(0));
+    let now = Moment(0);
+    let a = launch_of("a", 1);
+    let unit =
+        Handle::Unit { name: "wqclient@a.service".into(), invocation_id: "1".repeat(32).into(), pid: 7 };
+    let mut apply = |input| words(fleet.apply(now, input));
+    apply(start(1, "a"));
+    assert_eq!(apply(Input::Probed(a.clone(), PortState::Free)), ["save 1"]);
+    assert_eq!(apply(Input::Saved(Version(1))), ["launch a#1 5000"], "not before the file has its launch");
+    assert_eq!(apply(Input::Launched(a, unit)), ["1: started 5000 7", "save 2"]);
+}
+
+#[test]
 fn a_full_disk_refuses_what_is_new_and_keeps_what_is_there() {
     let mut fleet = Fleet::new(RULES, Generation(0));
     let now = Moment(0);
