@@ -3,7 +3,7 @@
 use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
     Caller, IDLER, count, form, get, header, headers, idler, read_request, upstream, wait_for_count,
@@ -383,31 +383,6 @@ fn the_port_changes_hands(end: impl FnOnce(&Controller, u32)) {
     assert_eq!(controller.start_client("b")["port"], controller.first_port, "b has the port that a had");
     let answer = caller.answer();
     assert_eq!(answer.status(), "HTTP/1.1 502 Bad Gateway", "{}", answer.text());
-}
-
-#[test]
-fn one_that_ended_and_is_stopped_gets_no_request_on_a_port_that_is_anothers() {
-    let controller = with_client("[supervisor]\nrestart = \"no\"");
-    let (is_bs, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                while !is_over.load(Ordering::SeqCst) {
-                    let port_is_bs = is_bs.load(Ordering::SeqCst);
-                    let answer = get(&controller, "/openqq/ping?client=a");
-                    assert!(!port_is_bs || answer.text() != "pong", "b was asked instead of a");
-                }
-            });
-        }
-        kill(controller.clients()[0]["pid"].as_u64().unwrap().try_into().unwrap());
-        wait_until("it is missed", || controller.clients()[0]["held"] == true);
-        assert_eq!(controller.start_client("b")["port"], controller.first_port, "b has the port that a had");
-        controller.wait_for_listening("b");
-        is_bs.store(true, Ordering::SeqCst);
-        let stopped = controller.stop_client("a");
-        is_over.store(true, Ordering::SeqCst);
-        assert_eq!(stopped["code"], 0);
-    });
 }
 
 fn kill(pid: u32) {

@@ -65,6 +65,23 @@ fn a_full_disk_refuses_what_is_new_and_keeps_what_is_there() {
 }
 
 #[test]
+fn one_that_ended_has_no_port_though_it_is_asked_to_stop() {
+    let mut bench = Bench::new(RULES);
+    let launch = bring_up(&mut bench, "a", 7);
+    assert!(bench.get("a").has_process());
+    bench.apply(Input::Exited(launch, Exit::Signal(9)));
+    assert!(!bench.get("a").has_process());
+    bring_up(&mut bench, "b", 8);
+    assert_eq!(bench.get("b").port, bench.get("a").port);
+    // While the wish is written to disk.
+    let (now, version) = (bench.now, bench.fleet.image().0);
+    bench.fleet.apply(now, stop(3, "a"));
+    assert_ne!(bench.fleet.image().0, version);
+    assert_eq!(bench.get("a").phase, Phase::Stopping);
+    assert!(!bench.get("a").has_process() && bench.get("b").has_process());
+}
+
+#[test]
 fn a_client_that_fails_is_started_again_and_at_last_held() {
     let mut bench = Bench::new(RULES);
     let mut launch = bring_up(&mut bench, "a", 7);
