@@ -1,14 +1,17 @@
 //! Reports get through: whatever happens to the receiver, and to the client.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use rustix::process::Signal;
+use rustix::process::{Signal, geteuid};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::process::{ACCOUNT, Client, PATIENCE, Setup, read_answer, send_request, until};
 
@@ -94,9 +97,21 @@ impl Talk {
 
     /// Sends a message, and returns when the client says that it was sent.
     fn say(&mut self, text: &str) {
-        let path = format!("/openqq/send_friend_message?uid=10001&content={text}");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
-        self.0.get_mut().write_all(request.as_bytes()).unwrap();
+        self.begin(&[text.to_owned()]);
+        self.finish();
+    }
+
+    /// Sends messages, and waits for nothing.
+    fn begin(&mut self, texts: &[String]) {
+        let request = |text| {
+            format!("GET /openqq/send_friend_message?uid=10001&content={text} HTTP/1.1\r\nHost: x\r\n\r\n")
+        };
+        let requests: String = texts.iter().map(request).collect();
+        self.0.get_mut().write_all(requests.as_bytes()).unwrap();
+    }
+
+    /// Returns when the client says that the next message was sent.
+    fn finish(&mut self) {
         let mut head = String::new();
         while self.0.read_line(&mut head).unwrap() > 2 {}
         let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
@@ -114,6 +129,7 @@ const QUICK: [(&str, &str); 4] =
 fn ten_thousand_reports_come_in_order_over_a_kill_though_the_receiver_is_down_half_the_time() {
     const MESSAGES: usize = 10_000;
     const TURN: usize = 500;
+    const BURST: usize = 20;
     let sent = Arc::new(AtomicUsize::new(0));
     let got: Arc<Mutex<Vec<(String, usize)>>> = Arc::default();
     let listener = TcpListener::bind(anywhere()).unwrap();
@@ -159,21 +175,160 @@ fn ten_thousand_reports_come_in_order_over_a_kill_though_the_receiver_is_down_ha
     let mut client = setup.start();
     client.setup.until_state("running");
     let mut talk = Talk::to(&client);
-    for number in 0..MESSAGES {
-        // In the first third of a pause of the receiver, and once more while it takes reports.
-        if number == 3 * TURN + 200 || number == 6 * TURN + 200 {
+    let mut promised = BTreeSet::new();
+    let mut number = 0;
+    while number < MESSAGES {
+        // While the receiver is away and while it takes reports; in the midst of messages that were not acknowledged.
+        if number % (TURN * 3 / 2) == TURN / 2 {
+            let burst: Vec<usize> = (number..number + BURST).collect();
+            talk.begin(&burst.iter().map(usize::to_string).collect::<Vec<_>>());
+            let acknowledged = number / TURN % BURST;
+            (0..acknowledged).for_each(|_| talk.finish());
             client.signal(Signal::KILL);
             client.until_exit();
+            promised.extend(&burst[..acknowledged]);
+            number += BURST;
+            sent.fetch_add(BURST, Ordering::Release);
             client.start_again();
             talk = Talk::to(&client);
+        } else {
+            talk.say(&number.to_string());
+            promised.insert(number);
+            number += 1;
+            sent.fetch_add(1, Ordering::Release);
         }
-        talk.say(&number.to_string());
-        sent.fetch_add(1, Ordering::Release);
     }
-    until("all reports", || (got.lock().unwrap().len() >= MESSAGES).then_some(()));
+    assert!(promised.len() < MESSAGES && promised.contains(&(MESSAGES - 1)));
+    until("the last report", || {
+        got.lock().unwrap().last().is_some_and(|(_, number)| number + 1 == MESSAGES).then_some(())
+    });
     let got = got.lock().unwrap();
     let numbers: Vec<usize> = got.iter().map(|(_, number)| *number).collect();
-    assert!(numbers.iter().copied().eq(0..MESSAGES), "not complete, or not in order");
+    assert!(numbers.is_sorted_by(|one, next| one < next), "not in order, or not once");
+    let missing: Vec<_> = promised.difference(&numbers.into_iter().collect()).copied().collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// A file system of half a MiB that can be filled. None, where none can be mounted.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=512k,mode=700", "none"]).arg(folder.path());
+        if geteuid().is_root() && command.status().is_ok_and(|status| status.success()) {
+            return Some(Self(folder));
+        }
+        // Past what holds back the output of a test that is good.
+        let _ = writeln!(
+            std::io::stderr(),
+            "NOT TRIED: reports on a full disk, for which root mounts a small one"
+        );
+        None
+    }
+
+    fn state(&self) -> String {
+        self.0.path().join("state").to_str().unwrap().to_owned()
+    }
+
+    fn fill(&self) {
+        let mut file = File::create(self.0.path().join("full")).unwrap();
+        while file.write(&[b'x'; 4096]).is_ok() {}
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(self.0.path().join("full")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn what_is_on_a_full_disk_is_kept_and_what_is_not_goes_there_later() {
+    const EACH: usize = 300;
+    let Some(disk) = SmallDisk::mount() else { return };
+    let away = TcpListener::bind(anywhere()).unwrap().local_addr().unwrap();
+    let mut setup = Setup::new(&QUICK);
+    setup.set("POST_API", &format!("http://{away}/"));
+    setup.set("STATE_DIRECTORY", &disk.state());
+    let mut client = setup.start();
+    client.setup.until_state("running");
+    let mut talk = Talk::to(&client);
+    (0..EACH).for_each(|number| talk.say(&number.to_string()));
+    disk.fill();
+    (EACH..2 * EACH).for_each(|number| talk.say(&number.to_string()));
+    let said = |what: &str| client.setup.log().matches(what).count();
+    until("the loss to be said", || (said("Reports are being dropped") > 0).then_some(()));
+    assert_eq!((said("The disk fails"), said("on disk again")), (1, 0));
+    disk.empty();
+    // Nothing comes any more, and it goes there all the same.
+    until("the disk to be used", || (said("Reports can be kept on disk again.") == 1).then_some(()));
+    client.signal(Signal::KILL);
+    client.until_exit();
+    let (_, deliveries) = receive(away, |_, _| Some(("200 OK", String::new())));
+    client.start_again();
+    let mut numbers = Vec::new();
+    while numbers.last() != Some(&(2 * EACH - 1)) {
+        let delivery = next(&deliveries);
+        if delivery.json["class"] == "send" {
+            numbers.push(delivery.json["content"].as_str().unwrap().parse::<usize>().unwrap());
+        }
+    }
+    assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+    assert!(numbers[..EACH].iter().copied().eq(0..EACH), "{numbers:?}");
+    // A message and its echo each, of which 256 are held.
+    let last = &numbers[numbers.len() - 100..];
+    assert!(last.iter().copied().eq(2 * EACH - 100..2 * EACH), "{numbers:?}");
+    assert!(numbers.len() < 2 * EACH, "{numbers:?}");
+}
+
+#[test]
+fn a_full_disk_is_said_once_while_reports_come_and_go() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (address, deliveries) = receive(anywhere(), |_, _| Some(("200 OK", String::new())));
+    let mut setup = Setup::new(&QUICK);
+    setup.set("POST_API", &format!("http://{address}/"));
+    setup.set("STATE_DIRECTORY", &disk.state());
+    let client = setup.start();
+    client.setup.until_state("running");
+    let mut talk = Talk::to(&client);
+    talk.say("0");
+    for number in 1..200 {
+        // What is done with is removed; the room is somebody else's at once.
+        disk.fill();
+        talk.say(&number.to_string());
+    }
+    let mut sends = std::iter::repeat_with(|| next(&deliveries)).filter(|got| got.json["class"] == "send");
+    assert!((0..200).all(|number| sends.next().unwrap().json["content"] == number.to_string()));
+    let said = |what: &str| client.setup.log().matches(what).count();
+    assert_eq!(said("The disk fails"), 1);
+    assert!(said("on disk again") <= 1);
+}
+
+#[test]
+fn a_cleaner_costs_no_report() {
+    let away = TcpListener::bind(anywhere()).unwrap().local_addr().unwrap();
+    let mut setup = Setup::new(&QUICK);
+    setup.set("POST_API", &format!("http://{away}/"));
+    let folder = setup.path(&format!("mojo_webqq_reports_{ACCOUNT}"));
+    let mut client = setup.start();
+    client.setup.until_state("running");
+    let mut talk = Talk::to(&client);
+    ["1", "2"].iter().for_each(|text| talk.say(text));
+    std::fs::remove_dir_all(&folder).unwrap();
+    talk.say("3");
+    client.signal(Signal::KILL);
+    client.until_exit();
+    let (_, deliveries) = receive(away, |_, _| Some(("200 OK", String::new())));
+    client.start_again();
+    let mut sends = std::iter::repeat_with(|| next(&deliveries)).filter(|got| got.json["class"] == "send");
+    assert!(["1", "2", "3"].iter().all(|text| sends.next().unwrap().json["content"] == **text));
+    assert!(!client.setup.log().contains("The disk fails"));
 }
 
 #[test]
