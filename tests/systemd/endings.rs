@@ -58,6 +58,19 @@ fn memory_watchdog_and_time_are_told_as_what_they_are() {
 }
 
 #[test]
+fn what_had_to_be_killed_is_not_listed_as_failed() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.script("trap '' TERM; touch $MOJO_WEBQQ_TMPDIR/deaf; while :; do sleep 1; done");
+    machine.configure("template_path = \"/etc/wqcontroller/template\"\n[supervisor]\nstop_timeout = 0.1\n");
+    machine.start_service();
+    machine.start_client("a", &[]);
+    wait_until("it is deaf", || machine.try_run("test", &["-e", "/run/wqclient/a/deaf"]).status.success());
+    assert_eq!(machine.call("stop_client", &["client=a"])["status"], "success");
+    machine.wait_for_log("the client does not end by SIGTERM, it is killed");
+    wait_until("systemd has forgotten it", || machine.property("wqclient@a", "ActiveState") == "inactive");
+}
+
+#[test]
 fn who_takes_more_memory_than_the_limits_is_killed_and_starts_again() {
     let Some(machine) = Machine::boot() else { return };
     machine.script("exec perl -e '$x = \"x\" x (256 << 20); sleep 600'");

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::warn;
+use tracing::{debug, warn};
 use zbus::OwnedObjectPath;
 
 use super::bus::Has;
@@ -18,11 +18,15 @@ use super::table::JobNews;
 use super::told::Told;
 use super::{JOB_PATIENCE, Shared, unit};
 use crate::config::{LimitSettings, UnitKind};
+use crate::model::chain::Chain;
 use crate::model::client::Handle;
 use crate::model::fleet::Launch;
 use crate::model::name::UnitId;
 use crate::supervisor::{LaunchPlan, Program, StartError};
 use crate::template;
+
+/// How often a start is asked for that systemd does not hear of.
+const ATTEMPTS: u32 = 3;
 
 impl Shared {
     pub(super) async fn start(
@@ -117,36 +121,23 @@ impl Shared {
         news: &mut mpsc::Receiver<JobNews>,
     ) -> Result<Handle, StartError> {
         let refused = |error| StartError::Bus(unit.clone(), error);
-        let queued = match self.settings.unit {
-            UnitKind::Template => {
-                let limits = unit::limits(limits);
-                // Most often it has them already.
-                if !limits.iter().all(|limit| has.has(limit)) {
-                    let set = || self.set(unit, Setting::Limits, limits.clone());
-                    self.bus.again(set).await.map_err(refused)?;
+        let mut attempts = 0;
+        let result = loop {
+            attempts += 1;
+            let (job, lost) = match self.queue(unit, id, limits, &has).await {
+                Ok(job) => (Some(job), None),
+                // It may have been queued: what systemd did is found out when it can be asked again.
+                Err(error) if error.is_lost() => (None, Some(error)),
+                Err(error) => return Err(refused(error)),
+            };
+            match timeout(JOB_PATIENCE, self.job_result(unit, job, lost, news)).await {
+                Ok(Ok(Job::Ended(result))) => break result,
+                Ok(Ok(Job::NeverBegun(error))) if attempts < ATTEMPTS => {
+                    debug!(unit = %unit, error = %Chain(&error), "systemd did not hear of the start, it is asked again");
                 }
-                self.bus.call("StartUnit", async |link| link.manager.start_unit(unit, "fail").await).await
+                Ok(Ok(Job::NeverBegun(error)) | Err(error)) => return Err(refused(error)),
+                Err(_) => break "timeout".to_owned(),
             }
-            UnitKind::Transient => {
-                let transient = unit::Transient {
-                    id,
-                    manager: self.settings.manager,
-                    slice: &self.settings.slice,
-                    executable: &self.executable,
-                    launch_file: &self.bus.launches.join(id.as_str()),
-                };
-                self.set(unit, Setting::All, transient.properties(limits)).await
-            }
-        };
-        let (job, lost) = match queued {
-            Ok(job) => (Some(job), None),
-            // It may have been queued: what systemd did is found out when it can be asked again.
-            Err(error) if error.is_lost() => (None, Some(error)),
-            Err(error) => return Err(refused(error)),
-        };
-        let result = match timeout(JOB_PATIENCE, self.job_result(unit, job, lost, news)).await {
-            Ok(result) => result.map_err(refused)?,
-            Err(_) => "timeout".to_owned(),
         };
         let told = self.told(unit).await.map_err(refused)?;
         let of_service = told.service.unwrap_or_default();
@@ -173,6 +164,36 @@ impl Shared {
         }
     }
 
+    /// Asks systemd to start the unit; the job.
+    async fn queue(
+        &self,
+        unit: &Arc<str>,
+        id: &UnitId,
+        limits: LimitSettings,
+        has: &Has,
+    ) -> Result<OwnedObjectPath, BusError> {
+        match self.settings.unit {
+            UnitKind::Template => {
+                let limits = unit::limits(limits);
+                // Most often it has them already.
+                if !limits.iter().all(|limit| has.has(limit)) {
+                    self.bus.again(|| self.set(unit, Setting::Limits, limits.clone())).await?;
+                }
+                self.bus.call("StartUnit", async |link| link.manager.start_unit(unit, "fail").await).await
+            }
+            UnitKind::Transient => {
+                let transient = unit::Transient {
+                    id,
+                    manager: self.settings.manager,
+                    slice: &self.settings.slice,
+                    executable: &self.executable,
+                    launch_file: &self.bus.launches.join(id.as_str()),
+                };
+                self.set(unit, Setting::All, transient.properties(limits)).await
+            }
+        }
+    }
+
     /// What became of the job that starts a unit, also where the bus was lost meanwhile.
     async fn job_result(
         &self,
@@ -180,7 +201,7 @@ impl Shared {
         job: Option<OwnedObjectPath>,
         mut lost: Option<BusError>,
         news: &mut mpsc::Receiver<JobNews>,
-    ) -> Result<String, BusError> {
+    ) -> Result<Job, BusError> {
         loop {
             if lost.is_some() {
                 let (of_unit, of_service) = match self.bus.ask(unit).await {
@@ -196,12 +217,12 @@ impl Shared {
                 let said = of_unit.clone().unwrap_or_default();
                 self.bus.table().learn(unit, of_unit, of_service);
                 match (said.has_job, said.state.as_str()) {
-                    (false, "active") => return Ok("done".to_owned()),
-                    (false, "failed") => return Ok("failed".to_owned()),
+                    (false, "active") => return Ok(Job::Ended("done".to_owned())),
+                    (false, "failed") => return Ok(Job::Ended("failed".to_owned())),
                     // It was never begun, or is over already.
                     (false, "inactive") => match lost.take() {
-                        Some(error) if said.invocation.is_none() => return Err(error),
-                        _ => return Ok("done".to_owned()),
+                        Some(error) if said.invocation.is_none() => return Ok(Job::NeverBegun(error)),
+                        _ => return Ok(Job::Ended("done".to_owned())),
                     },
                     _ => lost = None,
                 }
@@ -210,7 +231,7 @@ impl Shared {
                 Some(JobNews::Removed(path, result))
                     if job.as_ref().is_none_or(|job| job.as_str() == path) =>
                 {
-                    return Ok(result);
+                    return Ok(Job::Ended(result));
                 }
                 Some(JobNews::Removed(..)) => {}
                 Some(JobNews::Missed) | None => lost = Some(BusError::Away(word(self.bus.kind))),
@@ -282,6 +303,14 @@ impl Shared {
 
 fn internal(unit: &Arc<str>, error: &tokio::task::JoinError) -> StartError {
     StartError::Job { unit: unit.clone(), why: format!("an internal error: {error}") }
+}
+
+/// What became of a job.
+enum Job {
+    /// It ended, with this result.
+    Ended(String),
+    /// There was none: the bus was lost before systemd had read the call.
+    NeverBegun(BusError),
 }
 
 /// What properties are set for.
