@@ -364,6 +364,7 @@ fn rules(settings: &Settings, chosen: &AnySupervisor) -> Rules {
 fn limits(settings: &Settings) -> Limits {
     Limits {
         request_header_timeout: settings.http.request_header_timeout,
+        write_timeout: settings.http.inactivity_timeout,
         max_connections: settings.http.max_connections,
         drain_timeout: settings.http.drain_timeout,
         max_request_header: settings.http.max_request_header,

@@ -40,6 +40,7 @@ use crate::service::lines::Lines;
 /// waits for its message's turn holds its connection meanwhile.
 const LIMITS: Limits = Limits {
     request_header_timeout: Duration::from_secs(30),
+    write_timeout: Duration::from_secs(120),
     max_connections: 256,
     drain_timeout: Duration::from_secs(1),
     max_request_header: 16 * 1024,

@@ -24,6 +24,7 @@ const ANSWERING: Duration = Duration::from_secs(1);
 /// Nobody needs long for a request that is in the queue already.
 const LIMITS: Limits = Limits {
     request_header_timeout: ANSWERING,
+    write_timeout: ANSWERING,
     max_connections: 256,
     drain_timeout: ANSWERING,
     max_request_header: 8192,

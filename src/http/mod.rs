@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod auth;
+mod clocked;
 pub mod control;
 pub mod framing;
 mod interim;
@@ -9,6 +10,7 @@ mod lengths;
 pub mod params;
 pub mod proxy;
 pub mod serve;
+mod sparing;
 
 use std::sync::Arc;
 

@@ -25,8 +25,10 @@ use tracing::{debug, warn};
 
 use super::CLOSE;
 use super::answer::Body;
+use super::clocked::Clocked;
 use super::interim::Interim;
 use super::lengths::Watched;
+use super::sparing::Sparing;
 use crate::model::chain::Chain;
 
 /// A socket that is being listened on.
@@ -84,6 +86,8 @@ impl fmt::Display for Peer {
 pub struct Limits {
     /// How long a caller may take to send the headers of a request; also how long an idle connection is kept.
     pub request_header_timeout: Duration,
+    /// How long a caller may take nothing of what is written to him.
+    pub write_timeout: Duration,
     /// How many connections may be open at once; one more is answered with 503.
     pub max_connections: usize,
     /// How long open requests may go on after the end was asked for.
@@ -136,6 +140,7 @@ where
 {
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    let crowding = Arc::new(Sparing::new(1));
     let tasks = TaskTracker::new();
     for (place, listener) in listeners.into_iter().enumerate() {
         let server = Server {
@@ -143,6 +148,7 @@ where
             stop: stop.clone(),
             places: places.clone(),
             refusals: refusals.clone(),
+            crowding: crowding.clone(),
             tasks: tasks.clone(),
             handler: handler.clone(),
         };
@@ -158,6 +164,8 @@ struct Server<H> {
     stop: CancellationToken,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
+    /// Connections for which there was no place, in the log.
+    crowding: Arc<Sparing>,
     tasks: TaskTracker,
     handler: H,
 }
@@ -201,7 +209,14 @@ where
         S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
     {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
-            debug!(%peer, "connection refused: {} are open already", self.limits.max_connections);
+            let limit = self.limits.max_connections;
+            match self.crowding.note() {
+                None => {}
+                Some(0) => warn!(%peer, "a connection was refused: {limit} are open already"),
+                Some(left_out) => {
+                    warn!(%peer, left_out, "a connection was refused: {limit} are open already");
+                }
+            }
             if let Ok(refusal) = self.refusals.clone().try_acquire_owned() {
                 self.tasks.spawn(async move {
                     say_last(&mut stream, BUSY).await;
@@ -227,26 +242,32 @@ where
         let ends_by_close = Arc::new(AtomicBool::new(false));
         // Whether a request had two lengths: nothing that follows one is to be read.
         let doubled = Arc::new(AtomicBool::new(false));
+        // Whether it is a tunnel.
+        let changed = Arc::new(AtomicBool::new(false));
         let (slot, is_old, is_last) = (afterwards.clone(), ends_by_close.clone(), doubled.clone());
+        let stream = Clocked::new(stream, self.limits.write_timeout, changed.clone());
         let interim = Interim::default();
         let caller = Arc::new(Caller { peer, interim: interim.clone() });
         let stop = self.stop.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
-            if request.headers().contains_key(UPGRADE) {
+            // Whoever asks to change the protocol may already have gone on in the other one.
+            let asked_change = request.headers().contains_key(UPGRADE);
+            if asked_change {
                 request.extensions_mut().insert(slot.clone());
             }
             if request.version() < Version::HTTP_11 {
                 is_old.store(true, Ordering::Relaxed);
             }
-            let is_last = is_last.load(Ordering::Relaxed);
+            let is_last = asked_change || is_last.load(Ordering::Relaxed);
             // In a box at once: it is large, and would be moved several times.
             let answer = Box::pin(handler(request, caller.clone()));
-            let (stop, caller) = (stop.clone(), caller.clone());
+            let (stop, caller, changed) = (stop.clone(), caller.clone(), changed.clone());
             async move {
                 let mut answer = answer.await;
                 caller.interim.end();
-                let is_last = is_last || stop.is_cancelled();
-                if is_last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    changed.store(true, Ordering::Relaxed);
+                } else if is_last || stop.is_cancelled() {
                     answer.headers_mut().insert(CONNECTION, CLOSE);
                 }
                 Ok::<_, Infallible>(answer)
@@ -291,7 +312,7 @@ where
         };
         // None where it was handed on.
         let Some(parts) = connection.into_parts() else { return };
-        let mut stream = parts.io.into_inner().into_inner();
+        let (mut stream, gave_up) = parts.io.into_inner().into_inner().into_inner();
         match ended {
             // Boxed, as what is needed in the end only need not be there from the beginning.
             Ok(()) => Box::pin(linger(&mut stream)).await,
@@ -302,8 +323,9 @@ where
                 } else if error.is_parse() {
                     // hyper has told the caller.
                     Box::pin(linger(&mut stream)).await;
-                } else if ends_by_close.load(Ordering::Relaxed) {
-                    // What broke off must not look complete: a reset is no end. Fails on what is dead already.
+                } else if gave_up || ends_by_close.load(Ordering::Relaxed) {
+                    // What broke off must not look complete: a reset is no end. It also frees what the kernel still holds
+                    // for a caller who takes nothing. Fails on what is dead already.
                     let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
                 }
             }
@@ -396,6 +418,7 @@ mod tests {
         let listener = Listener::Unix(tokio::net::UnixListener::bind(&path).unwrap());
         let limits = Limits {
             request_header_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(5),
             max_connections: 10,
             drain_timeout: Duration::from_secs(60),
             max_request_header: 8192,

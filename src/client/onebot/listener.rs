@@ -33,6 +33,7 @@ use crate::http::serve::{Afterwards, Caller, Limits, Listener, serve};
 /// What whoever connects to us may take. It is one program.
 const LIMITS: Limits = Limits {
     request_header_timeout: Duration::from_secs(15),
+    write_timeout: Duration::from_secs(120),
     max_connections: 16,
     drain_timeout: Duration::from_secs(1),
     max_request_header: 16 * 1024,

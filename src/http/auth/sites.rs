@@ -119,7 +119,9 @@ fn without_port(name: &str) -> Option<&str> {
 /// As much of what came from outside as is shown.
 fn shown(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    text.chars().take(SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect()
+    // What has no shape of its own, or turns the direction of what follows, is not for a terminal.
+    let is_harmless = |c: &char| *c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric();
+    text.chars().take(SHOWN).map(|c| if is_harmless(&c) { c } else { '?' }).collect()
 }
 
 /// Whether a browser asks if a page may send a request (the Fetch standard, "CORS-preflight request").

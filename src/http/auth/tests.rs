@@ -163,6 +163,9 @@ fn without_tokens_nothing_is_touched() {
 fn who_is_called_by_another_name_is_told_nothing_else() {
     let foreign = [("host", "evil.example"), ("sec-fetch-site", "same-origin")];
     assert_eq!(admitted("/openqq/x", &foreign, TCP), Err(Refusal::Host("evil.example".into())));
+    // What is logged of a name turns no line around and begins none.
+    let odd = [("host", "b\u{e9} \u{202e}\u{2028}\u{200b}")];
+    assert_eq!(admitted("/openqq/x", &odd, TCP), Err(Refusal::Host("b\u{e9} ???".into())));
     let page = [("host", "localhost"), ("origin", "https://evil.example")];
     assert_eq!(admitted("/openqq/x", &page, TCP), Err(Refusal::Site("https://evil.example".into())));
 }

@@ -1,6 +1,5 @@
 //! Bodies of answers on their way to the caller.
 
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use super::body::Inactive;
 use super::link::Link;
 use super::upstream::Place;
 use crate::http::answer::{Body, BodyError};
+use crate::model::reply::Reply;
 
 /// Where an answer comes from.
 pub(super) struct Source {
@@ -35,24 +35,19 @@ impl Source {
 }
 
 /// The body of an answer. What is here as a whole is given as a whole, and its connection is free at once; else it
-/// comes as it is read, and breaks off when nothing comes for `limit`.
-pub(super) fn body(mut source: Source, limit: Duration) -> Body {
-    let (first, broken) = match source.link.take() {
-        Ok(first) => (first, None),
-        Err(error) => (None, Some(error)),
-    };
+/// comes as it is read, and breaks off when nothing comes for `limit`. An error is one of what came with the head.
+pub(super) fn body(mut source: Source, limit: Duration) -> Result<Body, Reply> {
+    let first = source.link.take().map_err(|error| source.place.unreachable(&error.to_string()))?;
     if source.link.is_done() {
         source.release();
-        return Body::Whole(first);
+        return Ok(Body::Whole(first));
     }
-    Body::stream(Streaming { first, broken, source: Some(source), limit, since: None })
+    Ok(Body::stream(Streaming { first, source: Some(source), limit, since: None }))
 }
 
 struct Streaming {
     /// What was there when the head was.
     first: Option<Bytes>,
-    /// It broke off right after the head.
-    broken: Option<io::Error>,
     /// None when it is over.
     source: Option<Source>,
     limit: Duration,
@@ -72,31 +67,30 @@ impl http_body::Body for Streaming {
         if let Some(first) = this.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
-        if let Some(error) = this.broken.take() {
-            this.source = None;
-            return Poll::Ready(Some(Err(error.into())));
-        }
         let Some(source) = &mut this.source else { return Poll::Ready(None) };
-        let Poll::Ready(part) = source.link.poll_body(context) else {
+        let part = if let Poll::Ready(part) = source.link.poll_body(context) {
+            part.map_err(BodyError::from)
+        } else {
             let since = *this.since.get_or_insert_with(Instant::now);
             ready!(source.link.alarm.poll(since + this.limit, context));
-            this.source = None;
-            return Poll::Ready(Some(Err(Inactive(this.limit).into())));
+            Err(Inactive(this.limit).into())
         };
         this.since = None;
         // Nobody asks again after the last part, or after an error.
         if (part.is_err() || source.link.is_done())
             && let Some(source) = this.source.take()
-            && part.is_ok()
         {
-            source.release();
+            match &part {
+                Ok(_) => source.release(),
+                Err(error) => source.place.broke_off(error),
+            }
         }
-        Poll::Ready(part.map_err(BodyError::from).transpose().map(|part| part.map(Frame::data)))
+        Poll::Ready(part.transpose().map(|part| part.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
         let over = self.source.as_ref().is_none_or(|source| source.link.is_done());
-        self.first.is_none() && self.broken.is_none() && over
+        self.first.is_none() && over
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -23,7 +23,7 @@ mod upstream;
 pub use upstream::Upstreams;
 
 use headers::Hop;
-use http::header::{CONNECTION, UPGRADE};
+use http::header::UPGRADE;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version, response};
 use hyper::body::Incoming;
@@ -69,7 +69,7 @@ pub(super) async fn forward(
     let snapshot = door.registry.snapshot();
     let record = &snapshot.get(&route.client).ok_or_else(Reply::no_such_client)?.record;
     let upstream = door.upstreams.get(record, &snapshot);
-    let place = upstream.admit(settings.max_inflight_per_client, &route.client)?;
+    let place = upstream.admit(settings.max_inflight_per_client)?;
 
     let length = route.body.length();
     let protocol = headers::wanted_protocol(request, length != Some(0));
@@ -77,7 +77,7 @@ pub(super) async fn forward(
     let head = headers::to_client(request, &route.query, hop, length, protocol.as_ref())
         .map_err(|_| Reply::looped())?;
     let (method, to) = (&request.method, (record, &door.registry));
-    // Permission to go on is given by our own server, when the client begins to read.
+    // Permission to go on is given by our own server, when the client has taken the head.
     let announced = |head: &response::Parts| {
         if request.version == Version::HTTP_11 && head.status != StatusCode::CONTINUE {
             caller.announce(&headers::announcement(head));
@@ -91,8 +91,7 @@ pub(super) async fn forward(
             .zip(protocol)
             .filter(|(granted, asked)| granted.as_bytes().eq_ignore_ascii_case(asked.as_bytes()));
         let (Some((granted, _)), Some(upgrade)) = (same, upgrade) else {
-            let why = "the client changed to a protocol that nobody asked for";
-            return Err(Reply::unreachable(&route.client, why));
+            return Err(place.unreachable("the client changed to a protocol that nobody asked for"));
         };
         headers::to_caller(&mut head, method);
         headers::set_protocol(&mut head.headers, granted);
@@ -107,18 +106,14 @@ pub(super) async fn forward(
     }
     // Where there is no body some clients send one all the same: that must not be the next answer. Nor is one awaited where
     // the length of this one was said twice.
-    let asked_upgrade = request.headers.contains_key(UPGRADE);
-    let reusable = !asked_upgrade
+    let reusable = !request.headers.contains_key(UPGRADE)
         && *method != Method::HEAD
         && headers::may_have_body(head.status)
         && headers::says_length_once(&head.headers)
         && !headers::is_last(&head);
     let kept_open = headers::kept_open(&head.headers);
     headers::to_caller(&mut head, method);
-    if asked_upgrade {
-        // A caller may already have gone on in the other protocol.
-        head.headers.insert(CONNECTION, super::CLOSE);
-    }
     let source = answer::Source { link, place, reusable, kept_open };
-    Ok(Response::from_parts(head, answer::body(source, settings.inactivity_timeout)))
+    let body = answer::body(source, settings.inactivity_timeout)?;
+    Ok(Response::from_parts(head, body))
 }

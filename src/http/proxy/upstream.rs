@@ -12,12 +12,14 @@ use std::time::Duration;
 use http::{Method, response};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::headers::Pseudonym;
 use super::link::{Failure, Link};
 use super::outgoing::Outgoing;
 use crate::config::HttpSettings;
+use crate::http::answer::BodyError;
+use crate::http::sparing::Sparing;
 use crate::model::chain::Chain;
 use crate::model::client::{ClientRecord, Generation, Phase};
 use crate::model::name::ClientName;
@@ -27,6 +29,9 @@ use crate::registry::{Registry, Snapshot};
 
 /// How many times within the idle time is looked whether it is over.
 const LOOKS: u32 = 8;
+
+/// How many troubles of a client are logged in a minute.
+const TROUBLES: u32 = 3;
 
 /// The clients that were called.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +51,10 @@ struct Attention {
 /// One client, in one generation.
 #[derive(Debug)]
 pub(super) struct Upstream {
+    client: ClientName,
     generation: Generation,
+    /// What goes wrong with its requests is logged.
+    troubles: Sparing,
     /// Whether it has ever taken a connection.
     reached: AtomicBool,
     /// Whether it has ever closed a connection without a word before the time to close it was over. A request that is
@@ -91,6 +99,8 @@ impl Upstreams {
                 // A new launch, so it is also time to forget who is gone.
                 all.retain(|name, _| snapshot.get(name).is_some());
                 let new = Arc::new(Upstream {
+                    client: name.clone(),
+                    troubles: Sparing::new(TROUBLES),
                     generation: record.generation,
                     reached: AtomicBool::new(false),
                     closes_early: AtomicBool::new(false),
@@ -148,12 +158,23 @@ impl Drop for Place {
 
 impl Upstream {
     /// A place for one more request, unless there are `limit` already.
-    pub(super) fn admit(self: Arc<Self>, limit: usize, client: &ClientName) -> Result<Place, Reply> {
+    pub(super) fn admit(self: Arc<Self>, limit: usize) -> Result<Place, Reply> {
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
-            return Err(Reply::too_many_requests(client, limit));
+            self.complain(&format!("the client has {limit} to answer already (max_inflight_per_client)"));
+            return Err(Reply::too_many_requests(&self.client, limit));
         }
         Ok(Place(self))
+    }
+
+    /// Logs why a request failed, or counts it.
+    fn complain(&self, why: &str) {
+        let client = &self.client;
+        match self.troubles.note() {
+            None => {}
+            Some(0) => warn!(%client, "a request failed: {why}"),
+            Some(left_out) => warn!(%client, left_out, "a request failed: {why}"),
+        }
     }
 
     fn take_idle(&self, limit: Duration) -> Option<Box<Link>> {
@@ -173,6 +194,22 @@ impl Upstream {
 }
 
 impl Place {
+    /// What a caller is told of a client that did not do as a server does, which is logged.
+    pub(super) fn unreachable(&self, why: &str) -> Reply {
+        self.0.complain(why);
+        Reply::unreachable(&self.0.client, why)
+    }
+
+    fn timed_out(&self, why: &str) -> Reply {
+        self.0.complain(why);
+        Reply::timed_out(&self.0.client, why)
+    }
+
+    /// Says that an answer broke off of which the caller has a part already.
+    pub(super) fn broke_off(&self, error: &BodyError) {
+        self.0.complain(&format!("the answer broke off: {}", Chain(&**error)));
+    }
+
     /// Sends a request to the client and waits for the head of the answer. A connection that is there is used again, and
     /// where the client had closed it before a byte was written, the request goes to the next one. What announces the
     /// answer goes to `announced`.
@@ -205,21 +242,19 @@ impl Place {
                     request = back;
                     continue;
                 }
-                Err(Failure::TimedOut) => {
-                    return Err(Reply::timed_out(name, "the client did not answer in time"));
-                }
+                Err(Failure::TimedOut) => return Err(self.timed_out("the client did not answer in time")),
                 Err(Failure::Caller(error)) => {
                     debug!(client = %name, error = %Chain(&*error), "a caller broke off");
                     return Err(Reply::bad_request("the request broke off"));
                 }
-                Err(Failure::Unclear(why)) => return Err(Reply::unreachable(name, why)),
+                Err(Failure::Unclear(why)) => return Err(self.unreachable(why)),
                 Err(Failure::Unsent(_, error) | Failure::Sent(error)) => error,
             };
             debug!(client = %name, %error, "a proxied request failed");
             if !is_new {
                 self.0.closes_early.store(true, Ordering::Relaxed);
             }
-            return Err(Reply::unreachable(name, "the client broke off without an answer"));
+            return Err(self.unreachable("the client broke off without an answer"));
         }
     }
 
@@ -248,11 +283,11 @@ impl Place {
                 Err(Reply::starting(name))
             }
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                Err(Reply::timed_out(name, "the client takes no connection"))
+                Err(self.timed_out("the client takes no connection"))
             }
             Err(error) => {
                 debug!(client = %name, port = record.port, %error, "the client can't be reached");
-                Err(Reply::unreachable(name, "the client can't be reached"))
+                Err(self.unreachable("the client can't be reached"))
             }
         }
     }

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
-    Caller, IDLER, count, form, get, header, headers, idler, read_request, upstream, wait_for_count,
-    with_client,
+    Caller, IDLER, form, get, header, headers, idler, read_request, upstream, wait_for_count, with_client,
 };
 use crate::fixture::{Builder, Controller, PATIENCE, freeze, wait_until};
 
@@ -432,7 +431,9 @@ fn a_client_has_so_many_requests_and_no_more() {
 
 #[test]
 fn two_hundred_slow_callers_delay_nobody() {
-    let controller = with_client("");
+    let limit = 120;
+    let controller =
+        with_client(&format!("[http]\ninactivity_timeout = 5\nmax_inflight_per_client = {limit}"));
     controller.start_client("b");
     controller.wait_for_listening("b");
     let upload = "POST /openqq/upload?client=a HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx";
@@ -452,6 +453,15 @@ fn two_hundred_slow_callers_delay_nobody() {
         assert_eq!(controller.clients().len(), 2);
     }
     assert_eq!(controller.start_client("c")["code"], 0);
-    drop(slow);
-    assert_eq!(count(&controller, "held"), 0);
+    // As many more as the client may have of those who read nothing, and some for whom there is no place.
+    let more: Vec<Caller> = (0..limit).map(|_| Caller::with(&controller, pour)).collect();
+    wait_until("a is full", || get(&controller, "/openqq/ping?client=a").status().contains(" 503 "));
+    for _ in 0..100 {
+        assert_eq!(get(&controller, "/openqq/ping?client=b").text(), "pong");
+        assert_eq!(controller.clients().len(), 3);
+    }
+    // They are there still, and yet it has room again.
+    wait_until("a has room", || get(&controller, "/openqq/ping?client=a").status().contains(" 200 "));
+    wait_for_count(&controller, "broken", |broken| broken >= limit);
+    drop((slow, more));
 }

@@ -47,6 +47,19 @@ fn what_is_no_answer_gives_502() {
 }
 
 #[test]
+fn troubles_of_a_client_are_said_and_do_not_flood() {
+    let controller = with_client("[http]\nidle_timeout = 0\nheader_timeout = 0.3");
+    get(&controller, "/openqq/hang?client=a")
+        .is_refused("504 Gateway Timeout", "the client did not answer in time");
+    controller.log.wait_for("<4>a request failed: the client did not answer in time client=a");
+    for _ in 0..50 {
+        get(&controller, &answer_target("this is no HTTP\r\n\r\n"));
+    }
+    let said = controller.log.wait_for("a request failed: the client's answer is malformed client=a");
+    assert_eq!(said.matches("a request failed").count(), 3, "{said}");
+}
+
+#[test]
 fn nothing_is_sent_twice() {
     let controller = with_client("[http]\nidle_timeout = 0\nheader_timeout = 0.3");
     let nothing = answer_target("");

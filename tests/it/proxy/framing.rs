@@ -229,6 +229,11 @@ fn an_unclear_answer_gives_502() {
         get(&controller, &answer_target(raw))
             .is_refused("502 Bad Gateway", "the client's answer has no clear end");
     }
+    for chunk in ["x\r\n", "-1\r\n", "4\nhalf\r\n", ";\r\n"] {
+        let raw = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}");
+        get(&controller, &answer_target(&raw))
+            .is_refused("502 Bad Gateway", "a chunk of the answer is malformed");
+    }
     let uncalled = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
     get(&controller, &answer_target(uncalled))
         .is_refused("502 Bad Gateway", "the client changed to a protocol that nobody asked for");

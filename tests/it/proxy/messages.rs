@@ -70,6 +70,12 @@ fn an_answer_to_head_keeps_its_length_and_has_no_body() {
     let head =
         head_of(&controller, &answer_target("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\nX-A: 1\r\n\r\n"));
     assert_eq!((header(&head, "content-length"), header(&head, "x-a")), (Some("1234"), Some("1")));
+    let twice = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n";
+    let head = head_of(&controller, &answer_target(twice));
+    assert_eq!(headers(&head, "content-length").collect::<Vec<_>>(), ["5"]);
+    // What never has a body has no length (RFC 9110, 8.6).
+    let head = head_of(&controller, &answer_target("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"));
+    assert_eq!((header(&head, "content-length"), head.contains(" 204 ")), (None, true), "{head}");
     let head = head_of(&controller, &answer_target("HTTP/1.1 200 OK\r\nX-A: 1\r\n\r\n"));
     assert_eq!(
         (header(&head, "content-length"), header(&head, "x-a")),

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use super::{Caller, count, get, wait_for_count, with_client};
-use crate::fixture::{Controller, wait_until};
+use crate::fixture::{Builder, Controller, wait_until};
 
 const MIB: usize = 1024 * 1024;
 /// Far more than what all sockets on the way hold.
@@ -181,6 +181,28 @@ fn the_client_learns_that_its_caller_went_away() {
 }
 
 #[test]
+fn the_client_learns_of_it_though_more_of_the_caller_was_there_to_read() {
+    let controller = with_client("");
+    let hang = "GET /openqq/hang?client=a HTTP/1.1\r\nHost: x\r\n\r\n";
+    let midway = hang.replace("hang", "hang_midway");
+    for first in [hang, &midway] {
+        // An empty line too many; a request in advance; a part of one; more than is read in advance, and no more than the
+        // kernel takes: behind what it does not take there is no end to be seen.
+        for more in ["\r\n", hang, "GET", &"x".repeat(32 * 1024)] {
+            let mut caller = Caller::with(&controller, first);
+            if first == midway {
+                caller.read_head();
+            }
+            wait_for_count(&controller, "held", |held| held == 1);
+            caller.write(more);
+            // Not closed: a reset for what he did not read would be easier to see.
+            caller.writer().shutdown(Shutdown::Both).unwrap();
+            wait_for_count(&controller, "held", |held| held == 0);
+        }
+    }
+}
+
+#[test]
 fn half_a_request_never_looks_whole() {
     let controller = with_client("");
     let head = "POST /openqq/upload?client=a HTTP/1.1\r\nHost: x\r\n";
@@ -223,14 +245,63 @@ fn what_stands_still_for_too_long_is_broken_off() {
 
 #[test]
 fn a_slow_reader_is_not_taken_for_a_slow_client() {
-    let controller = with_client("[http]\ninactivity_timeout = 0.5");
+    let controller = with_client("[http]\ninactivity_timeout = 2");
     let target = format!("GET /openqq/pour?client=a&size={MUCH} HTTP/1.1\r\nHost: x\r\n\r\n");
     let mut caller = Caller::with(&controller, target);
     caller.read_head();
     settled(|| count(&controller, "poured"));
-    // By now the time is over for everybody who began before.
-    assert!(!get(&controller, "/openqq/stream?client=a").complete);
-    assert_eq!(read_through(&mut caller, MUCH), MUCH);
+    let mut read = 0;
+    std::thread::scope(|scope| {
+        // When this one has broken off, the time is over for everybody who began before.
+        let other = scope.spawn(|| get(&controller, "/openqq/stream?client=a"));
+        while !other.is_finished() {
+            // So little at a time that the client stands still meanwhile.
+            read += read_through(&mut caller, 64 * 1024);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!other.join().unwrap().complete);
+    });
+    assert_eq!(read + read_through(&mut caller, MUCH - read), MUCH);
+}
+
+#[test]
+fn callers_who_read_nothing_hold_no_places_for_ever() {
+    let controller = with_client("[http]\ninactivity_timeout = 1\nmax_inflight_per_client = 4");
+    let pour = format!("GET /openqq/pour?client=a&size={MUCH} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let old = pour.replace("/1.1", "/1.0");
+    let all: Vec<Caller> =
+        [&pour, &old, &pour, &old].map(|request| Caller::with(&controller, request)).into();
+    // Asked of the client itself: a question through the controller would need a place.
+    let poured = format!("http://127.0.0.1:{}/openqq/poured", controller.first_port);
+    settled(|| ureq::get(&poured).call().unwrap().body_mut().read_to_string().unwrap().parse().unwrap());
+    wait_until("their places are free", || {
+        get(&controller, "/openqq/ping?client=a").status().contains(" 200 ")
+    });
+    wait_for_count(&controller, "broken", |broken| broken == 4);
+    for mut caller in all {
+        // What they have not read is not there for ever, either, and nobody takes it for all.
+        assert!(std::io::copy(&mut caller.0, &mut std::io::sink()).is_err());
+    }
+}
+
+#[test]
+fn a_caller_who_asks_and_asks_and_reads_no_answer_is_let_go() {
+    let config = "[http]\ninactivity_timeout = 1";
+    let guarded = Builder::new().config(config);
+    let token = guarded.write_file("token", "0123456789abcdef", 0o600);
+    let guarded = guarded.config(&format!("[[auth.tokens]]\nname = \"t\"\nfile = {token:?}")).start();
+    for (controller, status) in [(with_client(config), "200 OK"), (guarded, "401 Unauthorized")] {
+        assert_eq!(get(&controller, "/openqq/ping?client=a").status(), format!("HTTP/1.1 {status}"));
+        let mut writer = controller.connect();
+        let requests = "GET /openqq/ping?client=a HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+        // Until nobody reads them any more, and then until nobody is there any more.
+        let error = loop {
+            if let Err(error) = writer.write_all(requests.as_bytes()) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{status}: {error}");
+    }
 }
 
 #[test]

@@ -110,6 +110,23 @@ fn a_refusal_is_passed_on_and_nothing_follows_it() {
 }
 
 #[test]
+fn a_change_that_we_refuse_ourselves_ends_the_connection() {
+    let controller = Builder::new().start();
+    let hidden = "GET /openqq/check_client HTTP/1.1\r\nHost: x\r\n\r\n";
+    for (ask, status) in [
+        (ASK.to_owned(), "200 OK"),
+        (ASK.replace("ws?client=a", "check_client"), "200 OK"),
+        (ASK.replace("/openqq/ws", "/"), "403 Forbidden"),
+        (ASK.replace("Host: x", "Host: evil.example"), "421 Misdirected Request"),
+    ] {
+        let answer = String::from_utf8(controller.raw(format!("{ask}{hidden}").as_bytes())).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+        assert_eq!(header(&answer, "connection"), Some("close"));
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    }
+}
+
+#[test]
 fn another_http_is_no_protocol_to_change_to() {
     let (controller, seen) = with_upstream("", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     for upgrade in ["h2c", "HTTP/2.0", "TLS/1.3", "h2c, websocket"] {

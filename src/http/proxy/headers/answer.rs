@@ -55,14 +55,17 @@ pub fn to_caller(answer: &mut response::Parts, method: &Method) {
     let headers = &mut answer.headers;
     let named = tokens(headers, CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok());
     let mut gone: Vec<HeaderName> = named.collect();
-    // Of HEAD the length is not that of a body; elsewhere hyper derives it from the body.
-    gone.retain(|name| name != CONTENT_LENGTH || *method != Method::HEAD);
-    let is_gone = |name: &&HeaderName| {
-        is_hop_by_hop(name.as_str()) || (*name == CONTENT_LENGTH && *method != Method::HEAD)
-    };
-    gone.extend(headers.keys().filter(is_gone).cloned());
+    gone.extend(headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned());
+    // Of HEAD the length is not that of a body, and said once; elsewhere hyper derives it from the body.
+    let length = headers.remove(CONTENT_LENGTH);
     for name in gone {
         headers.remove(name);
+    }
+    if let Some(length) = length
+        && *method == Method::HEAD
+        && may_have_body(answer.status)
+    {
+        headers.insert(CONTENT_LENGTH, length);
     }
     answer.version = Version::HTTP_11;
 }

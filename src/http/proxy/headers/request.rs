@@ -57,9 +57,14 @@ pub fn to_client(
 }
 
 /// Whether a header that a caller sends may go on: it is not about his connection, and nothing that is ours to say. The
-/// permission that he may expect is given by our own server, when the client begins to read.
+/// permission that he may expect is given by our own server, when the client has taken the head.
 fn is_for_client(name: &HeaderName) -> bool {
     let name = name.as_str();
+    if name.contains('_') {
+        // A client that hands headers on as variables, as CGI does, can't tell it from its twin.
+        let twin = HeaderName::from_bytes(name.replace('_', "-").as_bytes());
+        return twin.is_ok_and(|twin| is_for_client(&twin));
+    }
     !is_hop_by_hop(name)
         && !matches!(name, "host" | "content-length" | "expect" | "forwarded")
         && !name.starts_with("x-forwarded-")
@@ -163,6 +168,21 @@ mod tests {
                 "X--B-: d"
             ]
         );
+    }
+
+    #[test]
+    fn a_twin_of_what_is_ours_to_say_is_dropped() {
+        let request = parts(&[
+            ("x_forwarded_for", "1.2.3.4"),
+            ("x-forwarded_host", "evil"),
+            ("proxy_connection", "keep-alive"),
+            ("content_length", "5"),
+            ("transfer_encoding", "chunked"),
+            ("my_own", "1"),
+        ]);
+        let lines = sent(&request, UNIX, &Pseudonym::default(), Some(0)).unwrap();
+        let with = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
+        assert_eq!((with("_"), with("My_own: 1"), with("evil")), (1, 1, 0), "{lines:?}");
     }
 
     #[test]
