@@ -198,9 +198,21 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
     machine.shell(&format!("rm -r $(dirname {drop_in}) /etc/wqcontroller/wqcontroller.toml.d"));
     machine.shell("userdel bot; userdel stranger");
     machine.follow(&token_line());
+    // And what others have shared with it.
+    machine.shell("install -m 640 -o nobody -g wqcontroller /dev/null /etc/wqcontroller/shared");
+    // Through which nobody's files are reached.
+    machine.shell("touch /root/other && chown nobody /root/other && ln -s /root/other /etc/wqcontroller/link");
+    machine.shell("chown -h wqcontroller:wqcontroller /etc/wqcontroller/link");
     machine.run("apt-get", &["purge", "--yes", "--quiet", "wqcontroller"]);
     // Whoever gets the number of the user next is not to get the token.
-    assert_eq!(machine.shell("stat --format '%U %G %a' /etc/wqcontroller/mybot.token"), "root root 600");
+    for (file, who) in [
+        ("/etc/wqcontroller/mybot.token", "root root 600"),
+        ("/etc/wqcontroller/shared", "nobody root 640"),
+        ("/etc/wqcontroller/link", "root root 777"),
+        ("/root/other", "nobody root 644"),
+    ] {
+        assert_eq!(machine.run("stat", &["--format", "%U %G %a", file]), who, "{file}");
+    }
     machine.shell("rm -r /etc/wqcontroller");
     assert_eq!(machine.traces(), "");
     machine.install(PACKAGE);
