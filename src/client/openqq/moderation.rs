@@ -6,6 +6,7 @@ use super::call::Call;
 use super::messages::is_meant;
 use super::reply::Reply;
 use crate::client::backend::{Backend, BackendError, MAX_MUTE};
+use crate::client::objects::Group;
 
 /// Whom a call means: the ids of a group and of members.
 struct Meant {
@@ -13,24 +14,28 @@ struct Meant {
     members: Vec<String>,
 }
 
-/// `shutup_group_member`.
+/// `shutup_group_member`. What is wrong is said in the original's order: of the group, the time, the members, and at last that
+/// nobody can be muted for so long.
 pub(super) async fn mute<B: Backend>(backend: &B, call: &Call) -> Result<Reply, BackendError> {
-    let meant = match find(backend, call).await? {
+    let Some(group) = find_group(backend, call).await? else { return Ok(Reply::object_not_found()) };
+    let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let Some(minutes) = call.get("time").filter(is_number) else { return Ok(Reply::no_shutup_time()) };
+    let meant = match find_members(backend, call, &group).await? {
         Ok(meant) => meant,
         Err(reply) => return Ok(reply),
     };
-    let minutes = call.get("time").filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    let minutes = minutes
-        .and_then(|text| text.parse().ok())
-        .filter(|time| (1..=MAX_MUTE.as_secs() / 60).contains(time));
-    let Some(minutes) = minutes else { return Ok(Reply::no_shutup_time()) };
+    let most = MAX_MUTE.as_secs() / 60;
+    let Some(minutes) = minutes.parse().ok().filter(|minutes| (1..=most).contains(minutes)) else {
+        return Ok(done(Err(BackendError::Refused(format!("time must be 1 to {most} minutes")))));
+    };
     let time = Duration::from_secs(minutes * 60);
     Ok(done(backend.mute(&meant.group, &meant.members, time).await))
 }
 
 /// `kick_group_member`.
 pub(super) async fn kick<B: Backend>(backend: &B, call: &Call) -> Result<Reply, BackendError> {
-    match find(backend, call).await? {
+    let Some(group) = find_group(backend, call).await? else { return Ok(Reply::object_not_found()) };
+    match find_members(backend, call, &group).await? {
         Ok(meant) => Ok(done(backend.kick(&meant.group, &meant.members).await)),
         Err(reply) => Ok(reply),
     }
@@ -43,13 +48,19 @@ fn done(outcome: Result<(), BackendError>) -> Reply {
     }
 }
 
-/// Finds group and members; members by id and by uid add up.
-async fn find<B: Backend>(backend: &B, call: &Call) -> Result<Result<Meant, Reply>, BackendError> {
+/// The id of the group that is meant.
+async fn find_group<B: Backend>(backend: &B, call: &Call) -> Result<Option<String>, BackendError> {
     let groups = backend.groups().await?;
-    let is_it = |id: &str, uid: &str| is_meant(call, [("group_id", id), ("group_uid", uid)]);
-    let Some(group) = groups.into_iter().find(|group| is_it(&group.id, &group.uid)) else {
-        return Ok(Err(Reply::object_not_found()));
-    };
+    let is_it = |group: &Group| is_meant(call, [("group_id", &group.id), ("group_uid", &group.uid)]);
+    Ok(groups.into_iter().find(is_it).map(|group| group.id))
+}
+
+/// Finds the members of a group; those by id and by uid add up.
+async fn find_members<B: Backend>(
+    backend: &B,
+    call: &Call,
+    group: &str,
+) -> Result<Result<Meant, Reply>, BackendError> {
     let list = |name| {
         let words = call.get(name).unwrap_or_default().split(',').map(str::trim);
         words.filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
@@ -58,7 +69,7 @@ async fn find<B: Backend>(backend: &B, call: &Call) -> Result<Result<Meant, Repl
     if ids.is_empty() && uids.is_empty() {
         return Ok(Err(Reply::no_member_id()));
     }
-    let group = backend.group(&group.id, false).await?;
+    let group = backend.group(group, false).await?;
     let by_id = ids.iter().map(|id| (id, group.member.iter().find(|member| member.id == *id)));
     let by_uid = uids.iter().map(|uid| (uid, group.member.iter().find(|member| member.uid == *uid)));
     let mut members: Vec<String> = Vec::new();

@@ -180,6 +180,8 @@ fn whom_there_is_not() {
             400,
             "shutup time missing or error",
         ),
+        ("shutup_group_member?group_uid=305432198", 400, "shutup time missing or error"),
+        ("shutup_group_member?group_uid=305432198&member_uid=10002&time=0", 201, "failure"),
         ("shutup_group_member?group_uid=305432198&member_uid=10003&time=1", 201, "failure"),
         ("kick_group_member?group_uid=7&member_uid=10002", 100, "object not found"),
         ("kick_group_member?group_uid=305432198", 200, "member id empty"),

@@ -134,6 +134,53 @@ fn groups() {
     }
 }
 
+/// NapCat tells a remark, LLBot when a group was made and by whom, its memo, and how old an account is.
+#[test]
+fn what_only_some_implementations_tell() {
+    for manner in BOTH {
+        let server = Server::new(manner);
+        server.groups().push(json!({
+            "group_id": 8, "group_name": "八群", "group_remark": "八群", "group_memo": "公告", "group_create_time": 1_400_000_000,
+            "owner_id": 9, "max_member_count": 3000,
+        }));
+        let member = json!({ "user_id": 9, "nickname": "群主", "role": "owner", "unfriendly": true, "qage": 12, "level": "7" });
+        server.members().insert(8, vec![member]);
+        let client = running(&server, &[]);
+        let basic = get(&client, "get_group_basic_info")[2].clone();
+        let found = get(&client, "search_group?uid=8")[0].clone();
+        for group in [&basic, &found] {
+            for (key, value) in [
+                ("memo", json!("公告")),
+                ("createtime", json!(1_400_000_000)),
+                ("owner_uid", json!("9")),
+                ("max_member", json!(3000)),
+                ("markname", json!(null)),
+                ("displayname", json!("八群")),
+            ] {
+                assert_eq!(group[key], value, "{key}");
+            }
+        }
+        let member = &found["member"][0];
+        for (key, value) in [("bad_record", json!(1)), ("qage", json!(12)), ("level", json!(7))] {
+            assert_eq!(member[key], value, "{key}");
+        }
+    }
+}
+
+#[test]
+fn what_the_client_answers_itself() {
+    for manner in BOTH {
+        let server = Server::new(manner);
+        let mut client = running(&server, &[]);
+        let info = get(&client, "get_client_info");
+        assert_eq!((&info["code"], &info["account"]), (&json!(0), &json!("小明 & co")));
+        let stopped = get(&client, "stop_client");
+        assert_eq!(stopped["status"], format!("success, client({}) will stop in 3 seconds", client.pid()));
+        assert!(client.until_exit().success());
+        assert_eq!(client.setup.report().unwrap().state.as_str(), "stop");
+    }
+}
+
 #[test]
 fn messages() {
     for manner in BOTH {
@@ -226,6 +273,12 @@ fn mutes() {
             ("group_uid=99&member_uid=7&time=1", 100, "object not found"),
             ("group_uid=5&member_uid=7", 400, "shutup time missing or error"),
             ("group_uid=5&member_uid=7&time=x", 400, "shutup time missing or error"),
+            ("group_uid=5&member_uid=7&time=", 400, "shutup time missing or error"),
+            ("group_uid=5", 400, "shutup time missing or error"),
+            ("group_uid=5&member_uid=7&time=0", 201, "failure"),
+            ("group_uid=5&member_uid=7&time=43201", 201, "failure"),
+            ("group_uid=5&member_uid=7&time=99999999999999999999999", 201, "failure"),
+            ("group_uid=5&member_uid=99&time=0", 100, "member 99 not found"),
             ("group_uid=5&time=1", 200, "member id empty"),
             ("group_uid=5&member_uid=99&time=1", 100, "member 99 not found"),
             ("group_uid=5&member_uid=9&time=1", 201, "failure"),

@@ -1,6 +1,7 @@
 //! The built-in client with the OneBot backend, against an implementation of the tests' own.
 
 mod actions;
+mod changes;
 mod controller;
 mod events;
 mod faults;
