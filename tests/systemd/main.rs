@@ -13,6 +13,7 @@ mod endings;
 mod journal;
 mod machines;
 mod many;
+mod onebot;
 mod operator;
 mod package;
 mod service;

@@ -201,7 +201,8 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
     // And what others have shared with it.
     machine.shell("install -m 640 -o nobody -g wqcontroller /dev/null /etc/wqcontroller/shared");
     // Through which nobody's files are reached.
-    machine.shell("touch /root/other && chown nobody /root/other && ln -s /root/other /etc/wqcontroller/link");
+    machine
+        .shell("touch /root/other && chown nobody /root/other && ln -s /root/other /etc/wqcontroller/link");
     machine.shell("chown -h wqcontroller:wqcontroller /etc/wqcontroller/link");
     machine.run("apt-get", &["purge", "--yes", "--quiet", "wqcontroller"]);
     // Whoever gets the number of the user next is not to get the token.

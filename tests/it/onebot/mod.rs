@@ -12,7 +12,7 @@ mod server;
 mod tls;
 mod ways;
 
-use crate::client::process::{Client, Setup};
+use crate::client::process::{Client, Setup, until};
 use server::Server;
 
 /// A client of `server` that is not waited for.

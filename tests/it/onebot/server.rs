@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
 use super::implementation::{Implementation, Manner};
-use crate::client::process::until;
+use super::until;
 
 /// How a token that is not the right one is refused.
 #[derive(Clone, Copy, Debug)]
