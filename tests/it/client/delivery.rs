@@ -304,7 +304,10 @@ fn a_full_disk_is_said_once_while_reports_come_and_go() {
         talk.say(&number.to_string());
     }
     let mut sends = std::iter::repeat_with(|| next(&deliveries)).filter(|got| got.json["class"] == "send");
-    assert!((0..200).all(|number| sends.next().unwrap().json["content"] == number.to_string()));
+    for number in 0..200 {
+        let text = number.to_string();
+        assert_eq!(sends.next().unwrap().json["content"], text);
+    }
     let said = |what: &str| client.setup.log().matches(what).count();
     assert_eq!(said("The disk fails"), 1);
     assert!(said("on disk again") <= 1);
