@@ -131,7 +131,8 @@ async fn operate(
                 Some(SIGHUP) if !terminal.hung_up() => reload(load, &controller, log).await,
                 Some(signal) => {
                     let signal = signal_name(signal).unwrap_or("a signal");
-                    info!("{signal} came, ending: open requests first, then the clients");
+                    let clients = if controller.is_outlived() { "clients go on" } else { "then the clients" };
+                    info!("{signal} came, ending: open requests first, {clients}");
                     break false;
                 }
                 None => break true,
@@ -149,8 +150,7 @@ async fn operate(
     stop.cancel();
     controller.status.remark(Remark::Ending);
     notify::stopping(time_to_end(&controller.settings.borrow())).await;
-    let outlived = controller.settings.borrow().supervisor.clients_outlive_controller;
-    let shutdown = match outlived || controller.supervisor.always_outlived() {
+    let shutdown = match controller.is_outlived() {
         true => Shutdown::KeepClients,
         false => Shutdown::EndClients,
     };
@@ -204,6 +204,12 @@ struct Controller {
 }
 
 impl Controller {
+    /// Whether clients go on when it ends.
+    fn is_outlived(&self) -> bool {
+        let asked_for = self.settings.borrow().supervisor.clients_outlive_controller;
+        asked_for || self.supervisor.always_outlived()
+    }
+
     async fn start(
         settings: Settings,
         places: &Places,
