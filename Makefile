@@ -68,6 +68,7 @@ install:
 	  case $$target in $(DESTDIR)$(SYSCONFDIR)/*) [ ! -e $$target ] || continue ;; esac; \
 	  install -D -m $$mode $${file%%:*} $$target; \
 	done
+	install -d $(DESTDIR)$(SYSCONFDIR)/wqcontroller/wqcontroller.toml.d
 	ln -sf wqcontroller $(DESTDIR)$(SBINDIR)/wqclient
 ifneq ($(SBINDIR),/usr/sbin)
 	sed -i 's|/usr/sbin/wqcontroller|$(SBINDIR)/wqcontroller|' $(DESTDIR)$(UNITDIR)/wqcontroller.service \

@@ -57,6 +57,8 @@ fn one_make_installs_everything_and_another_takes_it_away() {
         assert!(names.contains(source.rsplit('/').next().unwrap()), "{source} is not installed");
     }
     assert!(installed.contains("etc/wqcontroller/wqcontroller.toml"));
+    // Where an administrator's own go.
+    assert!(root.path().join("etc/wqcontroller/wqcontroller.toml.d").is_dir());
     for example in tree(&project("packaging/examples")) {
         assert!(installed.contains(&format!("usr/share/doc/wqcontroller/examples/{example}")), "{example}");
     }

@@ -169,7 +169,7 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
     machine.wait_for_state(ACCOUNT, "running");
 
     // What an administrator made is theirs, and what a client kept is there until the package is purged.
-    machine.write("/etc/wqcontroller/wqcontroller.toml.d/50-local.toml", "limits.tasks_max = 400\n");
+    machine.shell("echo limits.tasks_max = 400 >/etc/wqcontroller/wqcontroller.toml.d/50-local.toml");
     // Whoever calls on meanwhile starts nothing again.
     let calls = "until [ -e /tmp/removed ]; do \
                  curl --silent --output /dev/null http://127.0.0.1:4000/openqq/check_client; \
@@ -274,6 +274,8 @@ fn nobody_notices_an_upgrade() {
     assert_ne!(machine.property(UNIT, "MainPID"), controller, "the controller is the new one");
     let version = machine.run("dpkg-query", &["--show", "--showformat", "${Version}", "wqcontroller"]);
     assert_eq!(version, format!("{}+1", env!("CARGO_PKG_VERSION")));
+    let log = machine.journal(&["--unit", UNIT]);
+    assert!(log.contains("ending: open requests first, clients go on"), "{log}");
     machine.wait_for_status("3 clients: 3 running; template units");
 }
 
@@ -331,4 +333,12 @@ fn what_is_wrong_with_the_configuration_is_clear_in_the_status() {
     assert!(!machine.try_run("systemctl", &["restart", UNIT]).status.success());
     let status = machine.property(UNIT, "StatusText");
     assert!(status.contains("clients can't be units, as mode = \"systemd\""), "{status}");
+
+    // What failed is not told of for ever once the package is gone.
+    machine.configure("max_client = 1\n");
+    assert!(!machine.try_run("systemctl", &["restart", UNIT]).status.success());
+    assert_eq!(machine.property(UNIT, "ActiveState"), "failed");
+    machine.run("apt-get", &["purge", "--yes", "--quiet", "wqcontroller"]);
+    machine.shell("rm -r /etc/wqcontroller");
+    assert_eq!(machine.traces(), "");
 }
