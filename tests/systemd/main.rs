@@ -11,6 +11,7 @@ mod suite;
 mod conformance;
 mod endings;
 mod journal;
+mod limits;
 mod machines;
 mod many;
 mod onebot;

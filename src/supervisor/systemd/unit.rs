@@ -37,7 +37,16 @@ pub fn kind_of(unit: &str) -> Option<UnitKind> {
 pub(super) fn limits(limits: LimitSettings) -> Properties<'static> {
     let amount = |limit: Option<u64>| Variant::from(limit.unwrap_or(u64::MAX));
     let all = [limits.memory_max, limits.memory_high, limits.cpu_quota, limits.tasks_max];
-    LIMITS.into_iter().zip(all.map(amount)).collect()
+    let limits = LIMITS.into_iter().zip(all.map(amount));
+    #[cfg(debug_assertions)]
+    let limits = limits.chain(unknown_if_told());
+    limits.collect()
+}
+
+/// For the test of properties that a systemd does not have, and not in a release: one that none has.
+#[cfg(debug_assertions)]
+fn unknown_if_told() -> Option<(&'static str, Variant<'static>)> {
+    std::env::var_os("WQCONTROLLER_TEST_PROPERTY").map(|_| ("NoSuchLimit", Variant::from(1u64)))
 }
 
 /// What a transient unit is made of.
