@@ -251,7 +251,7 @@ remove() {
 sweep() {
   local folder
   for folder in "$MACHINES"/*/; do
-    [ -e "$folder/holder" ] && flock --nonblock "$folder/holder" true || continue
+    [ -e "$folder/holder" ] && flock --nonblock "$folder/holder" true 2>/dev/null || continue
     (NAME=$(basename "$folder") DISK=${folder%/} && remove 2>/dev/null)
   done
 }

@@ -8,6 +8,7 @@ mod machine;
 #[path = "../suite/conformance.rs"]
 mod suite;
 
+mod bus;
 mod conformance;
 mod endings;
 mod journal;

@@ -249,43 +249,6 @@ fn secrets_are_seen_by_nobody_and_the_controller_may_start_nothing_else() {
 }
 
 #[test]
-fn a_lost_bus_and_a_systemd_that_begins_anew_cost_no_client() {
-    let Some(machine) = Machine::boot() else { return };
-    machine.start_service();
-    let pids: Vec<Value> = ["a", "b", "c"].map(|name| machine.start_client(name, &[])["pid"].clone()).into();
-    let all_up = || {
-        let clients = machine.clients();
-        clients.len() == 3
-            && clients.iter().zip(&pids).all(|(client, pid)| client["pid"] == *pid && client["exits"] == 0)
-    };
-    machine.systemctl(&["daemon-reload"]);
-    machine.systemctl(&["daemon-reexec"]);
-    assert!(all_up());
-    machine.shell("kill -9 $(systemctl show --value --property MainPID dbus)");
-    machine.wait_for_log("the bus was lost; clients go on, and it is tried again");
-    let lost = machine.journal(&["MESSAGE_ID=46b1d9e3f7a84c208c5e2d6f9a0b7e89"]);
-    assert!(lost.contains("the bus was lost"), "{lost}");
-    // While there is no bus a client ends; and what asks for one waits.
-    machine.shell(&format!("kill -9 {}", pids[2]));
-    machine.start_client("d", &[]);
-    machine.wait_for_log("systemd can be asked again");
-    let c = machine.wait_for_client("c", "was seen to end", |client| client["exits"] == 1);
-    assert!(c["last_exit"] == "was ended by signal 9" || c["last_exit"].is_null(), "{c}");
-    assert_eq!((&machine.client("a")["pid"], &machine.client("b")["pid"]), (&pids[0], &pids[1]));
-    machine.systemctl(&["kill", "--signal=KILL", "wqclient@b"]);
-    machine.wait_for_client("b", "was seen to end", |client| client["exits"] == 1);
-    assert_eq!(machine.call("stop_client", &["client=a"])["status"], "success");
-    // Starts go on while systemd begins anew under them.
-    let load = "for n in $(seq 30); do curl -s \"http://127.0.0.1:4000/openqq/start_client?client=x$n\"; done & \
-                for n in 1 2 3; do systemctl daemon-reexec; done; wait";
-    let replies = machine.shell(load);
-    assert_eq!(replies.matches("\"status\":\"success\"").count(), 30, "{replies}");
-    let running =
-        machine.shell("systemctl list-units --state=active --plain --no-legend 'wqclient@x*' | wc -l");
-    assert_eq!(running, "30");
-}
-
-#[test]
 fn what_cannot_be_started_says_why_and_is_forgotten_by_systemd() {
     let Some(machine) = Machine::boot() else { return };
     machine.start_service();

@@ -2,8 +2,8 @@
 //!
 //! [`Units`] is the supervisor; `starting`, `ending` and `adopting` tell how it does each of these. `bus` is what they share:
 //! the connection (`link`) that one task owns and listens to (`listening`). `table` knows the units and turns what systemd
-//! says into events, `freezing` sees what systemd does not say, `told` reads what it does, `unit` writes what it is told, `manager` has its D-Bus members, and
-//! `launch` is what a unit executes.
+//! says into events, `freezing` sees what systemd does not say, `told` reads what it does, `unit` writes what it is told, `manager` has its D-Bus members, `launch` is
+//! what a unit executes, and `witness` sees that it does.
 
 mod adopting;
 mod bus;
@@ -18,6 +18,7 @@ mod starting;
 mod table;
 mod told;
 mod unit;
+mod witness;
 
 pub use error::BusError;
 pub(super) use unit::kind_of;

@@ -15,7 +15,8 @@ use super::launch::LaunchFile;
 use super::link::{Link, word};
 use super::manager::Properties;
 use super::table::JobNews;
-use super::told::Told;
+use super::told::{OfUnit, Told};
+use super::witness::Witness;
 use super::{JOB_PATIENCE, Shared, unit};
 use crate::config::{LimitSettings, UnitKind};
 use crate::model::chain::Chain;
@@ -27,6 +28,9 @@ use crate::template;
 
 /// How often a start is asked for that systemd does not hear of.
 const ATTEMPTS: u32 = 3;
+/// Why there is no process where systemd has done all that it should.
+const GONE: &str =
+    "it ended before systemd could be asked about it, or a condition in its unit file does not hold";
 
 impl Shared {
     pub(super) async fn start(
@@ -58,11 +62,11 @@ impl Shared {
         }
         let shared = self.clone();
         let written = tokio::task::spawn_blocking(move || shared.write_launch_file(plan));
-        written.await.unwrap_or_else(|error| Err(internal(&unit, &error)))?;
+        let witness = written.await.unwrap_or_else(|error| Err(internal(&unit, &error)))?;
         let Some(mut news) = self.bus.table().prepare(&unit, launch.clone()) else {
             return Err(StartError::NotOurs(unit, state));
         };
-        let started = self.bring_up(&unit, &id, (limits, has), &mut news).await;
+        let started = self.bring_up(&unit, &id, (limits, has), (witness, &mut news)).await;
         if started.is_err() {
             self.bus.table().forget(&unit);
             self.clone().discard(launch).await;
@@ -98,9 +102,9 @@ impl Shared {
         let _ = tokio::task::spawn_blocking(remove).await;
     }
 
-    /// Checks what is to be executed, as far as that can be seen from outside of the unit, and writes its launch file. Blocks on
-    /// the file system.
-    fn write_launch_file(&self, plan: LaunchPlan) -> Result<(), StartError> {
+    /// Checks what is to be executed, as far as that can be seen from outside of the unit, and writes its launch file. What sees
+    /// whether that is opened, where the system has enough for that. Blocks on the file system.
+    fn write_launch_file(&self, plan: LaunchPlan) -> Result<Option<Witness>, StartError> {
         let Program::Template(template) = plan.program else { return Err(StartError::OtherSupervisor) };
         if let Some(path) = &template {
             template::command(path, &plan.launch.name)?;
@@ -108,8 +112,11 @@ impl Shared {
         let (folder, id) = (&self.bus.launches, plan.launch.name.unit_id());
         let file = LaunchFile::new(plan.launch.generation, template, plan.env);
         let _held = self.launch_files.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write(folder, &id)
-            .map_err(|source| StartError::LaunchFile { path: folder.join(id.as_str()), source })
+        let path = folder.join(id.as_str());
+        match file.write(folder, &id) {
+            Ok(()) => Ok(Witness::of(&path).ok()),
+            Err(source) => Err(StartError::LaunchFile { path, source }),
+        }
     }
 
     /// Has systemd start the unit, and finds out which process that is.
@@ -118,9 +125,10 @@ impl Shared {
         unit: &Arc<str>,
         id: &UnitId,
         (limits, has): (LimitSettings, Has),
-        news: &mut mpsc::Receiver<JobNews>,
+        (witness, news): (Option<Witness>, &mut mpsc::Receiver<JobNews>),
     ) -> Result<Handle, StartError> {
         let refused = |error| StartError::Bus(unit.clone(), error);
+        let ran = || witness.as_ref().is_none_or(Witness::saw_it_opened);
         let mut attempts = 0;
         let result = loop {
             attempts += 1;
@@ -130,7 +138,7 @@ impl Shared {
                 Err(error) if error.is_lost() => (None, Some(error)),
                 Err(error) => return Err(refused(error)),
             };
-            match timeout(JOB_PATIENCE, self.job_result(unit, job, lost, news)).await {
+            match timeout(JOB_PATIENCE, self.job_result(unit, (job, lost), ran, news)).await {
                 Ok(Ok(Job::Ended(result))) => break result,
                 Ok(Ok(Job::NeverBegun(error))) if attempts < ATTEMPTS => {
                     debug!(unit = %unit, error = %Chain(&error), "systemd did not hear of the start, it is asked again");
@@ -157,6 +165,7 @@ impl Shared {
             _ => {
                 let why = match result.as_str() {
                     "failed" => of_service.failure(),
+                    "done" => GONE.to_owned(),
                     other => format!("its job ended as {other}"),
                 };
                 Err(StartError::Job { unit: unit.clone(), why })
@@ -194,16 +203,18 @@ impl Shared {
         }
     }
 
-    /// What became of the job that starts a unit, also where the bus was lost meanwhile.
+    /// What became of the job that starts a unit, also where the bus was lost meanwhile. `ran` says whether the unit had a
+    /// process.
     async fn job_result(
         &self,
         unit: &Arc<str>,
-        job: Option<OwnedObjectPath>,
-        mut lost: Option<BusError>,
+        (job, mut lost): (Option<OwnedObjectPath>, Option<BusError>),
+        ran: impl Fn() -> bool,
         news: &mut mpsc::Receiver<JobNews>,
     ) -> Result<Job, BusError> {
+        let mut heard = job.is_some();
         loop {
-            if lost.is_some() {
+            if let Some(error) = lost.take() {
                 let (of_unit, of_service) = match self.bus.ask(unit).await {
                     Ok(asked) => asked,
                     Err(error) if error.is_lost() && self.bus.is_there() => return Err(error),
@@ -215,16 +226,13 @@ impl Shared {
                     Err(error) => return Err(error),
                 };
                 let said = of_unit.clone().unwrap_or_default();
+                let has_run = of_service.as_ref().is_some_and(|said| said.last_pid != 0);
                 self.bus.table().learn(unit, of_unit, of_service);
-                match (said.has_job, said.state.as_str()) {
-                    (false, "active") => return Ok(Job::Ended("done".to_owned())),
-                    (false, "failed") => return Ok(Job::Ended("failed".to_owned())),
-                    // It was never begun, or is over already.
-                    (false, "inactive") => match lost.take() {
-                        Some(error) if said.invocation.is_none() => return Ok(Job::NeverBegun(error)),
-                        _ => return Ok(Job::Ended("done".to_owned())),
-                    },
-                    _ => lost = None,
+                heard |= said.has_job;
+                match Seen::of(&said, has_run, heard || ran()) {
+                    Seen::UnderWay => {}
+                    Seen::Ended(result) => return Ok(Job::Ended(result.to_owned())),
+                    Seen::NeverBegun => return Ok(Job::NeverBegun(error)),
                 }
             }
             match news.recv().await {
@@ -305,6 +313,34 @@ fn internal(unit: &Arc<str>, error: &tokio::task::JoinError) -> StartError {
     StartError::Job { unit: unit.clone(), why: format!("an internal error: {error}") }
 }
 
+/// What a unit says of the job that is to start it, where the end of that may have been missed.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    /// It is queued or under way, and its end will be told.
+    UnderWay,
+    /// It ended, with this result.
+    Ended(&'static str),
+    /// There was none.
+    NeverBegun,
+}
+
+impl Seen {
+    /// `has_run` is whether the unit, as it is loaded, has or had a main process; `begun`, whether systemd is known to have had
+    /// a job for it, or the unit any process.
+    fn of(said: &OfUnit, has_run: bool, begun: bool) -> Self {
+        match (said.has_job, said.state.as_str()) {
+            (false, "active") => Self::Ended("done"),
+            // It ends already, and nothing more will be told of the job.
+            (false, "deactivating") if has_run => Self::Ended("done"),
+            (false, "failed" | "deactivating") => Self::Ended("failed"),
+            // It is over already: asked for again it would run twice, or against the wish of an operator who stopped it.
+            (false, "inactive") if begun => Self::Ended("done"),
+            (false, "inactive") => Self::NeverBegun,
+            _ => Self::UnderWay,
+        }
+    }
+}
+
 /// What became of a job.
 enum Job {
     /// It ended, with this result.
@@ -320,4 +356,38 @@ enum Setting {
     Limits,
     /// All of a unit that has none, which is started then.
     All,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(state: &str, has_job: bool, has_run: bool, begun: bool) -> Seen {
+        Seen::of(&OfUnit { state: state.into(), has_job, ..OfUnit::default() }, has_run, begun)
+    }
+
+    #[test]
+    fn only_what_was_never_begun_is_asked_for_again() {
+        // Of a unit that was forgotten it is not known that it ran.
+        assert_eq!(seen("inactive", false, false, false), Seen::NeverBegun);
+        assert_eq!(seen("inactive", false, false, true), Seen::Ended("done"), "it would run twice");
+        for state in ["active", "activating", "deactivating", "failed", "inactive"] {
+            for begun in [false, true] {
+                let asked_again = seen(state, false, true, begun) == Seen::NeverBegun;
+                assert_eq!(asked_again, state == "inactive" && !begun, "{state}");
+                assert_eq!(seen(state, true, false, begun), Seen::UnderWay, "{state}");
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_job_that_is_over() {
+        for begun in [false, true] {
+            assert_eq!(seen("active", false, true, begun), Seen::Ended("done"));
+            assert_eq!(seen("failed", false, true, begun), Seen::Ended("failed"));
+            assert_eq!(seen("deactivating", false, true, begun), Seen::Ended("done"));
+            assert_eq!(seen("deactivating", false, false, begun), Seen::Ended("failed"), "in ExecStartPre=");
+            assert_eq!(seen("activating", false, false, begun), Seen::UnderWay);
+        }
+    }
 }
