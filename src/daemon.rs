@@ -229,16 +229,17 @@ impl Controller {
         };
         let boot_id = boot_id().context("can't find out which boot this is")?;
         let take_up = async {
-            let Choice { supervisor, reason } = choose(&settings, circumstances, events).await?;
+            let Choice { supervisor, reason, is_second_best } =
+                choose(&settings, circumstances, events).await?;
             info!("clients are {}: {reason}", supervisor.way());
             let homes = match supervisor {
                 AnySupervisor::Units(_) => Homes::of_units(settings.systemd.manager, &user_runtime),
                 _ => Homes::Shared { tmpdir: places.tmpdir.clone(), lasting: places.client_state.clone() },
             };
             let restored = restore(saved, &supervisor, &homes, &boot_id).await;
-            Ok::<_, ChooseError>((supervisor, Arc::new(homes), restored))
+            Ok::<_, ChooseError>((supervisor, is_second_best.then_some(reason), Arc::new(homes), restored))
         };
-        let (supervisor, homes, restored) = patiently(take_up).await?;
+        let (supervisor, why_so, homes, restored) = patiently(take_up).await?;
         let rules = rules(&settings, &supervisor);
         let supervisor = Arc::new(supervisor);
         let (settings, current) = watch::channel(Arc::new(settings));
@@ -253,7 +254,7 @@ impl Controller {
         };
         let (registry, actor) = Registry::new(rules, tools, store, restored, (all_events, all_reports));
         let upstreams = proxy::Upstreams::default();
-        let status = Status::new(registry.clone(), supervisor.clone());
+        let status = Status::new(registry.clone(), supervisor.clone(), why_so);
         let mut tasks = vec![
             kept("the proxy's idle connections", {
                 let (upstreams, current) = (upstreams.clone(), current.clone());

@@ -33,12 +33,14 @@ pub(super) enum Remark {
 pub(super) struct Status {
     registry: Registry,
     supervisor: Arc<AnySupervisor>,
+    /// Why clients are run in another way than the configuration prefers.
+    why_so: Option<String>,
     remark: watch::Sender<Remark>,
 }
 
 impl Status {
-    pub(super) fn new(registry: Registry, supervisor: Arc<AnySupervisor>) -> Self {
-        Self { registry, supervisor, remark: watch::Sender::default() }
+    pub(super) fn new(registry: Registry, supervisor: Arc<AnySupervisor>, why_so: Option<String>) -> Self {
+        Self { registry, supervisor, why_so, remark: watch::Sender::default() }
     }
 
     /// Adds this to what is said, in the place of what was added before.
@@ -50,7 +52,11 @@ impl Status {
     pub(super) fn line(&self) -> String {
         let snapshot = self.registry.snapshot();
         let clients = summary(snapshot.iter().map(|view| &view.record));
-        let line = format!("{clients}; {}", self.supervisor.way());
+        let mut line = format!("{clients}; {}", self.supervisor.way());
+        if let Some(why) = &self.why_so {
+            // In brackets, for there are semicolons and colons enough.
+            line = format!("{line} ({why})");
+        }
         match *self.remark.borrow() {
             Remark::None => line,
             Remark::Refused => {

@@ -20,6 +20,8 @@ pub struct Choice {
     pub supervisor: AnySupervisor,
     /// The reason, for people.
     pub reason: String,
+    /// Whether it is something else than the configuration prefers, so that an operator may wonder.
+    pub is_second_best: bool,
 }
 
 /// Why clients can't be run as configured.
@@ -94,9 +96,12 @@ pub async fn choose(
     let boot_id = proc::boot_id().map_err(ChooseError::Proc)?;
     let direct = |reason: String| {
         let supervisor = Direct::new(events.clone()).map_err(ChooseError::Proc)?;
-        Ok(Choice { supervisor: AnySupervisor::Direct(supervisor), reason })
+        let is_second_best = settings.supervisor.mode != Mode::Direct;
+        Ok(Choice { supervisor: AnySupervisor::Direct(supervisor), reason, is_second_best })
     };
-    let chosen = |units, reason| Ok(Choice { supervisor: AnySupervisor::Units(units), reason });
+    let chosen = |units, reason, is_second_best| {
+        Ok(Choice { supervisor: AnySupervisor::Units(units), reason, is_second_best })
+    };
     let connect = async |unit: UnitKind| {
         let systemd = SystemdSettings { unit, ..settings.systemd.clone() };
         Units::connect(systemd, user_runtime, executable.clone(), events.clone()).await
@@ -128,12 +133,12 @@ pub async fn choose(
             let as_configured = kind == configured && settings.supervisor.mode != Mode::Direct;
             let and_live = if as_configured { "" } else { ", and live" };
             let reason = format!("clients of the registry are {}{and_live}", units.describe());
-            chosen(units, reason)
+            chosen(units, reason, !as_configured)
         }
         Decision::Require => {
             let units = connect(configured).await.map_err(|error| ChooseError::Units(error.into()))?;
             units.check().await.map_err(ChooseError::Units)?;
-            chosen(units, "mode = \"systemd\"".to_owned())
+            chosen(units, "mode = \"systemd\"".to_owned(), false)
         }
         Decision::Try => {
             let units = match connect(configured).await {
@@ -146,7 +151,7 @@ pub async fn choose(
             match units.check().await {
                 Ok(()) => {
                     let reason = format!("{} can be started", units.describe());
-                    chosen(units, reason)
+                    chosen(units, reason, false)
                 }
                 Err(error) => direct(format!("units can't be used: {}", Chain(&error))),
             }
@@ -248,10 +253,11 @@ mod tests {
             let choice = chosen(&settings(mode), saved.clone()).await.unwrap();
             assert!(matches!(choice.supervisor, AnySupervisor::Direct(_)), "{choice:?}");
             assert!(choice.reason.contains("child processes of an earlier controller, and live"));
+            assert!(choice.is_second_best);
         }
         drop(process);
         let choice = chosen(&settings(Mode::Direct), saved).await.unwrap();
-        assert_eq!(choice.reason, "mode = \"direct\"");
+        assert_eq!((choice.reason.as_str(), choice.is_second_best), ("mode = \"direct\"", false));
     }
 
     #[tokio::test]

@@ -120,12 +120,13 @@ fn without_the_right_or_the_unit_clients_are_child_processes_and_why_is_said() {
     let Some(machine) = Machine::boot() else { return };
     let chosen = |reason: &str| {
         machine.systemctl(&["restart", UNIT]);
-        machine.wait_for_log(reason);
-        machine.wait_for_status("no clients; child processes");
+        machine.wait_for_log(&format!("clients are child processes: {reason}"));
+        let status = machine.property(UNIT, "StatusText");
+        assert!(status.starts_with(&format!("no clients; child processes ({reason}")), "{status}");
     };
     let rule = "/usr/share/polkit-1/rules.d/50-wqcontroller.rules";
     machine.shell(&format!("mv {rule} /root/rule"));
-    chosen("clients are child processes: units can't be used: this user may not start wqclient@.service");
+    chosen("units can't be used: this user may not start wqclient@.service");
     machine.shell(&format!("mv /root/rule {rule}"));
     wait_until("polkit has read the rule", || {
         machine.systemctl(&["restart", UNIT]);
