@@ -13,8 +13,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::http::listener::Listener;
 use crate::http::not_started;
-use crate::http::serve::{Limits, Listener, serve};
+use crate::http::serve::{Limits, serve};
 use crate::service::activation::Activated;
 
 /// How long callers are answered once there is one. systemd fails a socket for which it started the service 20 times in 2 s

@@ -7,6 +7,7 @@ pub mod control;
 pub mod framing;
 mod interim;
 mod lengths;
+pub mod listener;
 pub mod params;
 pub mod proxy;
 pub mod serve;
@@ -26,7 +27,8 @@ use crate::model::reply::Reply;
 use crate::registry::Registry;
 use answer::Body;
 use auth::{Complaints, Entrance, Guard, answer_preflight, is_preflight, open_to};
-use serve::{Caller, Peer};
+use listener::Peer;
+use serve::Caller;
 
 /// What every path of the API begins with.
 const ROOT: &str = "/openqq/";

@@ -1,9 +1,6 @@
 //! The accept loop: connections in, with their limits; a drain at the end. It knows nothing of what is served.
 
 use std::convert::Infallible;
-use std::fmt;
-use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,46 +13,20 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::CLOSE;
 use super::answer::Body;
 use super::clocked::Clocked;
 use super::interim::Interim;
 use super::lengths::Watched;
+use super::listener::{Accepted, Listener, Peer};
 use super::sparing::Sparing;
+use super::{CLOSE, listener};
 use crate::model::chain::Chain;
-
-/// A socket that is being listened on.
-#[derive(Debug)]
-pub enum Listener {
-    /// A TCP address.
-    Tcp(TcpListener),
-    /// A Unix stream socket.
-    Unix(UnixListener),
-}
-
-/// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug)]
-pub enum Peer {
-    /// Through TCP.
-    Tcp {
-        /// Its address.
-        remote: SocketAddr,
-        /// The address of ours that it called.
-        local: SocketAddr,
-    },
-    /// Somebody on this machine, through a Unix socket.
-    Unix {
-        /// The place of the socket in the list of those that are served.
-        listener: usize,
-    },
-}
 
 /// Who sent a request.
 #[derive(Debug)]
@@ -69,15 +40,6 @@ impl Caller {
     /// Sends the head of an interim answer before the answer itself. To HTTP/1.0 there must be none (RFC 9110, 15.2).
     pub(super) fn announce(&self, head: &[u8]) {
         self.interim.add(head);
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { remote, .. } => write!(f, "{remote}"),
-            Self::Unix { .. } => f.write_str("unix"),
-        }
     }
 }
 
@@ -180,7 +142,7 @@ where
         loop {
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
-                accepted = accept(&listener) => accepted,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok(Accepted::Tcp(stream, remote, local)) => {
@@ -189,7 +151,7 @@ where
                     self.admit(stream, Peer::Tcp { remote, local });
                 }
                 Ok(Accepted::Unix(stream)) => self.admit(stream, Peer::Unix { listener: place }),
-                Err(error) if is_callers_fault(&error) => continue,
+                Err(error) if listener::is_callers_fault(&error) => continue,
                 Err(error) => {
                     // Out of file descriptors, most likely: it passes when connections close.
                     if !failing {
@@ -350,28 +312,6 @@ async fn linger(stream: &mut (impl AsyncRead + Unpin)) {
     let mut nothing = [0; 4096];
     let read_all = async { while !matches!(stream.read(&mut nothing).await, Ok(0) | Err(_)) {} };
     let _ = timeout(LINGER, read_all).await;
-}
-
-enum Accepted {
-    Tcp(tokio::net::TcpStream, SocketAddr, SocketAddr),
-    Unix(tokio::net::UnixStream),
-}
-
-async fn accept(listener: &Listener) -> io::Result<Accepted> {
-    match listener {
-        Listener::Tcp(listener) => {
-            let (stream, remote) = listener.accept().await?;
-            let local = stream.local_addr()?;
-            Ok(Accepted::Tcp(stream, remote, local))
-        }
-        Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
-    }
-}
-
-/// Errors that `accept(2)` passes on from a connection that died in the queue.
-fn is_callers_fault(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 #[cfg(test)]

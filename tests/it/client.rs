@@ -2,6 +2,7 @@
 
 mod api;
 mod delivery;
+mod disk;
 mod groups;
 mod life;
 mod login;

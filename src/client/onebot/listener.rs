@@ -28,7 +28,8 @@ use super::inbox::Inbox;
 use super::link::Token;
 use super::websocket;
 use crate::http::answer::{Body, empty};
-use crate::http::serve::{Afterwards, Caller, Limits, Listener, serve};
+use crate::http::listener::Listener;
+use crate::http::serve::{Afterwards, Caller, Limits, serve};
 
 /// What whoever connects to us may take. It is one program.
 const LIMITS: Limits = Limits {

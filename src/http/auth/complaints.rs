@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::Refusal;
-use crate::http::serve::Peer;
+use crate::http::listener::Peer;
 use crate::http::sparing::Sparing;
 
 /// How many are logged in a minute.

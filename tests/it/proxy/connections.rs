@@ -5,9 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{
-    Caller, IDLER, form, get, header, headers, idler, read_request, upstream, wait_for_count, with_client,
-};
+use super::{Caller, IDLER, get, headers, idler, read_request, upstream, with_client};
 use crate::fixture::{Builder, Controller, PATIENCE, freeze, wait_until};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -387,81 +385,4 @@ fn the_port_changes_hands(end: impl FnOnce(&Controller, u32)) {
 fn kill(pid: u32) {
     let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-}
-
-#[test]
-fn one_connection_too_many_is_told_so() {
-    let controller = with_client("[http]\nmax_connections = 2");
-    let mut held = Vec::new();
-    wait_until("all places are taken", || {
-        let mut caller = Caller::with(&controller, "GET /openqq/ping?client=a HTTP/1.1\r\nHost: x\r\n\r\n");
-        // Those of the calls before this test may not be free yet.
-        held.extend(caller.read_head().contains(" 200 ").then_some(caller));
-        held.len() == 2
-    });
-    // It says more than anybody reads, and yet gets its answer.
-    let refused = controller.raw(&form("POST", "/openqq/upload?client=a", vec![b'x'; 100_000]));
-    let refused = String::from_utf8(refused).unwrap();
-    assert!(refused.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{refused}");
-    assert_eq!((header(&refused, "retry-after"), header(&refused, "connection")), (Some("1"), Some("close")));
-    drop(held.pop());
-    wait_until("there is room again", || get(&controller, "/openqq/ping?client=a").head.contains(" 200 "));
-}
-
-#[test]
-fn a_client_has_so_many_requests_and_no_more() {
-    let controller = with_client("[http]\nmax_inflight_per_client = 3");
-    let hang = "GET /openqq/hang?client=a HTTP/1.1\r\nHost: x\r\n\r\n";
-    let mut waiting: Vec<Caller> = (0..2).map(|_| Caller::with(&controller, hang)).collect();
-    wait_for_count(&controller, "held", |held| held == 2);
-    waiting.push(Caller::with(&controller, hang));
-    // Asked of the client itself: a question through the controller would take the last place.
-    let held = format!("http://127.0.0.1:{}/openqq/held", controller.first_port);
-    wait_until("it is full", || ureq::get(&held).call().unwrap().body_mut().read_to_string().unwrap() == "3");
-    let refused = get(&controller, "/openqq/ping?client=a");
-    refused.is_refused("503 Service Unavailable", "the client has 3 requests to answer already");
-    assert_eq!(header(&refused.head, "retry-after"), Some("1"));
-    controller.start_client("b");
-    controller.wait_for_listening("b");
-    drop(waiting);
-    wait_until("there is room again", || {
-        get(&controller, "/openqq/ping?client=a").status().contains(" 200 ")
-    });
-}
-
-#[test]
-fn two_hundred_slow_callers_delay_nobody() {
-    let limit = 120;
-    let controller =
-        with_client(&format!("[http]\ninactivity_timeout = 5\nmax_inflight_per_client = {limit}"));
-    controller.start_client("b");
-    controller.wait_for_listening("b");
-    let upload = "POST /openqq/upload?client=a HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx";
-    let form = "POST /openqq/echo HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-                Content-Length: 100\r\n\r\nclient=a&";
-    let pour = "GET /openqq/pour?client=a&size=100000000 HTTP/1.1\r\nHost: x\r\n\r\n";
-    let half = "GET /openqq/ping?client=a HTTP/1.1\r\nHost: x\r\nX-";
-    let slow: Vec<Caller> = (0..50)
-        .flat_map(|_| [upload, form, pour, half])
-        .map(|part| Caller::with(&controller, part))
-        .collect();
-    wait_for_count(&controller, "received", |received| received >= 50);
-    for _ in 0..100 {
-        for client in ["a", "b"] {
-            assert_eq!(get(&controller, &format!("/openqq/ping?client={client}")).text(), "pong");
-        }
-        assert_eq!(controller.clients().len(), 2);
-    }
-    assert_eq!(controller.start_client("c")["code"], 0);
-    // As many more as the client may have of those who read nothing, and some for whom there is no place.
-    let more: Vec<Caller> = (0..limit).map(|_| Caller::with(&controller, pour)).collect();
-    wait_until("a is full", || get(&controller, "/openqq/ping?client=a").status().contains(" 503 "));
-    for _ in 0..100 {
-        assert_eq!(get(&controller, "/openqq/ping?client=b").text(), "pong");
-        assert_eq!(controller.clients().len(), 3);
-    }
-    // They are there still, and yet it has room again.
-    wait_until("a has room", || get(&controller, "/openqq/ping?client=a").status().contains(" 200 "));
-    wait_for_count(&controller, "broken", |broken| broken >= limit);
-    drop((slow, more));
 }

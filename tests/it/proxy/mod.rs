@@ -2,6 +2,7 @@
 //! is said.
 
 mod connections;
+mod crowds;
 mod failures;
 mod forms;
 mod framing;

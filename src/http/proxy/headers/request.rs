@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{Method, Version};
 
 use super::{Looped, Pseudonym, is_hop_by_hop, is_named, tokens, write_header};
-use crate::http::serve::Peer;
+use crate::http::listener::Peer;
 
 /// From whom a request comes, and to whom it goes.
 #[derive(Clone, Copy, Debug)]
