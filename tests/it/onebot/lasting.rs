@@ -90,14 +90,14 @@ fn resident(pid: u32) -> u64 {
 #[test]
 fn an_account_with_many_people_fits_into_little_memory() {
     const FRIENDS: u64 = 5_000;
-    // More members than are kept. With 500 groups the test measures the same, for a minute longer.
-    const GROUPS: u64 = 100;
     const MEMBERS: u64 = 2_000;
+    // More members than are kept. With 500 groups it measures the same, for a minute longer.
+    let groups: u64 = std::env::var("WQCONTROLLER_GROUPS").map_or(100, |text| text.parse().unwrap());
     let server = Server::new(Manner::Strict);
     let friend = |n: u64| json!({ "user_id": 1_000_000 + n, "nickname": format!("朋友{n}"), "remark": format!("备注{n}") });
     *server.friends() = (0..FRIENDS).map(friend).collect();
     let group = |n: u64| json!({ "group_id": 2_000_000 + n, "group_name": format!("群{n}"), "max_member_count": MEMBERS });
-    *server.groups() = (0..GROUPS).map(group).collect();
+    *server.groups() = (0..groups).map(group).collect();
     server.answer("get_group_member_list", |params| {
         let member = |n: u64| {
             let uid = if n == 0 { OWN } else { 3_000_000 + n };
@@ -112,10 +112,16 @@ fn an_account_with_many_people_fits_into_little_memory() {
         Some(ok(json!({ "user_id": params["user_id"], "role": "admin" })))
     });
     let client = running(&server, &[("LOG_LEVEL", "warn")]);
-    let begin = Instant::now();
-    let friends = client.get("/openqq/get_friend_info");
-    let took = begin.elapsed();
-    assert_eq!(friends.json().as_array().unwrap().len() as u64, FRIENDS);
+    // The first time, and the others.
+    let mut took = Vec::new();
+    for _ in 0..100 {
+        let begin = Instant::now();
+        let friends = client.get("/openqq/get_friend_info");
+        took.push(begin.elapsed());
+        assert_eq!(friends.json().as_array().unwrap().len() as u64, FRIENDS);
+    }
+    let first = took[0];
+    took.sort_unstable();
     until("the own roles", || {
         let groups = client.get("/openqq/get_group_basic_info").json();
         groups.as_array().unwrap().iter().all(|group| group["role"] == "manage").then_some(())
@@ -131,11 +137,13 @@ fn an_account_with_many_people_fits_into_little_memory() {
             some => read += some,
         }
     }
-    assert!(read as u64 > GROUPS * MEMBERS * 200, "{read} bytes");
+    assert!(read as u64 > groups * MEMBERS * 200, "{read} bytes");
     let after = resident(client.pid());
     eprintln!(
-        "get_friend_info: {took:?}; peak memory: {before} MiB, after all members: {after} MiB; {read} bytes"
+        "get_friend_info: {first:?} the first time, then {:?} (p50), {:?} (p99); peak memory: {before} MiB, after all \
+         members: {after} MiB; {read} bytes",
+        took[50], took[98]
     );
     assert!(after <= 150, "{after} MiB");
-    assert!(server.calls("get_group_member_list").len() as u64 == GROUPS);
+    assert!(server.calls("get_group_member_list").len() as u64 == groups);
 }
