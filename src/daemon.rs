@@ -1,6 +1,7 @@
 //! The composition root: makes the parts of a controller, lets them run, and ends them in order.
 
 mod reload;
+mod restoring;
 mod status;
 mod terminal;
 mod turned_away;
@@ -26,7 +27,6 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::config::{ConfigError, ListenAddress, Loaded, OpenListener, Settings};
-use crate::environ::resettled;
 use crate::homes::Homes;
 use crate::http::auth::{Complaints, Guard, TokenError, Tokens};
 use crate::http::listener::Listener;
@@ -34,10 +34,10 @@ use crate::http::serve::{Limits, serve};
 use crate::http::{Door, proxy};
 use crate::model::chain::Chain;
 use crate::model::fleet::{Rules, Shutdown};
-use crate::model::saved::{Found, Saved, SavedClient};
+use crate::model::saved::Saved;
 use crate::outbound::heartbeat;
 use crate::places::{PidFile, Places};
-use crate::registry::{Registry, Restored, Tools};
+use crate::registry::{Registry, Tools};
 use crate::service::activation::Activated;
 use crate::service::log::Log;
 use crate::service::notify;
@@ -45,8 +45,9 @@ use crate::service::sockets::{Socket, SocketFile, bind, take_over};
 use crate::statefile::StateFiles;
 use crate::store::Store;
 use crate::supervisor::choose::{Choice, ChooseError, Circumstances, choose};
-use crate::supervisor::{AnySupervisor, Supervisor, boot_id};
+use crate::supervisor::{AnySupervisor, boot_id};
 use reload::reload;
+use restoring::restore;
 use status::{Remark, Status};
 use terminal::Terminal;
 
@@ -322,22 +323,6 @@ async fn patiently<T>(work: impl Future<Output = T>) -> T {
 /// The longest that the end may take.
 fn time_to_end(settings: &Settings) -> Duration {
     settings.http.drain_timeout + settings.supervisor.stop_timeout + END_MARGIN
-}
-
-/// What the registry file holds, and what is found of it.
-async fn restore(saved: Saved, supervisor: &AnySupervisor, homes: &Homes, boot_id: &Arc<str>) -> Restored {
-    let rebooted = saved.boot_id.as_ref().is_some_and(|boot| boot != boot_id);
-    let found = supervisor.adopt(saved.clients).await;
-    let settle = |(client, found): (SavedClient, Found)| match found {
-        Found::Running(_) => (client, found),
-        // Who runs next keeps its files where clients do now: the mode may be another one.
-        Found::Gone { .. } | Found::Ended(_) => {
-            let spec = Arc::new(resettled(&client.spec, homes));
-            let found = if rebooted { Found::Gone { rebooted } } else { found };
-            (SavedClient { spec, ..client }, found)
-        }
-    };
-    Restored { last_generation: saved.last_generation, clients: found.into_iter().map(settle).collect() }
 }
 
 /// Where our user's own programs keep what lasts as long as its login: pam_systemd(8).

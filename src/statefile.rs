@@ -325,6 +325,12 @@ impl Shared {
     }
 }
 
+/// What a client's state file says now, if it is to be believed. Blocks on the file system.
+pub fn read(path: &Path, owner: &Owner) -> Option<Arc<StateReport>> {
+    let (content, _) = read_untrusted(path, owner, StateReport::MAX_BYTES).ok()?;
+    StateReport::parse(&content).ok().map(Arc::new)
+}
+
 /// Why a state file is of no use.
 #[derive(Debug, thiserror::Error)]
 enum Unusable<'a> {

@@ -127,9 +127,12 @@ impl Actor {
     }
 
     /// Takes up what an earlier controller left. From here on readers see it.
-    pub(super) fn restore(&mut self, clients: Vec<(SavedClient, Found)>) {
+    pub(super) fn restore(&mut self, clients: Vec<(SavedClient, Found)>, reports: Vec<Reported>) {
         for (saved, found) in clients {
             self.apply(Input::Restored(Box::new(saved), found));
+        }
+        for Reported { launch, report } in reports {
+            self.apply(Input::Report(launch, report));
         }
         self.publish();
     }

@@ -46,6 +46,8 @@ pub struct Restored {
     pub last_generation: Generation,
     /// Its clients, and what was found of their processes.
     pub clients: Vec<(SavedClient, Found)>,
+    /// What the state files say of those that run: whoever asks first is to be told no less than who asked before.
+    pub reports: Vec<Reported>,
 }
 
 #[derive(Debug)]
@@ -72,7 +74,7 @@ impl Registry {
         let (sender, commands) = mpsc::channel(QUEUE);
         let (publish, snapshot) = watch::channel(Arc::default());
         let mut actor = actor::Actor::new(Fleet::new(rules, restored.last_generation), tools, publish);
-        actor.restore(restored.clients);
+        actor.restore(restored.clients, restored.reports);
         (Self { commands: sender, snapshot }, actor.run(store, commands, events, reports))
     }
 
