@@ -1,4 +1,17 @@
-//! HTTP: the accept loop shared by controller and client, parameters, and the controller's own door.
+//! HTTP: what controller and client serve with, and the controller's own door.
+//!
+//! Shared by both:
+//!
+//! - `listener`, `serve`: connections in, with their limits, and a drain at the end. Around each connection: `clocked` (is
+//!   somebody there who takes what he asked for), `lengths` (was a length said twice), `interim` (announcements of an answer)
+//! - `answer`, `params`: bodies out, parameters in
+//!
+//! The door:
+//!
+//! - `framing`, `auth`: what is no sound request, and who is not let in
+//! - `control`: the controller's own four calls
+//! - `proxy`: all others, which go to clients
+//! - `sparing`: what is logged of troubles that come by the thousand
 
 pub mod answer;
 pub mod auth;
