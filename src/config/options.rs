@@ -124,12 +124,12 @@ impl<'a> Options<'a> {
             Some(table) => format!("{table}.{}", shortened(key)),
             None => shortened(key),
         };
-        let suggestion = match self.elsewhere(key).or_else(|| nearest(key, &known)) {
-            Some(suggestion) => format!(" (did you mean {suggestion}?)"),
-            None => String::new(),
-        };
         let of = table.map(|table| format!(" in [{table}]")).unwrap_or_default();
-        let message = format!("unknown key `{name}`{suggestion}, known{of} are {}", known.join(", "));
+        let message = match self.elsewhere(key).or_else(|| nearest(key, &known)) {
+            // All that there are would hide it in a line of the journal.
+            Some(suggestion) => format!("unknown key `{name}` (did you mean {suggestion}?)"),
+            None => format!("unknown key `{name}`, known{of} are {}", known.join(", ")),
+        };
         Fault { line: Some(item.line), message }
     }
 
@@ -256,8 +256,11 @@ mod tests {
             ("'' = 1", None),
         ] {
             let (_, problems) = read(&[text]);
-            let expected = suggestion.map(|text| format!(" (did you mean {text}?), known"));
-            assert!(problems.contains(&expected.unwrap_or("`, known".into())), "{text}: {problems}");
+            let expected = suggestion.map(|text| format!("` (did you mean {text}?)"));
+            match expected {
+                Some(expected) => assert!(problems.ends_with(&expected), "{text}: {problems}"),
+                None => assert!(problems.contains("`, known"), "{text}: {problems}"),
+            }
         }
     }
 
