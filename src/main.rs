@@ -76,17 +76,22 @@ fn main() -> ExitCode {
             return ExitCode::from(CONFIGURATION_ERROR);
         }
     };
+    // Whoever waits there is to hear of it if this controller does not start. Without a copy they wait on.
+    let doors = || activated.iter().filter_map(|door| door.try_clone().ok()).collect();
     let loaded = match load() {
         Ok(loaded) => loaded,
         Err(error) => {
             notify::failed(&format!("the configuration is refused: {}", Chain(&error)), None);
             let status = refuse(&error);
-            turn_away(activated);
-            return status;
+            // While callers were answered somebody may have mended it, and started the service: systemd made that one with
+            // the start that is under way, which is ours.
+            match turn_away(doors()).then(&load) {
+                Some(Ok(loaded)) => loaded,
+                _ => return status,
+            }
         }
     };
-    // Whoever waits there is to hear of it if this controller does not start. Without a copy they wait on.
-    let doors = activated.iter().filter_map(|door| door.try_clone().ok()).collect();
+    let doors = doors();
     let runtime = match runtime(loaded.settings.http.worker_threads) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -111,11 +116,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Answers callers who wait at the sockets of the service manager.
-fn turn_away(doors: Vec<Activated>) {
-    if let Err(error) = daemon::answer_callers(doors) {
+/// Answers callers who wait at the sockets of the service manager. Whether there were any, which takes a second.
+fn turn_away(doors: Vec<Activated>) -> bool {
+    daemon::answer_callers(doors).unwrap_or_else(|error| {
         complain(None, &format!("wqcontroller: callers who wait can't be told: {error}"));
-    }
+        false
+    })
 }
 
 /// What kind of end this is. What starting again will not help is told from what it may.

@@ -32,10 +32,10 @@ const LIMITS: Limits = Limits {
 };
 
 /// Tells callers who wait at `doors` that there is no controller, and those who come within the next second. Where nobody
-/// waits it returns at once, as whoever starts the service by hand need not wait.
-pub fn answer_callers(doors: Vec<Activated>) -> io::Result<()> {
+/// waits it returns at once, as whoever starts the service by hand need not wait. Whether it told anybody.
+pub fn answer_callers(doors: Vec<Activated>) -> io::Result<bool> {
     if !doors.iter().any(Activated::is_called) {
-        return Ok(());
+        return Ok(false);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -47,7 +47,7 @@ pub fn answer_callers(doors: Vec<Activated>) -> io::Result<()> {
             stop.cancel();
         };
         tokio::join!(serve(listeners, LIMITS, stop.clone(), answer), end);
-        Ok(())
+        Ok(true)
     })
 }
 

@@ -186,6 +186,30 @@ fn who_calls_a_controller_that_can_t_start_is_told() {
 }
 
 #[test]
+fn who_mends_the_configuration_can_start_it_though_callers_do_so_all_the_time() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.systemctl(&["start", SOCKET]);
+    for _ in 0..3 {
+        machine.configure("max_clients = 0\n");
+        // Each call has systemd start the service, and a start by hand is made one with that.
+        let mut callers = machine.command("sh");
+        callers.args([
+            "-c",
+            "until test -e /run/enough; do curl -s http://127.0.0.1:4000/openqq/check_client; done >/run/told",
+        ]);
+        let mut callers = callers.spawn().unwrap();
+        wait_until("they are told", || machine.try_run("grep", &["-q", "503", "/run/told"]).status.success());
+        machine.configure("");
+        machine.systemctl(&["start", UNIT]);
+        assert_eq!(machine.property(UNIT, "ActiveState"), "active");
+        machine.shell("touch /run/enough");
+        callers.wait().unwrap();
+        machine.shell("rm /run/enough");
+        machine.systemctl(&["stop", UNIT]);
+    }
+}
+
+#[test]
 fn the_service_starts_those_of_its_sockets_that_are_enabled() {
     let Some(machine) = Machine::boot() else { return };
     machine.systemctl(&["enable", UNIX_SOCKET]);
