@@ -1,9 +1,10 @@
 //! [`ReadableFd`]: waits until a file descriptor that tokio has no type for (a pidfd, an inotify instance) can be
-//! read. The only module that may hold `unsafe`.
+//! read; [`unread`]: what its receiver has not read of a socket. The only module that may hold `unsafe`.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::ioctl::{Getter, ioctl};
 use tokio::io::unix::AsyncFd;
 
 /// A file descriptor in tokio's reactor.
@@ -41,5 +42,31 @@ impl ReadableFd {
 impl AsFd for ReadableFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.get_ref().as_fd()
+    }
+}
+
+/// How much of what was sent through a Unix socket nobody has read yet, in bytes of the kernel's own count: 0 when all was read.
+/// Fails on architectures where `SIOCOUTQ` (unix(7)) has another number than on most.
+#[allow(unsafe_code)]
+pub fn unread(socket: impl AsFd) -> io::Result<i32> {
+    const SIOCOUTQ: u32 = 0x5411;
+    // SAFETY: of sockets and terminals, which are all that know this number, it is asked for an `int`, as `Getter` has it.
+    let unread = unsafe { ioctl(socket, Getter::<SIOCOUTQ, i32>::new()) };
+    Ok(unread?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixDatagram;
+
+    #[test]
+    fn what_was_sent_is_unread_until_it_was_read() {
+        let (sender, receiver) = UnixDatagram::pair().unwrap();
+        assert_eq!(unread(&sender).unwrap(), 0);
+        sender.send(b"a word").unwrap();
+        assert!(unread(&sender).unwrap() > 0);
+        receiver.recv(&mut [0; 16]).unwrap();
+        assert_eq!(unread(&sender).unwrap(), 0);
     }
 }

@@ -17,11 +17,14 @@ use tracing_subscriber::layer::Context;
 
 use super::events;
 use super::lines::Lines;
+use crate::readable::unread;
 
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// How long an entry waits for a journald that is just being started anew.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long journald may take to read our last words.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The longest value, in bytes, so that an entry always fits into a datagram.
 const MAX_VALUE: usize = 32 * 1024;
 
@@ -46,7 +49,7 @@ pub fn complain(event: Option<&str>, text: &str) {
     entry.add("MESSAGE", text);
     if let Ok(mut journal) = Journal::open() {
         // There is nobody else to tell.
-        let _ = journal.write_all(&entry.0);
+        let _ = journal.write_all(&entry.0).and_then(|()| journal.flush());
     }
 }
 
@@ -76,7 +79,13 @@ impl Write for Journal {
         }
     }
 
+    /// Waits until journald has read all entries: of one whose process is gone by then it does not know the unit, and
+    /// `journalctl -u` does not show it.
     fn flush(&mut self) -> io::Result<()> {
+        let give_up = Instant::now() + LAST_WORDS;
+        while unread(&self.0)? > 0 && Instant::now() < give_up {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         Ok(())
     }
 }

@@ -81,6 +81,8 @@ impl LineWriter {
                     counted.dropped.fetch_add(1, Ordering::Relaxed);
                 }
             }
+            // Where that fails there is nobody to tell.
+            let _ = target.flush();
             drop(finish);
         };
         std::thread::Builder::new().name("log".into()).stack_size(THREAD_STACK).spawn(write)?;

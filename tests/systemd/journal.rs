@@ -96,6 +96,25 @@ fn what_is_refused_has_a_meaning_too() {
 }
 
 #[test]
+fn last_words_are_found_by_the_unit() {
+    let Some(machine) = Machine::boot() else { return };
+    const TIMES: usize = 30;
+    machine.configure("max_clients = 0\n");
+    for _ in 0..TIMES {
+        assert!(!machine.try_run("systemctl", &["start", UNIT]).status.success());
+    }
+    machine.configure("");
+    for _ in 0..TIMES {
+        machine.systemctl(&["start", UNIT]);
+        machine.systemctl(&["stop", UNIT]);
+    }
+    let log = machine.journal(&["--unit", UNIT, "--output=cat"]);
+    for words in ["`max_clients` is 0, must be", "wqcontroller ends"] {
+        assert_eq!(log.matches(words).count(), TIMES, "{words}: {log}");
+    }
+}
+
+#[test]
 fn a_clients_own_lines_are_there_with_the_level_that_it_gave() {
     let Some(machine) = Machine::boot() else { return };
     machine.template("for n in 0 1 2 3 4 5 6 7; do echo \"<$n>level $n\"; done; echo plain >&2");

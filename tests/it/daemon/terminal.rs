@@ -135,6 +135,16 @@ impl Drop for OnTerminal {
     }
 }
 
+#[test]
+fn the_log_has_colours_on_a_terminal() {
+    let mut controller = OnTerminal::start("", "exec PROGRAM");
+    let screen = controller.screen.wait_for("ready");
+    assert!(screen.contains("\u{1b}[32m INFO\u{1b}[0m"), "{screen}");
+    assert!(!screen.contains("<6>"), "{screen}");
+    controller.hang_up();
+    wait_until("the controller ends", || !is_running(controller.controller));
+}
+
 /// Whether there is such a process. A zombie is none: who should have waited for it may be gone.
 fn is_running(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
