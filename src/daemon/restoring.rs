@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tracing::info;
+
 use crate::environ::resettled;
 use crate::homes::Homes;
 use crate::model::fleet::Launch;
@@ -20,6 +22,10 @@ pub(super) async fn restore(
 ) -> Restored {
     let rebooted = saved.boot_id.as_ref().is_some_and(|boot| boot != boot_id);
     let found = supervisor.adopt(saved.clients).await;
+    if !found.is_empty() {
+        let there = found.iter().filter(|(_, found)| matches!(found, Found::Running(_))).count();
+        info!(there, gone = found.len() - there, "the clients of the registry were looked for");
+    }
     let settle = |(client, found): (SavedClient, Found)| match found {
         Found::Running(_) => (client, found),
         // Who runs next keeps its files where clients do now: the mode may be another one.

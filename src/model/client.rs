@@ -116,6 +116,14 @@ impl Handle {
             Self::Direct { pid, .. } | Self::Unit { pid, .. } => *pid,
         }
     }
+
+    /// The unit that it is, if it is one.
+    pub fn unit(&self) -> Option<&str> {
+        match self {
+            Self::Direct { .. } => None,
+            Self::Unit { name, .. } => Some(name),
+        }
+    }
 }
 
 /// How a process ended.

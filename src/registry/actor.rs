@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 
 use super::keeper::{Image, keep};
-use super::noting::{note, note_plan};
+use super::noting::{Unseen, note, note_plan};
 use super::snapshot::{ClientView, Snapshot};
 use super::worker::{Job, Tools, Worker};
 use super::{Command, QUEUE};
@@ -31,6 +31,8 @@ const BATCH: usize = 64;
 
 pub(super) struct Actor {
     fleet: Fleet,
+    /// Which states are no news.
+    unseen: Unseen,
     tools: Tools,
     clock: Clock,
     snapshot: Snapshot,
@@ -109,6 +111,7 @@ impl Actor {
     pub(super) fn new(fleet: Fleet, tools: Tools, publish: watch::Sender<Arc<Snapshot>>) -> Self {
         Self {
             fleet,
+            unseen: Unseen::default(),
             tools,
             clock: Clock::start(),
             snapshot: Snapshot::default(),
@@ -234,7 +237,7 @@ impl Actor {
     }
 
     fn apply(&mut self, input: Input) {
-        note(&self.fleet, &input);
+        note(&self.fleet, &input, &mut self.unseen);
         for effect in self.fleet.apply(self.clock.now(), input) {
             match effect {
                 Effect::Watch(launch, spec) => self.give(Job::Watch(launch, spec)),

@@ -1,5 +1,7 @@
 //! What the log says of clients: the story that an operator reads, each event once.
 
+use std::collections::HashSet;
+
 use tracing::{debug, error, info, warn};
 
 use crate::model::client::{ClientRecord, Moment, Phase};
@@ -9,15 +11,21 @@ use crate::model::saved::Found;
 use crate::model::state::{ClientState, StateReport};
 use crate::service::events;
 
+/// Launches that an earlier controller made, whose state was not seen yet: as it is it is no news.
+pub(super) type Unseen = HashSet<Launch>;
+
 /// Says in the log what happened to a client, seen from what was known before.
-pub(super) fn note(fleet: &Fleet, input: &Input) {
+pub(super) fn note(fleet: &Fleet, input: &Input, unseen: &mut Unseen) {
     let launch = match input {
         Input::Restored(saved, found) => {
             let name = &saved.spec.name;
             match found {
                 Found::Running(handle) => {
-                    info!(client = %name, pid = handle.pid(), "client is still there")
+                    unseen.insert(Launch { name: name.clone(), generation: saved.generation });
+                    debug!(client = %name, pid = handle.pid(), unit = handle.unit(), "client is still there");
                 }
+                // As it was; what follows says that it still is.
+                _ if saved.history.held => debug!(client = %name, "client was held before"),
                 Found::Gone { .. } => info!(client = %name, "client should run, but its process is gone"),
                 Found::Ended(exit) => warn!(client = %name, "client is gone: it {exit}"),
             }
@@ -44,7 +52,7 @@ pub(super) fn note(fleet: &Fleet, input: &Input) {
         Input::Launched(_, handle) => {
             info!(
                 name: events::CLIENT_STARTED,
-                client = %name, %generation, pid = handle.pid(), port, "client started"
+                client = %name, %generation, pid = handle.pid(), port, unit = handle.unit(), "client started"
             );
         }
         Input::LaunchFailed(_, why) => {
@@ -67,7 +75,7 @@ pub(super) fn note(fleet: &Fleet, input: &Input) {
         Input::Replaced(_, handle) if matches!(record.phase, Phase::Gone(_)) => {
             info!(
                 name: events::CLIENT_STARTED,
-                client = %name, %generation, pid = handle.pid(), port, "client was started through systemd"
+                client = %name, %generation, pid = handle.pid(), port, unit = handle.unit(), "client was started through systemd"
             );
         }
         Input::Replaced(_, handle) => {
@@ -79,7 +87,12 @@ pub(super) fn note(fleet: &Fleet, input: &Input) {
             error!(client = %name, pid, error = %why, "client could not be stopped")
         }
         Input::StopAnnounced(_) => info!(client = %name, pid, "client was told to stop"),
-        Input::Report(_, report) => note_state(name, record.report.as_deref(), &report.state),
+        Input::Report(_, report) => {
+            let is_news = !unseen.remove(launch) || report.state != ClientState::Running;
+            if is_news {
+                note_state(name, record.report.as_deref(), &report.state);
+            }
+        }
         Input::Probed(_, PortState::Taken) => {
             debug!(client = %name, port, "another program has this port")
         }
@@ -97,7 +110,14 @@ pub(super) fn note_plan(record: &ClientRecord, now: Moment) {
             let pause = at.since(now);
             info!(%client, failures, "client is to be started again, in {:.1} s", pause.as_secs_f64());
         }
+        None if history.held && matches!(record.phase, Phase::Gone(exit) if exit.is_imposed()) => {
+            info!(
+                name: events::CLIENT_HELD, %client,
+                "client is held: it stays stopped until somebody starts its unit or calls start_client, or the machine boots"
+            );
+        }
         None if history.held => {
+            let failures = (failures > 0).then_some(failures);
             warn!(name: events::CLIENT_HELD, %client, failures, "client is held: it is not started again until somebody calls start_client");
         }
         None => {}
@@ -122,6 +142,10 @@ fn note_state(client: &ClientName, before: Option<&StateReport>, now: &ClientSta
         _ if was_running => {
             warn!(name: events::CLIENT_OFFLINE, %client, state = %now, "client is offline, it logs in again");
         }
-        _ => info!(%client, state = %now, "client has a new state"),
+        // Its way to being logged in, which with many clients would hide all else.
+        ClientState::Init | ClientState::Loading | ClientState::Confirming | ClientState::Updating => {
+            debug!(%client, state = %now, "client has a new state");
+        }
+        ClientState::Other(_) => info!(%client, state = %now, "client has a new state"),
     }
 }

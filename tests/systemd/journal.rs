@@ -45,9 +45,11 @@ fn the_words_about_a_client_have_fields_and_a_meaning() {
     assert_eq!(field("WQ_PHASE"), "up");
     assert_eq!(field("PRIORITY"), "6");
     assert_eq!(field("_SYSTEMD_UNIT"), UNIT);
+    let unit = "wqclient@-73b784d6bf997d84.service";
+    assert_eq!(field("WQ_UNIT"), unit, "by its name nobody would find it");
     assert_eq!(
         field("MESSAGE"),
-        format!("client started client=小红 generation=1 pid={} port=5000", reply["pid"])
+        format!("client started client=小红 generation=1 pid={} port=5000 unit={unit}", reply["pid"])
     );
 
     let scan = machine.entry(&["WQ_CLIENT=小红", "WQ_STATE=scaning"], "waits for a scan");
@@ -66,6 +68,58 @@ fn the_words_about_a_client_have_fields_and_a_meaning() {
         let text = explained(&entry["MESSAGE_ID"]);
         assert!(text.contains(words), "{words} is not in:\n{text}");
     }
+}
+
+#[test]
+fn what_goes_wrong_with_a_client_or_the_bus_is_explained() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.run("journalctl", &["--update-catalog"]);
+    machine.systemctl(&["start", UNIT]);
+    let explained = |fields: &[&str], message: &str, subject: &str| {
+        let entry = machine.entry(&[fields, &["SYSLOG_IDENTIFIER=wqcontroller"]].concat(), message);
+        let id = format!("MESSAGE_ID={}", entry["MESSAGE_ID"].as_str().unwrap());
+        let text = machine.journal(&[&["--catalog", &id], fields].concat());
+        assert!(text.contains(&format!("Subject: {subject}")), "{text}");
+        // A field that the entry does not have would be left as it is written.
+        assert!(!text.contains('@'), "{text}");
+        entry
+    };
+    machine.start_client("a", &["sandbox_fault_drop=1"]);
+    explained(&["WQ_CLIENT=a", "PRIORITY=6"], "client is logged in", "Client a is logged in");
+    explained(&["WQ_CLIENT=a", "PRIORITY=4"], "client is offline", "Client a is offline");
+    machine.systemctl(&["stop", "wqclient@a"]);
+    // The operator did that: it is no warning.
+    explained(&["WQ_CLIENT=a", "PRIORITY=6"], "client is held", "Client a is held");
+    machine.configure("[supervisor]\nrestart = \"no\"\n");
+    machine.systemctl(&["reload", UNIT]);
+    machine.start_client("b", &[]);
+    machine.systemctl(&["kill", "--signal=KILL", "wqclient@b"]);
+    let held = explained(&["WQ_CLIENT=b", "PRIORITY=4"], "client is held", "Client b is held");
+    assert_eq!(held["WQ_FAILURES"], "1");
+    machine.shell("systemctl kill --signal=KILL dbus");
+    explained(&["PRIORITY=4"], "clients go on", "The service manager can't be reached");
+}
+
+#[test]
+fn what_was_so_before_a_restart_is_no_news_after_it() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.systemctl(&["start", UNIT]);
+    for name in ["a", "b", "c"] {
+        machine.start_client(name, &[]);
+        machine.wait_for_client(name, "runs", |client| client["state"] == "running");
+    }
+    machine.systemctl(&["stop", "wqclient@c"]);
+    machine.wait_for_client("c", "is held", |client| client["held"] == true);
+    machine.systemctl(&["restart", UNIT]);
+    machine.wait_for_status("3 clients: 2 running, 1 held; template units");
+    let pid = machine.property(UNIT, "MainPID");
+    let told = machine.journal(&[&format!("_PID={pid}"), "--output=cat"]);
+    assert!(told.contains("the clients of the registry were looked for there=2 gone=1"), "{told}");
+    assert!(!told.contains("logged in") && !told.contains("still there"), "{told}");
+    assert!(machine.journal(&[&format!("_PID={pid}"), "--priority=warning"]).is_empty(), "{told}");
+    // What is new is told as ever.
+    machine.systemctl(&["restart", "wqclient@a"]);
+    machine.entry(&[&format!("_PID={pid}"), "WQ_CLIENT=a"], "client is logged in");
 }
 
 #[test]
