@@ -12,7 +12,8 @@ struct Manager(UnixDatagram);
 impl Manager {
     /// A controller that is told to report to it.
     fn controller(more: &[(&str, &str)]) -> (Self, Controller) {
-        let mut builder = Builder::new().config("http.drain_timeout = 3\nsupervisor.stop_timeout = 2");
+        let mut builder = Builder::new()
+            .config("http.drain_timeout = 3\nsupervisor.stop_timeout = 2\nsupervisor.mode = \"direct\"");
         let path = builder.path("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
