@@ -278,7 +278,7 @@ impl Spool {
     /// Writes what is in memory to the disk, if the disk takes it now: in order, and no more than the disk takes.
     pub(super) fn write_out(&mut self) {
         let Some(journal) = &mut self.journal else { return };
-        let mut written = journal.mend();
+        let (mut written, mut some) = (journal.mend(), false);
         for entry in self.entries.range_mut(self.entries.len() - self.in_memory.0..) {
             let (Text::Memory(text), Ok(())) = (&entry.text, &written) else { break };
             let time = unix_seconds().saturating_sub(entry.came.elapsed().as_secs());
@@ -288,17 +288,18 @@ impl Spool {
                     entry.text = Text::Disk(place);
                     self.in_memory.0 -= 1;
                     self.in_memory.1 -= bytes;
-                    if self.appending.ends() {
-                        info!("Reports can be kept on disk again.");
-                    }
+                    some = true;
                 }
                 Err(error) => written = Err(error),
             }
         }
-        if let Err(error) = written
-            && self.appending.begins()
-        {
-            warn!(error = %Chain(&error), most = MAX_IN_MEMORY, "The disk fails: until it works again reports are kept in memory only, and few of them.");
+        match written {
+            Err(error) if self.appending.begins() => {
+                warn!(error = %Chain(&error), most = MAX_IN_MEMORY, "The disk fails: until it works again reports are kept in memory only, and few of them.");
+            }
+            // Not before all are there that were not.
+            Ok(()) if some && self.appending.ends() => info!("Reports can be kept on disk again."),
+            _ => {}
         }
     }
 
