@@ -143,7 +143,8 @@ fn ends_with_its_parent() {
     parent.wait().unwrap();
     setup.until_state("stop");
     until("the pid file's end", || (!setup.pid_file().exists()).then_some(()));
-    assert!(setup.log().contains("the controller that started this client is gone"));
+    let why = "the controller that started this client is gone";
+    until("the reason in the log", || setup.log().contains(why).then_some(()));
     until("the port", || request(setup.port, "GET /", "", "").is_none().then_some(()));
 }
 
