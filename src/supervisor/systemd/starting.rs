@@ -66,7 +66,9 @@ impl Shared {
         let Some(mut news) = self.bus.table().prepare(&unit, launch.clone()) else {
             return Err(StartError::NotOurs(unit, state));
         };
-        let started = self.bring_up(&unit, &id, (limits, has), (witness, &mut news)).await;
+        let started = self.bring_up(&unit, &id, (limits, has), (witness.as_ref(), &mut news)).await;
+        // To close it may take the kernel some milliseconds, and nobody need wait for that.
+        tokio::task::spawn_blocking(move || drop(witness));
         if started.is_err() {
             self.bus.table().forget(&unit);
             self.clone().discard(launch).await;
@@ -125,10 +127,10 @@ impl Shared {
         unit: &Arc<str>,
         id: &UnitId,
         (limits, has): (LimitSettings, Has),
-        (witness, news): (Option<Witness>, &mut mpsc::Receiver<JobNews>),
+        (witness, news): (Option<&Witness>, &mut mpsc::Receiver<JobNews>),
     ) -> Result<Handle, StartError> {
         let refused = |error| StartError::Bus(unit.clone(), error);
-        let ran = || witness.as_ref().is_none_or(Witness::saw_it_opened);
+        let ran = || witness.is_none_or(Witness::saw_it_opened);
         let mut attempts = 0;
         let result = loop {
             attempts += 1;
