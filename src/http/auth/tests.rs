@@ -123,10 +123,31 @@ fn a_read_only_token_opens_what_reads() {
         "/openqq/get_user_info/../stop_client",
         "/openqq/%67et_user_info",
         "/openqq//get_user_info",
+        "/openqq/./get_user_info",
+        "/openqq/x/../get_user_info",
+        "/openqq/get_user_info;x",
+        "/openqq/get_user_info%20",
+        "/openqq/get_user_info%00",
+        "/openqq/get_user_info%2f..%2fstop_client",
+        "/openqq/GET_USER_INFO",
+        "//openqq/get_user_info",
         "/get_user_info",
         "/",
     ] {
         assert_eq!(decide(&Method::GET, path), Err(Refusal::ReadOnly("eye".into())), "{path}");
+    }
+}
+
+#[test]
+fn a_body_is_nothing_that_reads() {
+    let with = |name: &str, value: &str| {
+        let target = format!("/openqq/get_user_info?token={EYE}");
+        guard(true).admit(&mut request(&target, &[(name, value)]), TCP)
+    };
+    assert_eq!(with("content-length", "0"), Ok(()));
+    for (name, value) in [("content-length", "1"), ("content-length", "00"), ("transfer-encoding", "chunked")]
+    {
+        assert_eq!(with(name, value), Err(Refusal::ReadOnly("eye".into())), "{name}: {value}");
     }
 }
 

@@ -144,6 +144,17 @@ fn a_read_only_token_reads() {
     ] {
         call(method, name).is_refused(403, "the token is read-only");
     }
+    // A client that reads no body with GET would take this one for a request.
+    let hidden = "GET /openqq/stop_client HTTP/1.1\r\nHost: x\r\n\r\n";
+    for framing in [
+        format!("Content-Length: {}\r\n\r\n{hidden}", hidden.len()),
+        format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len()),
+    ] {
+        let head = format!(
+            "GET /openqq/get_friend_info?client=a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {EYE}\r\n"
+        );
+        wire(&controller.raw((head + &framing).as_bytes())).is_refused(403, "the token is read-only");
+    }
     controller.log.wait_for("its token eye is read-only");
     assert!(!controller.log.text().contains(EYE));
 }
