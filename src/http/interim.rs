@@ -1,11 +1,11 @@
 //! Answers that only announce the one to come (RFC 9110, 15.2), as 103 does. The HTTP library has no way to send them, so
-//! they are written past it: where it has written all it had, and before the answer itself.
+//! they are written past it: where it has written all it had, and before the answer itself. When it has, is known here alone.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::AsyncWrite;
 
@@ -32,6 +32,8 @@ struct Waiting {
     written: usize,
     /// Whether they come before anything else that is written.
     first: bool,
+    /// Who is told when all is written.
+    listener: Option<Waker>,
 }
 
 impl Interim {
@@ -54,6 +56,23 @@ impl Interim {
                 waiting.heads.clear();
                 self.0.any.store(false, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// Has `context` woken when the library has next written all it had.
+    pub(super) fn ask_written(&self, context: &Context<'_>) {
+        self.waiting().listener = Some(context.waker().clone());
+        self.0.any.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has since that was asked.
+    pub(super) fn poll_written(&self, context: &Context<'_>) -> Poll<()> {
+        match &mut self.waiting().listener {
+            Some(listener) => {
+                listener.clone_from(context.waker());
+                Poll::Pending
+            }
+            None => Poll::Ready(()),
         }
     }
 
@@ -97,7 +116,9 @@ impl Interim {
                 size => waiting.written += size,
             }
         }
-        *waiting = Waiting::default();
+        if let Some(listener) = std::mem::take(&mut *waiting).listener {
+            listener.wake();
+        }
         self.0.any.store(false, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }

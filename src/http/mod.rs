@@ -132,7 +132,7 @@ impl Door {
         request: &Parts,
         body: Incoming,
         upgrade: Option<proxy::Upgrade>,
-        caller: &Caller,
+        caller: &Arc<Caller>,
     ) -> Result<Response<Body>, Reply> {
         let own = matches!(request.method, Method::GET | Method::HEAD);
         match request.uri.path().strip_prefix(ROOT) {

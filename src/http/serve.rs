@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{CONNECTION, UPGRADE};
@@ -40,6 +41,16 @@ impl Caller {
     /// Sends the head of an interim answer before the answer itself. To HTTP/1.0 there must be none (RFC 9110, 15.2).
     pub(super) fn announce(&self, head: &[u8]) {
         self.interim.add(head);
+    }
+
+    /// Asks to wake who polls once all is written that was given to be written before.
+    pub(super) fn ask_written(&self, context: &Context<'_>) {
+        self.interim.ask_written(context);
+    }
+
+    /// Whether that is so.
+    pub(super) fn poll_written(&self, context: &Context<'_>) -> Poll<()> {
+        self.interim.poll_written(context)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Bodies of answers on their way to the caller.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::body::Inactive;
 use super::link::Link;
 use super::upstream::Place;
 use crate::http::answer::{Body, BodyError};
+use crate::http::serve::Caller;
 use crate::model::reply::Reply;
 
 /// Where an answer comes from.
@@ -20,6 +22,8 @@ pub(super) struct Source {
     pub(super) link: Box<Link>,
     /// Free when the body is through.
     pub(super) place: Place,
+    /// Who gets it.
+    pub(super) caller: Arc<Caller>,
     /// Whether the connection may carry another request.
     pub(super) reusable: bool,
     /// For how long the client promises to keep it open, if it does.
@@ -37,12 +41,13 @@ impl Source {
 /// The body of an answer. What is here as a whole is given as a whole, and its connection is free at once; else it
 /// comes as it is read, and breaks off when nothing comes for `limit`. An error is one of what came with the head.
 pub(super) fn body(mut source: Source, limit: Duration) -> Result<Body, Reply> {
+    let caller = source.caller.clone();
     let first = source.link.take().map_err(|error| source.place.unreachable(&error.to_string()))?;
     if source.link.is_done() {
         source.release();
         return Ok(Body::Whole(first));
     }
-    Ok(Body::stream(Streaming { first, source: Some(source), limit, since: None }))
+    Ok(Body::stream(Streaming { first, source: Some(source), caller, broken: None, limit, since: None }))
 }
 
 struct Streaming {
@@ -50,6 +55,9 @@ struct Streaming {
     first: Option<Bytes>,
     /// None when it is over.
     source: Option<Source>,
+    caller: Arc<Caller>,
+    /// Why it broke off, which the HTTP library is not told before it has written what came until then: it drops that.
+    broken: Option<BodyError>,
     limit: Duration,
     /// Since when something is waited for. A caller that takes its time is no reason to call the client slow.
     since: Option<Instant>,
@@ -66,6 +74,10 @@ impl http_body::Body for Streaming {
         let this = &mut *self;
         if let Some(first) = this.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        if this.broken.is_some() {
+            ready!(this.caller.poll_written(context));
+            return Poll::Ready(this.broken.take().map(Err));
         }
         let Some(source) = &mut this.source else { return Poll::Ready(None) };
         let part = if let Poll::Ready(part) = source.link.poll_body(context) {
@@ -85,12 +97,19 @@ impl http_body::Body for Streaming {
                 Err(error) => source.place.broke_off(error),
             }
         }
-        Poll::Ready(part.transpose().map(|part| part.map(Frame::data)))
+        match part {
+            Ok(part) => Poll::Ready(part.map(|part| Ok(Frame::data(part)))),
+            Err(error) => {
+                this.broken = Some(error);
+                this.caller.ask_written(context);
+                Poll::Pending
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
         let over = self.source.as_ref().is_none_or(|source| source.link.is_done());
-        self.first.is_none() && over
+        self.first.is_none() && self.broken.is_none() && over
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -22,6 +22,8 @@ mod upstream;
 
 pub use upstream::Upstreams;
 
+use std::sync::Arc;
+
 use headers::Hop;
 use http::header::UPGRADE;
 use http::request::Parts;
@@ -60,7 +62,7 @@ pub(super) async fn forward(
     request: &Parts,
     body: Incoming,
     upgrade: Option<Upgrade>,
-    caller: &Caller,
+    caller: &Arc<Caller>,
 ) -> Result<Response<Body>, Reply> {
     let settings = door.settings.borrow().clone();
     let settings = &settings.http;
@@ -113,7 +115,7 @@ pub(super) async fn forward(
         && !headers::is_last(&head);
     let kept_open = headers::kept_open(&head.headers);
     headers::to_caller(&mut head, method);
-    let source = answer::Source { link, place, reusable, kept_open };
+    let source = answer::Source { link, place, caller: caller.clone(), reusable, kept_open };
     let body = answer::body(source, settings.inactivity_timeout)?;
     Ok(Response::from_parts(head, body))
 }

@@ -197,6 +197,27 @@ fn trailers_of_an_answer_do_not_go_on() {
 }
 
 #[test]
+fn all_that_came_of_half_an_answer_goes_on() {
+    let controller = idler("");
+    upstream(&controller, |number, mut reader| {
+        read_request(&mut reader).unwrap();
+        let size = [2, 40_010, 200_010][number % 3];
+        let head = match number % 2 {
+            0 => "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n".to_owned(),
+            _ => format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{size:x}\r\n"),
+        };
+        let answer = [head.as_bytes(), &vec![b'x'; size]].concat();
+        // The end comes along with the last of it.
+        reader.get_mut().write_all(&answer).unwrap();
+    });
+    for number in 0..60 {
+        let answer = get(&controller, "/openqq/x?client=a");
+        let size = [2, 40_010, 200_010][number % 3];
+        assert_eq!((answer.body.len(), answer.complete), (size, false), "{number}: {}", answer.head);
+    }
+}
+
+#[test]
 fn half_an_answer_never_looks_whole() {
     let controller = with_client(NO_REUSE);
     for raw in [
