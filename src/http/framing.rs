@@ -2,8 +2,8 @@
 //!
 //! hyper resolves some of them by itself before they are seen here, each in a way that leaves one meaning: a
 //! Transfer-Encoding beats a Content-Length, and equal Content-Lengths are one. Their connections are closed after the
-//! answer, by hyper and by `lengths.rs`. Different lengths, folded headers, blanks before a colon and a
-//! Transfer-Encoding in HTTP/1.0 it refuses. What the proxy sends on is written anew in any case (`proxy/headers.rs`).
+//! answer, by hyper and by `lengths.rs`, and so is that of a body whose end others may see elsewhere (`proxy/body.rs`).
+//! Different lengths, folded headers, blanks before a colon and a Transfer-Encoding in HTTP/1.0 it refuses. What the proxy sends on is written anew in any case (`proxy/headers.rs`).
 
 use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
 use http::{Method, Request, Version};

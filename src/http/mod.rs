@@ -31,6 +31,7 @@ use std::sync::Arc;
 use http::header::{CONNECTION, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
@@ -80,6 +81,9 @@ impl Door {
         let admitted = self.admit(&mut request, caller.peer);
         let upgrade = proxy::Upgrade::take(&mut request);
         let (parts, body) = request.into_parts();
+        if !body.is_end_stream() {
+            caller.expect_end();
+        }
         async move {
             let origin = match admitted {
                 Ok(origin) => origin,

@@ -35,12 +35,25 @@ pub struct Caller {
     /// The other end of the connection.
     pub peer: Peer,
     interim: Interim,
+    /// Whether the request has a body whose end nobody has seen yet.
+    unread: AtomicBool,
 }
 
 impl Caller {
     /// Sends the head of an interim answer before the answer itself. To HTTP/1.0 there must be none (RFC 9110, 15.2).
     pub(super) fn announce(&self, head: &[u8]) {
         self.interim.add(head);
+    }
+
+    /// The request has a body. Unless its end [was seen](Self::saw_end) when the answer is there, that is the last one of
+    /// the connection: what follows could be taken for a part of the body.
+    pub(super) fn expect_end(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// The body of the request is over, and everybody sees that where we do.
+    pub(super) fn saw_end(&self) {
+        self.unread.store(false, Ordering::Relaxed);
     }
 
     /// Asks to wake who polls once all is written that was given to be written before.
@@ -90,6 +103,12 @@ impl Afterwards {
 
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// How a connection begins whose caller takes for granted that it is one of HTTP/2 (RFC 9113, 3.4).
+const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const NO_HTTP_2: &[u8] =
+    b"HTTP/1.1 505 HTTP Version Not Supported\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
@@ -220,7 +239,7 @@ where
         let (slot, is_old, is_last) = (afterwards.clone(), ends_by_close.clone(), doubled.clone());
         let stream = Clocked::new(stream, self.limits.write_timeout, changed.clone());
         let interim = Interim::default();
-        let caller = Arc::new(Caller { peer, interim: interim.clone() });
+        let caller = Arc::new(Caller { peer, interim: interim.clone(), unread: AtomicBool::default() });
         let stop = self.stop.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             // Whoever asks to change the protocol may already have gone on in the other one.
@@ -238,6 +257,7 @@ where
             async move {
                 let mut answer = answer.await;
                 caller.interim.end();
+                let is_last = is_last || caller.unread.swap(false, Ordering::Relaxed);
                 if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                     changed.store(true, Ordering::Relaxed);
                 } else if is_last || stop.is_cancelled() {
@@ -293,6 +313,8 @@ where
                 debug!(%peer, error = %Chain(&error), "connection broke off");
                 if error.is_timeout() && !parts.read_buf.is_empty() {
                     Box::pin(say_last(&mut stream, TOO_SLOW)).await;
+                } else if parts.read_buf.starts_with(HTTP_2) {
+                    Box::pin(say_last(&mut stream, NO_HTTP_2)).await;
                 } else if error.is_parse() {
                     // hyper has told the caller.
                     Box::pin(linger(&mut stream)).await;

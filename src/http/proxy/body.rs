@@ -1,6 +1,7 @@
 //! The body of a caller's request as it comes, and the clock that it is held against.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::http::answer::BodyError;
+use crate::http::serve::Caller;
 
 /// Nothing came for too long.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,10 @@ impl Alarm {
 /// A caller's body; it breaks off when nothing comes for a while.
 pub(super) struct Arriving {
     body: Incoming,
+    caller: Arc<Caller>,
+    /// Whether trailers came, by which the library may have taken more for the body than others do: it sees them wherever
+    /// a line feed stands alone after the last chunk, and then what follows is one of them.
+    has_trailers: bool,
     limit: Duration,
     alarm: Alarm,
     /// Since when something is waited for. A client that takes its time is no reason to call the caller slow.
@@ -51,8 +57,9 @@ pub(super) struct Arriving {
 }
 
 impl Arriving {
-    pub(super) fn new(body: Incoming, limit: Duration) -> Self {
-        Self { body, limit, alarm: Alarm::new(Instant::now() + limit), waiting: None }
+    pub(super) fn new(body: Incoming, caller: Arc<Caller>, limit: Duration) -> Self {
+        let alarm = Alarm::new(Instant::now() + limit);
+        Self { body, caller, has_trailers: false, limit, alarm, waiting: None }
     }
 }
 
@@ -67,6 +74,11 @@ impl Body for Arriving {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
             this.waiting = None;
+            match &frame {
+                Some(Ok(frame)) => this.has_trailers |= frame.is_trailers(),
+                None if !this.has_trailers => this.caller.saw_end(),
+                _ => {}
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let since = *this.waiting.get_or_insert_with(Instant::now);

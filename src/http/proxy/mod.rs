@@ -66,7 +66,7 @@ pub(super) async fn forward(
 ) -> Result<Response<Body>, Reply> {
     let settings = door.settings.borrow().clone();
     let settings = &settings.http;
-    let route = route::find(request, body, settings).await?;
+    let route = route::find(request, body, caller, settings).await?;
 
     let snapshot = door.registry.snapshot();
     let record = &snapshot.get(&route.client).ok_or_else(Reply::no_such_client)?.record;

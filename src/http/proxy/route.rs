@@ -1,6 +1,7 @@
 //! Whom a request is for, and what remains of it without that name.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -15,6 +16,7 @@ use super::outgoing::RequestBody;
 use crate::config::HttpSettings;
 use crate::http::control::client_name;
 use crate::http::params::{ParamError, take};
+use crate::http::serve::Caller;
 use crate::model::name::ClientName;
 use crate::model::reply::Reply;
 
@@ -32,16 +34,18 @@ pub(super) struct Route<'a> {
 pub(super) async fn find<'a>(
     request: &'a Parts,
     body: Incoming,
+    caller: &Arc<Caller>,
     settings: &HttpSettings,
 ) -> Result<Route<'a>, Reply> {
     let invalid = |error: ParamError| Reply::invalid(error.to_string());
     let given = |name: Option<String>| name.filter(|name| !name.is_empty());
+    let arriving = |body| Arriving::new(body, caller.clone(), settings.inactivity_timeout);
     let query = request.uri.query().unwrap_or_default().as_bytes();
     let (name, left) = take(query, "client").map_err(invalid)?;
     if let Some(name) = given(name) {
         let body = match body.is_end_stream() {
             true => RequestBody::Empty,
-            false => RequestBody::Arriving(Box::new(Arriving::new(body, settings.inactivity_timeout))),
+            false => RequestBody::Arriving(Box::new(arriving(body))),
         };
         return Ok(Route { client: client_name(name)?, query: left, body });
     }
@@ -49,23 +53,24 @@ pub(super) async fn find<'a>(
         return Err(Reply::no_client_given());
     }
     // Most requests have none, and need no room for it.
-    let form = Box::pin(read_form(body, settings)).await?;
+    let form = Box::pin(read_form(arriving(body), settings.max_form_body)).await?;
     let (name, rest) = take(&form, "client").map_err(invalid)?;
     let name = given(name).ok_or_else(Reply::no_client_given)?;
     let body = RequestBody::Whole(rest.into_owned().into());
     Ok(Route { client: client_name(name)?, query: left, body })
 }
 
-async fn read_form(body: Incoming, settings: &HttpSettings) -> Result<Bytes, Reply> {
-    let too_large = || Reply::form_too_large(settings.max_form_body);
+async fn read_form(body: Arriving, limit: usize) -> Result<Bytes, Reply> {
+    let too_large = || Reply::form_too_large(limit);
     // One that says so itself need not be sent first.
-    if body.size_hint().lower() > settings.max_form_body as u64 {
+    if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
-    let body = Limited::new(Arriving::new(body, settings.inactivity_timeout), settings.max_form_body);
-    let form = body.collect().await.map_err(|error| match error.downcast::<LengthLimitError>() {
-        Ok(_) => too_large(),
-        Err(_) => Reply::bad_request("the request broke off"),
+    let form = Limited::new(body, limit).collect().await.map_err(|error| {
+        match error.downcast::<LengthLimitError>() {
+            Ok(_) => too_large(),
+            Err(_) => Reply::bad_request("the request broke off"),
+        }
     })?;
     Ok(form.to_bytes())
 }

@@ -21,14 +21,49 @@ fn an_unclear_request_reaches_nobody_and_ends_the_connection() {
         "Host: x\r\nContent-Length: -1\r\n",
         "Host: x\r\nContent-Length: 0x1\r\n",
         "Host: x\r\nContent-Length: 99999999999999999999\r\n",
+        "Host: x\r\nContent-Length: 1,2\r\n",
+        "Host: x\r\nContent-Length: \"1\"\r\n",
+        "Host: x\r\nContent-Length: 1.0\r\n",
+        "Host: x\r\nContent-Length: 1 1\r\n",
+        "Host: x\r\nContent-Length: \x0b1\r\n",
+        "Host: x\r\nContent-Length:\r\n",
+        "Host: x\r\nContent-Length:\r\n 1\r\n",
         "Host: x\r\nContent-Length : 1\r\n",
+        "Host: x\r\nContent-Length\0: 1\r\n",
+        "Host: x\r\nContent-Length 1\r\n",
+        "Host: x\r\nContent-Length: x\r\nTransfer-Encoding: chunked\r\n",
         "Host: x\r\nTransfer-Encoding: gzip, chunked\r\n",
         "Host: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
         "Host: x\r\nTransfer-Encoding: xchunked\r\n",
+        "Host: x\r\nTransfer-Encoding: chunked, gzip\r\n",
+        "Host: x\r\nTransfer-Encoding: chunked, chunked\r\n",
+        "Host: x\r\nTransfer-Encoding: identity, chunked\r\n",
+        "Host: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        "Host: x\r\nTransfer-Encoding: chunked;q=1\r\n",
+        "Host: x\r\nTransfer-Encoding: \"chunked\"\r\n",
+        "Host: x\r\nTransfer-Encoding: ,chunked\r\n",
+        "Host: x\r\nTransfer-Encoding: chunked\x0b\r\n",
+        "Host: x\r\nTransfer-Encoding: chunked\0\r\n",
+        "Host: x\r\nTransfer-Encoding:\r\n chunked\r\n",
+        "Host: x\r\nTransfer-Encoding:\r\n",
+        "Host: x\r\nTransfer-Encoding : chunked\r\n",
+        "Host: x\r\nTransfer-Encoding: x\r\nContent-Length: 1\r\n",
         "Host: x\r\nTransfer-Encoding: identity\r\nContent-Length: 1\r\n",
         "Host: x\r\nTransfer-Encoding:\x0bchunked\r\n",
         "Host: x\r\nX: a\r\n b\r\nContent-Length: 1\r\n",
         "Host: x\r\nX: a\0b\r\n",
+        "Host: x\r\nX: a\x7fb\r\n",
+        "Host: x\r\nX: a\rContent-Length: 1\r\n",
+        "Host: x\r\nX: a\r\r\n",
+        "Host: x\r\n: a\r\n",
+        "Host: x\r\nX\r\n",
+        "Host: x\r\nX Y: a\r\n",
+        " X: a\r\nHost: x\r\n",
+        "Host: x\r\n\tX: a\r\n",
+        "Host : x\r\n",
+        "Host: x\r\nExpect: 100-continue, x\r\nContent-Length: 1\r\n",
+        "Host: x\r\nExpect: x 100-continue\r\nContent-Length: 1\r\n",
+        "Host: x\r\nExpect:\r\nContent-Length: 1\r\n",
         "Host: x\r\nExpect: something\r\nContent-Length: 1\r\n",
         "Host: x\r\nHost: x\r\n",
         "Host: x y\r\n",
@@ -42,6 +77,7 @@ fn an_unclear_request_reaches_nobody_and_ends_the_connection() {
     for line in [
         "CONNECT h:1 HTTP/1.1",
         "GET http://other/openqq/echo?client=a HTTP/1.1",
+        "CONNECT /openqq/echo?client=a HTTP/1.1",
         "GET /openqq/echo HTTP/1.2x",
     ] {
         let answer = all(&controller, &format!("{line}\r\nHost: x\r\n\r\n{HIDDEN}"));
@@ -147,16 +183,83 @@ fn a_body_that_nobody_reads_is_no_request() {
         ] {
             let request = format!("GET /openqq/{call} HTTP/1.1\r\nHost: x\r\n{framing}");
             let mut caller = Caller::with(&controller, &request);
-            caller.answer();
-            // The connection goes on behind the body, or not at all.
+            assert_eq!(header(&caller.answer().head, "connection"), Some("close"), "{request}");
+            // What comes behind it is not read, either.
             let mut writer = caller.writer();
             let _ = std::io::Write::write_all(&mut writer, HIDDEN.as_bytes());
             let next = caller.answer();
-            assert!(next.head.is_empty() || next.text() == "pong", "{request}: {next:?}");
+            assert!(next.head.is_empty(), "{request}: {next:?}");
         }
     }
     assert_eq!(controller.clients().len(), 1);
     assert!(!controller.log.text().contains("stopped"));
+}
+
+/// What begins the body of a request in chunks.
+const CHUNKED: &str = "HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                       Transfer-Encoding: chunked\r\n\r\n";
+
+#[test]
+fn a_body_whose_end_others_see_elsewhere_ends_the_connection() {
+    let controller = with_client("");
+    for end in ["0\r\n\n", "0\r\nX: 1\n\r\n", "0\r\nX: 1\n\n", "0\r\n\nX: 1\r\n\r\n", "0\r\nX: 1\r\n\r\n"] {
+        for line in [
+            "POST /openqq/echo?client=a",
+            "POST /openqq/echo",
+            "POST /openqq/echo?client=b",
+            "GET /openqq/check_client",
+            "GET /",
+        ] {
+            // One that has not been answered, and one that would be if there was another.
+            let request = format!("{line} {CHUNKED}8\r\nclient=a\r\n{end}{HIDDEN}{HIDDEN}");
+            let answer = all(&controller, &request);
+            let head = answer.split("\r\n\r\n").next().unwrap();
+            assert_eq!(header(head, "connection"), Some("close"), "{request}: {answer}");
+            assert!(!answer.contains("pong"), "{request}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn a_chunk_that_is_not_framed_as_one_ends_the_connection() {
+    let controller = with_client("");
+    for chunks in [
+        "4\nbody\r\n0\r\n\r\n",
+        "4\r\nbody\n0\r\n\r\n",
+        "4\r\nbody\r\n0\n\r\n",
+        "4\rbody\r\n0\r\n\r\n",
+        "4\r\r\nbody\r\n0\r\n\r\n",
+        "4;a\nbody\r\n0\r\n\r\n",
+        "4;a\rb\r\nbody\r\n0\r\n\r\n",
+        "4;a=\"\n\"\r\nbody\r\n0\r\n\r\n",
+        "4\r\nbodyXX\r\n0\r\n\r\n",
+        "4\r\nbod\r\n0\r\n\r\n",
+        "4\r\nbody0\r\n\r\n",
+        " 4\r\nbody\r\n0\r\n\r\n",
+        "4 4\r\nbody\r\n0\r\n\r\n",
+        "0x4\r\nbody\r\n0\r\n\r\n",
+        "+4\r\nbody\r\n0\r\n\r\n",
+        "-4\r\nbody\r\n0\r\n\r\n",
+        "4_0\r\nbody\r\n0\r\n\r\n",
+        "\r\n4\r\nbody\r\n0\r\n\r\n",
+        ";\r\nbody\r\n0\r\n\r\n",
+        "10000000000000004\r\nbody\r\n0\r\n\r\n",
+        "0\r\nX: 1\rY\r\n\r\n",
+        "0\r\nX : 1\r\n\r\n",
+        "0\r\nX: 1\r\n y\r\n\r\n",
+    ] {
+        let answer = all(&controller, &format!("POST /openqq/echo?client=a {CHUNKED}{chunks}{HIDDEN}"));
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{chunks:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{chunks:?}: {answer}");
+    }
+}
+
+#[test]
+fn who_speaks_http_2_is_told_that_it_is_not_offered() {
+    let controller = with_client("");
+    let answer = all(&controller, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    assert!(answer.starts_with("HTTP/1.1 505 "), "{answer}");
+    assert_eq!(header(&answer, "connection"), Some("close"));
 }
 
 #[test]
@@ -179,6 +282,19 @@ fn a_target_that_is_no_path_of_ours_is_nobodys() {
         ("GET  /openqq/ping?client=a HTTP/1.1", "400"),
         ("GET /openqq/ping?client=a b HTTP/1.1", "400"),
         ("GET /openqq/ping?client=a\tb HTTP/1.1", "400"),
+        ("GET\t/openqq/ping?client=a HTTP/1.1", "400"),
+        (" GET /openqq/ping?client=a HTTP/1.1", "400"),
+        ("GET /openqq/ping?client=a HTTP/1.1 ", "400"),
+        ("GET /openqq/ping?client=a\0 HTTP/1.1", "400"),
+        ("GET /openqq/ping?client=a http/1.1", "400"),
+        ("GET /openqq/ping?client=a HTTP/1.2", "400"),
+        ("GET /openqq/ping?client=a HTTP/1.10", "400"),
+        ("GET \\openqq\\ping?client=a HTTP/1.1", "400"),
+        ("GET http://x\\@y/openqq/ping?client=a HTTP/1.1", "400"),
+        ("GET http:/openqq/ping?client=a HTTP/1.1", "400"),
+        ("GET /OPENQQ/ping?client=a HTTP/1.1", "403"),
+        ("GET /openqq%2fping?client=a HTTP/1.1", "403"),
+        ("GET /x/../openqq/ping?client=a HTTP/1.1", "403"),
         ("GET /openqq/ping?client=a", "400"),
         ("GET /openqq/ping?client=a HTTP/2.0", "400"),
         ("GET /openqq/ping?client=a HTTP/0.9", "400"),
@@ -224,6 +340,11 @@ fn an_unclear_answer_gives_502() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\nok",
         "HTTP/1.1 204 No Content\r\nContent-Length: x\r\n\r\n",
     ] {
         get(&controller, &answer_target(raw))
