@@ -107,9 +107,10 @@ pub(super) async fn forward(
         door.registry.stop_announced(Launch { name: route.client, generation });
     }
     // Where there is no body some clients send one all the same: that must not be the next answer. Nor is one awaited where
-    // the length of this one was said twice.
+    // the length of this one was said twice, or where a client may take a body that it does not expect for a request.
     let reusable = !request.headers.contains_key(UPGRADE)
         && *method != Method::HEAD
+        && (length == Some(0) || has_body_by_nature(method))
         && headers::may_have_body(head.status)
         && headers::says_length_once(&head.headers)
         && !headers::is_last(&head);
@@ -118,4 +119,9 @@ pub(super) async fn forward(
     let source = answer::Source { link, place, caller: caller.clone(), reusable, kept_open };
     let body = answer::body(source, settings.inactivity_timeout)?;
     Ok(Response::from_parts(head, body))
+}
+
+/// Whether a body of a request with this method has a meaning that is known (RFC 9110, 9.3).
+fn has_body_by_nature(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }

@@ -160,6 +160,26 @@ fn a_body_that_head_must_not_have_is_not_the_next_answer() {
 }
 
 #[test]
+fn a_body_that_a_client_need_not_expect_is_not_the_next_request() {
+    let controller = idler("");
+    // It reads no bodies.
+    let connections = upstream(&controller, |_, mut reader| {
+        while let Some(request) = read_request(&mut reader) {
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{request}", request.len());
+            if reader.get_mut().write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    for (n, method) in ["GET", "DELETE", "OPTIONS", "x-own"].into_iter().enumerate() {
+        let target = format!("{method} /openqq/x?client=a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n");
+        assert!(Caller::with(&controller, target + "body").answer().text().starts_with(method));
+        assert!(get(&controller, "/openqq/x?client=a").text().starts_with("GET "));
+        assert_eq!(connections.load(Ordering::SeqCst), n + 2, "{method}");
+    }
+}
+
+#[test]
 fn an_answer_that_says_its_length_twice_is_the_last_one() {
     let controller = idler("");
     let connections = upstream(&controller, |_, mut reader| {
