@@ -36,6 +36,19 @@ fn what_is_no_answer_gives_502() {
         ("HTTP/1.1 20 OK\r\n\r\n", malformed),
         (&format!("HTTP/1.1 200 OK\r\n{many}\r\n"), malformed),
         ("\0\0\0\0", malformed),
+        ("HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n", malformed),
+        ("HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: b\r\n\r\n", malformed),
+        ("HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n", malformed),
+        ("HTTP/1.1 200 a\rX: b\r\n\r\n", malformed),
+        ("HTTP/1.1 200 OK\r\n: a\r\n\r\n", malformed),
+        ("HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok", malformed),
+        ("HTTP/1.1 1000 x\r\n\r\n", malformed),
+        ("HTTP/1.2 200 OK\r\n\r\n", malformed),
+        // Nothing follows an announcement, whatever it says.
+        (
+            "HTTP/1.1 100 x\r\nContent-Length: 4\r\n\r\nbodyHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            malformed,
+        ),
         ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", unclear),
         ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx", unclear),
         // HTTP/1.0 knew no codings.

@@ -26,6 +26,23 @@ fn only_get_and_head_of_four_paths_are_the_controllers() {
             assert_eq!(ask(&controller, request).text(), "api not found", "what the client says of {path}");
         }
     }
+    // A path written in another way is another path, and a method as well.
+    for (method, path) in [
+        ("GET", "check_client/"),
+        ("GET", "%63heck_client"),
+        ("GET", "check_client%20"),
+        ("GET", "check_client;x"),
+        ("GET", "/check_client"),
+        ("GET", "./check_client"),
+        ("GET", "x/../check_client"),
+        ("GET", "%2e%2e/openqq/check_client"),
+        ("GET", "CHECK_CLIENT"),
+        ("get", "check_client"),
+    ] {
+        let answer =
+            ask(&controller, format!("{method} /openqq/{path}?client=a HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert_eq!(answer.text(), "api not found", "what the client says of {method} {path}");
+    }
     let before = super::count(&controller, "requests");
     for path in ["start_client", "check_client", "get_qrcode"] {
         for method in ["GET", "HEAD"] {
@@ -56,6 +73,8 @@ fn a_path_and_a_query_stay_as_they_are_but_for_client() {
         ("/openqq/echo?!$'()*,-./:;=?@[]^_`|~&client=a", "/openqq/echo?!$'()*,-./:;=?@[]^_`|~"),
         ("/openqq/echo?x=\u{5c0f}&client=a", "/openqq/echo?x=\u{5c0f}"),
         ("http://X/openqq/echo?client=a&x=1", "/openqq/echo?x=1"),
+        // Not meant for any server (RFC 9110, 7.1).
+        ("/openqq/echo?client=a&x=1#y&client=b", "/openqq/echo?x=1"),
     ] {
         let request = format!("GET {came} HTTP/1.1\r\nHost: x\r\n\r\n");
         let latin1: String = arrives.bytes().map(char::from).collect();
