@@ -166,7 +166,8 @@ fn every_state_is_seen_by_check_client() {
         "#!/bin/sh\nunset MOJO_WEBQQ_CONTROLLER_PID\n'{program}' client\n\
          while [ ! -e \"$MOJO_WEBQQ_TMPDIR/go\" ]; do sleep 0.02; done\n"
     );
-    let controller = Builder::new().template(&template).start();
+    // At this level the log tells of every state, and of the first ones at no other.
+    let controller = Builder::new().template(&template).config("log_level = \"debug\"").start();
     controller.start_client_with(NAME, "sandbox_login_time=1");
     let mut seen = vec!["init".to_owned()];
     wait_until("running", || {
