@@ -219,8 +219,8 @@ impl Controller {
         saved: Saved,
         doors: Doors,
     ) -> anyhow::Result<Self> {
-        let (events, all_events) = mpsc::channel(EVENTS);
-        let (reports, all_reports) = mpsc::channel(EVENTS);
+        let (supervisors, events) = mpsc::channel(EVENTS);
+        let (told, news) = mpsc::channel(EVENTS);
         let state_files = StateFiles::open();
         let executable = std::env::current_exe().context("can't find out where this program is")?;
         let user_runtime = user_runtime();
@@ -232,7 +232,7 @@ impl Controller {
         let boot_id = boot_id().context("can't find out which boot this is")?;
         let take_up = async {
             let Choice { supervisor, reason, is_second_best } =
-                choose(&settings, circumstances, events).await?;
+                choose(&settings, circumstances, supervisors).await?;
             info!("clients are {}: {reason}", supervisor.way());
             let homes = match supervisor {
                 AnySupervisor::Units(_) => Homes::of_units(settings.systemd.manager, &user_runtime),
@@ -254,7 +254,7 @@ impl Controller {
             executable: executable.into(),
             state_files: state_files.clone(),
         };
-        let (registry, actor) = Registry::new(rules, tools, store, restored, (all_events, all_reports));
+        let (registry, actor) = Registry::new(rules, tools, store, restored, events, (told.clone(), news));
         let upstreams = proxy::Upstreams::default();
         let status = Status::new(registry.clone(), supervisor.clone(), why_so);
         let mut tasks = vec![
@@ -267,7 +267,7 @@ impl Controller {
             }),
             kept("the watch on state files", {
                 let current = current.clone();
-                move || state_files.clone().run(reports.clone(), current.clone())
+                move || state_files.clone().run(told.clone(), current.clone())
             }),
             kept("the heartbeat", {
                 let current = current.clone();

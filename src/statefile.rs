@@ -1,6 +1,10 @@
 //! Clients' state files: watched by inotify, looked through again every few seconds where that cannot be relied on and
 //! now and then everywhere, and only ever believed when complete. A half-written or broken file keeps the last good report.
 
+mod content;
+
+pub use content::read;
+
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
@@ -14,14 +18,13 @@ use std::time::Duration;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep};
-use tracing::{debug, warn};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tracing::warn;
 
 use crate::config::Settings;
-use crate::files::{FileError, Fingerprint, Owner, read_untrusted};
-use crate::model::chain::Chain;
+use crate::files::{Fingerprint, Owner, read_untrusted};
 use crate::model::fleet::Launch;
-use crate::model::state::{ReportError, StateReport};
+use crate::model::state::StateReport;
 use crate::readable::ReadableFd;
 
 /// How long changes are collected before they are looked at: what one client does to its file in that time costs us
@@ -52,6 +55,10 @@ struct Shared {
     inotify: Option<ReadableFd>,
     /// Told when a file must be looked at though nothing happens to it.
     look_again: Notify,
+    /// How often somebody asked for all that was written so far.
+    asked: watch::Sender<u64>,
+    /// How many of them were served.
+    served: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -115,7 +122,24 @@ impl StateFiles {
         let inotify = inotify.inspect_err(|error| {
             warn!(%error, "inotify is not to be had, so clients' states are noticed only every check_interval");
         });
-        Self(Arc::new(Shared { table: Mutex::default(), inotify: inotify.ok(), look_again: Notify::new() }))
+        Self(Arc::new(Shared {
+            table: Mutex::default(),
+            inotify: inotify.ok(),
+            look_again: Notify::new(),
+            asked: watch::Sender::default(),
+            served: watch::Sender::default(),
+        }))
+    }
+
+    /// Returns when all that clients have written so far is looked at, and sent where [`StateFiles::run`] sends it.
+    pub async fn catch_up(&self) {
+        let mut mine = 0;
+        self.0.asked.send_modify(|asked| {
+            *asked += 1;
+            mine = *asked;
+        });
+        // Not an error: what serves is there as long as we are.
+        let _ = self.0.served.subscribe().wait_for(|served| *served >= mine).await;
     }
 
     /// Watches the state file of a client that is about to be launched. What is in it now is not the new process's.
@@ -147,8 +171,14 @@ impl StateFiles {
 
     /// Sends what changes to `reports` until nobody listens; every `check_interval` the files are looked at again for which
     /// inotify does not do.
-    pub async fn run(self, reports: mpsc::Sender<Reported>, mut settings: watch::Receiver<Arc<Settings>>) {
+    pub async fn run<T: From<Reported>>(
+        self,
+        reports: mpsc::Sender<T>,
+        mut settings: watch::Receiver<Arc<Settings>>,
+    ) {
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
+        let mut asked = self.0.asked.subscribe();
+        let unserved = |asked: &u64| *asked > *self.0.served.borrow();
         loop {
             let period = settings.borrow_and_update().check_interval;
             let mut again = interval(period);
@@ -156,11 +186,20 @@ impl StateFiles {
             again.reset();
             let mut ticks = 0_u32;
             loop {
+                let mut serves = None;
                 let (paths, occasion) = tokio::select! {
                     found = self.0.touched(&mut buffer) => match found {
                         Some(paths) => (paths, Occasion::Event),
                         None => (self.0.due(Extent::All), Occasion::Rescan),
                     },
+                    Ok(number) = asked.wait_for(unserved) => {
+                        serves = Some(*number);
+                        drop(number);
+                        match self.0.touched_so_far(&mut buffer) {
+                            Some(paths) => (paths, Occasion::Event),
+                            None => (self.0.due(Extent::All), Occasion::Rescan),
+                        }
+                    }
                     _ = again.tick() => {
                         ticks = (ticks + 1) % EVERYTHING;
                         let extent = if ticks == 0 { Extent::All } else { Extent::Doubtful };
@@ -174,17 +213,23 @@ impl StateFiles {
                         break;
                     }
                 };
-                if paths.is_empty() {
-                    continue;
-                }
-                let shared = self.0.clone();
-                let found = tokio::task::spawn_blocking(move || shared.look(paths, occasion)).await;
-                for reported in found.unwrap_or_default() {
-                    if reports.send(reported).await.is_err() {
-                        return;
+                let any = !paths.is_empty();
+                if any {
+                    let shared = self.0.clone();
+                    let found = tokio::task::spawn_blocking(move || shared.look(paths, occasion)).await;
+                    for reported in found.unwrap_or_default() {
+                        if reports.send(reported.into()).await.is_err() {
+                            return;
+                        }
                     }
                 }
-                sleep(COLLECT).await;
+                if let Some(number) = serves {
+                    self.0.served.send_replace(number);
+                }
+                if any {
+                    // But whoever asks does not wait.
+                    let _ = timeout(COLLECT, asked.wait_for(unserved)).await;
+                }
             }
         }
     }
@@ -244,6 +289,22 @@ impl Shared {
                 Err(error) => {
                     warn!(%error, "inotify can't be read");
                     sleep(Duration::from_secs(1)).await;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// As [`Shared::touched`], but what there is now, if there is any.
+    fn touched_so_far(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<HashSet<PathBuf>> {
+        let inotify = self.inotify.as_ref()?;
+        let mut all = HashSet::new();
+        loop {
+            match self.read_events(inotify.as_fd(), buffer) {
+                Ok(paths) => all.extend(paths?),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some(all),
+                Err(error) => {
+                    warn!(%error, "inotify can't be read");
                     return None;
                 }
             }
@@ -322,63 +383,6 @@ impl Shared {
             }
         }
         reports
-    }
-}
-
-/// What a client's state file says now, if it is to be believed. Blocks on the file system.
-pub fn read(path: &Path, owner: &Owner) -> Option<Arc<StateReport>> {
-    let (content, _) = read_untrusted(path, owner, StateReport::MAX_BYTES).ok()?;
-    StateReport::parse(&content).ok().map(Arc::new)
-}
-
-/// Why a state file is of no use.
-#[derive(Debug, thiserror::Error)]
-enum Unusable<'a> {
-    #[error(transparent)]
-    File(&'a FileError),
-    #[error(transparent)]
-    Content(ReportError),
-}
-
-impl Watched {
-    fn learn(
-        &mut self,
-        path: &Path,
-        there: Fingerprint,
-        content: &Result<(Vec<u8>, Fingerprint), FileError>,
-        occasion: Occasion,
-    ) -> Option<Arc<StateReport>> {
-        let parsed = match content {
-            Ok((_, print)) if self.baseline == Some(*print) => return None,
-            Ok((text, print)) => {
-                StateReport::parse(text).map(|report| (report, *print)).map_err(Unusable::Content)
-            }
-            Err(error) if error.is_missing() => return None,
-            Err(error) => Err(Unusable::File(error)),
-        };
-        match parsed {
-            Ok((report, print)) => {
-                self.baseline = None;
-                self.seen = Some(print);
-                self.broken = None;
-                Some(Arc::new(report))
-            }
-            // While a client writes, its file is broken for a moment; so this is said only of one that stays so.
-            Err(error) => {
-                let stays =
-                    occasion == Occasion::Rescan && self.broken.is_some_and(|(print, _)| print == there);
-                if stays {
-                    warn!(
-                        client = %self.launch.name, path = %path.display(), error = %Chain(&error),
-                        "the client's state file can't be used; what it said before still holds"
-                    );
-                } else {
-                    debug!(client = %self.launch.name, path = %path.display(), error = %Chain(&error), "state file");
-                }
-                self.broken = Some((there, stays));
-                None
-            }
-        }
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 
 use super::keeper::{Image, keep};
+use super::news::{News, pass_on};
 use super::noting::{Unseen, note, note_plan};
 use super::snapshot::{ClientView, Snapshot};
 use super::worker::{Job, Tools, Worker};
@@ -61,15 +62,6 @@ async fn hang_if_told(command: &Command) {
         && std::env::var("WQCONTROLLER_TEST_HANG").is_ok_and(|name| name == spec.name.as_str())
     {
         std::future::pending::<()>().await;
-    }
-}
-
-/// What happened to a process, in the fleet's words.
-fn input(event: Event) -> Input {
-    match event {
-        Event::Ended(launch, exit) => Input::Exited(launch, exit),
-        Event::Replaced(launch, handle) => Input::Replaced(launch, handle),
-        Event::Frozen(launch, frozen) => Input::Frozen(launch, frozen),
     }
 }
 
@@ -144,11 +136,14 @@ impl Actor {
         mut self,
         store: Store,
         mut commands: mpsc::Receiver<Command>,
-        mut events: mpsc::Receiver<Event>,
-        mut reports: mpsc::Receiver<Reported>,
+        events: mpsc::Receiver<Event>,
+        told: mpsc::Sender<News>,
+        mut news: mpsc::Receiver<News>,
     ) {
         let mut keeper =
             AbortOnDropHandle::new(tokio::spawn(keep(store, self.image.1.clone(), self.found.0.clone())));
+        let mut passing =
+            AbortOnDropHandle::new(tokio::spawn(pass_on(events, self.tools.state_files.clone(), told)));
         loop {
             let next_tick = self.fleet.next_tick().map(|moment| self.clock.instant(moment));
             let tick = async {
@@ -160,12 +155,15 @@ impl Actor {
             let message = tokio::select! {
                 command = commands.recv() => command.map_or(Message::Over, Message::Command),
                 Some(input) = self.found.1.recv() => Message::Found(input),
-                Some(event) = events.recv() => Message::Found(input(event)),
-                Some(reported) = reports.recv() => Message::Found(Input::Report(reported.launch, reported.report)),
+                Some(news) = news.recv() => Message::Found(news.into()),
                 Some(task) = self.tasks.join_next_with_id() => Message::TaskEnded(task),
                 () = tick => Message::Found(Input::Tick),
                 broken = &mut keeper => {
                     error!(error = ?broken.err(), "what writes the registry file broke down");
+                    Message::Over
+                }
+                broken = &mut passing => {
+                    error!(error = ?broken.err(), "what hears of clients' ends broke down");
                     Message::Over
                 }
             };
@@ -181,12 +179,10 @@ impl Actor {
             }
             // One image and one snapshot for all that is there already.
             for _ in 0..BATCH {
-                let input = if let Ok(event) = events.try_recv() {
-                    input(event)
+                let input = if let Ok(news) = news.try_recv() {
+                    news.into()
                 } else if let Ok(input) = self.found.1.try_recv() {
                     input
-                } else if let Ok(reported) = reports.try_recv() {
-                    Input::Report(reported.launch, reported.report)
                 } else if let Ok(command) = commands.try_recv() {
                     self.command(command);
                     continue;

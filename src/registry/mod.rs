@@ -4,10 +4,12 @@
 
 mod actor;
 mod keeper;
+mod news;
 mod noting;
 mod snapshot;
 mod worker;
 
+pub use news::News;
 pub use snapshot::{ClientView, Snapshot};
 pub use worker::Tools;
 
@@ -63,19 +65,21 @@ enum Command {
 
 impl Registry {
     /// Makes a registry and the future that is its life; it ends when nobody can call any more. What was restored can be
-    /// seen at once. Must be called within a tokio runtime.
+    /// seen at once. What the supervisor tells comes through `events`, what clients say through `news`, to which `told` leads.
+    /// Must be called within a tokio runtime.
     pub fn new(
         rules: Rules,
         tools: Tools,
         store: Store,
         restored: Restored,
-        (events, reports): (mpsc::Receiver<Event>, mpsc::Receiver<Reported>),
+        events: mpsc::Receiver<Event>,
+        (told, news): (mpsc::Sender<News>, mpsc::Receiver<News>),
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, commands) = mpsc::channel(QUEUE);
         let (publish, snapshot) = watch::channel(Arc::default());
         let mut actor = actor::Actor::new(Fleet::new(rules, restored.last_generation), tools, publish);
         actor.restore(restored.clients, restored.reports);
-        (Self { commands: sender, snapshot }, actor.run(store, commands, events, reports))
+        (Self { commands: sender, snapshot }, actor.run(store, commands, events, told, news))
     }
 
     /// What is known now.

@@ -129,6 +129,25 @@ async fn without_inotify_looking_again_is_enough() {
 }
 
 #[tokio::test]
+async fn who_catches_up_knows_all_that_was_written() {
+    for with_inotify in [true, false] {
+        let mut bench = Bench::new(NEVER, with_inotify);
+        let _watch = bench.watch(1);
+        for word in ["a", "bb", "ccc", "dddd", "eeeee", "ffffff"] {
+            fs::write(bench.path(), state(word)).unwrap();
+            bench.files.catch_up().await;
+            let mut last = None;
+            while let Ok(reported) = bench.reports.try_recv() {
+                last = Some(reported.report.state.to_string());
+            }
+            assert_eq!(last.as_deref(), Some(word), "{with_inotify}");
+        }
+        // Also where there is nothing new.
+        bench.files.catch_up().await;
+    }
+}
+
+#[tokio::test]
 async fn a_folder_that_comes_anew_is_watched_anew() {
     let mut bench = Bench::new(Duration::from_millis(10), true);
     let folder = bench.folder.path().to_owned();

@@ -176,6 +176,24 @@ fn a_client_that_fails_is_started_again_until_it_is_held() {
 }
 
 #[test]
+fn whoever_sees_that_a_client_is_gone_sees_its_last_words() {
+    let script = "#!/bin/sh\nprintf '{\"state\":\"stop\",\"reason\":\"%s\"}' $$ >\"$MOJO_WEBQQ_STATE_PATH\"\nexit 77\n";
+    let controller = Builder::new().template(script).start();
+    for _ in 0..20 {
+        let pid = controller.start_client("a")["pid"].to_string();
+        let mut client = Value::Null;
+        wait_until("a is held", || {
+            client = controller.clients()[0].clone();
+            client["held"] == true
+        });
+        assert_eq!(client["reason"], pid, "{client}");
+    }
+    let log = controller.log.text();
+    let place = |words| log.find(words).unwrap();
+    assert!(place("client says that it ends") < place("client ended unexpectedly"), "{log}");
+}
+
+#[test]
 fn a_client_that_ends_as_it_should_leaves_the_list() {
     let controller = Controller::new();
     controller.start_client("a");
