@@ -112,7 +112,8 @@ fn without_port(name: &str) -> Option<&str> {
         None => name.find(':').unwrap_or(name.len()),
     };
     let (host, port) = name.split_at_checked(end)?;
-    let is_port = |port: &str| port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = |port: &str| port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_port = |port: &str| is_number(port) && (port.is_empty() || port.parse::<u16>().is_ok());
     (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(host)
 }
 
@@ -185,6 +186,7 @@ mod tests {
             "203.0.113.9",
             "[2001:db8:0::1]:4000",
             "localhost:",
+            "localhost:65535",
         ] {
             assert!(sites().is_ours(ours, LAN), "{ours}");
         }
@@ -207,6 +209,7 @@ mod tests {
             "127.0.0.1:4000:1",
             "127.0.0.1:80x",
             "127.0.0.1:+80",
+            "127.0.0.1:65536",
             "127.0.0.1@evil.example",
             "evil.example@127.0.0.1",
             "127.0.0.1/evil",
