@@ -20,6 +20,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// Logs what comes out of `stream` until its end.
 pub(super) async fn log_lines(mut stream: impl AsyncRead + Unpin, client: ClientName) {
     let mut lines = LineLog::new(client);
+    lines.buffer.reserve(1024);
     loop {
         let read = tokio::select! {
             read = stream.read_buf(&mut lines.buffer) => read,
@@ -52,7 +53,7 @@ pub(super) struct LineLog {
 
 impl LineLog {
     pub(super) fn new(client: ClientName) -> Self {
-        Self { client, buffer: BytesMut::with_capacity(1024), allowance: Allowance::new() }
+        Self { client, buffer: BytesMut::new(), allowance: Allowance::new() }
     }
 
     /// Takes what was read, and logs the lines that are complete with it.
@@ -66,11 +67,12 @@ impl LineLog {
         self.buffer.len()
     }
 
-    /// Says what was left out, once the time for it has come.
-    pub(super) fn settle(&mut self) {
+    /// Says what was left out, once the time for it has come. Whether nothing is left to be said.
+    pub(super) fn settle(&mut self) -> bool {
         if self.allowance.left_out > 0 && Instant::now() >= self.allowance.ends {
             self.allowance.renew(&self.client);
         }
+        self.allowance.left_out == 0
     }
 
     /// Nothing follows: logs the rest, whole line or not, and says what was left out.

@@ -2,14 +2,19 @@
 //! it does with what comes through a pipe, and the next one begins where it ended. Nobody else reads along, so they are kept
 //! small: a client that floods must not fill the disk that the registry file is on.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
@@ -19,10 +24,12 @@ use crate::files::{FileError, replace};
 use crate::model::chain::Chain;
 use crate::model::name::ClientName;
 
-/// How often the files are looked at: soon enough for who waits for a line, and with a thousand clients not worth mentioning.
+/// How often is asked which files were written to: soon enough for who waits for a line.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// The most bytes of a file that are read at once. More is a flood.
 const MAX_READ: u64 = 512 * 1024;
+/// How many events are taken at once: more than inotify keeps unless told otherwise.
+const MAX_EVENTS: usize = 20_000;
 /// A file that is larger than this, in bytes, is emptied.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 /// How much of its end, in bytes, is kept beside it under the name with `.old`.
@@ -31,8 +38,18 @@ const KEPT_BYTES: u64 = 1024 * 1024;
 /// Opens such files, logs what comes into them, and keeps them small.
 #[derive(Debug)]
 pub(super) struct OutputFiles {
-    open: Arc<Mutex<Vec<Weak<OutputFile>>>>,
+    table: Arc<Mutex<Table>>,
     _reader: AbortOnDropHandle<()>,
+}
+
+/// The files that are open, and who tells which of them were written to: to look into each of a thousand, twice a second, would
+/// be most of what an idle controller does.
+#[derive(Debug)]
+struct Table {
+    /// With inotify's number for each, none where it could not be watched. Two of the same file have the same.
+    open: Vec<(Option<i32>, Weak<OutputFile>)>,
+    /// None where the system gives no inotify instance.
+    inotify: Option<OwnedFd>,
 }
 
 /// One of them; read and kept small as long as this lives.
@@ -56,9 +73,10 @@ struct Reading {
 impl OutputFiles {
     /// Starts the task that looks at them.
     pub(super) fn new() -> Self {
-        let open = Arc::<Mutex<Vec<Weak<OutputFile>>>>::default();
-        let reader = tokio::spawn(look_again_and_again(open.clone()));
-        Self { open, _reader: AbortOnDropHandle::new(reader) }
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
+        let table = Arc::new(Mutex::new(Table { open: Vec::new(), inotify }));
+        let reader = tokio::spawn(look_again_and_again(table.clone()));
+        Self { table, _reader: AbortOnDropHandle::new(reader) }
     }
 
     /// Opens the file at `path`, or makes it, to write at its end. What is in it and was not logged is logged now.
@@ -78,10 +96,66 @@ impl OutputFiles {
         let reading = Mutex::new(Reading { position, marked: position, lines });
         let file = Arc::new(OutputFile { path: path.to_owned(), file, mark, reading });
         write_mark(&file.mark, position)?;
+        // Before it is read: what comes later is told.
+        locked(&self.table).add(&file);
         file.read(&mut file.reading());
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&file));
         Ok(file)
     }
+}
+
+impl Table {
+    fn add(&mut self, file: &Arc<OutputFile>) {
+        // This very file, whatever its path leads to by now.
+        let path = format!("/proc/self/fd/{}", file.file.as_raw_fd());
+        let inotify = self.inotify.as_ref();
+        let watch = inotify.and_then(|inotify| inotify::add_watch(inotify, path, WatchFlags::MODIFY).ok());
+        self.open.push((watch, Arc::downgrade(file)));
+    }
+
+    /// The files to look into: those that were written to since this was last asked, and those of which that can't be known.
+    /// Those that nobody has any more are forgotten.
+    fn due(&mut self) -> Vec<Arc<OutputFile>> {
+        let mut gone = HashSet::new();
+        self.open.retain(|(watch, file)| {
+            let is_there = file.strong_count() > 0;
+            gone.extend(watch.filter(|_| !is_there));
+            is_there
+        });
+        for (watch, _) in &self.open {
+            watch.map(|watch| gone.remove(&watch));
+        }
+        for watch in gone {
+            // Fails only where it is gone with its file.
+            let _ = self.inotify.as_ref().map(|inotify| inotify::remove_watch(inotify, watch));
+        }
+        let written = self.written();
+        let is_due = |watch: &Option<i32>| match (watch, &written) {
+            (Some(watch), Some(written)) => written.contains(watch),
+            _ => true,
+        };
+        let due = self.open.iter().filter(|(watch, _)| is_due(watch));
+        due.filter_map(|(_, file)| file.upgrade()).collect()
+    }
+
+    /// What inotify tells; none where too much happened to tell.
+    fn written(&self) -> Option<HashSet<i32>> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(self.inotify.as_ref()?, &mut buffer);
+        let mut written = HashSet::new();
+        for _ in 0..MAX_EVENTS {
+            match reader.next() {
+                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => return None,
+                Ok(event) => written.insert(event.wd()),
+                Err(Errno::AGAIN) => return Some(written),
+                Err(_) => return None,
+            };
+        }
+        None
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl OutputFile {
@@ -99,19 +173,20 @@ impl OutputFile {
     }
 
     fn reading(&self) -> MutexGuard<'_, Reading> {
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.reading)
     }
 
-    /// Logs what came, and empties the file when it is too large.
-    fn look(&self) -> Result<(), FileError> {
+    /// Logs what came, and empties the file when it is too large. Whether that is all until it is written to again.
+    fn look(&self) -> Result<bool, FileError> {
         let mut reading = self.reading();
-        self.read(&mut reading);
-        reading.lines.settle();
-        self.cut(&mut reading)
+        let is_through = self.read(&mut reading);
+        let is_settled = reading.lines.settle();
+        self.cut(&mut reading)?;
+        Ok(is_through && is_settled)
     }
 
-    /// Reads on, so far as that goes at once.
-    fn read(&self, reading: &mut Reading) {
+    /// Reads on, so far as that goes at once; whether that is to the end.
+    fn read(&self, reading: &mut Reading) -> bool {
         let end = reading.position + MAX_READ;
         let mut buffer = [0; 16 * 1024];
         while reading.position < end {
@@ -125,6 +200,7 @@ impl OutputFile {
             }
         }
         self.mark(reading);
+        reading.position < end
     }
 
     /// Writes down for the next controller how far it is logged.
@@ -176,122 +252,32 @@ fn read_mark(file: &File) -> Option<u64> {
     std::str::from_utf8(&text).ok()?.parse().ok()
 }
 
-async fn look_again_and_again(open: Arc<Mutex<Vec<Weak<OutputFile>>>>) {
+async fn look_again_and_again(table: Arc<Mutex<Table>>) {
     let mut interval = interval(INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut unfinished = Vec::new();
     loop {
         interval.tick().await;
-        let files: Vec<Arc<OutputFile>> = {
-            let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.retain(|file| file.strong_count() > 0);
-            open.iter().filter_map(Weak::upgrade).collect()
-        };
+        let mut files = locked(&table).due();
+        files.extend(unfinished.drain(..).filter_map(|file: Weak<OutputFile>| file.upgrade()));
+        files.sort_unstable_by_key(Arc::as_ptr);
+        files.dedup_by(|a, b| Arc::ptr_eq(a, b));
         if files.is_empty() {
             continue;
         }
-        // It only ever fails when the runtime ends.
-        let _ = tokio::task::spawn_blocking(move || {
-            for file in files {
-                if let Err(error) = file.look() {
+        let looked = tokio::task::spawn_blocking(move || {
+            let is_unfinished = |file: &Arc<OutputFile>| {
+                !file.look().unwrap_or_else(|error| {
                     warn!(error = %Chain(&error), "a client's output is too large, and can't be made smaller");
-                }
-            }
-        })
-        .await;
+                    false
+                })
+            };
+            files.iter().filter(|file| is_unfinished(file)).map(Arc::downgrade).collect()
+        });
+        // It only ever fails when the runtime ends.
+        unfinished = looked.await.unwrap_or_default();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-    use std::io::Write;
-
-    fn name() -> ClientName {
-        ClientName::new("a").unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_flood_keeps_its_end_and_writers_go_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("output.log");
-        let files = OutputFiles::new();
-        let file = files.open(&path, &name()).unwrap();
-        let mut writer = file.handle().unwrap();
-        writer.write_all(b"small\n").unwrap();
-        file.look().unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "small\n");
-
-        let flood = [b"x".repeat(usize::try_from(MAX_BYTES).unwrap()), b"the end\n".to_vec()].concat();
-        writer.write_all(&flood).unwrap();
-        file.look().unwrap();
-        writer.write_all(b"goes on\n").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "goes on\n");
-        let old = fs::read(folder.path().join("output.log.old")).unwrap();
-        assert_eq!(old.len() as u64, KEPT_BYTES);
-        assert!(old.ends_with(b"xthe end\n"));
-        file.look().unwrap();
-        assert_eq!(file.reading().position, 8, "it is read from its new beginning");
-    }
-
-    #[tokio::test]
-    async fn the_next_one_begins_with_the_line_that_is_not_logged() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("output.log");
-        fs::write(&path, "from before it was marked\n").unwrap();
-        let begin = 26;
-        let next = || {
-            let files = OutputFiles::new();
-            let file = files.open(&path, &name()).unwrap();
-            // Only what is asked for here is read.
-            drop(files);
-            file
-        };
-        let first = next();
-        assert_eq!(first.reading().position, begin);
-        first.handle().unwrap().write_all(b"one\nhalf").unwrap();
-        first.look().unwrap();
-        assert_eq!(first.reading().position, begin + 8);
-        assert_eq!(first.reading().lines.waiting(), 4);
-        drop(first);
-        assert_eq!(read_mark(&File::open(beside(&path, ".read")).unwrap()), Some(begin + 4));
-
-        let second = next();
-        assert_eq!(second.reading().lines.waiting(), 4, "it begins with the same line");
-        second.log_rest();
-        drop(second);
-        assert_eq!(read_mark(&File::open(beside(&path, ".read")).unwrap()), Some(begin + 8));
-        // Another file by now, or no mark at all.
-        fs::write(&path, "").unwrap();
-        assert_eq!(next().reading().position, 0);
-        fs::write(beside(&path, ".read"), "nonsense").unwrap();
-        assert_eq!(next().reading().position, 0);
-    }
-
-    #[tokio::test]
-    async fn a_link_is_not_followed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("output.log");
-        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
-        assert!(OutputFiles::new().open(&path, &name()).is_err());
-        fs::remove_file(&path).unwrap();
-        std::os::unix::fs::symlink("/etc/passwd", beside(&path, ".read")).unwrap();
-        assert!(OutputFiles::new().open(&path, &name()).is_err());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn they_are_looked_at_from_time_to_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("output.log");
-        let files = OutputFiles::new();
-        let file = files.open(&path, &name()).unwrap();
-        file.handle().unwrap().set_len(MAX_BYTES + 1).unwrap();
-        // A paused clock goes on whenever everybody waits.
-        while fs::metadata(&path).unwrap().len() > 0 {
-            tokio::time::sleep(INTERVAL).await;
-        }
-        drop(file);
-        tokio::time::sleep(2 * INTERVAL).await;
-        assert!(files.open.lock().unwrap().is_empty(), "nobody has it any more");
-    }
-}
+mod tests;
