@@ -40,7 +40,8 @@ pub(super) struct Actor {
     publish: watch::Sender<Arc<Snapshot>>,
     callers: HashMap<Ticket, oneshot::Sender<Outcome>>,
     last_ticket: u64,
-    workers: HashMap<ClientName, mpsc::Sender<Job>>,
+    /// Boxed, as the queue of each has room for many.
+    workers: HashMap<ClientName, mpsc::Sender<Box<Job>>>,
     tasks: JoinSet<()>,
     task_names: HashMap<Id, ClientName>,
     /// What workers found out, and the keeper wrote.
@@ -258,7 +259,7 @@ impl Actor {
                 worker
             }
         };
-        if let Err(refused) = worker.try_send(job) {
+        if let Err(refused) = worker.try_send(Box::new(job)) {
             let launch = refused.into_inner().launch().clone();
             error!(client = %launch.name, "the client's worker takes no more jobs");
             self.lost(launch);

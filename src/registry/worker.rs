@@ -86,9 +86,9 @@ impl Worker {
         Self { tools, found, watch: None }
     }
 
-    pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+    pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Box<Job>>) {
         while let Some(job) = jobs.recv().await {
-            let found = match job {
+            let found = match *job {
                 Job::Watch(launch, spec) => {
                     self.watch_running(launch, &spec);
                     None
@@ -97,8 +97,9 @@ impl Worker {
                     self.tools.supervisor.announce(&launch);
                     Some(probe(launch, port))
                 }
-                Job::Launch(launch, port, spec) => Some(self.launch(launch, port, &spec).await),
-                Job::Terminate(launch, handle) => self.terminate(launch, &handle).await,
+                // There is a worker for each client, and it is idle most of the time: then it needs no room for these.
+                Job::Launch(launch, port, spec) => Some(Box::pin(self.launch(launch, port, &spec)).await),
+                Job::Terminate(launch, handle) => Box::pin(self.terminate(launch, &handle)).await,
             };
             if let Some(found) = found
                 && self.found.send(found).await.is_err()
