@@ -1,5 +1,5 @@
-//! What clients that are units cost: their starts beside the same units started by nobody but systemd, and restarts of a
-//! controller that has many. `cargo bench --bench units` boots a machine of its own (tests/systemd/machine.sh, which needs
+//! What clients that are units cost: their starts beside the same units started by nobody but systemd, asked by root and by the
+//! controller's user, and restarts of a controller that has many. `cargo bench --bench units` boots a machine of its own (tests/systemd/machine.sh, which needs
 //! root) and prints a table; no figure is asserted.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -14,11 +14,12 @@ mod machine;
 use std::collections::HashSet;
 use std::fs;
 use std::future::poll_fn;
+use std::io::{BufRead, BufReader, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::pin::Pin;
-use std::process::Command;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
@@ -39,21 +40,25 @@ const RESTARTS: usize = 10;
 const QUEUE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const UNITS: &str = "/usr/lib/systemd/system";
+const RULES: &str = "/usr/share/polkit-1/rules.d";
 const LAUNCHES: &str = "/run/wqcontroller/launch";
 /// A client that is no more than a process.
 const TEMPLATE: &str = "/etc/wqcontroller/template";
 
 fn main() {
     if std::env::args().any(|argument| argument == "inside") {
+        return inside();
+    }
+    if std::env::args().any(|argument| argument == "starter") {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        return runtime.unwrap().block_on(inside());
+        return runtime.unwrap().block_on(starter());
     }
     let Some(machine) = Machine::boot() else { return };
     print!("{}", machine.run(machine::TESTS, &["inside"]));
     println!();
 }
 
-async fn inside() {
+fn inside() {
     assert_inside();
     fs::create_dir_all("/etc/wqcontroller").unwrap();
     fs::write(TEMPLATE, "#!/bin/sh\nexec sleep 1000000\n").unwrap();
@@ -62,45 +67,55 @@ async fn inside() {
     fs::write("/etc/wqcontroller/wqcontroller.toml", configuration).unwrap();
     // The bare job: the same unit under another name, by which the controller does not know it.
     fs::copy(format!("{UNITS}/wqclient@.service"), format!("{UNITS}/wqbare@.service")).unwrap();
+    let rules = fs::read_to_string(format!("{RULES}/50-wqcontroller.rules")).unwrap();
+    fs::write(format!("{RULES}/51-bare.rules"), rules.replace("wqclient", "wqbare")).unwrap();
     systemctl(&["daemon-reload"]);
     systemctl(&["start", "wqcontroller.service"]);
-    let mut bare = Bare::new().await;
+    let mut bare = Bare::new(None);
+    let mut asked = Bare::new(Some("wqcontroller"));
 
     // In turn, so that what else this machine does meets both.
-    let (mut bare_starts, mut client_starts) = (Vec::new(), Vec::new());
+    let (mut bare_starts, mut asked_starts, mut client_starts) = (Vec::new(), Vec::new(), Vec::new());
     for n in 0..SEQUENTIAL + 1 {
         let client = start_clients(&[format!("c{n}")]);
-        let bare = bare.start(&[format!("s{n}")]).await;
+        let bare = bare.start(&[format!("s{n}")]);
+        let asked = asked.start(&[format!("a{n}")]);
         // The first ones read files that the others find in memory.
         if n > 0 {
             client_starts.push(client);
             bare_starts.push(bare);
+            asked_starts.push(asked);
         }
     }
     stop_all();
     println!("{} x {}", nproc(), model());
     println!("{:<58} {:>9} {:>9} {:>9}", "one after the other", "p50", "p90", "most");
-    let bare_p50 = row("StartUnit of the same unit, until the job is done", &mut bare_starts);
+    let bare_p50 = row("StartUnit by root, until the job is done", &mut bare_starts);
+    let asked_p50 = row("StartUnit by the controller's user, whom polkit lets", &mut asked_starts);
     let client_p50 = row("start_client, until its answer", &mut client_starts);
-    println!("{:<58} {:>9.2}", "ratio of p50", client_p50 / bare_p50);
+    ratios("ratios of p50, to root's and to the user's", client_p50, bare_p50, asked_p50);
 
-    let (mut bare_rates, mut client_rates) = (Vec::new(), Vec::new());
+    let (mut bare_rates, mut asked_rates, mut client_rates) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         let names =
             |kind: &str| -> Vec<String> { (0..AT_ONCE).map(|n| format!("{kind}{round}_{n}")).collect() };
-        let bare_rate = AT_ONCE as f64 / bare.start(&names("s")).await.as_secs_f64();
+        let bare_rate = AT_ONCE as f64 / bare.start(&names("s")).as_secs_f64();
+        stop_all();
+        let asked_rate = AT_ONCE as f64 / asked.start(&names("a")).as_secs_f64();
         stop_all();
         let client_rate = AT_ONCE as f64 / start_clients(&names("c")).as_secs_f64();
         stop_all();
         if round > 0 {
             bare_rates.push(bare_rate);
+            asked_rates.push(asked_rate);
             client_rates.push(client_rate);
         }
     }
     println!("{:<58} {:>9} {:>9} {:>9}", format!("{AT_ONCE} at once, per second"), "median", "least", "most");
-    let bare_rate = rates("StartUnit of the same unit", &mut bare_rates);
+    let bare_rate = rates("StartUnit by root", &mut bare_rates);
+    let asked_rate = rates("StartUnit by the controller's user", &mut asked_rates);
     let client_rate = rates("start_client", &mut client_rates);
-    println!("{:<58} {:>9.2}", "ratio of medians", client_rate / bare_rate);
+    ratios("ratios of medians", client_rate, bare_rate, asked_rate);
 
     let fleet: Vec<String> = (0..FLEET).map(|n| format!("f{n}")).collect();
     for part in fleet.chunks(AT_ONCE) {
@@ -129,40 +144,67 @@ async fn inside() {
     row("systemctl restart as a whole", &mut whole);
 }
 
-/// Starts units as any program can.
+/// A program of its own that starts units as any can.
 struct Bare {
-    connection: Connection,
-    messages: MessageStream,
+    child: Child,
+    orders: ChildStdin,
+    told: BufReader<ChildStdout>,
 }
 
 impl Bare {
-    async fn new() -> Self {
-        let connection = zbus::connection::Builder::system().max_queued(QUEUE).build().await.unwrap();
-        let rule = MatchRule::builder().msg_type(Type::Signal).sender(SYSTEMD).member("JobRemoved");
-        let messages =
-            MessageStream::for_match_rule(rule.build().unwrap(), &connection, Some(QUEUE)).await.unwrap();
-        manager(&connection, "Subscribe", &()).await;
-        Self { connection, messages }
+    /// As this user, or else as root.
+    fn new(user: Option<&str>) -> Self {
+        let mut command = match user {
+            Some(user) => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", user, "--regid", user, "--clear-groups", machine::TESTS]);
+                command
+            }
+            None => Command::new(machine::TESTS),
+        };
+        let mut child = command.arg("starter").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (orders, told) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, orders, told }
     }
 
     /// Starts all of these at once: the time until the last one's job was done.
-    async fn start(&mut self, ids: &[String]) -> Duration {
+    fn start(&mut self, ids: &[String]) -> Duration {
         for id in ids {
             let file = format!("GENERATION=1\0TEMPLATE={TEMPLATE}\0MOJO_WEBQQ_ACCOUNT={id}\0");
             fs::write(Path::new(LAUNCHES).join(id), file).unwrap();
         }
+        writeln!(self.orders, "{}", ids.join(" ")).unwrap();
+        let mut line = String::new();
+        self.told.read_line(&mut line).unwrap();
+        micros(line.trim())
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What [`Bare`] runs: for each line of IDs says how many microseconds it took until all their jobs were done.
+async fn starter() {
+    let connection = zbus::connection::Builder::system().max_queued(QUEUE).build().await.unwrap();
+    let rule = MatchRule::builder().msg_type(Type::Signal).sender(SYSTEMD).member("JobRemoved");
+    let mut messages =
+        MessageStream::for_match_rule(rule.build().unwrap(), &connection, Some(QUEUE)).await.unwrap();
+    manager(&connection, "Subscribe", &()).await;
+    for line in std::io::stdin().lines() {
+        let units: Vec<String> = line.unwrap().split(' ').map(|id| format!("wqbare@{id}.service")).collect();
         let began = Instant::now();
         let mut calls = tokio::task::JoinSet::new();
-        let mut jobs: HashSet<String> = HashSet::new();
-        for id in ids {
-            let (connection, unit) = (self.connection.clone(), format!("wqbare@{id}.service"));
-            calls.spawn(async move {
-                manager(&connection, "StartUnit", &(&unit, "fail")).await;
-            });
-            jobs.insert(format!("wqbare@{id}.service"));
+        let mut jobs: HashSet<String> = units.iter().cloned().collect();
+        for unit in units {
+            let connection = connection.clone();
+            calls.spawn(async move { manager(&connection, "StartUnit", &(&unit, "fail")).await });
         }
         while !jobs.is_empty() {
-            let message = poll_fn(|context| Pin::new(&mut self.messages).poll_next(context)).await;
+            let message = poll_fn(|context| Pin::new(&mut messages).poll_next(context)).await;
             let message = message.unwrap().unwrap();
             let body = message.body();
             let (_, _, unit, result): (u32, OwnedObjectPath, &str, &str) = body.deserialize().unwrap();
@@ -170,9 +212,8 @@ impl Bare {
                 assert_eq!(result, "done", "{unit}");
             }
         }
-        let time = began.elapsed();
+        println!("{}", began.elapsed().as_micros());
         calls.join_all().await;
-        time
     }
 }
 
@@ -251,6 +292,11 @@ fn row(name: &str, times: &mut [Duration]) -> f64 {
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1000.0;
     println!("{name:<58} {:>6.1} ms {:>6.1} ms {:>6.1} ms", at(0.5), at(0.9), at(1.0));
     at(0.5)
+}
+
+/// Prints how much `ours` is of what it is without us.
+fn ratios(name: &str, ours: f64, by_root: f64, by_user: f64) {
+    println!("{name:<58} {:>9.2} {:>9.2}", ours / by_root, ours / by_user);
 }
 
 /// Prints a line of rates; their median.
