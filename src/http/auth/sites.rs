@@ -112,8 +112,10 @@ fn without_port(name: &str) -> Option<&str> {
         None => name.find(':').unwrap_or(name.len()),
     };
     let (host, port) = name.split_at_checked(end)?;
-    let is_number = |port: &str| port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
-    let is_port = |port: &str| is_number(port) && (port.is_empty() || port.parse::<u16>().is_ok());
+    // With nothing after its colon it is the usual one (RFC 3986, 3.2.3). Parsing takes a sign, too.
+    let is_port = |port: &str| {
+        port.is_empty() || port.len() <= 5 && !port.starts_with('+') && port.parse::<u16>().is_ok()
+    };
     (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(host)
 }
 
