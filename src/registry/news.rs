@@ -64,3 +64,28 @@ pub(super) async fn pass_on(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::client::{Exit, Generation};
+    use crate::model::fleet::Launch;
+    use crate::model::name::ClientName;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_is_told_though_the_state_files_can_not_be_read() {
+        let launch = Launch { name: ClientName::new("a").unwrap(), generation: Generation(1) };
+        let (supervisor, events) = mpsc::channel(8);
+        let (told, mut news) = mpsc::channel(8);
+        // Nobody looks at these.
+        tokio::spawn(pass_on(events, StateFiles::open(), told));
+        let began = Instant::now();
+        supervisor.send(Event::Frozen(launch.clone(), true)).await.unwrap();
+        assert!(matches!(news.recv().await, Some(News::Event(Event::Frozen(..)))));
+        assert_eq!(began.elapsed(), Duration::ZERO, "only before an end is something waited for");
+        supervisor.send(Event::Ended(launch, Exit::Code(1))).await.unwrap();
+        assert!(matches!(news.recv().await, Some(News::Event(Event::Ended(..)))));
+        assert_eq!(began.elapsed(), PATIENCE);
+    }
+}

@@ -148,6 +148,21 @@ async fn who_catches_up_knows_all_that_was_written() {
 }
 
 #[tokio::test]
+async fn who_catches_up_knows_also_what_inotify_does_not_tell() {
+    let mut bench = Bench::new(NEVER, true);
+    let _watch = bench.watch(1);
+    {
+        let mut table = bench.files.0.table();
+        let folder = table.folders.get_mut(bench.folder.path()).unwrap();
+        let inotify = bench.files.0.inotify.as_ref().unwrap();
+        inotify::remove_watch(inotify, folder.descriptor.take().unwrap()).unwrap();
+    }
+    fs::write(bench.path(), state("stop")).unwrap();
+    bench.files.catch_up().await;
+    assert_eq!(bench.reports.try_recv().unwrap().report.state.as_str(), "stop");
+}
+
+#[tokio::test]
 async fn a_folder_that_comes_anew_is_watched_anew() {
     let mut bench = Bench::new(Duration::from_millis(10), true);
     let folder = bench.folder.path().to_owned();
@@ -175,7 +190,7 @@ async fn what_inotify_does_not_tell_is_found_in_time() {
     .unwrap();
     let inotify = bench.files.0.inotify.as_ref().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
-    let other = inotify::add_watch(inotify, elsewhere.path(), WatchFlags::CREATE).unwrap();
+    let other = inotify::add_watch(inotify, elsewhere.path(), inotify::WatchFlags::CREATE).unwrap();
     bench.files.0.table().folders.get_mut(bench.folder.path()).unwrap().descriptor = Some(other);
     fs::write(bench.path(), state("scaning")).unwrap();
     assert_eq!(bench.next().await, ("scaning".into(), 1));
