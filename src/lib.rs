@@ -10,6 +10,8 @@
 
 pub mod model;
 
+pub mod locks;
+
 // The adapters, one thing of the outside world each.
 pub mod config;
 

@@ -4,9 +4,10 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
 
+use crate::locks::locked;
 use tokio::io::AsyncWrite;
 
 /// The most bytes that wait to be written; announcements beyond that are left out.
@@ -124,7 +125,7 @@ impl Interim {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0.waiting)
     }
 }
 

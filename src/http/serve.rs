@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use super::lengths::Watched;
 use super::listener::{Accepted, Listener, Peer};
 use super::sparing::Sparing;
 use super::{CLOSE, listener};
+use crate::locks::locked;
 use crate::model::chain::Chain;
 
 /// Who sent a request.
@@ -93,11 +94,11 @@ impl Afterwards {
     /// `task` has the connection, by [`hyper::upgrade::on`], once the answer with status 101 is out. It counts as one as
     /// long as it goes on, and is dropped when the time to drain is over.
     pub fn set(&self, task: impl Future<Output = ()> + Send + 'static) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(task));
+        *locked(&self.0) = Some(Box::pin(task));
     }
 
     fn take(&self) -> Option<Task> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        locked(&self.0).take()
     }
 }
 

@@ -1,7 +1,8 @@
 //! What may go wrong a thousand times a second in the log: enough to see what it is, not so much that nothing else can be
 //! seen.
 
-use std::sync::{Mutex, PoisonError};
+use crate::locks::locked;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// The time after which as many are logged again.
@@ -34,7 +35,7 @@ impl Sparing {
     }
 
     fn note_at(&self, now: Instant) -> Option<u64> {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = locked(&self.recent);
         if recent.since.is_none_or(|since| now.duration_since(since) >= SPAN) {
             (recent.since, recent.logged) = (Some(now), 0);
         }

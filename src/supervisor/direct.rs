@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -26,6 +26,7 @@ use super::groups::Groups;
 use super::output::log_lines;
 use super::output_file::{OutputFile, OutputFiles};
 use super::{Event, LaunchPlan, Output, Program, StartError, StopError, Supervisor, adopt, proc};
+use crate::locks::locked;
 use crate::model::client::{Exit, Handle};
 use crate::model::fleet::Launch;
 use crate::model::saved::{Found, SavedClient};
@@ -91,7 +92,7 @@ impl Direct {
         match watched {
             Ok((watcher, end)) if same => {
                 let child = Child { start_ticks: *start_ticks, end };
-                self.shared.children.lock().unwrap_or_else(PoisonError::into_inner).insert(*pid, child);
+                locked(&self.shared.children).insert(*pid, child);
                 self.watchers.spawn(watcher.run((None, None)));
                 (client, found)
             }
@@ -137,7 +138,7 @@ impl Supervisor for Direct {
         match watched {
             Ok((watcher, child)) => {
                 let start_ticks = child.start_ticks;
-                self.shared.children.lock().unwrap_or_else(PoisonError::into_inner).insert(pid, child);
+                locked(&self.shared.children).insert(pid, child);
                 self.watchers.spawn(watcher.run(output));
                 Ok(Handle::Direct { pid, start_ticks, boot_id: self.boot_id.clone() })
             }
@@ -163,7 +164,7 @@ impl Supervisor for Direct {
     async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), StopError> {
         let Handle::Direct { pid, start_ticks, .. } = handle else { return Ok(()) };
         let end = {
-            let children = self.shared.children.lock().unwrap_or_else(PoisonError::into_inner);
+            let children = locked(&self.shared.children);
             children.get(pid).filter(|child| child.start_ticks == *start_ticks).map(|child| child.end.clone())
         };
         // A watcher leaves the list when its process is gone.
@@ -233,7 +234,7 @@ impl Watcher {
             // Fails only when the runtime ends.
             let _ = tokio::task::spawn_blocking(move || file.log_rest()).await;
         }
-        self.shared.children.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid);
+        locked(&self.shared.children).remove(&self.pid);
         // Nobody listens only when the controller itself is at its end.
         let _ = self.shared.ended.send(Event::Ended(self.launch, exit)).await;
         // Dropping `end` tells whoever waits in `stop`.

@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use super::output::LineLog;
 use crate::files::{FileError, replace};
+use crate::locks::locked;
 use crate::model::chain::Chain;
 use crate::model::name::ClientName;
 
@@ -152,10 +153,6 @@ impl Table {
         }
         None
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl OutputFile {

@@ -5,13 +5,14 @@
 //! is killed; anything else cannot be executed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::{Event, LaunchPlan, Program, StartError, StopError, Supervisor};
+use crate::locks::locked;
 use crate::model::client::{Exit, Handle};
 use crate::model::fleet::Launch;
 use crate::model::saved::{Found, SavedClient};
@@ -54,7 +55,7 @@ impl World {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 
     fn end(&self, pid: u32, exit: Exit) {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::header::{
@@ -30,6 +30,7 @@ use super::websocket;
 use crate::http::answer::{Body, empty};
 use crate::http::listener::Listener;
 use crate::http::serve::{Afterwards, Caller, Limits, serve};
+use crate::locks::locked;
 
 /// What whoever connects to us may take. It is one program.
 const LIMITS: Limits = Limits {
@@ -128,11 +129,11 @@ impl Door {
     /// From now on only who knows `token` is let in; without one, everybody.
     pub(super) fn expect(&self, token: Option<Token>) {
         let admitted = token.map_or(Admitted::Everybody, Admitted::Who);
-        *self.admitted.lock().unwrap_or_else(PoisonError::into_inner) = admitted;
+        *locked(&self.admitted) = admitted;
     }
 
     fn admitted(&self) -> Admitted {
-        self.admitted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.admitted).clone()
     }
 
     /// Listens until it is dropped.
@@ -146,8 +147,7 @@ impl Door {
                 let answer = door.answer(request).await;
                 if answer.status().is_client_error() {
                     let status = answer.status().as_u16();
-                    let unsaid =
-                        door.refusals.lock().unwrap_or_else(PoisonError::into_inner).count(Instant::now());
+                    let unsaid = locked(&door.refusals).count(Instant::now());
                     if let Some(unsaid) = unsaid {
                         warn!(peer = %caller.peer, status, unsaid, "Somebody who is not the OneBot implementation, or does not show its token, was not let in.");
                     }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -17,6 +17,7 @@ use super::inbox::Inbox;
 use super::roster::Roster;
 use super::wire::lists::{self, Member};
 use crate::client::events::Event;
+use crate::locks::locked;
 
 /// How long that is waited for which is good to know and can be done without: not every implementation answers
 /// everything, and messages wait behind it.
@@ -75,7 +76,7 @@ impl Shared {
     }
 
     pub(super) fn roster(&self) -> MutexGuard<'_, Roster> {
-        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.roster)
     }
 
     /// The next number of a message: the implementation's own is anything, and programs want a number.
@@ -102,7 +103,7 @@ impl Shared {
         let (friends, groups) = (friends?.data(), groups?.data());
         let own = self.roster().own_uid();
         let friends = {
-            let categories = self.categories.lock().unwrap_or_else(PoisonError::into_inner);
+            let categories = locked(&self.categories);
             lists::friends(&friends, &categories, own)
         };
         Ok(self.roster().take_lists(friends, lists::groups(&groups)))
@@ -130,7 +131,7 @@ impl Shared {
         match self.ask("get_friends_with_category", json!({})).await {
             Some(data) => {
                 let categories = lists::categories(&data);
-                *self.categories.lock().unwrap_or_else(PoisonError::into_inner) = categories;
+                *locked(&self.categories) = categories;
             }
             // It is asked for once in a session, not to wait for it each time.
             None => self.has_categories.store(false, Ordering::Relaxed),
@@ -194,7 +195,7 @@ impl Sends {
 
     /// A message has this number.
     pub(super) fn remember(&self, number: String) {
-        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut numbers = locked(&self.numbers);
         let (order, all) = &mut *numbers;
         if all.insert(number.clone()) {
             order.push_back(number);
@@ -208,7 +209,7 @@ impl Sends {
 
     /// Whether one of our messages has this number.
     pub(super) fn have(&self, number: &str) -> bool {
-        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).1.contains(number)
+        locked(&self.numbers).1.contains(number)
     }
 
     /// Waits until those that are on their way now are answered.

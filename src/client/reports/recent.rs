@@ -1,8 +1,9 @@
 //! [`Recent`]: the newest events, for `check_event`.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::locks::locked;
 use tokio::sync::Notify;
 
 /// The most bytes that are kept; the newest event is kept however long it is.
@@ -77,7 +78,7 @@ impl Recent {
 
     fn events(&self) -> MutexGuard<'_, Events> {
         // Nothing that holds it can panic half-way.
-        self.0.events.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0.events)
     }
 }
 

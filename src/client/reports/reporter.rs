@@ -1,7 +1,7 @@
 //! [`Reporter`]: takes what happens, and passes it on to everybody who wants it.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -12,6 +12,7 @@ use super::recent::Recent;
 use super::settings::ReportSettings;
 use super::spool::Spool;
 use crate::client::events::{Event, Message};
+use crate::locks::locked;
 use crate::service::lines::Lines;
 
 /// The spool, and how its deliverer hears of a new report.
@@ -28,7 +29,7 @@ impl Outgoing {
     /// The spool; never held while something is waited for.
     pub(super) fn spool(&self) -> MutexGuard<'_, Spool> {
         // Where a thread had panicked, at worst one report is not counted right.
-        self.spool.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.spool)
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`Login`]: the way from a code to a confirmed login. Whoever fetches the URL in the code has scanned it, and the
 //! page that it gets confirms it. With `sandbox_login=auto` it also goes on by itself, after a time.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use http::Method;
@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::client::backend::{News, Page};
 use crate::client::settings::SandboxSettings;
+use crate::locks::locked;
 
 /// Where the pages are; a nonce follows.
 pub(super) const PATH: &str = "/sandbox/login/";
@@ -108,7 +109,7 @@ impl Login {
     }
 
     fn nonce(&self) -> std::sync::MutexGuard<'_, String> {
-        self.nonce.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.nonce)
     }
 
     fn renew(&self) -> String {

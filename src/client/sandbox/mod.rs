@@ -16,7 +16,7 @@ mod wire;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http::Method;
@@ -28,6 +28,7 @@ use super::backend::{Backend, BackendError, News, Page, Recipient, Sent};
 use super::events::{Message, unix_seconds};
 use super::objects::{Discuss, Friend, Group, User};
 use super::settings::Settings;
+use crate::locks::locked;
 use crate::model::chain::Chain;
 use crate::model::name::ClientName;
 use faults::{Fault, Faults};
@@ -58,7 +59,7 @@ struct Shared {
 
 impl Shared {
     fn view(&self) -> MutexGuard<'_, View> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.view)
     }
 
     fn next_id(&self) -> String {

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -27,6 +27,7 @@ use crate::client::backend::{BackendError, News, others_words};
 use crate::client::events::{Event, unix_seconds};
 use crate::client::queue;
 use crate::files::private_folder;
+use crate::locks::locked;
 use crate::model::name::ClientName;
 
 /// The most connections, and the most sockets that are tried.
@@ -62,7 +63,7 @@ struct Link {
 
 impl Links {
     fn table(&self) -> MutexGuard<'_, HashMap<String, Vec<Link>>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.table)
     }
 
     /// A number that was not given yet, and is not [`UNASKED`].
@@ -80,10 +81,10 @@ impl Links {
         let link = self.to(uid).ok_or_else(|| refused("the recipient is offline"))?;
         let (answer, answered) = oneshot::channel();
         let number = self.number();
-        lock(&link.waiting).insert(number, answer);
+        locked(&link.waiting).insert(number, answer);
         let frame = Frame::Message { number, place: place.clone(), content: content.to_owned() };
         if link.frames.push(frame, content.len()).is_err() {
-            lock(&link.waiting).remove(&number);
+            locked(&link.waiting).remove(&number);
             return Err(refused("the recipient takes nothing at the moment"));
         }
         // Ours must not keep alive what it waits for.
@@ -95,7 +96,7 @@ impl Links {
             Ok(Err(_)) => Err(refused("the recipient went offline")),
             Err(_) => {
                 if let Some(waiting) = waiting.upgrade() {
-                    lock(&waiting).remove(&number);
+                    locked(&waiting).remove(&number);
                 }
                 Err(refused("the recipient does not answer"))
             }
@@ -118,10 +119,6 @@ impl Links {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where the clients of one world meet.
@@ -394,7 +391,7 @@ async fn talk(
                     continue;
                 }
                 Frame::Answer { number, refused } => {
-                    if let Some(answer) = lock(&waiting).remove(&number) {
+                    if let Some(answer) = locked(&waiting).remove(&number) {
                         let _ = answer.send(refused);
                     }
                     continue;

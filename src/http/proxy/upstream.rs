@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Method, response};
@@ -20,6 +20,7 @@ use super::outgoing::Outgoing;
 use crate::config::HttpSettings;
 use crate::http::answer::BodyError;
 use crate::http::sparing::Sparing;
+use crate::locks::locked;
 use crate::model::chain::Chain;
 use crate::model::client::{ClientRecord, Generation, Phase};
 use crate::model::name::ClientName;
@@ -315,9 +316,4 @@ impl Place {
             attention.wanted.notify_one();
         }
     }
-}
-
-/// A lock that is held for a moment, by nobody who could panic meanwhile.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -14,6 +14,7 @@ use super::error::BusError;
 use super::launch::LaunchFile;
 use super::told::{OfService, OfUnit};
 use super::{JOB_PATIENCE, Shared, unit};
+use crate::locks::locked;
 use crate::model::client::{Exit, Handle};
 use crate::model::fleet::Launch;
 use crate::model::saved::{Found, SavedClient};
@@ -65,7 +66,7 @@ impl Shared {
         tokio::task::spawn_blocking(move || {
             let kind = self.settings.unit;
             let is_needed = |id: &str| known.contains(id) || running.contains(&*unit::name_of(kind, id));
-            let _held = self.launch_files.lock().unwrap_or_else(PoisonError::into_inner);
+            let _held = locked(&self.launch_files);
             for entry in fs::read_dir(&self.bus.launches).into_iter().flatten().flatten() {
                 if !entry.file_name().to_str().is_some_and(is_needed) {
                     debug!(file = %entry.path().display(), "a launch file is left over, it is removed");

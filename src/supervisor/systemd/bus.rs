@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -20,6 +20,7 @@ use super::table::Table;
 use super::told::{self, OfService, OfUnit};
 use super::unit::PATTERNS;
 use crate::config::ManagerKind;
+use crate::locks::locked;
 use crate::model::chain::Chain;
 use crate::model::client::Handle;
 use crate::supervisor::Event;
@@ -88,7 +89,7 @@ impl Bus {
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.table)
     }
 
     /// Whether the bus is there.

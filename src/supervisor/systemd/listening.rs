@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_core::Stream;
@@ -19,6 +19,7 @@ use super::launch::LaunchFile;
 use super::link::{open, word};
 use super::manager::{SERVICE, SYSTEMD, UNIT, unit_of};
 use super::told::{OfService, OfUnit};
+use crate::locks::locked;
 use crate::model::chain::Chain;
 use crate::service::events;
 use crate::supervisor::Event;
@@ -213,7 +214,7 @@ impl Bus {
     /// Those of the units that were listed that run and are not in the table.
     pub(super) fn newcomers(&self, listed: &HashMap<String, OfUnit>) -> Vec<Arc<str>> {
         let table = self.table();
-        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut strangers = locked(&self.strangers);
         strangers.retain(|unit| listed.get(unit).is_some_and(|found| found.alive));
         let new = listed.iter().filter(|(unit, found)| found.alive && !table.contains(unit));
         new.map(|(unit, _)| unit.as_str().into()).collect()
@@ -242,7 +243,7 @@ impl Bus {
             // Whose it is, is not known before the clients of the registry are taken up.
             None if self.table().contains(&unit) || !self.adopted.load(Ordering::Acquire) => {}
             None => {
-                let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut strangers = locked(&self.strangers);
                 if strangers.insert(unit.to_string()) {
                     warn!(unit = %unit, "this unit runs, and no client in the registry is it; it is left alone");
                 }

@@ -1,7 +1,7 @@
 //! How a unit is started: its launch file, its properties, its job, and which process came of it.
 
 use std::fs;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -19,6 +19,7 @@ use super::told::{OfUnit, Told};
 use super::witness::Witness;
 use super::{JOB_PATIENCE, Shared, unit};
 use crate::config::{LimitSettings, UnitKind};
+use crate::locks::locked;
 use crate::model::chain::Chain;
 use crate::model::client::Handle;
 use crate::model::fleet::Launch;
@@ -41,7 +42,7 @@ impl Shared {
         let refused = |error| StartError::Bus(unit.clone(), error);
         let id = plan.launch.name.unit_id();
         let (launch, limits) = (plan.launch.clone(), plan.limits);
-        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
+        let mut announced = locked(&self.announced).remove(&launch);
         let _turn = match self.starts.try_acquire() {
             Ok(turn) => Ok(turn),
             Err(_) => {
@@ -81,7 +82,7 @@ impl Shared {
         let unit = unit::name_of(self.settings.unit, launch.name.unit_id().as_str());
         let bus = self.bus.clone();
         let question = AbortOnDropHandle::new(tokio::spawn(async move { bus.before_start(&unit).await }));
-        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut announced = locked(&self.announced);
         // An earlier one of this client did not come.
         announced.retain(|earlier, _| earlier.name != launch.name);
         announced.insert(launch.clone(), question);
@@ -91,9 +92,9 @@ impl Shared {
     pub(super) async fn discard(self: Arc<Self>, launch: Launch) {
         let unit = unit::name_of(self.settings.unit, launch.name.unit_id().as_str());
         let remove = move || {
-            let _held = self.launch_files.lock().unwrap_or_else(PoisonError::into_inner);
+            let _held = locked(&self.launch_files);
             let (folder, id) = (&self.bus.launches, launch.name.unit_id());
-            self.announced.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
+            locked(&self.announced).remove(&launch);
             if LaunchFile::generation_in(folder, &id) == Some(launch.generation) {
                 self.bus.table().drop_aside(&unit);
                 // Where it can't be removed the next start replaces it.
@@ -113,7 +114,7 @@ impl Shared {
         }
         let (folder, id) = (&self.bus.launches, plan.launch.name.unit_id());
         let file = LaunchFile::new(plan.launch.generation, template, plan.env);
-        let _held = self.launch_files.lock().unwrap_or_else(PoisonError::into_inner);
+        let _held = locked(&self.launch_files);
         let path = folder.join(id.as_str());
         match file.write(folder, &id) {
             Ok(()) => Ok(Witness::of(&path).ok()),
@@ -272,7 +273,7 @@ impl Shared {
     ) -> Result<OwnedObjectPath, BusError> {
         loop {
             {
-                let unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+                let unknown = locked(&self.unknown);
                 properties.retain(|(name, _)| !unknown.contains(*name));
             }
             let (unit, all) = (unit.clone(), properties.clone());
@@ -300,7 +301,7 @@ impl Shared {
             else {
                 return Err(error);
             };
-            let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut unknown = locked(&self.unknown);
             if unknown.insert(name.clone()) {
                 warn!(
                     property = name,
