@@ -156,12 +156,13 @@ async fn operate(
         true => Shutdown::KeepClients,
         false => Shutdown::EndClients,
     };
-    let registry = controller.registry.clone();
+    let (registry, upstreams) = (controller.registry.clone(), controller.door.upstreams.clone());
     let end = async {
         if !server.is_finished() {
             // Its own drain timeout bounds this.
             let _ = server.await;
         }
+        upstreams.let_all_go();
         registry.shutdown(shutdown).await
     };
     let mut end = std::pin::pin!(end);

@@ -44,6 +44,7 @@ pub(super) async fn stop_client(door: &Door, request: &Parts) -> Answer {
     let (name, params) = named(request)?;
     let name = name.ok_or_else(Reply::no_client_given)?;
     let at_once = if params.get("async") == Some("1") { AtOnce::Yes } else { AtOnce::No };
+    door.upstreams.let_go(&name);
     let outcome = door.registry.stop(name, at_once).await.map_err(|_| Reply::busy())?;
     Ok(reply_response(&Reply::outcome(&outcome)))
 }

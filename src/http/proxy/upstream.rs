@@ -115,6 +115,18 @@ impl Upstreams {
         }
     }
 
+    /// Closes the idle connections to a client that is to end: it would wait whether something comes on them.
+    pub fn let_go(&self, client: &ClientName) {
+        if let Some(upstream) = locked(&self.all).get(client) {
+            locked(&upstream.idle).clear();
+        }
+    }
+
+    /// Closes all idle connections.
+    pub fn let_all_go(&self) {
+        self.close_older(Duration::ZERO);
+    }
+
     /// Closes connections that were idle for as long as `limit` says; goes on for ever.
     pub async fn close_idle(self, limit: impl Fn() -> Duration) {
         loop {

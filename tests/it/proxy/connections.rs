@@ -42,6 +42,22 @@ fn an_idle_connection_is_closed() {
 }
 
 #[test]
+fn nobody_who_is_to_end_waits_for_idle_connections() {
+    let controller = idler("[http]\nidle_timeout = 3600");
+    let closed = Arc::new(AtomicUsize::new(0));
+    let seen = closed.clone();
+    upstream(&controller, move |_, mut reader| {
+        while read_request(&mut reader).is_some() {
+            reader.get_mut().write_all(OK).unwrap();
+        }
+        seen.fetch_add(1, Ordering::SeqCst);
+    });
+    assert_eq!(get(&controller, "/openqq/x?client=a").text(), "ok");
+    assert_eq!(controller.stop_client("a")["code"], 0);
+    wait_until("it is closed", || closed.load(Ordering::SeqCst) == 1);
+}
+
+#[test]
 fn a_client_that_closes_after_each_answer_loses_none() {
     let controller = idler("");
     let closed = Arc::new(AtomicUsize::new(0));
