@@ -11,3 +11,4 @@ pub(crate) mod process;
 pub(crate) mod receiver;
 mod refusals;
 mod reports;
+mod waiting;

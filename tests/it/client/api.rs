@@ -1,5 +1,7 @@
 //! The API of a client.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -111,7 +113,7 @@ fn whoever_waits_hears_of_the_end() {
 
 #[test]
 fn says_that_it_is_not_running() {
-    let client = Setup::new(&[("SANDBOX_LOGIN_TIME", "3600")]).start();
+    let mut client = Setup::new(&[("SANDBOX_LOGIN_TIME", "3600")]).start();
     client.setup.until_state("scaning");
     for call in [
         "get_user_info",
@@ -127,12 +129,16 @@ fn says_that_it_is_not_running() {
         "send_sess_message?id=1&content=x",
         "shutup_group_member?group_uid=1&member_uid=1&time=1",
         "kick_group_member?group_uid=1&member_uid=1",
+        "check_event",
+        "relogin",
     ] {
         let answer = client.get(&format!("/openqq/{call}"));
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
         assert_eq!(answer.json(), json!({ "code": -7, "status": "client not running", "state": "scaning" }));
     }
     assert_eq!(client.get("/openqq/get_client_info").json()["code"], 0);
+    assert_eq!(client.get("/openqq/stop_client").json()["code"], 0);
+    assert_eq!(client.until_exit().code(), Some(0));
 }
 
 #[test]
@@ -147,12 +153,14 @@ fn tells_about_itself_and_stops() {
         );
         assert_eq!((&info["pid"], &info["account"]), (&json!(client.pid()), &json!(ACCOUNT)));
     }
+    let began = Instant::now();
     let answer = client.get("/openqq/stop_client?client=x").json();
     has_keys(&answer, "code account pid starttime runtime status");
     let status = format!("success, client({}) will stop in 3 seconds", client.pid());
     assert_eq!((&answer["code"], &answer["status"]), (&json!(0), &json!(status)));
     assert_eq!(client.get("/openqq/stop_client").json()["code"], 0);
     assert_eq!(client.until_exit().code(), Some(0));
+    assert!(began.elapsed() > Duration::from_millis(2900), "not after 3 seconds, as it said");
     assert_eq!(client.setup.report().unwrap().state.as_str(), "stop");
 }
 
@@ -196,5 +204,26 @@ fn rules_of_every_call() {
     for answer in [script, refused, allowed, head, long, client.get("/"), client.get("/openqq/get_user_info")]
     {
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"), "{answer:?}");
+    }
+}
+
+#[test]
+fn friends_are_in_every_state_there_is_and_have_every_kind_of_client() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = folder.path().join("world.toml");
+    let states = ["online", "away", "busy", "callme", "silent", "hidden", "offline"];
+    let kinds = ["pc", "mobile", "iphone", "web", "unknown"];
+    let person = |(number, state): (usize, &&str)| {
+        let kind = kinds[number % kinds.len()];
+        format!(
+            "[[people]]\nuid = \"{number}\"\nname = \"p\"\nstate = \"{state}\"\nclient_type = \"{kind}\"\n"
+        )
+    };
+    std::fs::write(&world, states.iter().enumerate().map(person).collect::<String>()).unwrap();
+    let client = Client::running(&[("SANDBOX_WORLD", world.to_str().unwrap())]);
+    for (number, state) in states.iter().enumerate() {
+        let friend = &client.get(&format!("/openqq/search_friend?uid={number}")).json()[0];
+        let kind = kinds[number % kinds.len()];
+        assert_eq!((&friend["state"], &friend["client_type"]), (&json!(state), &json!(kind)));
     }
 }

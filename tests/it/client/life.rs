@@ -172,3 +172,14 @@ fn logs_to_a_file_instead() {
     assert_eq!(mode(&path), 0o640);
     assert_eq!(client.setup.log(), "");
 }
+
+#[test]
+fn logs_no_more_than_it_is_to() {
+    for (level, says) in [("info", true), ("warn", false), ("error", false)] {
+        let mut client = Client::running(&[("LOG_LEVEL", level)]);
+        client.signal(Signal::TERM);
+        client.until_exit();
+        assert_eq!(client.setup.log().contains("The client has started."), says, "{}", client.setup.log());
+        assert!(!client.setup.log().contains("<7>"));
+    }
+}

@@ -65,6 +65,7 @@ fn logs_in_again_when_asked() {
     let receiver = Receiver::new(|_| String::new());
     let client = Client::running(&[("PLUGIN_OPENQQ_POST_API", &receiver.url)]);
     assert_eq!(client.call("POST", "/openqq/relogin").status, 403);
+    let began = std::time::Instant::now();
     let answer = client.get("/openqq/relogin?client=x").json();
     let status = format!("success, client({}) will relogin in 3 seconds", client.pid());
     assert_eq!(answer, json!({ "code": 0, "account": super::process::ACCOUNT, "status": status }));
@@ -75,6 +76,7 @@ fn logs_in_again_when_asked() {
         }
     };
     changes("running", "loading");
+    assert!(began.elapsed() > std::time::Duration::from_millis(2900), "not after 3 seconds, as it said");
     changes("loading", "scaning");
     changes("updating", "running");
     assert_eq!(receiver.next().json["params"], json!([1]));

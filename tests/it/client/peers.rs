@@ -317,3 +317,75 @@ fn a_world_that_is_edited_is_told_of() {
     assert_eq!(one.event("lose_friend")[0]["uid"], "2");
     assert_eq!(one.event("lose_discuss")[0]["name"], "谈");
 }
+
+#[test]
+fn some_events_are_posted_and_others_only_kept_unless_chosen() {
+    let (root, folder) = folder();
+    let world = root.path().join("world.toml");
+    let people = |count: usize, city: &str| -> String {
+        // The first one is the client.
+        let name = |n| if n == 1 { "p1".to_owned() } else { format!("{city}{n}") };
+        let person = |n| format!("[[people]]\nuid = \"{n}\"\nname = \"{}\"\ncity = \"{city}\"\n", name(n));
+        (1..=count).map(person).collect()
+    };
+    let in_group = |kind: &str, more: &str, name: &str, members: &str| {
+        format!("[[{kind}]]\n{more}name = \"{name}\"\nowner = \"1\"\nmembers = [{members}]\n")
+    };
+    let both = |name: &str, members: &str| {
+        in_group("groups", "uid = \"9\"\n", name, members)
+            + &in_group("discusses", "key = \"k\"\n", name, members)
+    };
+    std::fs::write(&world, people(2, "x")).unwrap();
+    let reports = Receiver::new(|_| String::new());
+    let client = Setup::new(&[
+        ("PLUGIN_OPENQQ_POST_API", &reports.url),
+        ("SANDBOX_NETWORK", &folder),
+        ("SANDBOX_WORLD", world.to_str().unwrap()),
+        ("CHECK_EVENT_LIST_MAX_SIZE", "1000"),
+    ])
+    .account("p1")
+    .start();
+    client.setup.until_state("running");
+    let mut posted = std::collections::BTreeSet::new();
+    let mut until_posted = |event: &str| {
+        while !posted.contains(event) {
+            posted.insert(reports.next().json["event"].as_str().unwrap().to_owned());
+        }
+    };
+    // In one step, for half of a world is a world.
+    let write = |text: String| {
+        std::fs::write(root.path().join("next"), text).unwrap();
+        std::fs::rename(root.path().join("next"), &world).unwrap();
+    };
+    // Also where the file is watched only a moment later, something is left to be told.
+    until("a change that is told", || {
+        write(people(2, "x") + &both("g", ""));
+        (client.get("/openqq/get_group_info").json()[0]["name"] == "g").then_some(())
+    });
+    until_posted("new_group");
+    write(people(3, "x") + &both("g", "\"2\""));
+    until_posted("new_group_member");
+    write(people(3, "y") + &both("h", "\"2\""));
+    write(people(3, "y") + &both("h", ""));
+    until_posted("lose_group_member");
+    write(people(1, "y"));
+    until_posted("lose_friend");
+    until_posted("lose_group");
+    let about_others =
+        ["lose_friend", "lose_group", "lose_group_member", "new_friend", "new_group", "new_group_member"];
+    posted.retain(|event| !["login", "stop", "state_change", "input_qrcode"].contains(&event.as_str()));
+    assert!(posted.iter().eq(about_others), "{posted:?}");
+    let kept = client.get("/openqq/check_event").json();
+    let kept: std::collections::BTreeSet<_> =
+        kept.as_array().unwrap().iter().map(|event| event["event"].as_str().unwrap().to_owned()).collect();
+    let not_posted: Vec<_> = kept.difference(&posted).map(String::as_str).collect();
+    for event in [
+        "friend_property_change",
+        "group_property_change",
+        "lose_discuss",
+        "new_discuss",
+        "user_property_change",
+    ] {
+        assert!(not_posted.contains(&event), "{event}: {not_posted:?}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::process::Client;
+use super::process::{Client, Setup};
 
 const GET_ONLY: [&str; 6] = [
     "get_user_info",
@@ -59,4 +59,24 @@ fn what_cannot_be_read_is_named() {
         assert_eq!((answer.status, &answer.json()["code"]), (413, &json!(-2)), "{name}");
     }
     assert_eq!(client.get("/openqq/get_client_info").json()["code"], 0);
+}
+
+#[test]
+fn a_message_without_content_is_refused_at_once() {
+    // Whoever was queued would wait for an hour.
+    let client = Setup::new(&[("SEND_INTERVAL", "3600")]).account("小红").start();
+    client.setup.until_state("running");
+    let discuss = client.get("/openqq/get_discuss_info").json()[0]["id"].as_str().unwrap().to_owned();
+    for call in [
+        "send_friend_message?uid=10002".to_owned(),
+        "send_group_message?uid=305432198".to_owned(),
+        format!("send_discuss_message?id={discuss}"),
+        "send_sess_message?group_uid=305432198&uid=10002".to_owned(),
+    ] {
+        for content in ["", "&content=", "&content=&async=1"] {
+            let answer = client.get(&format!("/openqq/{call}{content}")).json();
+            assert_eq!((&answer["id"], &answer["code"]), (&json!(null), &json!(-6)), "{call}{content}");
+            assert_eq!(answer["status"], "发送失败", "{call}{content}");
+        }
+    }
 }
