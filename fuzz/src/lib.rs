@@ -194,7 +194,7 @@ pub fn answers(data: &[u8]) {
             assert_eq!(read_answer(data, &method, size), whole, "however it comes");
         }
     }
-    let Ok(Some(answer)) = take_head(&mut BytesMut::from(data)) else { return };
+    let Ok(Some(answer)) = take_head(&mut BytesMut::from(data), &mut HeaderMap::new()) else { return };
     if !proxied::is_sound(&answer) {
         return;
     }
@@ -226,7 +226,7 @@ fn read_answer(data: &[u8], method: &Method, size: usize) -> Option<(Vec<u8>, Ve
     for piece in data.chunks(size) {
         read.extend_from_slice(piece);
         if decoder.is_none() {
-            let head = take_head(&mut read).ok()?;
+            let head = take_head(&mut read, &mut HeaderMap::new()).ok()?;
             if head.as_ref().is_some_and(|head| !proxied::is_sound(head)) {
                 return None;
             }

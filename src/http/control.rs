@@ -28,8 +28,8 @@ const MAX_IMAGE: u64 = 1024 * 1024;
 type Answer = Result<Response<Body>, Reply>;
 
 /// Starts a client; answers when its process is there.
-pub(super) async fn start_client(door: &Door, request: &Parts) -> Answer {
-    let (name, params) = named(request)?;
+pub(super) async fn start_client(door: Arc<Door>, request: Parts) -> Answer {
+    let (name, params) = named(&request)?;
     let name = name.ok_or_else(Reply::no_client_given)?;
     let (homes, settings) = (door.homes.clone(), door.settings.borrow().clone());
     // Links are looked up in the file system, which may be slow.
@@ -40,8 +40,8 @@ pub(super) async fn start_client(door: &Door, request: &Parts) -> Answer {
 }
 
 /// Stops a client; answers when its process is gone, or with `async=1` at once.
-pub(super) async fn stop_client(door: &Door, request: &Parts) -> Answer {
-    let (name, params) = named(request)?;
+pub(super) async fn stop_client(door: Arc<Door>, request: Parts) -> Answer {
+    let (name, params) = named(&request)?;
     let name = name.ok_or_else(Reply::no_client_given)?;
     let at_once = if params.get("async") == Some("1") { AtOnce::Yes } else { AtOnce::No };
     door.upstreams.let_go(&name);
@@ -64,8 +64,8 @@ pub(super) fn check_client(door: &Door, request: &Parts) -> Answer {
 }
 
 /// Hands out the image of the login QR code.
-pub(super) async fn get_qrcode(door: &Door, request: &Parts) -> Answer {
-    let (name, _) = named(request)?;
+pub(super) async fn get_qrcode(door: Arc<Door>, request: Parts) -> Answer {
+    let (name, _) = named(&request)?;
     let name = name.ok_or_else(Reply::no_client_given)?;
     let view = door.registry.snapshot().get(&name).cloned().ok_or_else(Reply::no_such_client)?;
     let Some((kind, image)) = read_image(view, &door.homes).await else {

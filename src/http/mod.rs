@@ -3,7 +3,8 @@
 //! Shared by both:
 //!
 //! - `listener`, `serve`: connections in, with their limits, and a drain at the end. Around each connection: `clocked` (is
-//!   somebody there who takes what he asked for), `lengths` (was a length said twice), `interim` (announcements of an answer)
+//!   somebody there who takes what he asked for), `lengths` (was a length said twice), `interim` (announcements of an answer),
+//!   `alarm` (timers)
 //! - `answer`, `params`: bodies out, parameters in
 //!
 //! The door:
@@ -13,6 +14,7 @@
 //! - `proxy`: all others, which go to clients
 //! - `sparing`: what is logged of troubles that come by the thousand
 
+mod alarm;
 pub mod answer;
 pub mod auth;
 mod clocked;
@@ -26,6 +28,7 @@ pub mod proxy;
 pub mod serve;
 mod sparing;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::header::{CONNECTION, HeaderValue};
@@ -49,6 +52,16 @@ const ROOT: &str = "/openqq/";
 
 /// `Connection: close`.
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// How a request comes to its answer.
+enum Way {
+    /// That is here.
+    Done(Response<Body>),
+    /// Something has to be waited for.
+    Waits(Pin<Box<dyn Future<Output = Result<Response<Body>, Reply>> + Send>>),
+    /// A client gives it. Most requests go this way.
+    ToClient(Box<proxy::Order>),
+}
 
 /// The one door to all clients.
 #[derive(Clone, Debug)]
@@ -84,12 +97,18 @@ impl Door {
         if !body.is_end_stream() {
             caller.expect_end();
         }
+        let way = admitted.map(|origin| (origin, self.route(parts, body, upgrade, &caller)));
         async move {
-            let origin = match admitted {
-                Ok(origin) => origin,
+            let (origin, way) = match way {
+                Ok(way) => way,
                 Err(refusal) => return *refusal,
             };
-            let answered = self.route(&parts, body, upgrade, &caller).await;
+            let answered = match way {
+                Ok(Way::ToClient(order)) => proxy::forward(&self, order, &caller).await,
+                Ok(Way::Waits(answering)) => answering.await,
+                Ok(Way::Done(answer)) => Ok(answer),
+                Err(reply) => Err(reply),
+            };
             answer_to(origin, answered)
         }
     }
@@ -131,23 +150,23 @@ impl Door {
 
     /// Only GET and HEAD on the four paths are for the controller; all else below `/openqq/` is
     /// for the client that it names.
-    async fn route(
-        &self,
-        request: &Parts,
+    fn route(
+        self: &Arc<Self>,
+        request: Parts,
         body: Incoming,
         upgrade: Option<proxy::Upgrade>,
         caller: &Arc<Caller>,
-    ) -> Result<Response<Body>, Reply> {
+    ) -> Result<Way, Reply> {
         let own = matches!(request.method, Method::GET | Method::HEAD);
-        match request.uri.path().strip_prefix(ROOT) {
-            // Most requests are for clients, and need no room for these.
-            Some("start_client") if own => Box::pin(control::start_client(self, request)).await,
-            Some("stop_client") if own => Box::pin(control::stop_client(self, request)).await,
-            Some("check_client") if own => control::check_client(self, request),
-            Some("get_qrcode") if own => Box::pin(control::get_qrcode(self, request)).await,
-            Some(path) if !path.is_empty() => proxy::forward(self, request, body, upgrade, caller).await,
-            _ => Err(Reply::no_such_path()),
-        }
+        let path = request.uri.path().strip_prefix(ROOT).unwrap_or_default();
+        Ok(match path {
+            "" => return Err(Reply::no_such_path()),
+            "start_client" if own => Way::Waits(Box::pin(control::start_client(self.clone(), request))),
+            "stop_client" if own => Way::Waits(Box::pin(control::stop_client(self.clone(), request))),
+            "get_qrcode" if own => Way::Waits(Box::pin(control::get_qrcode(self.clone(), request))),
+            "check_client" if own => Way::Done(control::check_client(self, &request)?),
+            _ => proxy::order(self, request, body, upgrade, caller)?,
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::alarm::OneAlarm;
 use super::answer::Body;
 use super::clocked::Clocked;
 use super::interim::Interim;
@@ -268,7 +269,7 @@ where
             }
         });
         let mut connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(OneAlarm::default())
             .header_read_timeout(self.limits.request_header_timeout)
             .max_buf_size(self.limits.max_request_header)
             // Most answers are small, and one piece costs the kernel less than two.
@@ -278,6 +279,8 @@ where
             .serve_connection(TokioIo::new(Watched::new(stream, doubled, interim)), service)
             .with_upgrades();
         let ended = tokio::select! {
+            // Asked for every request: without a die.
+            biased;
             ended = &mut connection => Some(ended),
             () = self.stop.cancelled() => {
                 let until = Instant::now() + self.limits.drain_timeout;

@@ -1,4 +1,4 @@
-//! The body of a caller's request as it comes, and the clock that it is held against.
+//! The body of a caller's request as it comes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
+use crate::http::alarm::Alarm;
 use crate::http::answer::BodyError;
 use crate::http::serve::Caller;
 
@@ -17,31 +18,6 @@ use crate::http::serve::Caller;
 #[derive(Debug, thiserror::Error)]
 #[error("nothing came for {} seconds", .0.as_secs())]
 pub(super) struct Inactive(pub(super) Duration);
-
-/// A clock that is set for every message and hardly ever rings. Setting it later is free: the timer underneath stays
-/// as it is and is asked again when it rings.
-#[derive(Debug)]
-pub(super) struct Alarm(Pin<Box<Sleep>>);
-
-impl Alarm {
-    pub(super) fn new(due: Instant) -> Self {
-        Self(Box::pin(sleep_until(due)))
-    }
-
-    /// Ready once `due` is over.
-    pub(super) fn poll(&mut self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
-        if self.0.deadline() > due {
-            self.0.as_mut().reset(due);
-        }
-        loop {
-            ready!(self.0.as_mut().poll(context));
-            if Instant::now() >= due {
-                return Poll::Ready(());
-            }
-            self.0.as_mut().reset(due);
-        }
-    }
-}
 
 /// A caller's body; it breaks off when nothing comes for a while.
 pub(super) struct Arriving {

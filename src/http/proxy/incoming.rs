@@ -32,8 +32,9 @@ pub enum Unclear {
     Truncated,
 }
 
-/// Takes the head of an answer out of what was `read`; none while more of it has to come.
-pub fn take_head(read: &mut BytesMut) -> Result<Option<response::Parts>, Unclear> {
+/// Takes the head of an answer out of what was `read`; none while more of it has to come. Its headers take the room that there
+/// is in `spare`, which is empty.
+pub fn take_head(read: &mut BytesMut, spare: &mut HeaderMap) -> Result<Option<response::Parts>, Unclear> {
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
     let status = ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, read, &mut headers);
@@ -60,6 +61,7 @@ pub fn take_head(read: &mut BytesMut) -> Result<Option<response::Parts>, Unclear
         places.push((name, at..at + header.value.len()));
     }
     let text = read.split_to(size).freeze();
+    head.headers = std::mem::take(spare);
     head.headers.reserve(places.len());
     for (name, place) in places {
         let value = HeaderValue::from_maybe_shared(text.slice(place)).map_err(|_| Unclear::Head)?;
@@ -206,8 +208,12 @@ fn length(headers: &HeaderMap) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn whole_head(read: &mut BytesMut) -> Result<Option<response::Parts>, Unclear> {
+        take_head(read, &mut HeaderMap::new())
+    }
+
     fn head(text: &str) -> response::Parts {
-        take_head(&mut BytesMut::from(text)).unwrap().unwrap()
+        whole_head(&mut BytesMut::from(text)).unwrap().unwrap()
     }
 
     /// The body of `text` as it is read in pieces of `size`, and what was left.
@@ -216,7 +222,7 @@ mod tests {
         for piece in text.as_bytes().chunks(size) {
             read.extend_from_slice(piece);
             if decoder.is_none() {
-                decoder = take_head(&mut read)?.map(|head| Decoder::of(&head, &method));
+                decoder = whole_head(&mut read)?.map(|head| Decoder::of(&head, &method));
             }
             let Some(decoder) = &mut decoder else { continue };
             while let Some(piece) = decoder.take(&mut read)? {
@@ -242,7 +248,7 @@ mod tests {
         assert_eq!(odd.headers["b"], "");
         assert!(head("HTTP/1.1 200 OK\r\n\r\n").extensions.get::<ReasonPhrase>().is_none());
         let mut read = BytesMut::from("HTTP/1.1 200 OK\r\nA: b\r\n\r\nrest");
-        take_head(&mut read).unwrap().unwrap();
+        whole_head(&mut read).unwrap().unwrap();
         assert_eq!(read, "rest");
     }
 
@@ -251,7 +257,7 @@ mod tests {
         let text = "HTTP/1.1 200 OK\r\nA: b\r\n\r\n";
         for size in 0..text.len() {
             let mut read = BytesMut::from(&text[..size]);
-            assert!(take_head(&mut read).unwrap().is_none(), "{size}");
+            assert!(whole_head(&mut read).unwrap().is_none(), "{size}");
             assert_eq!(read, &text[..size], "nothing is lost");
         }
         for text in [
@@ -260,20 +266,20 @@ mod tests {
             "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
             "HTTP/1.1 99 x\r\n\r\n",
         ] {
-            assert_eq!(take_head(&mut BytesMut::from(text)).err(), Some(Unclear::Head), "{text}");
+            assert_eq!(whole_head(&mut BytesMut::from(text)).err(), Some(Unclear::Head), "{text}");
         }
     }
 
     #[test]
     fn a_head_has_a_size() {
         let with = |size: usize| format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "x".repeat(size - 24));
-        assert!(take_head(&mut BytesMut::from(&*with(MAX_HEAD))).is_ok());
-        assert!(take_head(&mut BytesMut::from(&*with(MAX_HEAD + 1))).is_err());
+        assert!(whole_head(&mut BytesMut::from(&*with(MAX_HEAD))).is_ok());
+        assert!(whole_head(&mut BytesMut::from(&*with(MAX_HEAD + 1))).is_err());
         let open = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(MAX_HEAD));
-        assert!(take_head(&mut BytesMut::from(&*open)).is_err(), "it need not come to its end");
+        assert!(whole_head(&mut BytesMut::from(&*open)).is_err(), "it need not come to its end");
         let many = |count| format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(count));
-        assert!(take_head(&mut BytesMut::from(&*many(MAX_HEADERS))).is_ok());
-        assert!(take_head(&mut BytesMut::from(&*many(MAX_HEADERS + 1))).is_err());
+        assert!(whole_head(&mut BytesMut::from(&*many(MAX_HEADERS))).is_ok());
+        assert!(whole_head(&mut BytesMut::from(&*many(MAX_HEADERS + 1))).is_err());
     }
 
     #[test]

@@ -10,17 +10,18 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, response};
+use http::response;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::io::poll_read_buf;
 
-use super::body::Alarm;
 use super::headers;
 use super::incoming::{Decoder, take_head};
+use super::order::Asked;
 use super::outgoing::{Broken, Outgoing};
+use crate::http::alarm::Alarm;
 use crate::http::answer::BodyError;
 
 /// How much is read at once at first, and at most, in bytes.
@@ -49,10 +50,10 @@ pub(super) struct Link {
     pub(super) alarm: Alarm,
 }
 
-/// Why there is no answer. Only what holds the request can be sent again.
+/// Why there is no answer.
 pub(super) enum Failure {
     /// The connection had ended before a single byte of the request was written. It is as if nothing had happened.
-    Unsent(Outgoing, io::Error),
+    Unsent(io::Error),
     /// The client may have seen it, or some of it.
     Sent(io::Error),
     /// The answer can be understood in more than one way, or not at all.
@@ -83,24 +84,24 @@ impl Link {
         }))
     }
 
-    /// Sends a request with this method and waits for the head of its answer, at most `limit` while it is the client's
-    /// turn. What announces the answer goes to `announced`.
+    /// Sends a request and waits for the head of its answer, at most `limit` while it is the client's turn. What announces
+    /// the answer goes to `announced`. The request is still in `asked` when not a byte of it was written.
     pub(super) async fn send(
         &mut self,
-        request: Outgoing,
-        method: &Method,
+        asked: &mut Asked,
         limit: Duration,
         announced: impl Fn(&response::Parts),
     ) -> Result<response::Parts, Failure> {
-        self.outgoing = Some(request);
+        self.outgoing = asked.outgoing.take();
         // Why nothing more can be written, and how often the answer was announced.
         let (mut unwritten, mut interim) = (None, 0);
         std::future::poll_fn(|context| {
             match self.poll_write(context) {
                 Poll::Ready(Err(Broken::Caller(error))) => return Poll::Ready(Err(Failure::Caller(error))),
                 Poll::Ready(Err(Broken::Client(error))) => {
-                    if let Some(request) = self.outgoing.take_if(|request| request.is_untouched()) {
-                        return Poll::Ready(Err(Failure::Unsent(request, error)));
+                    asked.outgoing = self.outgoing.take_if(|request| request.is_untouched());
+                    if asked.outgoing.is_some() {
+                        return Poll::Ready(Err(Failure::Unsent(error)));
                     }
                     // It may have answered all the same.
                     unwritten = Some(error);
@@ -108,7 +109,7 @@ impl Link {
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             loop {
-                match take_head(&mut self.read) {
+                match take_head(&mut self.read, &mut asked.spare) {
                     Ok(Some(head)) if is_interim(&head) && interim < MAX_INTERIM => {
                         interim += 1;
                         announced(&head);
@@ -118,7 +119,7 @@ impl Link {
                     }
                     Ok(Some(head)) => {
                         self.answers += 1;
-                        self.decoder = Decoder::of(&head, method);
+                        self.decoder = Decoder::of(&head, &asked.method);
                         return Poll::Ready(Ok(head));
                     }
                     Err(_) => return Poll::Ready(Err(Failure::Unclear("the client's answer is malformed"))),

@@ -63,7 +63,7 @@ enum Rest {
 
 impl Outgoing {
     /// `head` says the length of the body where that is known, else that it is chunked.
-    pub(super) fn new(mut head: Vec<u8>, body: RequestBody) -> Self {
+    pub(super) fn new(mut head: Vec<u8>, body: RequestBody, now: Instant) -> Self {
         let chunked = body.length().is_none();
         let rest = match body {
             RequestBody::Empty => Rest::Nothing,
@@ -73,7 +73,7 @@ impl Outgoing {
             }
             RequestBody::Arriving(body) => Rest::Arriving { body, chunked },
         };
-        Self { bytes: head, written: 0, rest, untouched: true, turn: Some(Instant::now()) }
+        Self { bytes: head, written: 0, rest, untouched: true, turn: Some(now) }
     }
 
     /// Whether not a single byte was written, so that it is as if nothing had happened.

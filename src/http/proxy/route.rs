@@ -15,14 +15,13 @@ use super::body::Arriving;
 use super::outgoing::RequestBody;
 use crate::config::HttpSettings;
 use crate::http::control::client_name;
-use crate::http::params::{ParamError, take};
+use crate::http::params::take;
 use crate::http::serve::Caller;
 use crate::model::name::ClientName;
 use crate::model::reply::Reply;
 
-/// A request as it goes on.
+/// Whom a request is for, and what remains of it.
 pub(super) struct Route<'a> {
-    /// For whom it is.
     pub(super) client: ClientName,
     /// The query as it came, byte for byte, but without the name.
     pub(super) query: Cow<'a, [u8]>,
@@ -30,34 +29,44 @@ pub(super) struct Route<'a> {
     pub(super) body: RequestBody,
 }
 
-/// Takes the name out of the query, else out of a form body.
-pub(super) async fn find<'a>(
-    request: &'a Parts,
+/// Takes the name out of the query, if it is there and not empty.
+pub(super) fn in_query(request: &Parts) -> Result<(Option<ClientName>, Cow<'_, [u8]>), Reply> {
+    take_name(request.uri.query().unwrap_or_default().as_bytes())
+}
+
+/// The body of a request whose query has named the client: it is not looked into.
+pub(super) fn body(body: Incoming, caller: &Arc<Caller>, settings: &HttpSettings) -> RequestBody {
+    match body.is_end_stream() {
+        true => RequestBody::Empty,
+        false => RequestBody::Arriving(Box::new(arriving(body, caller, settings))),
+    }
+}
+
+/// Whether the name may be in the body.
+pub(super) fn may_have_form(request: &Parts) -> bool {
+    is_form(&request.headers) && !matches!(request.method, Method::GET | Method::HEAD)
+}
+
+/// Reads a form and takes the name out of that.
+pub(super) async fn in_form(
     body: Incoming,
     caller: &Arc<Caller>,
     settings: &HttpSettings,
-) -> Result<Route<'a>, Reply> {
-    let invalid = |error: ParamError| Reply::invalid(error.to_string());
-    let given = |name: Option<String>| name.filter(|name| !name.is_empty());
-    let arriving = |body| Arriving::new(body, caller.clone(), settings.inactivity_timeout);
-    let query = request.uri.query().unwrap_or_default().as_bytes();
-    let (name, left) = take(query, "client").map_err(invalid)?;
-    if let Some(name) = given(name) {
-        let body = match body.is_end_stream() {
-            true => RequestBody::Empty,
-            false => RequestBody::Arriving(Box::new(arriving(body))),
-        };
-        return Ok(Route { client: client_name(name)?, query: left, body });
-    }
-    if !is_form(&request.headers) || matches!(request.method, Method::GET | Method::HEAD) {
-        return Err(Reply::no_client_given());
-    }
-    // Most requests have none, and need no room for it.
-    let form = Box::pin(read_form(arriving(body), settings.max_form_body)).await?;
-    let (name, rest) = take(&form, "client").map_err(invalid)?;
-    let name = given(name).ok_or_else(Reply::no_client_given)?;
-    let body = RequestBody::Whole(rest.into_owned().into());
-    Ok(Route { client: client_name(name)?, query: left, body })
+) -> Result<(ClientName, RequestBody), Reply> {
+    let form = read_form(arriving(body, caller, settings), settings.max_form_body).await?;
+    let (name, left) = take_name(&form)?;
+    let name = name.ok_or_else(Reply::no_client_given)?;
+    Ok((name, RequestBody::Whole(left.into_owned().into())))
+}
+
+fn take_name(parameters: &[u8]) -> Result<(Option<ClientName>, Cow<'_, [u8]>), Reply> {
+    let (name, left) = take(parameters, "client").map_err(|error| Reply::invalid(error.to_string()))?;
+    let name = name.filter(|name| !name.is_empty()).map(client_name).transpose()?;
+    Ok((name, left))
+}
+
+fn arriving(body: Incoming, caller: &Arc<Caller>, settings: &HttpSettings) -> Arriving {
+    Arriving::new(body, caller.clone(), settings.inactivity_timeout)
 }
 
 async fn read_form(body: Arriving, limit: usize) -> Result<Bytes, Reply> {

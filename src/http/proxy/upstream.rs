@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::{Method, response};
+use http::response;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use super::headers::Pseudonym;
 use super::link::{Failure, Link};
+use super::order::Asked;
 use super::outgoing::Outgoing;
 use crate::config::HttpSettings;
 use crate::http::answer::BodyError;
@@ -190,9 +191,8 @@ impl Upstream {
         }
     }
 
-    fn take_idle(&self, limit: Duration) -> Option<Box<Link>> {
+    fn take_idle(&self, limit: Duration, now: Instant) -> Option<Box<Link>> {
         let mut idle = locked(&self.idle);
-        let now = Instant::now();
         while let Some(mut last) = idle.pop() {
             if !last.is_young(limit, now) {
                 continue;
@@ -228,8 +228,7 @@ impl Place {
     /// answer goes to `announced`.
     pub(super) async fn send(
         &self,
-        mut request: Outgoing,
-        method: &Method,
+        asked: &mut Asked,
         to: (&ClientRecord, &Registry),
         settings: &HttpSettings,
         announced: impl Fn(&response::Parts),
@@ -242,17 +241,18 @@ impl Place {
         if !record.has_process() {
             return Err(Reply::unreachable(name, "the client is down"));
         }
+        // The time of most requests is that of a moment ago.
+        let now = asked.outgoing.as_ref().and_then(Outgoing::turn).unwrap_or_else(Instant::now);
         loop {
-            let (mut link, is_new) = match self.0.take_idle(settings.idle_timeout) {
+            let (mut link, is_new) = match self.0.take_idle(settings.idle_timeout, now) {
                 Some(link) => (link, false),
                 // Most requests need none, and no room for it.
                 None => (Box::pin(self.connect(record, registry, settings.connect_timeout)).await?, true),
             };
-            let error = match link.send(request, method, settings.header_timeout, &announced).await {
+            let error = match link.send(asked, settings.header_timeout, &announced).await {
                 Ok(head) => return Ok((head, link)),
-                Err(Failure::Unsent(back, error)) if !is_new => {
+                Err(Failure::Unsent(error)) if !is_new => {
                     debug!(client = %name, %error, "an idle connection was closed; the request goes to another one");
-                    request = back;
                     continue;
                 }
                 Err(Failure::TimedOut) => return Err(self.timed_out("the client did not answer in time")),
@@ -261,7 +261,7 @@ impl Place {
                     return Err(Reply::bad_request("the request broke off"));
                 }
                 Err(Failure::Unclear(why)) => return Err(self.unreachable(why)),
-                Err(Failure::Unsent(_, error) | Failure::Sent(error)) => error,
+                Err(Failure::Unsent(error) | Failure::Sent(error)) => error,
             };
             debug!(client = %name, %error, "a proxied request failed");
             if !is_new {

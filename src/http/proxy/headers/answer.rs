@@ -53,8 +53,12 @@ pub fn may_have_body(status: StatusCode) -> bool {
 /// Makes the headers of an answer those for the caller.
 pub fn to_caller(answer: &mut response::Parts, method: &Method) {
     let headers = &mut answer.headers;
-    let named = tokens(headers, CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok());
-    let mut gone: Vec<HeaderName> = named.collect();
+    // Most answers name nothing here that would not go anyhow, and are spared a list.
+    let goes_anyhow =
+        |token: &&[u8]| token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close");
+    let named = tokens(headers, CONNECTION).filter(|token| !goes_anyhow(token));
+    let mut gone: Vec<HeaderName> = named.filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
+    headers.remove(CONNECTION);
     gone.extend(headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned());
     // Of HEAD the length is not that of a body, and said once; elsewhere hyper derives it from the body.
     let length = headers.remove(CONTENT_LENGTH);
