@@ -1,7 +1,7 @@
 //! What the fuzz targets do with their input, and what must hold whatever it is. `tests/it/fuzz.rs` includes this file
 //! and does the same with every committed input.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use bytes::BytesMut;
@@ -9,7 +9,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use wqcontroller::config::{Access, Settings};
 use wqcontroller::http::auth::{Entrance, Guard, Tokens, allowed_to_read};
 use wqcontroller::http::framing;
-use wqcontroller::http::listener::Peer;
 use wqcontroller::http::params::{Params, take};
 use wqcontroller::http::proxy::headers as proxied;
 use wqcontroller::http::proxy::incoming::{Decoder, take_head};
@@ -134,9 +133,8 @@ fn forwarded(request: &Request<()>, length: Option<u64>) {
     let (parts, ()) = request.clone().into_parts();
     let protocol = proxied::wanted_protocol(&parts, length != Some(0));
     assert!(protocol.is_none() || length == Some(0), "where a body ends must be clear");
-    let remote: SocketAddr = ([192, 168, 1, 9], 1).into();
     let us = proxied::Pseudonym::default();
-    let hop = proxied::Hop { peer: Peer::Tcp { remote, local: remote }, port: 5000, us: &us };
+    let hop = proxied::Hop { address: "192.168.1.9", port: 5000, us: &us };
     let query = request.uri().query().unwrap_or_default().as_bytes();
     let sent = proxied::to_client(&parts, query, hop, length, protocol.as_ref());
     let Ok(sent) = sent else { unreachable!("nobody knows the new name") };

@@ -67,7 +67,7 @@ pub(super) fn check_client(door: &Door, request: &Parts) -> Answer {
 pub(super) async fn get_qrcode(door: Arc<Door>, request: Parts) -> Answer {
     let (name, _) = named(&request)?;
     let name = name.ok_or_else(Reply::no_client_given)?;
-    let view = door.registry.snapshot().get(&name).cloned().ok_or_else(Reply::no_such_client)?;
+    let view = door.registry.client(&name).ok_or_else(Reply::no_such_client)?;
     let Some((kind, image)) = read_image(view, &door.homes).await else {
         return Ok(answer::empty(StatusCode::NOT_FOUND));
     };

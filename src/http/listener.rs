@@ -32,6 +32,16 @@ pub enum Peer {
     },
 }
 
+impl Peer {
+    /// Its address as others are told it.
+    pub(super) fn address(&self) -> String {
+        match self {
+            Self::Tcp { remote, .. } => remote.ip().to_canonical().to_string(),
+            Self::Unix { .. } => "unknown".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -2,9 +2,9 @@
 //!
 //! Shared by both:
 //!
-//! - `listener`, `serve`: connections in, with their limits, and a drain at the end. Around each connection: `clocked` (is
+//! - `listener`, `serve`, `caller`: connections in, with their limits, and a drain at the end. Around each connection: `clocked` (is
 //!   somebody there who takes what he asked for), `lengths` (was a length said twice), `interim` (announcements of an answer),
-//!   `alarm` (timers)
+//!   `alarm` (timers), `ending` (is it time to end)
 //! - `answer`, `params`: bodies out, parameters in
 //!
 //! The door:
@@ -17,8 +17,10 @@
 mod alarm;
 pub mod answer;
 pub mod auth;
+pub mod caller;
 mod clocked;
 pub mod control;
+mod ending;
 pub mod framing;
 mod interim;
 mod lengths;
@@ -44,8 +46,8 @@ use crate::model::reply::Reply;
 use crate::registry::Registry;
 use answer::Body;
 use auth::{Complaints, Entrance, Guard, answer_preflight, is_preflight, open_to};
+use caller::Caller;
 use listener::Peer;
-use serve::Caller;
 
 /// What every path of the API begins with.
 const ROOT: &str = "/openqq/";
@@ -124,7 +126,7 @@ impl Door {
             refusal.headers_mut().insert(CONNECTION, CLOSE);
             return Err(Box::new(refusal));
         }
-        let guard = self.guard.borrow().clone();
+        let guard = self.guard.borrow();
         let origin = guard.sites().allowed_origin(request.headers());
         let answer = match guard.admit(request, self.entrance(peer)) {
             // A browser shows no token when it asks whether it may.

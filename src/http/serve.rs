@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{CONNECTION, UPGRADE};
@@ -22,7 +21,9 @@ use tracing::{debug, warn};
 
 use super::alarm::OneAlarm;
 use super::answer::Body;
+use super::caller::Caller;
 use super::clocked::Clocked;
+use super::ending::Ending;
 use super::interim::Interim;
 use super::lengths::Watched;
 use super::listener::{Accepted, Listener, Peer};
@@ -30,44 +31,6 @@ use super::sparing::Sparing;
 use super::{CLOSE, listener};
 use crate::locks::locked;
 use crate::model::chain::Chain;
-
-/// Who sent a request.
-#[derive(Debug)]
-pub struct Caller {
-    /// The other end of the connection.
-    pub peer: Peer,
-    interim: Interim,
-    /// Whether the request has a body whose end nobody has seen yet.
-    unread: AtomicBool,
-}
-
-impl Caller {
-    /// Sends the head of an interim answer before the answer itself. To HTTP/1.0 there must be none (RFC 9110, 15.2).
-    pub(super) fn announce(&self, head: &[u8]) {
-        self.interim.add(head);
-    }
-
-    /// The request has a body. Unless its end [was seen](Self::saw_end) when the answer is there, that is the last one of
-    /// the connection: what follows could be taken for a part of the body.
-    pub(super) fn expect_end(&self) {
-        self.unread.store(true, Ordering::Relaxed);
-    }
-
-    /// The body of the request is over, and everybody sees that where we do.
-    pub(super) fn saw_end(&self) {
-        self.unread.store(false, Ordering::Relaxed);
-    }
-
-    /// Asks to wake who polls once all is written that was given to be written before.
-    pub(super) fn ask_written(&self, context: &Context<'_>) {
-        self.interim.ask_written(context);
-    }
-
-    /// Whether that is so.
-    pub(super) fn poll_written(&self, context: &Context<'_>) -> Poll<()> {
-        self.interim.poll_written(context)
-    }
-}
 
 /// What one listener's callers may take.
 #[derive(Clone, Copy, Debug)]
@@ -136,10 +99,12 @@ where
     let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
     let crowding = Arc::new(Sparing::new(1));
     let tasks = TaskTracker::new();
+    let ending = Ending::default();
+    tasks.spawn(ending.clone().follow(stop));
     for (place, listener) in listeners.into_iter().enumerate() {
         let server = Server {
             limits,
-            stop: stop.clone(),
+            ending: ending.clone(),
             places: places.clone(),
             refusals: refusals.clone(),
             crowding: crowding.clone(),
@@ -155,7 +120,7 @@ where
 #[derive(Clone)]
 struct Server<H> {
     limits: Limits,
-    stop: CancellationToken,
+    ending: Ending,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     /// Connections for which there was no place, in the log.
@@ -173,7 +138,7 @@ where
         let mut failing = false;
         loop {
             let accepted = tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.ending.wait() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -236,13 +201,10 @@ where
         let ends_by_close = Arc::new(AtomicBool::new(false));
         // Whether a request had two lengths: nothing that follows one is to be read.
         let doubled = Arc::new(AtomicBool::new(false));
-        // Whether it is a tunnel.
-        let changed = Arc::new(AtomicBool::new(false));
+        let (interim, changed) = (Interim::default(), Arc::new(AtomicBool::new(false)));
+        let caller = Arc::new(Caller::new(peer, interim.clone(), self.ending.clone(), changed.clone()));
+        let stream = Clocked::new(stream, self.limits.write_timeout, changed);
         let (slot, is_old, is_last) = (afterwards.clone(), ends_by_close.clone(), doubled.clone());
-        let stream = Clocked::new(stream, self.limits.write_timeout, changed.clone());
-        let interim = Interim::default();
-        let caller = Arc::new(Caller { peer, interim: interim.clone(), unread: AtomicBool::default() });
-        let stop = self.stop.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             // Whoever asks to change the protocol may already have gone on in the other one.
             let asked_change = request.headers().contains_key(UPGRADE);
@@ -255,14 +217,13 @@ where
             let is_last = asked_change || is_last.load(Ordering::Relaxed);
             // In a box at once: it is large, and would be moved several times.
             let answer = Box::pin(handler(request, caller.clone()));
-            let (stop, caller, changed) = (stop.clone(), caller.clone(), changed.clone());
+            let caller = caller.clone();
             async move {
                 let mut answer = answer.await;
-                caller.interim.end();
-                let is_last = is_last || caller.unread.swap(false, Ordering::Relaxed);
+                let ends = caller.is_answered();
                 if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    changed.store(true, Ordering::Relaxed);
-                } else if is_last || stop.is_cancelled() {
+                    caller.change();
+                } else if is_last || ends {
                     answer.headers_mut().insert(CONNECTION, CLOSE);
                 }
                 Ok::<_, Infallible>(answer)
@@ -279,10 +240,8 @@ where
             .serve_connection(TokioIo::new(Watched::new(stream, doubled, interim)), service)
             .with_upgrades();
         let ended = tokio::select! {
-            // Asked for every request: without a die.
             biased;
-            ended = &mut connection => Some(ended),
-            () = self.stop.cancelled() => {
+            () = self.ending.wait() => {
                 let until = Instant::now() + self.limits.drain_timeout;
                 match timeout(LAST_REQUEST.min(self.limits.drain_timeout), &mut connection).await {
                     Ok(ended) => Some(ended),
@@ -292,12 +251,13 @@ where
                     }
                 }
             }
+            ended = &mut connection => Some(ended),
         };
         if let Some(task) = afterwards.take() {
             tokio::select! {
                 () = task => {}
                 () = async {
-                    self.stop.cancelled().await;
+                    self.ending.wait().await;
                     tokio::time::sleep(self.limits.drain_timeout).await;
                 } => debug!(%peer, "tunnel cut: it did not end within the drain time"),
             }

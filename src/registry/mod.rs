@@ -87,6 +87,11 @@ impl Registry {
         self.snapshot.borrow().clone()
     }
 
+    /// One client as it is known now.
+    pub fn client(&self, name: &ClientName) -> Option<Arc<ClientView>> {
+        self.snapshot.borrow().get(name).cloned()
+    }
+
     /// Tells of every change of what is known.
     pub fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshot.clone()

@@ -28,8 +28,9 @@ use super::inbox::Inbox;
 use super::link::Token;
 use super::websocket;
 use crate::http::answer::{Body, empty};
+use crate::http::caller::Caller;
 use crate::http::listener::Listener;
-use crate::http::serve::{Afterwards, Caller, Limits, serve};
+use crate::http::serve::{Afterwards, Limits, serve};
 use crate::locks::locked;
 
 /// What whoever connects to us may take. It is one program.

@@ -13,7 +13,7 @@ use super::body::Inactive;
 use super::link::Link;
 use super::upstream::Place;
 use crate::http::answer::{Body, BodyError};
-use crate::http::serve::Caller;
+use crate::http::caller::Caller;
 use crate::model::reply::Reply;
 
 /// Where an answer comes from.
@@ -22,8 +22,6 @@ pub(super) struct Source {
     pub(super) link: Box<Link>,
     /// Free when the body is through.
     pub(super) place: Place,
-    /// Who gets it.
-    pub(super) caller: Arc<Caller>,
     /// Whether the connection may carry another request.
     pub(super) reusable: bool,
     /// For how long the client promises to keep it open, if it does.
@@ -40,13 +38,13 @@ impl Source {
 
 /// The body of an answer. What is here as a whole is given as a whole, and its connection is free at once; else it
 /// comes as it is read, and breaks off when nothing comes for `limit`. An error is one of what came with the head.
-pub(super) fn body(mut source: Source, limit: Duration) -> Result<Body, Reply> {
-    let caller = source.caller.clone();
+pub(super) fn body(mut source: Source, caller: &Arc<Caller>, limit: Duration) -> Result<Body, Reply> {
     let first = source.link.take().map_err(|error| source.place.unreachable(&error.to_string()))?;
     if source.link.is_done() {
         source.release();
         return Ok(Body::Whole(first));
     }
+    let caller = caller.clone();
     Ok(Body::stream(Streaming { first, source: Some(source), caller, broken: None, limit, since: None }))
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::http::alarm::Alarm;
 use crate::http::answer::BodyError;
-use crate::http::serve::Caller;
+use crate::http::caller::Caller;
 
 /// Nothing came for too long.
 #[derive(Debug, thiserror::Error)]

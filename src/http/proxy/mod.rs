@@ -32,7 +32,7 @@ use http::{Response, StatusCode, response};
 
 use super::Door;
 use super::answer::Body;
-use super::serve::Caller;
+use super::caller::Caller;
 use crate::model::fleet::Launch;
 use crate::model::reply::Reply;
 
@@ -78,7 +78,7 @@ pub(super) async fn forward(
         && !headers::is_last(&head);
     let kept_open = headers::kept_open(&head.headers);
     headers::to_caller(&mut head, &order.asked.method);
-    let source = answer::Source { link, place: order.place, caller: caller.clone(), reusable, kept_open };
-    let body = answer::body(source, settings.inactivity_timeout)?;
+    let source = answer::Source { link, place: order.place, reusable, kept_open };
+    let body = answer::body(source, caller, settings.inactivity_timeout)?;
     Ok(Response::from_parts(head, body))
 }

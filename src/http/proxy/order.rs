@@ -17,7 +17,8 @@ use super::outgoing::Outgoing;
 use super::route::{self, Route};
 use super::upstream::Place;
 use crate::config::Settings;
-use crate::http::serve::{Afterwards, Caller};
+use crate::http::caller::Caller;
+use crate::http::serve::Afterwards;
 use crate::http::{Door, Way};
 use crate::model::reply::Reply;
 use crate::registry::ClientView;
@@ -107,14 +108,13 @@ impl Order {
         route: Route<'_>,
         caller: &Caller,
     ) -> Result<Box<Self>, Reply> {
-        let snapshot = door.registry.snapshot();
-        let client = snapshot.get(&route.client).ok_or_else(Reply::no_such_client)?;
-        let upstream = door.upstreams.get(&client.record, &snapshot);
+        let client = door.registry.client(&route.client).ok_or_else(Reply::no_such_client)?;
+        let upstream = door.upstreams.get(&client.record, &door.registry);
         let place = upstream.admit(settings.http.max_inflight_per_client)?;
 
         let (method, length) = (&request.method, route.body.length());
         let protocol = headers::wanted_protocol(request, length != Some(0));
-        let hop = Hop { peer: caller.peer, port: client.record.port, us: &door.upstreams.us };
+        let hop = Hop { address: &caller.address, port: client.record.port, us: &door.upstreams.us };
         let head = headers::to_client(request, &route.query, hop, length, protocol.as_ref())
             .map_err(|_| Reply::looped())?;
         // A client may take a body that it does not expect for another request.
@@ -128,7 +128,7 @@ impl Order {
             spare: HeaderMap::new(),
         };
         Ok(Box::new(Self {
-            client: client.clone(),
+            client,
             place,
             asked,
             settings,

@@ -14,9 +14,9 @@ use hyper::body::Incoming;
 use super::body::Arriving;
 use super::outgoing::RequestBody;
 use crate::config::HttpSettings;
+use crate::http::caller::Caller;
 use crate::http::control::client_name;
 use crate::http::params::take;
-use crate::http::serve::Caller;
 use crate::model::name::ClientName;
 use crate::model::reply::Reply;
 

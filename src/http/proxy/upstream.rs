@@ -27,7 +27,7 @@ use crate::model::client::{ClientRecord, Generation, Phase};
 use crate::model::name::ClientName;
 use crate::model::reply::Reply;
 use crate::model::state::ClientState;
-use crate::registry::{Registry, Snapshot};
+use crate::registry::Registry;
 
 /// How many times within the idle time is looked whether it is over.
 const LOOKS: u32 = 8;
@@ -90,8 +90,8 @@ impl std::fmt::Debug for Idle {
 }
 
 impl Upstreams {
-    /// What is held for a client as it is in `snapshot`.
-    pub(super) fn get(&self, record: &ClientRecord, snapshot: &Snapshot) -> Arc<Upstream> {
+    /// What is held for a client that is in the registry.
+    pub(super) fn get(&self, record: &ClientRecord, registry: &Registry) -> Arc<Upstream> {
         let mut all = locked(&self.all);
         let name = &record.spec.name;
         match all.get(name) {
@@ -99,6 +99,7 @@ impl Upstreams {
             Some(known) if known.generation >= record.generation => known.clone(),
             _ => {
                 // A new launch, so it is also time to forget who is gone.
+                let snapshot = registry.snapshot();
                 all.retain(|name, _| snapshot.get(name).is_some());
                 let new = Arc::new(Upstream {
                     client: name.clone(),
@@ -282,8 +283,7 @@ impl Place {
             Ok(link) => {
                 // Whoever has the port now had it given only after this client was seen to be gone. Its record may still
                 // be there.
-                let snapshot = registry.snapshot();
-                let still = snapshot.get(name).is_some_and(|view| {
+                let still = registry.client(name).is_some_and(|view| {
                     view.record.generation == record.generation && view.record.has_process()
                 });
                 if !still {

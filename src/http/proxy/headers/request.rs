@@ -7,13 +7,12 @@ use http::request::Parts;
 use http::{Method, Version};
 
 use super::{Looped, Pseudonym, is_hop_by_hop, is_named, tokens, write_header};
-use crate::http::listener::Peer;
 
 /// From whom a request comes, and to whom it goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Hop<'a> {
-    /// The caller.
-    pub peer: Peer,
+    /// The address of the caller, or that it is unknown.
+    pub address: &'a str,
     /// The client's port on this machine.
     pub port: u16,
     /// Who passes it on.
@@ -42,7 +41,7 @@ pub fn to_client(
         }
     }
     write_header(&mut head, &VIA, via);
-    tell_origin(&mut head, hop.peer, headers.get(HOST));
+    tell_origin(&mut head, hop.address, headers.get(HOST));
     match length {
         None => head.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         Some(0) if !headers.contains_key(CONTENT_LENGTH) => {}
@@ -83,21 +82,12 @@ fn write_line(head: &mut Vec<u8>, request: &Parts, query: &[u8]) {
 }
 
 /// Says where the request came from, whatever the caller said of that: RFC 7239, and the names used before it.
-fn tell_origin(head: &mut Vec<u8>, peer: Peer, host: Option<&HeaderValue>) {
-    head.extend_from_slice(b"X-Forwarded-For: ");
-    let at = head.len();
-    let _ = match peer {
-        Peer::Tcp { remote, .. } => write!(head, "{}", remote.ip().to_canonical()),
-        Peer::Unix { .. } => write!(head, "unknown"),
-    };
-    let address = at..head.len();
+fn tell_origin(head: &mut Vec<u8>, address: &str, host: Option<&HeaderValue>) {
     // Colons and brackets have to be quoted; that the host has no quotes in it was seen to (`http/framing.rs`).
-    let quoted: [&[u8]; 2] =
-        if head[address.clone()].contains(&b':') { [b"\"[", b"]\""] } else { [b"", b""] };
-    head.extend_from_slice(b"\r\nForwarded: for=");
-    head.extend_from_slice(quoted[0]);
-    head.extend_from_within(address);
-    head.extend_from_slice(quoted[1]);
+    let [before, after] = if address.contains(':') { ["\"[", "]\""] } else { [""; 2] };
+    for part in ["X-Forwarded-For: ", address, "\r\nForwarded: for=", before, address, after] {
+        head.extend_from_slice(part.as_bytes());
+    }
     if let Some(host) = host {
         for part in [b";host=\"", host.as_bytes(), b"\";proto=http\r\nX-Forwarded-Host: ", host.as_bytes()] {
             head.extend_from_slice(part);
@@ -124,6 +114,7 @@ pub fn wanted_protocol(request: &Parts, has_body: bool) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::listener::Peer;
     use http::Request;
 
     fn parts(headers: &[(&str, &str)]) -> Parts {
@@ -136,7 +127,8 @@ mod tests {
 
     /// The lines that go to the client.
     fn sent(request: &Parts, peer: Peer, us: &Pseudonym, length: Option<u64>) -> Result<Vec<String>, Looped> {
-        let head = to_client(request, b"b=c", Hop { peer, port: 5000, us }, length, None)?;
+        let head =
+            to_client(request, b"b=c", Hop { address: &peer.address(), port: 5000, us }, length, None)?;
         let head = String::from_utf8(head).unwrap();
         Ok(head.strip_suffix("\r\n\r\n").unwrap().split("\r\n").map(str::to_owned).collect())
     }
