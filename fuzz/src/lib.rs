@@ -10,8 +10,8 @@ use wqcontroller::config::{Access, Settings};
 use wqcontroller::http::auth::{Entrance, Guard, Tokens, allowed_to_read};
 use wqcontroller::http::framing;
 use wqcontroller::http::params::{Params, take};
-use wqcontroller::http::proxy::headers as proxied;
-use wqcontroller::http::proxy::incoming::{Decoder, take_head};
+use wqcontroller::http::proxy::headers::{self as proxied, End, Head};
+use wqcontroller::http::proxy::incoming::Decoder;
 use wqcontroller::model::name::ClientName;
 use wqcontroller::model::saved::Saved;
 use wqcontroller::model::state::StateReport;
@@ -192,24 +192,28 @@ pub fn answers(data: &[u8]) {
             assert_eq!(read_answer(data, &method, size), whole, "however it comes");
         }
     }
-    let Ok(Some(answer)) = take_head(&mut BytesMut::from(data), &mut HeaderMap::new()) else { return };
-    if !proxied::is_sound(&answer) {
-        return;
-    }
-    let before = &answer.headers;
-    // What no two readers can take for different messages.
+    let Ok(Some(head)) = Head::take(&mut BytesMut::from(data), &mut HeaderMap::new()) else { return };
+    let before = &sent_headers(data);
+    // Where the end is clear, no two readers can take that for different messages.
     let codings = values(before, "transfer-encoding");
     let mut lengths = values(before, "content-length");
-    assert!(codings.len() <= 1 && codings.iter().all(|coding| coding.eq_ignore_ascii_case(b"chunked")));
-    assert!(codings.is_empty() || lengths.is_empty());
-    assert!(lengths.iter().all(|length| length.iter().all(u8::is_ascii_digit)));
+    assert!(head.has_two_lengths == (lengths.len() > 1));
     lengths.dedup();
-    assert!(lengths.len() <= 1);
-    let kept_open = proxied::kept_open(before);
-    assert!(kept_open.is_none() || before.contains_key("keep-alive"));
+    match head.end {
+        End::Chunks => {
+            assert!(lengths.is_empty() && codings[0].eq_ignore_ascii_case(b"chunked") && codings.len() == 1)
+        }
+        End::Length(length) => {
+            assert!(codings.is_empty() && lengths.len() == 1 && lengths[0].iter().all(u8::is_ascii_digit));
+            assert_eq!(std::str::from_utf8(lengths[0]).unwrap().parse(), Ok(length));
+        }
+        End::Close => assert!(codings.is_empty() && lengths.is_empty()),
+        End::Unclear => {}
+    }
+    assert!(head.kept_open.is_none() || before.contains_key("keep-alive"));
+    assert_eq!(head.protocol.as_ref(), before.get("upgrade"));
     for method in [Method::GET, Method::HEAD] {
-        let mut parts = answer.clone();
-        proxied::to_caller(&mut parts, &method);
+        let parts = head.clone().into_parts(&method);
         assert_eq!(parts.version, Version::HTTP_11);
         go_on(before, &parts.headers, |name| name == "content-length" && method == Method::HEAD);
         let said = values(&parts.headers, "content-length");
@@ -218,17 +222,31 @@ pub fn answers(data: &[u8]) {
     }
 }
 
+/// The headers of an answer as they were sent.
+fn sent_headers(data: &[u8]) -> HeaderMap {
+    let mut lines = [httparse::EMPTY_HEADER; 100];
+    let mut parsed = httparse::Response::new(&mut lines);
+    parsed.parse(data).expect("it was taken for a head");
+    let header = |line: &httparse::Header| {
+        let name = HeaderName::from_bytes(line.name.as_bytes()).expect("it was taken for one");
+        (name, HeaderValue::from_bytes(line.value).expect("it was taken for one"))
+    };
+    let mut headers = HeaderMap::new();
+    for (name, value) in parsed.headers.iter().map(header) {
+        headers.append(name, value);
+    }
+    headers
+}
+
 /// The body of an answer that comes in pieces of this size and then breaks off, and what was left; none where it is none.
 fn read_answer(data: &[u8], method: &Method, size: usize) -> Option<(Vec<u8>, Vec<u8>)> {
     let (mut read, mut decoder, mut body) = (BytesMut::new(), None::<Decoder>, Vec::new());
     for piece in data.chunks(size) {
         read.extend_from_slice(piece);
         if decoder.is_none() {
-            let head = take_head(&mut read, &mut HeaderMap::new()).ok()?;
-            if head.as_ref().is_some_and(|head| !proxied::is_sound(head)) {
-                return None;
-            }
-            decoder = head.map(|head| Decoder::of(&head, method));
+            let head = Head::take(&mut read, &mut HeaderMap::new()).ok()?;
+            // What has no clear end is none.
+            decoder = head.map(|head| Decoder::of(&head, method).ok_or(())).transpose().ok()?;
         }
         let Some(decoder) = &mut decoder else { continue };
         while let Some(piece) = decoder.take(&mut read).ok()? {
@@ -245,8 +263,16 @@ fn read_answer(data: &[u8], method: &Method, size: usize) -> Option<(Vec<u8>, Ve
 
 /// Whether a header is about the connection and not about the message.
 fn is_about_connection(name: &str) -> bool {
-    let listed =
-        ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"];
+    let listed = [
+        "connection",
+        "close",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+    ];
     listed.contains(&name) || name.starts_with("proxy-")
 }
 

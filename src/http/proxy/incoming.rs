@@ -1,73 +1,24 @@
-//! An answer as it is read from a client: its head, and its body by whatever tells its end (RFC 9112, 6.3 and 7.1).
-//! Nothing here waits or reads: what came stands in a buffer, and is taken out of that.
-
-use std::mem::MaybeUninit;
+//! The body of an answer as it is read from a client, by whatever tells its end (RFC 9112, 6.3 and 7.1). Nothing here waits
+//! or reads: what came stands in a buffer, and is taken out of that.
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Response, StatusCode, Version, response};
-use httparse::{ParserConfig, Status};
-use hyper::ext::ReasonPhrase;
+use http::{Method, StatusCode};
+use httparse::Status;
 
-/// The largest head of an answer, in bytes.
-const MAX_HEAD: usize = 64 * 1024;
-
-/// The most headers of an answer.
-const MAX_HEADERS: usize = 100;
+use super::headers::{End, Head};
 
 /// The longest line before a chunk, and the most that may follow the last one, in bytes.
 const MAX_LINE: usize = 16 * 1024;
 
-/// Why what a client sends is no answer.
+/// Why what a client sends is no body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unclear {
-    /// The head is not that of HTTP/1, or too large.
-    #[error("the head of the answer is malformed")]
-    Head,
     /// A chunk is not framed as one.
     #[error("a chunk of the answer is malformed")]
     Chunk,
     /// It ended before its end.
     #[error("the answer is cut off")]
     Truncated,
-}
-
-/// Takes the head of an answer out of what was `read`; none while more of it has to come. Its headers take the room that there
-/// is in `spare`, which is empty.
-pub fn take_head(read: &mut BytesMut, spare: &mut HeaderMap) -> Result<Option<response::Parts>, Unclear> {
-    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-    let mut parsed = httparse::Response::new(&mut []);
-    let status = ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, read, &mut headers);
-    let size = match status.map_err(|_| Unclear::Head)? {
-        Status::Complete(size) if size <= MAX_HEAD => size,
-        Status::Partial if read.len() < MAX_HEAD => return Ok(None),
-        _ => return Err(Unclear::Head),
-    };
-    let mut head = Response::new(()).into_parts().0;
-    let code = parsed.code.ok_or(Unclear::Head)?;
-    head.status = StatusCode::from_u16(code).map_err(|_| Unclear::Head)?;
-    head.version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-    if let Some(reason) = parsed.reason.filter(|reason| Some(*reason) != head.status.canonical_reason())
-        && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
-    {
-        head.extensions.insert(reason);
-    }
-    // Where each value stands, as what it is borrowed from is about to be taken.
-    let began = read.as_ptr().addr();
-    let mut places = Vec::with_capacity(parsed.headers.len());
-    for header in &*parsed.headers {
-        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| Unclear::Head)?;
-        let at = header.value.as_ptr().addr() - began;
-        places.push((name, at..at + header.value.len()));
-    }
-    let text = read.split_to(size).freeze();
-    head.headers = std::mem::take(spare);
-    head.headers.reserve(places.len());
-    for (name, place) in places {
-        let value = HeaderValue::from_maybe_shared(text.slice(place)).map_err(|_| Unclear::Head)?;
-        head.headers.append(name, value);
-    }
-    Ok(Some(head))
 }
 
 /// What remains of a body, and how its end is known.
@@ -97,20 +48,19 @@ impl Decoder {
         Self(Rest::Nothing)
     }
 
-    /// Of the answer to a request with this method. [`is_sound`](super::headers::is_sound) must have held for it.
-    pub fn of(head: &response::Parts, method: &Method) -> Self {
-        let without = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if *method == Method::HEAD || head.status.is_informational() || without {
-            return Self(Rest::Nothing);
-        }
-        if head.headers.contains_key(TRANSFER_ENCODING) {
-            return Self(Rest::ChunkSize);
-        }
-        Self(match length(&head.headers) {
-            Some(0) => Rest::Nothing,
-            Some(length) => Rest::Length(length),
-            None => Rest::UntilClosed,
-        })
+    /// Of the answer to a request with this method; none where its end is unclear.
+    pub fn of(head: &Head, method: &Method) -> Option<Self> {
+        let status = head.parts.status;
+        let without = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let nothing = *method == Method::HEAD || status.is_informational() || without;
+        Some(Self(match head.end {
+            End::Unclear => return None,
+            _ if nothing => Rest::Nothing,
+            End::Chunks => Rest::ChunkSize,
+            End::Length(0) => Rest::Nothing,
+            End::Length(length) => Rest::Length(length),
+            End::Close => Rest::UntilClosed,
+        }))
     }
 
     /// Whether the body is over.
@@ -199,22 +149,10 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     line[0].is_ascii_hexdigit().then_some(size)
 }
 
-/// What `Content-Length` says.
-fn length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn whole_head(read: &mut BytesMut) -> Result<Option<response::Parts>, Unclear> {
-        take_head(read, &mut HeaderMap::new())
-    }
-
-    fn head(text: &str) -> response::Parts {
-        whole_head(&mut BytesMut::from(text)).unwrap().unwrap()
-    }
+    use http::HeaderMap;
 
     /// The body of `text` as it is read in pieces of `size`, and what was left.
     fn decoded(method: Method, text: &str, size: usize) -> Result<(String, String), Unclear> {
@@ -222,7 +160,8 @@ mod tests {
         for piece in text.as_bytes().chunks(size) {
             read.extend_from_slice(piece);
             if decoder.is_none() {
-                decoder = whole_head(&mut read)?.map(|head| Decoder::of(&head, &method));
+                let head = Head::take(&mut read, &mut HeaderMap::new()).unwrap();
+                decoder = head.map(|head| Decoder::of(&head, &method).unwrap());
             }
             let Some(decoder) = &mut decoder else { continue };
             while let Some(piece) = decoder.take(&mut read)? {
@@ -236,50 +175,6 @@ mod tests {
             decoder.close()?;
         }
         Ok((String::from_utf8(body).unwrap(), left))
-    }
-
-    #[test]
-    fn a_head_is_what_it_says() {
-        let odd = head("HTTP/1.0 200 Fine\r\nX-A: 1\r\nx-a:2\r\nB: \r\n\r\n");
-        assert_eq!((odd.status, odd.version), (StatusCode::OK, Version::HTTP_10));
-        assert_eq!(odd.extensions.get::<ReasonPhrase>().unwrap().as_bytes(), b"Fine");
-        let values: Vec<_> = odd.headers.get_all("x-a").iter().collect();
-        assert_eq!(values, ["1", "2"]);
-        assert_eq!(odd.headers["b"], "");
-        assert!(head("HTTP/1.1 200 OK\r\n\r\n").extensions.get::<ReasonPhrase>().is_none());
-        let mut read = BytesMut::from("HTTP/1.1 200 OK\r\nA: b\r\n\r\nrest");
-        whole_head(&mut read).unwrap().unwrap();
-        assert_eq!(read, "rest");
-    }
-
-    #[test]
-    fn a_head_comes_whole_or_not_at_all() {
-        let text = "HTTP/1.1 200 OK\r\nA: b\r\n\r\n";
-        for size in 0..text.len() {
-            let mut read = BytesMut::from(&text[..size]);
-            assert!(whole_head(&mut read).unwrap().is_none(), "{size}");
-            assert_eq!(read, &text[..size], "nothing is lost");
-        }
-        for text in [
-            "SSH-2.0-x\r\n",
-            "HTTP/2.0 200 OK\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
-            "HTTP/1.1 99 x\r\n\r\n",
-        ] {
-            assert_eq!(whole_head(&mut BytesMut::from(text)).err(), Some(Unclear::Head), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_head_has_a_size() {
-        let with = |size: usize| format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "x".repeat(size - 24));
-        assert!(whole_head(&mut BytesMut::from(&*with(MAX_HEAD))).is_ok());
-        assert!(whole_head(&mut BytesMut::from(&*with(MAX_HEAD + 1))).is_err());
-        let open = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(MAX_HEAD));
-        assert!(whole_head(&mut BytesMut::from(&*open)).is_err(), "it need not come to its end");
-        let many = |count| format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(count));
-        assert!(whole_head(&mut BytesMut::from(&*many(MAX_HEADERS))).is_ok());
-        assert!(whole_head(&mut BytesMut::from(&*many(MAX_HEADERS + 1))).is_err());
     }
 
     #[test]

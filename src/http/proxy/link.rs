@@ -10,15 +10,14 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::response;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::io::poll_read_buf;
 
-use super::headers;
-use super::incoming::{Decoder, take_head};
+use super::headers::Head;
+use super::incoming::Decoder;
 use super::order::Asked;
 use super::outgoing::{Broken, Outgoing};
 use crate::http::alarm::Alarm;
@@ -90,8 +89,8 @@ impl Link {
         &mut self,
         asked: &mut Asked,
         limit: Duration,
-        announced: impl Fn(&response::Parts),
-    ) -> Result<response::Parts, Failure> {
+        announced: impl Fn(&Head),
+    ) -> Result<Head, Failure> {
         self.outgoing = asked.outgoing.take();
         // Why nothing more can be written, and how often the answer was announced.
         let (mut unwritten, mut interim) = (None, 0);
@@ -109,17 +108,20 @@ impl Link {
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             loop {
-                match take_head(&mut self.read, &mut asked.spare) {
-                    Ok(Some(head)) if is_interim(&head) && interim < MAX_INTERIM => {
+                match Head::take(&mut self.read, &mut asked.spare) {
+                    Ok(Some(head)) if head.is_interim() && interim < MAX_INTERIM => {
                         interim += 1;
                         announced(&head);
                     }
-                    Ok(Some(head)) if is_interim(&head) || !headers::is_sound(&head) => {
-                        return Poll::Ready(Err(Failure::Unclear("the client's answer has no clear end")));
-                    }
                     Ok(Some(head)) => {
+                        let decoder = Decoder::of(&head, &asked.method).filter(|_| !head.is_interim());
+                        let Some(decoder) = decoder else {
+                            return Poll::Ready(Err(Failure::Unclear(
+                                "the client's answer has no clear end",
+                            )));
+                        };
                         self.answers += 1;
-                        self.decoder = Decoder::of(&head, &asked.method);
+                        self.decoder = decoder;
                         return Poll::Ready(Ok(head));
                     }
                     Err(_) => return Poll::Ready(Err(Failure::Unclear("the client's answer is malformed"))),
@@ -235,9 +237,4 @@ impl Link {
         }
         Poll::Ready(size.map(drop))
     }
-}
-
-/// Whether a head only announces the answer (RFC 9110, 15.2). After a change of protocol nothing follows.
-fn is_interim(head: &response::Parts) -> bool {
-    head.status.is_informational() && head.status != http::StatusCode::SWITCHING_PROTOCOLS
 }

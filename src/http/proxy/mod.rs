@@ -6,7 +6,8 @@
 //! - `order`: all that can be done with a request before something has to be waited for
 //! - `headers`: what of them is meant for the other end, and what is ours to say?
 //! - `upstream`: the client's idle connections and its limit of requests
-//! - `link`: one connection to a client; `outgoing` is a request as it is written there, `incoming` an answer as it is read
+//! - `link`: one connection to a client; `outgoing` is a request as it is written there, `incoming` the body of an answer as
+//!   it is read
 //! - `body`, `answer`: bodies from the caller and to him, as streams: nothing is gathered but a form that has to be searched
 //!   for `client`
 //! - `tunnel`: what follows a change of protocol
@@ -27,8 +28,9 @@ pub use upstream::Upstreams;
 
 use std::sync::Arc;
 
-use http::header::UPGRADE;
-use http::{Response, StatusCode, response};
+use http::{Response, StatusCode};
+
+use headers::Head;
 
 use super::Door;
 use super::answer::Body;
@@ -43,42 +45,38 @@ pub(super) async fn forward(
     caller: &Arc<Caller>,
 ) -> Result<Response<Body>, Reply> {
     // Permission to go on is given by our own server, when the client has taken the head.
-    let announced = |head: &response::Parts| {
-        if order.hears_announcements && head.status != StatusCode::CONTINUE {
-            caller.announce(&headers::announcement(head));
+    let announced = |head: &Head| {
+        if order.hears_announcements && head.parts.status != StatusCode::CONTINUE {
+            caller.announce(&head.announcement());
         }
     };
     let to = (&order.client.record, &door.registry);
-    let (mut head, link) = order.place.send(&mut order.asked, to, &order.settings.http, announced).await?;
+    let (head, link) = order.place.send(&mut order.asked, to, &order.settings.http, announced).await?;
     let (record, settings) = (&order.client.record, &order.settings.http);
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let granted = head.headers.get(UPGRADE).cloned();
+    let (status, method) = (head.parts.status, &order.asked.method);
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        let granted = head.protocol.clone();
         let same = granted
             .zip(order.protocol)
             .filter(|(granted, asked)| granted.as_bytes().eq_ignore_ascii_case(asked.as_bytes()));
         let (Some((granted, _)), Some(upgrade)) = (same, order.upgrade) else {
             return Err(order.place.unreachable("the client changed to a protocol that nobody asked for"));
         };
-        headers::to_caller(&mut head, &order.asked.method);
-        headers::set_protocol(&mut head.headers, granted);
+        let mut parts = head.into_parts(method);
+        headers::set_protocol(&mut parts.headers, granted);
         let (name, limit) = (record.spec.name.clone(), settings.inactivity_timeout);
         upgrade.afterwards.set(tunnel::run(name, upgrade.caller, link, order.place, limit));
-        return Ok(Response::from_parts(head, Body::Whole(None)));
+        return Ok(Response::from_parts(parts, Body::Whole(None)));
     }
 
-    if order.stops && head.status.is_success() {
+    if order.stops && status.is_success() {
         let (name, generation) = (record.spec.name.clone(), record.generation);
         door.registry.stop_announced(Launch { name, generation });
     }
     // Where there is no body some clients send one all the same: that must not be the next answer. Nor is one awaited where
     // the length of this one was said twice.
-    let reusable = order.reusable
-        && headers::may_have_body(head.status)
-        && headers::says_length_once(&head.headers)
-        && !headers::is_last(&head);
-    let kept_open = headers::kept_open(&head.headers);
-    headers::to_caller(&mut head, &order.asked.method);
-    let source = answer::Source { link, place: order.place, reusable, kept_open };
+    let reusable = order.reusable && head.may_have_body() && !head.has_two_lengths && !head.is_last;
+    let source = answer::Source { link, place: order.place, reusable, kept_open: head.kept_open };
     let body = answer::body(source, caller, settings.inactivity_timeout)?;
-    Ok(Response::from_parts(head, body))
+    Ok(Response::from_parts(head.into_parts(method), body))
 }

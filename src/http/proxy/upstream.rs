@@ -9,12 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::response;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use super::headers::Pseudonym;
+use super::headers::{Head, Pseudonym};
 use super::link::{Failure, Link};
 use super::order::Asked;
 use super::outgoing::Outgoing;
@@ -232,8 +231,8 @@ impl Place {
         asked: &mut Asked,
         to: (&ClientRecord, &Registry),
         settings: &HttpSettings,
-        announced: impl Fn(&response::Parts),
-    ) -> Result<(response::Parts, Box<Link>), Reply> {
+        announced: impl Fn(&Head),
+    ) -> Result<(Head, Box<Link>), Reply> {
         let (record, registry) = to;
         let name = &record.spec.name;
         if let Phase::Reserved | Phase::Starting = record.phase {

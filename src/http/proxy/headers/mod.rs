@@ -1,16 +1,14 @@
 //! Headers on their way through: what is about one connection stays there, what tells of the way is ours to say.
 //!
 //! - `request`: the head of a request, as it goes on to the client
-//! - `answer`: what the head of an answer says, and what of it goes on to the caller
+//! - `answer`: the head of an answer: what it says of its connection, and what goes on to the caller
 //! - `pseudonym`: our name in `Via`, by which a request that came back is known
 
 mod answer;
 mod pseudonym;
 mod request;
 
-pub use answer::{
-    announcement, is_last, is_sound, kept_open, may_have_body, says_length_once, set_protocol, to_caller,
-};
+pub use answer::{End, Head, Malformed, set_protocol};
 pub use pseudonym::{Looped, Pseudonym};
 pub use request::{Hop, to_client, wanted_protocol};
 
@@ -55,5 +53,9 @@ fn is_hop_by_hop(name: &str) -> bool {
 fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     let lists = headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
     // One that is no text does not hide those beside it.
-    lists.flat_map(|list| list.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+    lists.flat_map(tokens_of)
+}
+
+fn tokens_of(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
