@@ -56,7 +56,7 @@ type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Afterwards {
     /// `task` has the connection, by [`hyper::upgrade::on`], once the answer with status 101 is out. It counts as one as
-    /// long as it goes on, and is dropped when the time to drain is over.
+    /// long as it goes on, and is dropped when the time to drain is over, or where that answer can't be written.
     pub fn set(&self, task: impl Future<Output = ()> + Send + 'static) {
         *locked(&self.0) = Some(Box::pin(task));
     }
@@ -253,7 +253,10 @@ where
             }
             ended = &mut connection => Some(ended),
         };
-        if let Some(task) = afterwards.take() {
+        // Where the answer that announces a tunnel could not be written there is none: what was to be it is dropped here.
+        if let (Some(task), Some(Ok(()))) = (afterwards.take(), &ended) {
+            // Nor is there one where the connection was not handed on, which the task is told when this is gone.
+            drop(connection);
             tokio::select! {
                 () = task => {}
                 () = async {
@@ -312,73 +315,4 @@ async fn linger(stream: &mut (impl AsyncRead + Unpin)) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::duplex;
-
-    #[tokio::test]
-    async fn what_a_caller_still_sends_is_read_after_the_last_answer() {
-        // Takes hardly anything that is not read at the other side.
-        let (mut ours, mut callers) = duplex(4);
-        let caller = tokio::spawn(async move {
-            let mut answer = Vec::new();
-            callers.read_to_end(&mut answer).await.unwrap();
-            callers.write_all(&[b'x'; 1000]).await.map(|()| answer)
-        });
-        say_last(&mut ours, BUSY).await;
-        drop(ours);
-        assert_eq!(caller.await.unwrap().unwrap(), BUSY);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nobody_is_listened_to_for_ever() {
-        let (mut ours, _callers) = duplex(4);
-        let before = tokio::time::Instant::now();
-        linger(&mut ours).await;
-        assert_eq!(before.elapsed(), LINGER);
-    }
-
-    /// Reads one answer, which has no body.
-    async fn answer(stream: &mut tokio::net::UnixStream) -> String {
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(stream.read_u8().await.unwrap());
-        }
-        String::from_utf8(answer).unwrap().to_ascii_lowercase()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_that_is_on_its_way_at_the_end_is_answered() {
-        const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("socket");
-        let listener = Listener::Unix(tokio::net::UnixListener::bind(&path).unwrap());
-        let limits = Limits {
-            request_header_timeout: Duration::from_secs(60),
-            write_timeout: Duration::from_secs(5),
-            max_connections: 10,
-            drain_timeout: Duration::from_secs(60),
-            max_request_header: 8192,
-        };
-        let stop = CancellationToken::new();
-        let handler = async |_, _| Response::new(Body::Whole(None));
-        let serving = tokio::spawn(serve(vec![listener], limits, stop.clone(), handler));
-        let [mut late, mut idle] = [
-            tokio::net::UnixStream::connect(&path).await.unwrap(),
-            tokio::net::UnixStream::connect(&path).await.unwrap(),
-        ];
-        for kept in [&mut late, &mut idle] {
-            kept.write_all(REQUEST).await.unwrap();
-            assert!(!answer(kept).await.contains("connection: close"));
-        }
-        stop.cancel();
-        tokio::time::sleep(LAST_REQUEST / 2).await;
-        late.write_all(REQUEST).await.unwrap();
-        let last = answer(&mut late).await;
-        assert!(last.starts_with("http/1.1 200 ") && last.contains("connection: close"), "{last}");
-        for mut closed in [late, idle] {
-            assert_eq!(closed.read(&mut [0]).await.unwrap(), 0);
-        }
-        serving.await.unwrap();
-    }
-}
+mod tests;
