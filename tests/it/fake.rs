@@ -170,6 +170,12 @@ impl Client {
                     self.wait_for_go();
                     writer.write_all(b"4\r\nlast\r\n0\r\n\r\n")?;
                 }
+                // An answer that begins before the request is there and ends after it.
+                "around" => {
+                    writer.write_all(FIRST_PART)?;
+                    self.read_body(&head, &mut reader, &mut std::io::sink())?;
+                    writer.write_all(b"4\r\nlast\r\n0\r\n\r\n")?;
+                }
                 "pour" => {
                     let size: usize = head.target.rsplit('=').next().unwrap().parse().unwrap();
                     writer

@@ -82,6 +82,8 @@ impl http_body::Body for Streaming {
             part.map_err(BodyError::from)
         } else {
             let since = *this.since.get_or_insert_with(Instant::now);
+            // A caller who still sends has a clock of his own, which wakes us.
+            let Some(since) = source.link.turn(since) else { return Poll::Pending };
             ready!(source.link.alarm.poll(since + this.limit, context));
             Err(Inactive(this.limit).into())
         };

@@ -165,6 +165,15 @@ impl Link {
         }
     }
 
+    /// Since when the client is waited for, where more of the answer has been since `since`; none while its caller is, of
+    /// whose request something is still to come.
+    pub(super) fn turn(&self, since: Instant) -> Option<Instant> {
+        match &self.outgoing {
+            Some(outgoing) if !self.spoiled => outgoing.turn().map(|turn| turn.max(since)),
+            _ => Some(since),
+        }
+    }
+
     /// Whether the answer is over.
     pub(super) fn is_done(&self) -> bool {
         self.decoder.is_done()
@@ -236,5 +245,60 @@ impl Link {
             self.at_once = (self.at_once * 2).min(READ[1]);
         }
         Poll::Ready(size.map(drop))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::proxy::outgoing::RequestBody;
+    use http::{HeaderMap, Method};
+    use rustix::net::sockopt::set_socket_linger;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// A connection, and the client's end of it.
+    async fn connected(listener: &TcpListener) -> (Box<Link>, TcpStream) {
+        let port = listener.local_addr().unwrap().port();
+        let (link, accepted) = tokio::join!(Link::connect(port, SOON), listener.accept());
+        (link.unwrap(), accepted.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_request_of_which_nothing_was_written_is_whole_for_another_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let head = b"GET / HTTP/1.1\r\n\r\n";
+        let outgoing = Outgoing::new(head.to_vec(), RequestBody::Whole("body".into()), Instant::now());
+        let mut asked = Asked { method: Method::GET, outgoing: Some(outgoing), spare: HeaderMap::new() };
+
+        // The client resets it, and that is known before the first byte could be written.
+        let (mut link, theirs) = connected(&listener).await;
+        set_socket_linger(&theirs, Some(Duration::ZERO)).unwrap();
+        drop(theirs);
+        std::future::poll_fn(|context| link.poll_read(context)).await.unwrap_err();
+        let failed = link.send(&mut asked, SOON, |_| {}).await;
+        assert!(matches!(failed, Err(Failure::Unsent(_))));
+
+        let (mut link, mut theirs) = connected(&listener).await;
+        let (answer, read) = tokio::join!(link.send(&mut asked, SOON, |_| {}), async {
+            let mut read = vec![0; head.len() + 4];
+            theirs.read_exact(&mut read).await.unwrap();
+            theirs.write_all(b"HTTP/1.1 204 x\r\n\r\n").await.unwrap();
+            read
+        });
+        assert_eq!(
+            (answer.ok().unwrap().parts.status.as_u16(), &read[..]),
+            (204, &b"GET / HTTP/1.1\r\n\r\nbody"[..])
+        );
+
+        // Of the next one something was written: nobody can know what the client made of it.
+        asked.outgoing = Some(Outgoing::new(head.to_vec(), RequestBody::Empty, Instant::now()));
+        let ended = tokio::join!(link.send(&mut asked, SOON, |_| {}), async {
+            theirs.read_exact(&mut [0]).await.unwrap();
+            drop(theirs);
+        });
+        assert!(matches!(ended.0, Err(Failure::Sent(_))) && asked.outgoing.is_none());
     }
 }

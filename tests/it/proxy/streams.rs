@@ -230,6 +230,20 @@ fn an_answer_may_come_before_its_request_is_read() {
 }
 
 #[test]
+fn a_slow_request_goes_on_while_its_answer_waits_for_it() {
+    let controller = with_client("[http]\ninactivity_timeout = 1");
+    let head = "POST /openqq/around?client=a HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n";
+    let mut caller = Caller::with(&controller, head);
+    // More than twice the time in all, and far less in between.
+    for _ in 0..12 {
+        std::thread::sleep(Duration::from_millis(200));
+        caller.write("x");
+    }
+    let answer = caller.answer();
+    assert_eq!((answer.status(), &*answer.text()), ("HTTP/1.1 200 OK", "firstlast"));
+}
+
+#[test]
 fn what_stands_still_for_too_long_is_broken_off() {
     let controller = with_client("[http]\ninactivity_timeout = 0.2");
     let answer = get(&controller, "/openqq/stream?client=a");
