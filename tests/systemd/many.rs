@@ -50,7 +50,7 @@ fn two_hundred_clients_start_at_once_and_are_back_after_a_boot() {
     machine.configure("max_clients = 300\ntemplate_path = \"/etc/wqcontroller/template\"\n");
     machine.systemctl(&["enable", "--now", UNIT]);
     let replies = machine.shell(&format!(
-        "seq {COUNT} | xargs -P 50 -I N curl -s 'http://127.0.0.1:4000/openqq/start_client?client=nN'"
+        "seq {COUNT} | xargs -P {COUNT} -I N curl -s 'http://127.0.0.1:4000/openqq/start_client?client=nN'"
     ));
     assert_eq!(replies.matches("\"status\":\"success\"").count(), COUNT, "{replies}");
     let up = |machine: &Machine| machine.clients().iter().filter(|client| client["phase"] == "up").count();

@@ -46,9 +46,13 @@ impl Shared {
         let _turn = match self.starts.try_acquire() {
             Ok(turn) => Ok(turn),
             Err(_) => {
-                // What was asked may not be so any more when it is this one's turn.
-                announced = None;
-                self.starts.acquire().await
+                let turn = self.starts.acquire().await;
+                // What was asked may not be so any more. It must have been answered all the same: who drops a call gives its
+                // place here to another one, but the bus counts it until it is answered, and refuses those too many.
+                if let Some(asked) = announced.take() {
+                    let _ = asked.await;
+                }
+                turn
             }
         };
         let (state, has) = match announced {
