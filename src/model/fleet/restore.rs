@@ -1,5 +1,7 @@
 //! Taking up what an earlier controller left.
 
+use std::time::Duration;
+
 use super::Fleet;
 use super::entry::Entry;
 use super::message::{Effect, Launch};
@@ -62,14 +64,19 @@ impl Fleet {
                 }
             }
             (Desired::Running, Found::Ended(exit)) => {
-                let history = &mut entry.record.history;
-                history.exits = history.exits.saturating_add(1);
-                history.last_exit = Some(exit);
-                history.held |= !self.rules.restore || exit.is_imposed() || exit.is_put_out();
-                entry.record.phase = Phase::Gone(exit);
-                if !entry.record.history.held {
-                    entry.record.history.next_start = Some(self.next_slot(now));
+                let (history, rules) = (&mut entry.record.history, &self.rules);
+                let was_held = history.held;
+                if exit.is_imposed() {
+                    history.exits = history.exits.saturating_add(1);
+                    (history.last_exit, history.held) = (Some(exit), true);
+                } else {
+                    // Nobody saw how long it lived. The pause is over: it was gone before we came.
+                    history.take(exit, Duration::ZERO, rules.restart, rules.restart_limit, now, 0);
+                    history.held |= was_held || !rules.restore;
                 }
+                entry.record.phase = Phase::Gone(exit);
+                let is_held = history.held;
+                entry.record.history.next_start = (!is_held).then(|| self.next_slot(now));
                 self.dirty();
             }
             (Desired::Running, Found::Gone { rebooted }) => {

@@ -247,6 +247,30 @@ fn the_next_controller_takes_up_what_lives_and_starts_what_does_not() {
 }
 
 #[test]
+fn an_end_that_no_controller_saw_counts_like_any_other() {
+    let mut bench = Bench::new(RULES);
+    bring_up(&mut bench, "a", 7);
+    let failed = |_: &str| Found::Ended(Exit::Code(1));
+    let (mut next, _) = restored(&bench, RULES, failed);
+    let history = next.get("a").history;
+    assert_eq!((history.exits, history.failures, history.held), (1, 1, false));
+    assert_eq!(next.wait(Duration::ZERO), ["probe a#2 5000"], "it has waited long enough");
+
+    let (mut next, _) = restored(&bench, Rules { restart: RestartPolicy::Never, ..RULES }, failed);
+    assert!(next.get("a").history.held && next.wait(Duration::from_secs(999)).is_empty());
+    let (mut next, _) = restored(&bench, Rules { restart_limit: 1, ..RULES }, failed);
+    assert!(next.get("a").history.held && next.wait(Duration::from_secs(999)).is_empty());
+    let (mut next, _) = restored(&bench, Rules { restore: false, ..RULES }, failed);
+    assert!(next.get("a").history.held && next.wait(Duration::from_secs(999)).is_empty());
+
+    // Whoever stopped it has the last word, and that is no failure.
+    let (mut next, _) = restored(&bench, RULES, |_| Found::Ended(Exit::Stopped));
+    let history = next.get("a").history;
+    assert_eq!((history.failures, history.held), (0, true));
+    assert!(next.wait(Duration::from_secs(999)).is_empty());
+}
+
+#[test]
 fn a_generation_is_never_given_again() {
     let mut bench = Bench::new(RULES);
     bring_up(&mut bench, "a", 7);
