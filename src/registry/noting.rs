@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tracing::{debug, error, info, warn};
 
-use crate::model::client::{ClientRecord, Moment, Phase};
+use crate::model::client::{ClientRecord, Handle, Moment, Phase};
 use crate::model::fleet::{Fleet, Input, Launch, PortState};
 use crate::model::name::ClientName;
 use crate::model::saved::Found;
@@ -27,7 +27,14 @@ pub(super) fn note(fleet: &Fleet, input: &Input, unseen: &mut Unseen) {
                 // As it was; what follows says that it still is.
                 _ if saved.history.held => debug!(client = %name, "client was held before"),
                 Found::Gone { .. } => info!(client = %name, "client should run, but its process is gone"),
-                Found::Ended(exit) => warn!(client = %name, "client is gone: it {exit}"),
+                Found::Ended(exit) if exit.is_imposed() => warn!(client = %name, "client is gone: it {exit}"),
+                Found::Ended(exit) => {
+                    let unit = saved.handle.as_ref().and_then(Handle::unit);
+                    warn!(
+                        name: events::CLIENT_FAILED, client = %name, unit,
+                        "client ended unexpectedly while no controller was there: it {exit}"
+                    );
+                }
             }
             return;
         }
@@ -47,7 +54,7 @@ pub(super) fn note(fleet: &Fleet, input: &Input, unseen: &mut Unseen) {
     let Some(record) = fleet.get(name).filter(|record| record.generation == *generation) else {
         return;
     };
-    let (port, pid) = (record.port, record.pid());
+    let (port, pid, unit) = (record.port, record.pid(), record.handle.as_ref().and_then(Handle::unit));
     match input {
         Input::Launched(_, handle) => {
             info!(
@@ -63,7 +70,10 @@ pub(super) fn note(fleet: &Fleet, input: &Input, unseen: &mut Unseen) {
             _ if exit.is_success() => info!(client = %name, pid, "client ended by itself: it {exit}"),
             _ if exit.is_imposed() => info!(client = %name, pid, "client ended: it {exit}"),
             _ => {
-                warn!(name: events::CLIENT_FAILED, client = %name, pid, "client ended unexpectedly: it {exit}")
+                warn!(
+                    name: events::CLIENT_FAILED, client = %name, pid, unit,
+                    "client ended unexpectedly: it {exit}"
+                )
             }
         },
         Input::Replaced(_, handle) if !fleet.may_rejoin(launch) => {
@@ -90,7 +100,7 @@ pub(super) fn note(fleet: &Fleet, input: &Input, unseen: &mut Unseen) {
         Input::Report(_, report) => {
             let is_news = !unseen.remove(launch) || report.state != ClientState::Running;
             if is_news {
-                note_state(name, record.report.as_deref(), &report.state);
+                note_state((name, unit), record.report.as_deref(), &report.state);
             }
         }
         Input::Probed(_, PortState::Taken) => {
@@ -125,7 +135,7 @@ pub(super) fn note_plan(record: &ClientRecord, now: Moment) {
 }
 
 /// Says what a client does now, if that is new.
-fn note_state(client: &ClientName, before: Option<&StateReport>, now: &ClientState) {
+fn note_state((client, unit): (&ClientName, Option<&str>), before: Option<&StateReport>, now: &ClientState) {
     let before = before.map(|report| &report.state);
     if before == Some(now) {
         return;
@@ -136,11 +146,11 @@ fn note_state(client: &ClientName, before: Option<&StateReport>, now: &ClientSta
             info!(name: events::CLIENT_RUNNING, %client, state = %now, "client is logged in");
         }
         ClientState::Scaning => {
-            info!(name: events::CLIENT_NEEDS_SCAN, %client, state = %now, "client waits for a scan of its code");
+            info!(name: events::CLIENT_NEEDS_SCAN, %client, state = %now, unit, "client waits for a scan of its code");
         }
         ClientState::Stop => info!(%client, state = %now, "client says that it ends"),
         _ if was_running => {
-            warn!(name: events::CLIENT_OFFLINE, %client, state = %now, "client is offline, it logs in again");
+            warn!(name: events::CLIENT_OFFLINE, %client, state = %now, unit, "client is offline, it logs in again");
         }
         // Its way to being logged in, which with many clients would hide all else.
         ClientState::Init | ClientState::Loading | ClientState::Confirming | ClientState::Updating => {

@@ -1,11 +1,13 @@
 //! A bus that is lost, or hangs, and a systemd that begins anew: nothing is forgotten, and nothing is done twice.
 
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::machine::{Machine, wait_until};
 use crate::service::UNIT;
+use crate::units::is_running;
 
 /// Ends the bus and keeps it from coming back, as root and without it.
 const LOSE_THE_BUS: &str =
@@ -65,6 +67,32 @@ fn a_lost_bus_and_a_systemd_that_begins_anew_cost_no_client() {
     let running =
         machine.shell("systemctl list-units --state=active --plain --no-legend 'wqclient@x*' | wc -l");
     assert_eq!(running, "30");
+}
+
+#[test]
+fn a_bus_that_is_away_is_told_in_the_status_and_costs_no_beat() {
+    const WATCHDOG: Duration = Duration::from_secs(2);
+    let Some(machine) = Machine::boot() else { return };
+    machine.drop_in(&format!("[Service]\nWatchdogSec={}\n", WATCHDOG.as_secs()));
+    machine.start_service();
+    let client = machine.start_client("a", &[]);
+    machine.wait_for_client("a", "runs", is_running);
+    let process = machine.property(UNIT, "MainPID");
+    machine.shell(LOSE_THE_BUS);
+    let status = || machine.property(UNIT, "StatusText");
+    wait_until("the status says so", || status().ends_with("template units, systemd can't be asked"));
+    // So long that systemd would have ended it, had it missed a beat.
+    let began = Instant::now();
+    while began.elapsed() < 3 * WATCHDOG {
+        assert_eq!(machine.property(UNIT, "MainPID"), process);
+        assert_eq!(machine.client("a")["pid"], client["pid"]);
+    }
+    machine.systemctl(&["start", "dbus.socket"]);
+    wait_until("the status says that it is back", || status().ends_with("template units"));
+    assert_eq!(
+        (machine.property(UNIT, "MainPID"), machine.property(UNIT, "NRestarts")),
+        (process, "0".into())
+    );
 }
 
 #[test]

@@ -57,13 +57,17 @@ fn the_words_about_a_client_have_fields_and_a_meaning() {
     machine.run("kill", &["-9", &reply["pid"].to_string()]);
     let failed = machine
         .entry(&["WQ_CLIENT=小红", "PRIORITY=4"], "client ended unexpectedly: it was ended by signal 9");
-    assert_eq!(failed["WQ_PHASE"], "gone");
+    assert_eq!((&failed["WQ_PHASE"], &failed["WQ_UNIT"]), (&"gone".into(), &unit.into()));
+    // What it said itself is found by the unit alone.
+    let words = machine.journal(&["--unit", unit, "--identifier", "wqclient"]);
+    assert!(!words.is_empty());
     let explained =
         |id: &Value| machine.journal(&["--catalog", &format!("MESSAGE_ID={}", id.as_str().unwrap())]);
     for (entry, words) in [
         (&entry, "Subject: Client 小红 was started"),
         (&scan, "get_qrcode?client=小红"),
         (&failed, "journalctl WQ_CLIENT=小红"),
+        (&failed, "journalctl -u UNIT"),
     ] {
         let text = explained(&entry["MESSAGE_ID"]);
         assert!(text.contains(words), "{words} is not in:\n{text}");
@@ -81,7 +85,7 @@ fn what_goes_wrong_with_a_client_or_the_bus_is_explained() {
         let text = machine.journal(&[&["--catalog", &id], fields].concat());
         assert!(text.contains(&format!("Subject: {subject}")), "{text}");
         // A field that the entry does not have would be left as it is written.
-        assert!(!text.contains('@'), "{text}");
+        assert!(!text.contains("@WQ_"), "{text}");
         entry
     };
     machine.start_client("a", &["sandbox_fault_drop=1"]);
@@ -98,6 +102,30 @@ fn what_goes_wrong_with_a_client_or_the_bus_is_explained() {
     assert_eq!(held["WQ_FAILURES"], "1");
     machine.shell("systemctl kill --signal=KILL dbus");
     explained(&["PRIORITY=4"], "clients go on", "The service manager can't be reached");
+}
+
+#[test]
+fn a_failure_that_no_controller_saw_is_told_by_the_next() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.systemctl(&["start", UNIT]);
+    machine.start_client("a", &[]);
+    machine.systemctl(&["stop", UNIT]);
+    machine.systemctl(&["kill", "--signal=KILL", "wqclient@a"]);
+    wait_until("it has failed", || machine.property("wqclient@a", "ActiveState") == "failed");
+    machine.systemctl(&["start", UNIT]);
+    let told = machine.entry(
+        &["MESSAGE_ID=0b9f3a77c2d84e63b1e4a9d05c7f8e23", "WQ_CLIENT=a"],
+        "client ended unexpectedly while no controller was there: it was ended by signal 9",
+    );
+    assert_eq!((&told["PRIORITY"], &told["WQ_UNIT"]), (&"4".into(), &"wqclient@a.service".into()));
+    let a = machine.wait_for_client("a", "is started again", |client| client["phase"] == "up");
+    assert_eq!((&a["exits"], &a["last_exit"]), (&1.into(), &"was ended by signal 9".into()));
+
+    // Why something can't be is a field of its own.
+    machine.systemctl(&["mask", "--runtime", "wqclient@b.service"]);
+    assert_ne!(machine.call("start_client", &["client=b"])["status"], "success");
+    let told = machine.entry(&["WQ_CLIENT=b", "PRIORITY=3"], "client could not be started");
+    assert!(told["WQ_ERROR"].as_str().unwrap().contains("masked"), "{told}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::machine::{Machine, wait_until};
+use crate::units::is_running;
 
 /// The unit under test.
 pub const UNIT: &str = "wqcontroller.service";
@@ -228,4 +229,26 @@ fn a_controller_that_works_is_left_alone() {
     wait_until("it beats on", || beats() > first + 3_000_000);
     assert_eq!(machine.property(UNIT, "NRestarts"), "0");
     assert_eq!(machine.property(UNIT, "SubState"), "running");
+}
+
+#[test]
+fn units_that_live_go_on_whatever_the_configuration_says_now() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.start_service();
+    let before = machine.start_client("a", &[]);
+    machine.configure("[supervisor]\nmode = \"direct\"\n");
+    machine.systemctl(&["restart", UNIT]);
+    machine.wait_for_client("a", "runs", is_running);
+    machine.wait_for_status(
+        "1 client: 1 running; template units (clients of the registry are template units, and live)",
+    );
+    assert_eq!(machine.client("a")["pid"], before["pid"]);
+    // All of one kind: there is one way to stop them.
+    let b = machine.start_client("b", &[]);
+    assert_eq!(b["pid"], machine.main_pid("wqclient@b"));
+    for client in ["client=a", "client=b"] {
+        assert_eq!(machine.call("stop_client", &[client])["status"], "success");
+    }
+    machine.systemctl(&["restart", UNIT]);
+    machine.wait_for_status("no clients; child processes");
 }

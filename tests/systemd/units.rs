@@ -178,6 +178,14 @@ fn what_an_operator_does_is_shown_and_has_the_last_word() {
     machine.systemctl(&["stop", "wqclients.target"]);
     wait_until("all are gone", || machine.clients().iter().all(gone));
     assert!(machine.clients().iter().all(|client| client["held"] == true));
+    let before: Vec<Value> = ["a", "b"].map(|name| machine.start_client(name, &[])["pid"].clone()).into();
+    machine.systemctl(&["restart", "wqclients.target"]);
+    for (name, before) in ["a", "b"].into_iter().zip(before) {
+        let anew = |client: &Value| client["phase"] == "up" && client["pid"] != before;
+        let client = machine.wait_for_client(name, "was restarted", anew);
+        assert_eq!(client["pid"], machine.main_pid(&format!("wqclient@{name}")));
+    }
+    assert_eq!(machine.client("c")["phase"], "gone", "who does not run is not started");
 }
 
 #[test]

@@ -71,6 +71,9 @@ impl Transient<'_> {
         let folder = format!("wqclient/{id}");
         let mut all = vec![
             ("Description", text(&format!("Chat account {id}"))),
+            ("After", list(&["network.target"])),
+            // The controller alone decides about new starts, and how many.
+            ("StartLimitIntervalUSec", Variant::from(0u64)),
             ("ExecStart", Variant::from(vec![(launcher, command, false)])),
             ("Type", text("exec")),
             ("NotifyAccess", text("main")),
@@ -211,6 +214,7 @@ mod tests {
         for (name, signature) in [
             ("ExecStart", "a(sasb)"),
             ("StandardInputFile", "s"),
+            ("StartLimitIntervalUSec", "t"),
             ("RuntimeDirectory", "as"),
             ("LogExtraFields", "aay"),
             ("SystemCallFilter", "(bas)"),

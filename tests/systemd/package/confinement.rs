@@ -30,7 +30,64 @@ const CONTROLLER: [&str; 1] = ["RestrictAddressFamilies=~AF_NETLINK"];
 /// What a client keeps: it may be any program, and the controller reads some of its files through their group.
 const CLIENT: [&str; 3] = ["SystemCallFilter=~@resources", "SystemCallFilter=~@privileged", "UMask="];
 
+/// What keeps a client where it belongs, and how it is run. The two kinds of units have it from different places.
+const OF_A_UNIT: [&str; 43] = [
+    "AmbientCapabilities",
+    "BindPaths",
+    "CapabilityBoundingSet",
+    "DynamicUser",
+    "Group",
+    "InaccessiblePaths",
+    "KeyringMode",
+    "LockPersonality",
+    "LogExtraFields",
+    "NoNewPrivileges",
+    "NotifyAccess",
+    "PartOf",
+    "PrivateDevices",
+    "PrivateTmp",
+    "ProtectClock",
+    "ProtectControlGroups",
+    "ProtectHome",
+    "ProtectHostname",
+    "ProtectKernelLogs",
+    "ProtectKernelModules",
+    "ProtectKernelTunables",
+    "ProtectProc",
+    "ProtectSystem",
+    "RemoveIPC",
+    "Restart",
+    "RestrictAddressFamilies",
+    "RestrictNamespaces",
+    "RestrictRealtime",
+    "RestrictSUIDSGID",
+    "RuntimeDirectory",
+    "RuntimeDirectoryMode",
+    "Slice",
+    "StartLimitIntervalUSec",
+    "StateDirectory",
+    "StateDirectoryMode",
+    "SyslogIdentifier",
+    "SystemCallArchitectures",
+    "SystemCallErrorNumber",
+    "SystemCallFilter",
+    "TemporaryFileSystem",
+    "Type",
+    "UMask",
+    "User",
+];
+
 impl Machine {
+    /// What keeps the client where it belongs that is this unit, line by line.
+    pub(super) fn confinement(&self, unit: &str) -> BTreeSet<String> {
+        let told = self.systemctl(&["show", "--all", "--property", &OF_A_UNIT.join(","), unit]);
+        let told: BTreeSet<String> = told.lines().map(str::to_owned).collect();
+        let after = self.property(unit, "After");
+        assert!(after.split(' ').any(|other| other == "network.target"), "{after}");
+        assert_eq!(told.len(), OF_A_UNIT.len(), "one of them is unknown here: {told:?}");
+        told
+    }
+
     /// Checks that the unit of the controller and that of a client can do no more than they have to.
     pub(super) fn check_confinement(&self, controller: &str, client: &str) {
         for (unit, more, most) in [(controller, &CONTROLLER[..], 1.5), (client, &CLIENT[..], 2.0)] {

@@ -60,11 +60,26 @@ fn clients_as_child_processes_outlive_the_controller() {
 fn clients_as_transient_units() {
     let Some(machine) = machine(None) else { return };
     machine.install(PACKAGE);
+    machine.start_client("a", &[]);
+    let of_template = machine.confinement("wqclient@a.service");
+    machine.call("stop_client", &["client=a"]);
     machine.take_example("transient");
-    let pid = machine.start_client("a", &[])["pid"].clone();
+    const CLIENT: &str = "wqclient-a.service";
+    let started = machine.start_client("a", &[])["pid"].to_string();
     machine.wait_for_state("a", "running");
-    assert_eq!(machine.property("wqclient-a.service", "MainPID"), pid.to_string());
-    assert_eq!(machine.property("wqclient-a.service", "Transient"), "yes");
+    assert_eq!(machine.property(CLIENT, "MainPID"), started);
+    assert_eq!(machine.property(CLIENT, "Transient"), "yes");
+    assert_eq!(machine.confinement(CLIENT), of_template);
+    // However often an operator restarts it: systemd's own limit is five in ten seconds.
+    for _ in 0..6 {
+        machine.systemctl(&["restart", CLIENT]);
+    }
+    let pid = machine.property(CLIENT, "MainPID");
+    assert_ne!(pid, started);
+    wait_until("the controller knows its process", || {
+        let told = machine.call("check_client", &["client=a"])["client"][0].clone();
+        told["phase"] == "up" && told["pid"].as_u64() == pid.parse().ok()
+    });
     let user = machine.shell(&format!("ps -o user= -p {pid}"));
     assert_ne!(user, "root");
     machine.call("stop_client", &["client=a"]);
