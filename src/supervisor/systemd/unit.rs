@@ -110,8 +110,8 @@ impl Transient<'_> {
         let text = |text: &str| Variant::from(text.to_owned());
         let on = |name| (name, Variant::from(true));
         let hidden = |path: &str| (path.to_owned(), "ro".to_owned());
-        // Source, target, whether it may be missing, and flags of mount(2).
-        let shown = |path: String| (path.clone(), path, false, 0u64);
+        // Source, target, whether it may be missing, and MS_REC of mount(2): with what is mounted below, as in a unit file.
+        let shown = |path: String| (path.clone(), path, false, 0x4000u64);
         vec![
             ("PartOf", Variant::from(vec!["wqclients.target".to_owned()])),
             on("DynamicUser"),
