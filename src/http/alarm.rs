@@ -79,7 +79,7 @@ mod tests {
         let (timer, began) = (OneAlarm::default(), Instant::now());
         let due = |seconds| (began + Duration::from_secs(seconds)).into_std();
         let mut dropped = timer.sleep_until(due(5));
-        assert!(futures_poll(&mut dropped).await.is_pending());
+        assert!(poll_once(&mut dropped).await.is_pending());
         drop(dropped);
         // Later than the one that was given up, sooner than it, and over already.
         for (seconds, ends) in [(9, 9), (10, 10), (30, 30), (20, 30)] {
@@ -87,12 +87,12 @@ mod tests {
             assert_eq!(began.elapsed().as_secs(), ends, "{seconds}");
         }
         let mut late = timer.sleep_until(due(90));
-        assert!(futures_poll(&mut late).await.is_pending());
+        assert!(poll_once(&mut late).await.is_pending());
         timer.sleep_until(due(40)).await;
         assert_eq!(began.elapsed().as_secs(), 40, "sooner than what was waited for before");
     }
 
-    async fn futures_poll(wait: &mut Pin<Box<dyn rt::Sleep>>) -> Poll<()> {
+    async fn poll_once(wait: &mut Pin<Box<dyn rt::Sleep>>) -> Poll<()> {
         std::future::poll_fn(|context| Poll::Ready(wait.as_mut().poll(context))).await
     }
 }

@@ -30,14 +30,14 @@ impl Caller {
         Self { peer, address: peer.address(), interim, unread: AtomicBool::default(), ending, changed }
     }
 
-    /// The answer is there. Whether it has to be the last one of the connection.
-    pub(super) fn is_answered(&self) -> bool {
+    /// The answer is there: nothing announces it any more. Returns whether it has to be the last one of the connection.
+    pub(super) fn finish_request(&self) -> bool {
         self.interim.end();
         self.unread.swap(false, Ordering::Relaxed) || self.ending.is_asked()
     }
 
     /// The connection goes on in another protocol.
-    pub(super) fn change(&self) {
+    pub(super) fn change_protocol(&self) {
         self.changed.store(true, Ordering::Relaxed);
     }
 

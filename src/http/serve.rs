@@ -220,9 +220,9 @@ where
             let caller = caller.clone();
             async move {
                 let mut answer = answer.await;
-                let ends = caller.is_answered();
+                let ends = caller.finish_request();
                 if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    caller.change();
+                    caller.change_protocol();
                 } else if is_last || ends {
                     answer.headers_mut().insert(CONNECTION, CLOSE);
                 }

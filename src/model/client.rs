@@ -301,4 +301,9 @@ impl ClientRecord {
     pub fn pid(&self) -> Option<u32> {
         self.handle.as_ref().map(Handle::pid)
     }
+
+    /// The unit that it is, if it is one and runs.
+    pub fn unit(&self) -> Option<&str> {
+        self.handle.as_ref().and_then(Handle::unit)
+    }
 }

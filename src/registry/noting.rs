@@ -54,7 +54,7 @@ pub(super) fn note(fleet: &Fleet, input: &Input, unseen: &mut Unseen) {
     let Some(record) = fleet.get(name).filter(|record| record.generation == *generation) else {
         return;
     };
-    let (port, pid, unit) = (record.port, record.pid(), record.handle.as_ref().and_then(Handle::unit));
+    let (port, pid, unit) = (record.port, record.pid(), record.unit());
     match input {
         Input::Launched(_, handle) => {
             info!(

@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
@@ -71,8 +72,9 @@ struct Shared {
     unknown: Mutex<BTreeSet<String>>,
 }
 
-/// Asks what has to be known of a unit before it is started.
-type Question = AbortOnDropHandle<Result<(String, Has), BusError>>;
+/// Asks what has to be known of a unit before it is started. It comes to its end where nobody needs the answer any more, too: a
+/// call that is dropped would free its place among ours, while the bus counts it until it is answered, and refuses those too many.
+type Question = JoinHandle<Result<(String, Has), BusError>>;
 
 /// Why units can't be used.
 #[derive(Debug, thiserror::Error)]

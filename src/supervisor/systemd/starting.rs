@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 use zbus::OwnedObjectPath;
 
@@ -46,13 +45,9 @@ impl Shared {
         let _turn = match self.starts.try_acquire() {
             Ok(turn) => Ok(turn),
             Err(_) => {
-                let turn = self.starts.acquire().await;
-                // What was asked may not be so any more. It must have been answered all the same: who drops a call gives its
-                // place here to another one, but the bus counts it until it is answered, and refuses those too many.
-                if let Some(asked) = announced.take() {
-                    let _ = asked.await;
-                }
-                turn
+                // What was asked may not be so any more when it is this one's turn.
+                announced = None;
+                self.starts.acquire().await
             }
         };
         let (state, has) = match announced {
@@ -85,7 +80,7 @@ impl Shared {
     pub(super) fn announce(&self, launch: &Launch) {
         let unit = unit::name_of(self.settings.unit, launch.name.unit_id().as_str());
         let bus = self.bus.clone();
-        let question = AbortOnDropHandle::new(tokio::spawn(async move { bus.before_start(&unit).await }));
+        let question = tokio::spawn(async move { bus.before_start(&unit).await });
         let mut announced = locked(&self.announced);
         // An earlier one of this client did not come.
         announced.retain(|earlier, _| earlier.name != launch.name);

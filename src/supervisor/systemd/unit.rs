@@ -15,6 +15,9 @@ pub(super) const PATTERNS: [&str; 2] = ["wqclient@*.service", "wqclient-*.servic
 /// The properties that are limits.
 const LIMITS: [&str; 4] = ["MemoryMax", "MemoryHigh", "CPUQuotaPerSecUSec", "TasksMax"];
 
+/// What is mounted below a folder comes with it, as it does by `BindPaths=` of a unit file (mount(2)).
+const MS_REC: u64 = 0x4000;
+
 /// The name of a client's unit.
 pub(super) fn name_of(kind: UnitKind, id: &str) -> Arc<str> {
     match kind {
@@ -110,8 +113,8 @@ impl Transient<'_> {
         let text = |text: &str| Variant::from(text.to_owned());
         let on = |name| (name, Variant::from(true));
         let hidden = |path: &str| (path.to_owned(), "ro".to_owned());
-        // Source, target, whether it may be missing, and MS_REC of mount(2): with what is mounted below, as in a unit file.
-        let shown = |path: String| (path.clone(), path, false, 0x4000u64);
+        // Source, target, whether it may be missing, and flags.
+        let shown = |path: String| (path.clone(), path, false, MS_REC);
         vec![
             ("PartOf", Variant::from(vec!["wqclients.target".to_owned()])),
             on("DynamicUser"),
