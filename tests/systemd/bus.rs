@@ -44,6 +44,15 @@ fn a_lost_bus_and_a_systemd_that_begins_anew_cost_no_client() {
     };
     machine.systemctl(&["daemon-reload"]);
     machine.systemctl(&["daemon-reexec"]);
+    // Which leaves the bus and comes back to it; not before then can the bus be lost once more.
+    machine.wait_for_log("systemd left the bus; clients go on, and it is waited for");
+    let asked_again = |times| {
+        let log = || machine.journal(&["--unit", UNIT]);
+        wait_until(format!("systemd can be asked again, time {times}"), || {
+            log().matches("systemd can be asked again").count() == times
+        });
+    };
+    asked_again(1);
     assert!(all_up());
     machine.shell("kill -9 $(systemctl show --value --property MainPID dbus)");
     machine.wait_for_log("the bus was lost; clients go on, and it is tried again");
@@ -52,7 +61,7 @@ fn a_lost_bus_and_a_systemd_that_begins_anew_cost_no_client() {
     // While there is no bus a client ends; and what asks for one waits.
     machine.shell(&format!("kill -9 {}", pids[2]));
     machine.start_client("d", &[]);
-    machine.wait_for_log("systemd can be asked again");
+    asked_again(2);
     let c = machine.wait_for_client("c", "was seen to end", |client| client["exits"] == 1);
     assert!(c["last_exit"] == "was ended by signal 9" || c["last_exit"].is_null(), "{c}");
     assert_eq!((&machine.client("a")["pid"], &machine.client("b")["pid"]), (&pids[0], &pids[1]));
