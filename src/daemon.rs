@@ -1,5 +1,6 @@
 //! The composition root: makes the parts of a controller, lets them run, and ends them in order.
 
+mod patience;
 mod reload;
 mod restoring;
 mod status;
@@ -21,7 +22,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::signal_name;
 use signal_hook_tokio::Signals;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
@@ -46,6 +47,7 @@ use crate::statefile::StateFiles;
 use crate::store::Store;
 use crate::supervisor::choose::{Choice, ChooseError, Circumstances, choose};
 use crate::supervisor::{AnySupervisor, boot_id};
+use patience::patiently;
 use reload::reload;
 use restoring::restore;
 use status::{Remark, Status};
@@ -55,10 +57,6 @@ pub use turned_away::answer_callers;
 
 /// How many events of processes and state files may wait for the registry.
 const EVENTS: usize = 1024;
-/// How much time the service manager is asked for again and again while clients are looked for.
-const ADOPTION_STEP: Duration = Duration::from_secs(30);
-/// How long that may go on; then something is wrong.
-const ADOPTION_MOST: Duration = Duration::from_secs(600);
 /// How long the end may take beyond the times that the configuration gives to requests and clients.
 const END_MARGIN: Duration = Duration::from_secs(15);
 
@@ -235,14 +233,14 @@ impl Controller {
             let Choice { supervisor, reason, is_second_best } =
                 choose(&settings, circumstances, supervisors).await?;
             info!("clients are {}: {reason}", supervisor.way());
-            let homes = match supervisor {
-                AnySupervisor::Units(_) => Homes::of_units(settings.systemd.manager, &user_runtime),
-                _ => Homes::Shared { tmpdir: places.tmpdir.clone(), lasting: places.client_state.clone() },
+            let homes = match supervisor.manager() {
+                Some(manager) => Homes::of_units(manager, &user_runtime),
+                None => Homes::Shared { tmpdir: places.tmpdir.clone(), lasting: places.client_state.clone() },
             };
             let restored = restore(saved, &supervisor, &homes, &boot_id).await;
             Ok::<_, ChooseError>((supervisor, is_second_best.then_some(reason), Arc::new(homes), restored))
         };
-        let (supervisor, why_so, homes, restored) = patiently(take_up).await?;
+        let (supervisor, why_so, homes, restored) = patiently(take_up, notify::extend).await?;
         let rules = rules(&settings, &supervisor);
         let supervisor = Arc::new(supervisor);
         let (settings, current) = watch::channel(Arc::new(settings));
@@ -304,20 +302,6 @@ impl Controller {
             actor: AbortOnDropHandle::new(tokio::spawn(actor)),
             _tasks: tasks,
         })
-    }
-}
-
-/// Waits for what may take long with many clients, and has the service manager wait, too.
-async fn patiently<T>(work: impl Future<Output = T>) -> T {
-    let mut work = std::pin::pin!(work);
-    let begin = Instant::now();
-    loop {
-        if begin.elapsed() < ADOPTION_MOST {
-            notify::extend(ADOPTION_STEP).await;
-        }
-        if let Ok(done) = timeout(ADOPTION_STEP / 2, &mut work).await {
-            return done;
-        }
     }
 }
 

@@ -149,7 +149,13 @@ mod tests {
             handle: Some(Handle::Direct { pid: 77, start_ticks: 1, boot_id: "b".into() }),
             history: History::default(),
         };
-        Saved { version: VERSION, last_generation: Generation(9), boot_id: None, clients: vec![client] }
+        Saved {
+            version: VERSION,
+            last_generation: Generation(9),
+            boot_id: None,
+            manager: None,
+            clients: vec![client],
+        }
     }
 
     #[test]

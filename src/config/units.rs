@@ -4,6 +4,7 @@
 use super::fragment::{Item, Value};
 use super::options::{Checked, Options};
 use super::rules::{optional, whole, wrong_shown};
+pub use crate::model::client::ManagerKind;
 
 /// What clients are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,16 +16,6 @@ pub enum Mode {
     Direct,
     /// Units of systemd.
     Systemd,
-}
-
-/// Whose units.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ManagerKind {
-    /// The machine's.
-    #[default]
-    System,
-    /// Those of the controller's own user.
-    User,
 }
 
 /// Which units.

@@ -109,6 +109,17 @@ pub enum Handle {
     },
 }
 
+/// Whose units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ManagerKind {
+    /// The machine's.
+    #[default]
+    System,
+    /// Those of the controller's own user.
+    User,
+}
+
 impl Handle {
     /// The pid that callers are told.
     pub fn pid(&self) -> u32 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::client::{ClientSpec, Exit, Generation, Handle, History};
+use super::client::{ClientSpec, Exit, Generation, Handle, History, ManagerKind};
 
 /// The version of the format that is written. Version 1 knew only child processes; all that it could say means the same.
 pub const VERSION: u32 = 2;
@@ -21,6 +21,9 @@ pub struct Saved {
     /// The boot in which it was written, where that is known: `/proc/sys/kernel/random/boot_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<Arc<str>>,
+    /// Whose units the clients are, where they are units and that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manager: Option<ManagerKind>,
     /// Every client.
     pub clients: Vec<SavedClient>,
 }

@@ -293,7 +293,8 @@ impl Actor {
     fn publish(&mut self) {
         if std::mem::take(&mut self.to_save) {
             let (version, image) = self.fleet.image();
-            let image = Saved { boot_id: Some(self.tools.boot_id.clone()), ..image };
+            let (boot_id, manager) = (Some(self.tools.boot_id.clone()), self.tools.supervisor.manager());
+            let image = Saved { boot_id, manager, ..image };
             self.image.0.send_replace(Some(Arc::new((version, image))));
         }
         let changed = self.fleet.take_changes();

@@ -10,7 +10,7 @@ use super::systemd::{BusError, Units, UnusableError};
 use super::{AnySupervisor, Event, adopt, proc, systemd};
 use crate::config::{Mode, Settings, SystemdSettings, UnitKind};
 use crate::model::chain::Chain;
-use crate::model::client::Handle;
+use crate::model::client::{Handle, ManagerKind};
 use crate::model::saved::{Saved, SavedClient};
 
 /// What was chosen, and why.
@@ -53,7 +53,7 @@ pub struct Circumstances<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Living {
     Nobody,
-    Units(UnitKind),
+    Units(ManagerKind, UnitKind),
     Children,
 }
 
@@ -66,14 +66,14 @@ enum Decision {
     Require,
     /// Units where they can be used.
     Try,
-    /// Units of this kind, whatever the configuration says of them now.
-    Keep(UnitKind),
+    /// Units of this kind and this manager, whatever the configuration says of them now.
+    Keep(ManagerKind, UnitKind),
 }
 
 /// Decides. What lives stays what it is: nobody else could take it up.
 fn decide(settings: &Settings, living: Living) -> Decision {
     match (living, settings.supervisor.mode) {
-        (Living::Units(kind), _) => Decision::Keep(kind),
+        (Living::Units(manager, kind), _) => Decision::Keep(manager, kind),
         (_, Mode::Direct) => Decision::Direct("mode = \"direct\""),
         (Living::Children, _) => {
             Decision::Direct("clients of the registry are child processes of an earlier controller, and live")
@@ -102,21 +102,22 @@ pub async fn choose(
     let chosen = |units, reason, is_second_best| {
         Ok(Choice { supervisor: AnySupervisor::Units(units), reason, is_second_best })
     };
-    let connect = async |unit: UnitKind| {
-        let systemd = SystemdSettings { unit, ..settings.systemd.clone() };
+    let connect = async |manager: ManagerKind, unit: UnitKind| {
+        let systemd = SystemdSettings { manager, unit, ..settings.systemd.clone() };
         Units::connect(systemd, user_runtime, executable.clone(), events.clone()).await
     };
 
-    let configured = settings.systemd.unit;
+    let (manager, configured) = (settings.systemd.manager, settings.systemd.unit);
     let mut living = Living::Nobody;
     let mut connected = None;
     // After a boot there are none, however they were called.
     let same_boot = saved.boot_id.as_ref() == Some(&boot_id);
     if let Some(unit) = saved.clients.iter().filter(|_| same_boot).find_map(unit_of) {
-        let kind = systemd::kind_of(unit).unwrap_or(configured);
-        let units = connect(kind).await.map_err(ChooseError::Unreachable)?;
+        let (manager, kind) =
+            (saved.manager.unwrap_or(manager), systemd::kind_of(unit).unwrap_or(configured));
+        let units = connect(manager, kind).await.map_err(ChooseError::Unreachable)?;
         if units.any_alive(&saved).await.map_err(ChooseError::Unreachable)? {
-            living = Living::Units(kind);
+            living = Living::Units(manager, kind);
             connected = Some(units);
         }
     }
@@ -125,23 +126,25 @@ pub async fn choose(
     }
     match decide(settings, living) {
         Decision::Direct(reason) => direct(reason.into()),
-        Decision::Keep(kind) => {
+        Decision::Keep(kept, kind) => {
             let units = match connected {
                 Some(units) => units,
-                None => connect(kind).await.map_err(ChooseError::Unreachable)?,
+                None => connect(kept, kind).await.map_err(ChooseError::Unreachable)?,
             };
-            let as_configured = kind == configured && settings.supervisor.mode != Mode::Direct;
+            let as_configured =
+                (kept, kind) == (manager, configured) && settings.supervisor.mode != Mode::Direct;
             let and_live = if as_configured { "" } else { ", and live" };
             let reason = format!("clients of the registry are {}{and_live}", units.describe());
             chosen(units, reason, !as_configured)
         }
         Decision::Require => {
-            let units = connect(configured).await.map_err(|error| ChooseError::Units(error.into()))?;
+            let units =
+                connect(manager, configured).await.map_err(|error| ChooseError::Units(error.into()))?;
             units.check().await.map_err(ChooseError::Units)?;
             chosen(units, "mode = \"systemd\"".to_owned(), false)
         }
         Decision::Try => {
-            let units = match connect(configured).await {
+            let units = match connect(manager, configured).await {
                 Ok(units) => units,
                 Err(error) => return direct(format!("units can't be used: {}", Chain(&error))),
             };
@@ -191,7 +194,10 @@ mod tests {
     fn what_lives_stays_what_it_is() {
         for mode in [Mode::Auto, Mode::Direct, Mode::Systemd] {
             for kind in [UnitKind::Template, UnitKind::Transient] {
-                assert_eq!(decide(&settings(mode), Living::Units(kind)), Decision::Keep(kind), "{mode:?}");
+                for manager in [ManagerKind::System, ManagerKind::User] {
+                    let decision = decide(&settings(mode), Living::Units(manager, kind));
+                    assert_eq!(decision, Decision::Keep(manager, kind), "{mode:?}");
+                }
             }
             let decision = decide(&settings(mode), Living::Children);
             assert!(matches!(decision, Decision::Direct(_)), "{mode:?}: {decision:?}");

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::config::LimitSettings;
 use crate::files::FileError;
-use crate::model::client::{Exit, Handle};
+use crate::model::client::{Exit, Handle, ManagerKind};
 use crate::model::fleet::Launch;
 use crate::model::saved::{Found, SavedClient};
 use crate::template::{TemplateCommand, TemplateError};
@@ -198,6 +198,14 @@ impl AnySupervisor {
             Self::Units(units) if units.is_reachable() => units.describe().into(),
             Self::Units(units) => format!("{}, systemd can't be asked", units.describe()).into(),
             Self::Sim(_) => "on paper".into(),
+        }
+    }
+
+    /// Whose units clients are, where they are units.
+    pub fn manager(&self) -> Option<ManagerKind> {
+        match self {
+            Self::Units(units) => Some(units.manager()),
+            Self::Direct(_) | Self::Sim(_) => None,
         }
     }
 

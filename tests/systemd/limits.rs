@@ -36,16 +36,19 @@ fn every_limit_is_set_at_each_start_and_none_stays() {
 #[test]
 #[cfg(debug_assertions)]
 fn a_limit_that_this_systemd_does_not_know_is_left_out_and_said_once() {
-    let Some(machine) = Machine::boot() else { return };
-    machine.drop_in("[Service]\nEnvironment=WQCONTROLLER_TEST_PROPERTY=1\n");
-    machine.configure(ALL);
-    machine.start_service();
-    for name in ["a", "b", "c"] {
-        machine.start_client(name, &[]);
-        assert_eq!(machine.property(&format!("wqclient@{name}"), "TasksMax"), "100");
+    const TRANSIENT: &str = "[supervisor]\nmode = \"systemd\"\n[systemd]\nunit = \"transient\"\n";
+    for (kind, prefix, user) in [("", "wqclient@", ""), (TRANSIENT, "wqclient-", "User=root\nGroup=wqclients\n")] {
+        let Some(machine) = Machine::boot() else { return };
+        machine.drop_in(&format!("[Service]\nEnvironment=WQCONTROLLER_TEST_PROPERTY=1\n{user}"));
+        machine.configure(&format!("{kind}{ALL}"));
+        machine.start_service();
+        for name in ["a", "b", "c"] {
+            machine.start_client(name, &[]);
+            assert_eq!(machine.property(&format!("{prefix}{name}"), "TasksMax"), "100");
+        }
+        let words =
+            "this systemd does not know a property of clients' units, it is left out property=NoSuchLimit";
+        machine.wait_for_log(words);
+        assert_eq!(machine.journal(&["--unit", UNIT]).matches(words).count(), 1, "{prefix}");
     }
-    let words =
-        "this systemd does not know a property of clients' units, it is left out property=NoSuchLimit";
-    machine.wait_for_log(words);
-    assert_eq!(machine.journal(&["--unit", UNIT]).matches(words).count(), 1);
 }

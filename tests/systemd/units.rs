@@ -384,6 +384,14 @@ fn a_user_that_lingers_runs_clients_as_units_of_its_own() {
     assert_eq!(machine.client("小明")["pid"], started["pid"]);
     as_lin("systemctl --user stop wqclient--df3ea25a4369305a.service");
     machine.wait_for_client("小明", "is held", |client| client["held"] == true);
-    machine.start_client("小明", &[]);
+    let started = machine.start_client("小明", &[]);
+    // The machine's manager knows nothing of it, and would have it started twice.
+    machine.write("/home/lin/wq.toml", &config.replace("manager = \"user\"\n", ""));
+    as_lin("systemctl --user restart wq");
+    assert_eq!(machine.client("小明")["pid"], started["pid"]);
+    let status = as_lin("systemctl --user show --value -p StatusText wq");
+    let kept =
+        "transient units of the user (clients of the registry are transient units of the user, and live)";
+    assert!(status.ends_with(kept), "{status}");
     assert_eq!(machine.call("stop_client", &["client=小明"])["status"], "success");
 }

@@ -129,7 +129,7 @@ impl Fleet {
         let wanted = self.entries.values().filter(|entry| entry.durable);
         let clients = wanted.map(client).collect();
         let (version, last_generation) = (saved::VERSION, self.last_generation);
-        (self.version, Saved { version, last_generation, boot_id: None, clients })
+        (self.version, Saved { version, last_generation, boot_id: None, manager: None, clients })
     }
 
     /// When [`Input::Tick`] has something to do, at the earliest.

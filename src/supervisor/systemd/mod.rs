@@ -120,6 +120,11 @@ impl Units {
         self.shared.bus.is_there()
     }
 
+    /// Whose units they are.
+    pub fn manager(&self) -> ManagerKind {
+        self.shared.settings.manager
+    }
+
     /// Which units they are, for people.
     pub fn describe(&self) -> &'static str {
         match (self.shared.settings.unit, self.shared.settings.manager) {
