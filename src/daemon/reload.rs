@@ -55,9 +55,9 @@ async fn take_anew(
     for option in old.needs_restart(&settings) {
         warn!(option, "this option has changed, which takes effect when wqcontroller is started anew");
     }
+    log.set_level(settings.log_level);
     // Fails only when the registry is at its end.
     controller.registry.set_rules(rules(&settings, &controller.supervisor)).await?;
-    log.set_level(settings.log_level);
     controller.settings.send_replace(Arc::new(settings));
     controller.guard.send_replace(Arc::new(guard));
     Ok(())

@@ -17,7 +17,7 @@ use super::noting::{Unseen, note, note_plan};
 use super::snapshot::{ClientView, Snapshot};
 use super::worker::{Job, Tools, Worker};
 use super::{Command, QUEUE};
-use crate::model::client::{Moment, Phase};
+use crate::model::client::{Handle, Moment, Phase};
 use crate::model::fleet::{Effect, Fleet, Input, Launch, Outcome, Ticket};
 use crate::model::name::ClientName;
 use crate::model::saved::{Found, Saved, SavedClient};
@@ -53,6 +53,8 @@ pub(super) struct Actor {
     /// Told after the snapshot that shows it was published.
     answers: Vec<(Ticket, Outcome)>,
     closed: Vec<oneshot::Sender<()>>,
+    /// Whether clients get no time for their end any more.
+    in_a_hurry: bool,
 }
 
 /// For the test of the watchdog, and not in a release: the actor hangs when it is to start the client that the environment
@@ -119,6 +121,7 @@ impl Actor {
             to_save: false,
             answers: Vec::new(),
             closed: Vec::new(),
+            in_a_hurry: false,
         }
     }
 
@@ -217,13 +220,18 @@ impl Actor {
                 let _ = caller.send(());
             }
             Command::Hurry => {
-                for handle in self.fleet.records().filter_map(|record| record.handle.clone()) {
-                    let supervisor = self.tools.supervisor.clone();
-                    // The worker that waits for the same process says what came of it.
-                    self.tasks.spawn(async move { drop(supervisor.stop(&handle, Duration::ZERO).await) });
-                }
+                self.in_a_hurry = true;
+                let handles: Vec<_> =
+                    self.fleet.records().filter_map(|record| record.handle.clone()).collect();
+                handles.into_iter().for_each(|handle| self.end_at_once(handle));
             }
         }
+    }
+
+    /// The worker that waits for the same process says what came of it.
+    fn end_at_once(&mut self, handle: Handle) {
+        let supervisor = self.tools.supervisor.clone();
+        self.tasks.spawn(async move { drop(supervisor.stop(&handle, Duration::ZERO).await) });
     }
 
     fn ticket(&mut self, caller: oneshot::Sender<Outcome>) -> Ticket {
@@ -240,7 +248,12 @@ impl Actor {
                 Effect::Watch(launch, spec) => self.give(Job::Watch(launch, spec)),
                 Effect::Probe(launch, port) => self.give(Job::Probe(launch, port)),
                 Effect::Launch(launch, port, spec) => self.give(Job::Launch(launch, port, spec)),
-                Effect::Terminate(launch, handle) => self.give(Job::Terminate(launch, handle)),
+                Effect::Terminate(launch, handle) => {
+                    if self.in_a_hurry {
+                        self.end_at_once(handle.clone());
+                    }
+                    self.give(Job::Terminate(launch, handle));
+                }
                 Effect::Save(_) => self.to_save = true,
                 Effect::Answer(ticket, outcome) => self.answers.push((ticket, outcome)),
             }

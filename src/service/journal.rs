@@ -24,7 +24,7 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 /// How long an entry waits for a journald that is just being started anew.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long journald may take to read our last words.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_secs(4);
 /// The longest value, in bytes, so that an entry always fits into a datagram.
 const MAX_VALUE: usize = 32 * 1024;
 

@@ -17,7 +17,7 @@ use tracing_subscriber::fmt::MakeWriter;
 const THREAD_STACK: usize = 64 * 1024;
 
 /// How long the last lines may take at the end.
-const FLUSH_TIME: Duration = Duration::from_millis(500);
+const FLUSH_TIME: Duration = Duration::from_secs(5);
 
 /// The way to a writer's thread.
 #[derive(Clone, Debug)]

@@ -4,11 +4,15 @@
 //! registry file leaves one that is known by nothing but its environment, or by its own pid file.
 
 use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::proc;
 use crate::environ::PREFIX;
@@ -18,10 +22,16 @@ use crate::model::saved::{Found, SavedClient};
 /// As much of an environment or command line is read: more than the kernel lets one argument have.
 const MAX_READ: u64 = 256 * 1024;
 
+/// How long may pass between a fork and what it is for, on a machine that hardly gets on.
+const EXECUTED: Duration = Duration::from_secs(5);
+
 /// Looks for the process of each client. Blocks on /proc.
 pub(super) fn look(saved: Vec<SavedClient>, boot_id: &Arc<str>) -> Vec<(SavedClient, Found)> {
-    let mut strays =
-        if saved.iter().any(|client| client.handle.is_none()) { strays(boot_id) } else { HashMap::new() };
+    let mut strays = HashMap::new();
+    if saved.iter().any(|client| client.handle.is_none()) {
+        await_executed();
+        strays = self::strays(boot_id);
+    }
     let found = |client: SavedClient| {
         let found = match &client.handle {
             Some(handle) => known(handle, boot_id),
@@ -62,7 +72,6 @@ fn known(handle: &Handle, boot_id: &Arc<str>) -> Found {
 type Identity = (Vec<u8>, Vec<u8>, Vec<u8>);
 
 fn stray(client: &SavedClient, strays: &mut HashMap<Identity, Handle>, boot_id: &Arc<str>) -> Found {
-    use std::os::unix::ffi::OsStrExt;
     let name = &client.spec.name;
     let state = client.spec.files.state.as_os_str().as_bytes().to_vec();
     let identity = (name.as_str().as_bytes().to_vec(), client.port.to_string().into_bytes(), state);
@@ -71,6 +80,30 @@ fn stray(client: &SavedClient, strays: &mut HashMap<Identity, Handle>, boot_id: 
         Some(handle) => Found::Running(handle),
         None => Found::Gone { rebooted: false },
     }
+}
+
+/// Waits until all that a controller has forked has become what it is to be: one that was killed in that moment leaves a
+/// child that nothing tells from the controller itself, and that goes on to execute the client. Others that run here may
+/// fork at any time, so this is not for ever.
+fn await_executed() {
+    let Some(controller) = program_name(std::process::id()) else { return };
+    let give_up = Instant::now() + EXECUTED;
+    while is_only_forked(&controller) && Instant::now() < give_up {
+        sleep(Duration::from_millis(2));
+    }
+}
+
+/// Whether some process of this program was forked and has executed nothing yet.
+fn is_only_forked(program: &OsStr) -> bool {
+    let all = proc::groups().unwrap_or_default();
+    all.iter().any(|(pid, stat)| stat.only_forked && program_name(*pid).as_deref() == Some(program))
+}
+
+/// The name of the program that a process executes, also of one that was removed since, as by an upgrade.
+fn program_name(pid: u32) -> Option<OsString> {
+    let name = proc::program(pid)?.file_name()?.to_owned();
+    let removed = name.as_bytes().strip_suffix(b" (deleted)").map(|name| OsStr::from_bytes(name).to_owned());
+    Some(removed.unwrap_or(name))
 }
 
 /// Our own processes that lead a group and have the environment of a client.
@@ -117,8 +150,9 @@ mod tests {
     use crate::model::client::{ClientFiles, ClientSpec, Generation, History};
     use crate::model::name::ClientName;
     use crate::model::saved::Desired;
+    use std::io::Write;
     use std::os::unix::process::CommandExt;
-    use std::process::{Child, Command};
+    use std::process::{Child, Command, Stdio};
 
     /// A process that ends with the test.
     struct Process(Child);
@@ -217,6 +251,35 @@ mod tests {
         assert_eq!(found(saved(folder.path(), 5000, None)), GONE);
         let process = Process::new("x", &variables("小明", "5000", state), true);
         assert_eq!(found(saved(folder.path(), 5000, None)), Found::Running(process.handle()));
+    }
+
+    #[test]
+    fn a_fork_is_seen_until_something_is_executed() {
+        let folder = tempfile::tempdir().unwrap();
+        // A name that no other test has.
+        let shell = folder.path().join("wq-forking-shell");
+        assert!(Command::new("cp").arg("/bin/sh").arg(&shell).status().unwrap().success());
+        let is_only_forked = || is_only_forked(OsStr::new("wq-forking-shell"));
+        assert!(!is_only_forked());
+        let mut command = Command::new(&shell);
+        // What is piped is forked, and here it executes nothing until it has read a line.
+        command.args(["-c", "{ read gate; exec sleep 600; } | cat"]).stdin(Stdio::piped()).process_group(0);
+        let mut process = Process(command.spawn().unwrap());
+        let until = |forked| {
+            while is_only_forked() != forked {
+                std::thread::yield_now();
+            }
+        };
+        until(true);
+        fs::remove_file(&shell).unwrap();
+        assert!(is_only_forked());
+        process.0.stdin.take().unwrap().write_all(b"\n").unwrap();
+        until(false);
+        rustix::process::kill_process_group(
+            rustix::process::Pid::from_child(&process.0),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
     }
 
     #[test]

@@ -37,7 +37,7 @@ const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
 /// How long a process may take to go after SIGKILL before it is called immortal.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the rest of an ended client's output is waited for: an escaped grandchild may hold the pipe for ever.
-const OUTPUT_PATIENCE: Duration = Duration::from_millis(200);
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs clients as child processes.
 #[derive(Debug)]

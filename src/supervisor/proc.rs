@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Fields of `/proc/PID/stat`, see proc_pid_stat(5).
@@ -11,9 +12,14 @@ pub(super) struct Stat {
     pub(super) state: u8,
     /// The process group.
     pub(super) group: u32,
+    /// Whether it was forked and has executed nothing yet: `PF_FORKNOEXEC` of the kernel's flags.
+    pub(super) only_forked: bool,
     /// Clock ticks from boot to its start.
     pub(super) start_ticks: u64,
 }
+
+/// "Forked but didn't exec", see include/linux/sched.h.
+const PF_FORKNOEXEC: u32 = 0x40;
 
 /// Reads `/proc/PID/stat`.
 pub(super) fn stat(pid: u32) -> io::Result<Stat> {
@@ -29,8 +35,9 @@ fn parse_stat(content: &[u8]) -> Option<Stat> {
     let mut fields = rest.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     let group = fields.nth(1)?.parse().ok()?;
-    let start_ticks = fields.nth(16)?.parse().ok()?;
-    Some(Stat { state, group, start_ticks })
+    let flags: u32 = fields.nth(3)?.parse().ok()?;
+    let start_ticks = fields.nth(12)?.parse().ok()?;
+    Some(Stat { state, group, only_forked: flags & PF_FORKNOEXEC != 0, start_ticks })
 }
 
 /// The processes, zombies left out, of every process group.
@@ -48,6 +55,11 @@ pub(super) fn groups() -> io::Result<Vec<(u32, Stat)>> {
     Ok(found)
 }
 
+/// The program that a process executes; none for one that is not ours to look into.
+pub(super) fn program(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
 /// The ID of this boot.
 pub(super) fn boot_id() -> io::Result<Arc<str>> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().into())
@@ -60,7 +72,10 @@ mod tests {
     #[test]
     fn reads_a_stat_line_whatever_the_name() {
         let line = b"77 (a) b (c) S 1 42 42 0 -1 4194560 123 0 0 0 1 2 0 0 20 0 1 0 987654 2703360 217 18";
-        assert_eq!(parse_stat(line), Some(Stat { state: b'S', group: 42, start_ticks: 987_654 }));
+        let stat = Stat { state: b'S', group: 42, only_forked: false, start_ticks: 987_654 };
+        assert_eq!(parse_stat(line), Some(stat));
+        let line = b"77 (a) S 1 42 42 0 -1 4194624 123 0 0 0 1 2 0 0 20 0 1 0 987654 2703360 217 18";
+        assert_eq!(parse_stat(line), Some(Stat { only_forked: true, ..stat }));
         assert_eq!(parse_stat(b"77 (a S 1"), None);
         assert_eq!(parse_stat(b""), None);
     }

@@ -3,7 +3,7 @@
 use super::*;
 use tokio::io::duplex;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_a_caller_still_sends_is_read_after_the_last_answer() {
     // Takes hardly anything that is not read at the other side.
     let (mut ours, mut callers) = duplex(4);

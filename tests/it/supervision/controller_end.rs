@@ -121,6 +121,27 @@ fn a_second_interrupt_leaves_clients_no_more_time() {
 }
 
 #[test]
+fn nor_has_one_that_is_started_again_while_requests_end() {
+    let config = "[http]\ndrain_timeout = 3600\n[supervisor]\nstop_timeout = 3600";
+    let mut controller = Builder::new().config(config).start();
+    let first = pid(&controller.start_client_with("a", "fake_ignore_term=1"));
+    // A request that is under way, for nobody yet.
+    let mut caller = controller.connect();
+    let head = "POST /openqq/x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\
+                Content-Type: application/x-www-form-urlencoded\r\n\r\n";
+    caller.write_all(head.as_bytes()).unwrap();
+    caller.read_exact(&mut [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()]).unwrap();
+    controller.signal(Signal::INT);
+    controller.log.wait_for("ending: open requests first, then the clients");
+    controller.signal(Signal::INT);
+    let started = || controller.log.text().matches("client started").count();
+    wait_until("it is started again", || started() == 2);
+    assert!(!is_running(first));
+    drop(caller);
+    assert_eq!(controller.wait().code(), Some(0));
+}
+
+#[test]
 fn nor_has_what_a_client_left_behind() {
     let mut controller = Builder::new().config("[supervisor]\nstop_timeout = 3600").start();
     let leader = pid(&controller.start_client_with("a", "fake_child=1"));
