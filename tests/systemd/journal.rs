@@ -37,7 +37,7 @@ fn the_words_about_a_client_have_fields_and_a_meaning() {
     let Some(machine) = Machine::boot() else { return };
     machine.run("journalctl", &["--update-catalog"]);
     machine.systemctl(&["start", UNIT]);
-    let reply = machine.start_client("小红", &[]);
+    let reply = machine.start_client("小红", &["sandbox_login_time=20"]);
     let entry = machine.entry(&["WQ_CLIENT=小红", "SYSLOG_IDENTIFIER=wqcontroller"], "client started");
     let field = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
     assert_eq!(field("WQ_PID"), reply["pid"].to_string());
@@ -142,8 +142,9 @@ fn what_was_so_before_a_restart_is_no_news_after_it() {
     machine.systemctl(&["restart", UNIT]);
     machine.wait_for_status("3 clients: 2 running, 1 held; template units");
     let pid = machine.property(UNIT, "MainPID");
+    machine.entry(&[&format!("_PID={pid}")], "the clients of the registry were looked for there=2 gone=1");
+    machine.entry(&[&format!("_PID={pid}")], "ready");
     let told = machine.journal(&[&format!("_PID={pid}"), "--output=cat"]);
-    assert!(told.contains("the clients of the registry were looked for there=2 gone=1"), "{told}");
     assert!(!told.contains("logged in") && !told.contains("still there"), "{told}");
     assert!(machine.journal(&[&format!("_PID={pid}"), "--priority=warning"]).is_empty(), "{told}");
     // What is new is told as ever.
@@ -292,7 +293,6 @@ fn what_is_not_for_the_journal_does_not_go_there() {
     let Some(machine) = Machine::boot() else { return };
     machine.drop_in("[Service]\nStandardError=append:/var/log/wq-stderr\n");
     machine.systemctl(&["start", UNIT]);
-    let file = machine.shell("cat /var/log/wq-stderr");
-    assert!(file.contains(" INFO ready tmpdir="), "{file}");
+    wait_until("it says so", || machine.shell("cat /var/log/wq-stderr").contains(" INFO ready tmpdir="));
     assert!(machine.entries(&["SYSLOG_IDENTIFIER=wqcontroller"]).is_empty());
 }

@@ -37,7 +37,9 @@ fn every_limit_is_set_at_each_start_and_none_stays() {
 #[cfg(debug_assertions)]
 fn a_limit_that_this_systemd_does_not_know_is_left_out_and_said_once() {
     const TRANSIENT: &str = "[supervisor]\nmode = \"systemd\"\n[systemd]\nunit = \"transient\"\n";
-    for (kind, prefix, user) in [("", "wqclient@", ""), (TRANSIENT, "wqclient-", "User=root\nGroup=wqclients\n")] {
+    for (kind, prefix, user) in
+        [("", "wqclient@", ""), (TRANSIENT, "wqclient-", "User=root\nGroup=wqclients\n")]
+    {
         let Some(machine) = Machine::boot() else { return };
         machine.drop_in(&format!("[Service]\nEnvironment=WQCONTROLLER_TEST_PROPERTY=1\n{user}"));
         machine.configure(&format!("{kind}{ALL}"));

@@ -61,9 +61,10 @@ fn readmes_three_commands_put_an_account_behind_the_old_api() {
         assert_eq!(friends[0]["name"], "小红", "{friends}");
         let sent = machine.call("send_friend_message", &["client=mybot", "uid=7", "content=hello"]);
         assert_eq!(sent["code"], 0, "{sent}");
+        machine.shell("touch /run/answered");
         assert!(implementation.wait().unwrap().success());
         assert_eq!(machine.call("stop_client", &["client=mybot"])["status"], "success");
-        machine.shell("rm /etc/wqcontroller/mybot.token /etc/wqcontroller/wqcontroller.toml.d/onebot.toml");
+        machine.shell("rm /run/answered /etc/wqcontroller/mybot.token /etc/wqcontroller/wqcontroller.toml.d/onebot.toml");
     }
 }
 
@@ -76,6 +77,6 @@ fn inside_implementation() {
     server.listen(TcpListener::bind(("127.0.0.1", 3001)).unwrap());
     let said = until("a message", || server.calls("send_private_msg").pop());
     assert_eq!(said["message"][0]["data"]["text"], "hello", "{said}");
-    // Its answer is on the way.
+    until("it was answered", || std::path::Path::new("/run/answered").exists().then_some(()));
     server.hang_up();
 }

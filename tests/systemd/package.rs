@@ -128,6 +128,13 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
         machine.read_the_manual();
     }
 
+    // Time for whoever is slow, too.
+    const SLOWER: &str = "/run/systemd/system/wqclient@.service.d";
+    machine.write(
+        &format!("{SLOWER}/50-test.conf"),
+        "[Service]\nEnvironment=MOJO_WEBQQ_SANDBOX_LOGIN_TIME=20\n",
+    );
+    machine.systemctl(&["daemon-reload"]);
     let lines = curl_lines();
     assert_eq!(lines.len(), 6);
     let started = machine.follow(&lines[0]);
@@ -139,6 +146,7 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
     machine.wait_for_state(ACCOUNT, "running");
     assert!(machine.follow(&lines[3]).contains("10001"));
     assert!(machine.follow(&lines[4]).contains("发送成功"));
+    machine.shell(&format!("rm -r {SLOWER}; systemctl daemon-reload"));
 
     // The same by the socket for a group, and nobody else.
     machine.shell("useradd --groups wqcontroller bot; useradd stranger");
@@ -330,10 +338,13 @@ fn what_is_wrong_with_the_configuration_is_clear_in_the_status() {
     // Nor are clients something else in silence where they can't be units.
     machine.configure("");
     machine.shell("rm /usr/share/polkit-1/rules.d/50-wqcontroller.rules; systemctl restart polkit");
+    // The next try would begin with a status of its own.
+    machine.drop_in("[Service]\nRestart=no\n");
     assert!(!machine.try_run("systemctl", &["restart", UNIT]).status.success());
     let status = machine.property(UNIT, "StatusText");
     assert!(status.contains("clients can't be units, as mode = \"systemd\""), "{status}");
 
+    machine.shell("rm -r /etc/systemd/system/wqcontroller.service.d; systemctl daemon-reload");
     // What failed is not told of for ever once the package is gone.
     machine.configure("max_client = 1\n");
     assert!(!machine.try_run("systemctl", &["restart", UNIT]).status.success());

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::machine::{Machine, assert_inside, wait_until};
 use crate::service::UNIT;
@@ -43,14 +43,13 @@ fn a_call_starts_the_service_and_both_sockets_are_served() {
     machine.systemctl(&["start", SOCKET, UNIX_SOCKET]);
     assert_eq!(machine.property(UNIT, "ActiveState"), "inactive");
     machine.call("check_client", &[]);
-    assert_eq!(machine.property(UNIT, "ActiveState"), "active");
+    wait_until("it is up", || machine.is_active(UNIT));
     assert!(machine.reaches_unix_socket("bot"));
     assert!(!machine.reaches_unix_socket("stranger"));
-    let log = machine.journal(&["--unit", UNIT]);
     for words in
         ["listening on 127.0.0.1:4000", "listening on unix:/run/wqcontroller.sock", "`listen` does not count"]
     {
-        assert!(log.contains(words), "{log}");
+        machine.wait_for_log(words);
     }
     assert!(!machine.try_run("curl", &["--silent", "http://127.0.0.1:4001/"]).status.success());
 
@@ -216,8 +215,7 @@ fn the_service_starts_those_of_its_sockets_that_are_enabled() {
     machine.systemctl(&["start", UNIT]);
     assert_eq!(machine.property(UNIX_SOCKET, "ActiveState"), "active");
     assert_eq!(machine.property(SOCKET, "ActiveState"), "inactive");
-    let log = machine.journal(&["--unit", UNIT]);
-    assert!(log.contains("listening on unix:/run/wqcontroller.sock"), "{log}");
+    machine.wait_for_log("listening on unix:/run/wqcontroller.sock");
 }
 
 /// Stops callers when dropped: also when the test fails, which else would wait for them for ever.
@@ -229,7 +227,15 @@ impl Drop for Stopping<'_> {
     }
 }
 
-/// Calls until it is told to stop: what failed. Nothing is tried again.
+/// How long a controller that ends waits for a request on a connection that has none (`LAST_REQUEST` in
+/// src/http/serve.rs).
+const LAST_REQUEST: Duration = Duration::from_millis(300);
+
+/// A connection, and when the request before the next one on it began.
+type Kept = (BufReader<TcpStream>, Instant);
+
+/// Calls until it is told to stop: what failed. Nothing is tried again, but where a caller was held up for so long between two
+/// requests that nobody had to wait for the second.
 pub fn call_again_and_again(path: &str, keep: bool, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
     let mut failures = Vec::new();
     let mut connection = None;
@@ -244,24 +250,31 @@ pub fn call_again_and_again(path: &str, keep: bool, stop: &AtomicBool, done: &At
 }
 
 /// One call: the connection, if it can be used again.
-fn call(path: &str, kept: Option<BufReader<TcpStream>>) -> Result<Option<BufReader<TcpStream>>, String> {
+fn call(path: &str, kept: Option<Kept>) -> Result<Option<Kept>, String> {
     let state = if kept.is_some() { "kept" } else { "new" };
     let failed =
         |what: &'static str| move |error: std::io::Error| format!("{state} connection, {what}: {error}");
-    let mut stream = match kept {
-        Some(stream) => stream,
+    let (mut stream, before) = match kept {
+        Some(kept) => kept,
         None => {
+            let begin = Instant::now();
             let stream = TcpStream::connect("127.0.0.1:4000").map_err(failed("connect"))?;
             stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-            BufReader::new(stream)
+            (BufReader::new(stream), begin)
         }
     };
+    let begin = Instant::now();
     let request = format!("GET /openqq/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    stream.get_mut().write_all(request.as_bytes()).map_err(failed("write"))?;
-    let (mut length, mut last, mut line) = (0, false, String::new());
-    if stream.read_line(&mut line).map_err(failed("read"))? == 0 {
+    let mut line = String::new();
+    let asked = stream.get_mut().write_all(request.as_bytes());
+    let answered = asked.and_then(|()| stream.read_line(&mut line));
+    if line.is_empty() && before.elapsed() >= LAST_REQUEST {
+        return Ok(None);
+    }
+    if answered.map_err(failed("ask"))? == 0 {
         return Err(format!("{state} connection: no answer"));
     }
+    let (mut length, mut last) = (0, false);
     let status = line.trim_end().to_owned();
     loop {
         line.clear();
@@ -279,5 +292,5 @@ fn call(path: &str, kept: Option<BufReader<TcpStream>>) -> Result<Option<BufRead
     if !status.starts_with("HTTP/1.1 200 ") || !body.starts_with(b"{") {
         return Err(format!("{status}: {}", String::from_utf8_lossy(&body)));
     }
-    Ok((!last).then_some(stream))
+    Ok((!last).then_some((stream, begin)))
 }

@@ -113,12 +113,13 @@ fn a_unit_gets_the_token_of_its_account_in_a_file_of_its_own_and_in_no_variable(
     let bot = machine.start_client("bot", &["backend=onebot", "onebot_url=ws://127.0.0.1:1/"]);
     let uid = machine.shell(&format!("stat -c %u /proc/{}", bot["pid"]));
     for _ in 0..2 {
-        assert_eq!(machine.shell("stat -c '%a %u' /run/wqclient/bot/onebot_token"), format!("600 {uid}"));
-        assert_eq!(machine.shell("cat /run/wqclient/bot/onebot_token"), TOKEN);
+        let pid = machine.main_pid("wqclient@bot");
         // Nobody listens there; a token that could not be read would be said before.
         machine.wait_for_client("bot", "it looks for its implementation", |client| {
-            client["state"] == "loading" && client.get("reason").is_none()
+            client["pid"] == pid && client["state"] == "loading" && client.get("reason").is_none()
         });
+        assert_eq!(machine.shell("stat -c '%a %u' /run/wqclient/bot/onebot_token"), format!("600 {uid}"));
+        assert_eq!(machine.shell("cat /run/wqclient/bot/onebot_token"), TOKEN);
         let shown = machine.shell(
             "cat /proc/$(systemctl show --value --property MainPID wqclient@bot)/environ | tr '\\0' '\\n'",
         );
