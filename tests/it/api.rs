@@ -287,7 +287,7 @@ fn twenty_starts_at_once_get_twenty_ports() {
         let start = |n: u16| {
             let controller = &controller;
             // None of them listens while the others are started.
-            scope.spawn(move || controller.start_client_with(&format!("c{n}"), "fake_listen_delay=10000"))
+            scope.spawn(move || controller.start_client_with(&format!("c{n}"), "fake_listen_delay=3600000"))
         };
         let threads: Vec<_> = (0..20).map(start).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()

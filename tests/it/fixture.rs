@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use serde_json::Value;
 
 use crate::output::Log;
@@ -31,8 +32,8 @@ pub struct Controller {
     _ports: Ports,
 }
 
-/// Ports for one controller's clients, below those that the kernel gives to outgoing connections. Nobody else gets
-/// them, not even another run of these tests beside this one: who has a name in the namespace of the ports has them.
+/// Ports below those that the kernel gives to outgoing connections. Nobody else gets them, not even another run of these
+/// tests beside this one: who has a name in the namespace of the ports has them.
 struct Ports(u16, #[expect(dead_code, reason = "held, not used")] UnixDatagram);
 
 impl Ports {
@@ -49,12 +50,34 @@ impl Ports {
             let name = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
             let Ok(held) = UnixDatagram::bind_addr(&name) else { continue };
             // A run that was killed may have left clients behind, on ports that nobody claims any more.
-            if (first..first + Self::COUNT).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+            if (first..first + Self::COUNT).all(is_free) {
                 return Self(first, held);
             }
         }
         panic!("all ports are taken");
     }
+}
+
+/// Whether nobody listens on a port. Nobody does for this question either: a child that another thread just starts has open
+/// what this process has, and by a socket that does not listen the port is not taken.
+fn is_free(port: u16) -> bool {
+    let socket =
+        net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    net::sockopt::set_socket_reuseaddr(&socket, true).unwrap();
+    net::bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok()
+}
+
+/// A port of a test's own until the tests end, whether anybody listens on it or not.
+pub fn free_port() -> u16 {
+    static GIVEN: Mutex<(Vec<Ports>, u16)> = Mutex::new((Vec::new(), 0));
+    let mut given = GIVEN.lock().unwrap();
+    let (blocks, count) = &mut *given;
+    let place = *count % Ports::COUNT;
+    if place == 0 {
+        blocks.push(Ports::take());
+    }
+    *count += 1;
+    blocks.last().unwrap().0 + place
 }
 
 pub struct Builder {
@@ -157,8 +180,7 @@ impl Builder {
     /// Writes a file in the folder of this controller.
     pub fn write_file(&self, name: &str, content: &str, mode: u32) -> PathBuf {
         let path = self.path(name);
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        write_file(&path, content, mode);
         path
     }
 
@@ -407,6 +429,16 @@ impl Drop for Controller {
     }
 }
 
+/// Writes a file, by another process: a child that another thread just starts has open what this process has, and the kernel
+/// runs no file that somebody may still write to.
+pub fn write_file(path: &Path, content: &str, mode: u32) {
+    let mut install = Command::new("install");
+    install.arg("-m").arg(format!("{mode:o}")).arg("/dev/stdin").arg(path);
+    let mut installing = install.stdin(Stdio::piped()).spawn().unwrap();
+    installing.stdin.take().unwrap().write_all(content.as_bytes()).unwrap();
+    assert!(installing.wait().unwrap().success(), "{}", path.display());
+}
+
 /// Looks again and again until it is so; fails when it never is.
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -434,8 +466,9 @@ pub fn freeze(pid: u32) {
     // A thread that is just waking up goes on for a moment, and another signal that comes in it counts as well.
     wait_until("it is frozen", || {
         let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        // One that was just ending may be gone by now.
         let mut stats =
-            threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());
+            threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
         stats.all(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
     });
 }

@@ -152,20 +152,16 @@ fn a_client_that_fails_is_started_again_until_it_is_held() {
     let first = controller.start_client("a");
     controller.wait_for_listening("a");
     controller.get("/openqq/die?client=a");
-    wait_until("a waits", || controller.clients()[0]["phase"] == "gone");
-    let waiting = &controller.clients()[0];
-    assert_eq!(waiting["last_exit"], "exited with status 7");
+    let mut again = Value::Null;
+    wait_until("a is started again", || {
+        again = controller.clients()[0].clone();
+        again["exits"] == 1 && again["phase"] == "up"
+    });
     assert_eq!(
-        (&waiting["state"], &waiting["pid"], &waiting["held"]),
-        (&"stop".into(), &Value::Null, &false.into())
+        (&again["port"], &again["last_exit"], &again["held"]),
+        (&first["port"], &"exited with status 7".into(), &false.into())
     );
-    assert!(waiting["next_start"].as_u64().unwrap() > 1_700_000_000);
-    let answer = controller.get("/openqq/ping?client=a");
-    assert_eq!((answer.status, &answer.json()["status"]), (502, &"the client is down".into()));
-    wait_until("a is started again", || controller.clients()[0]["phase"] == "up");
     controller.wait_for_listening("a");
-    let again = &controller.clients()[0];
-    assert_eq!((&again["port"], &again["exits"]), (&first["port"], &1.into()));
     controller.get("/openqq/die?client=a");
     wait_until("a is held", || controller.clients()[0]["held"] == true);
     controller.log.wait_for("client is held");
@@ -176,19 +172,48 @@ fn a_client_that_fails_is_started_again_until_it_is_held() {
 }
 
 #[test]
+fn a_client_that_waits_to_be_started_again_is_down() {
+    let mut controller = Builder::new().config(OUTLIVE).start();
+    controller.start_client("a");
+    controller.wait_for_listening("a");
+    controller.kill();
+    // After so many failures it waits for minutes, so that nothing here can come too late.
+    let registry = controller.path("mojo_webqq_controller_backend.dat");
+    let text = fs::read_to_string(&registry).unwrap();
+    let bent = text.replace("\"failures\":0", "\"failures\":8");
+    assert_ne!(bent, text);
+    fs::write(&registry, bent).unwrap();
+    controller.start_again();
+    controller.get("/openqq/die?client=a");
+    wait_until("a waits", || controller.clients()[0]["phase"] == "gone");
+    let waiting = &controller.clients()[0];
+    assert_eq!(
+        (&waiting["state"], &waiting["pid"], &waiting["held"]),
+        (&"stop".into(), &Value::Null, &false.into())
+    );
+    assert!(waiting["next_start"].as_u64().unwrap() > 1_700_000_000);
+    let answer = controller.get("/openqq/ping?client=a");
+    assert_eq!((answer.status, &answer.json()["status"]), (502, &"the client is down".into()));
+}
+
+#[test]
 fn whoever_sees_that_a_client_is_gone_sees_its_last_words() {
-    let script = "#!/bin/sh\nprintf '{\"state\":\"stop\",\"reason\":\"%s\"}' $$ >\"$MOJO_WEBQQ_STATE_PATH\"\nexit 77\n";
+    // It ends only when its start was answered, which tells of an end that comes before.
+    let script = "#!/bin/sh\nwhile [ ! -e \"$MOJO_WEBQQ_TMPDIR/go\" ]; do sleep 0.01; done\n\
+                  printf '{\"state\":\"stop\",\"reason\":\"%s\"}' $$ >\"$MOJO_WEBQQ_STATE_PATH\"\nexit 77\n";
     let controller = Builder::new().template(script).start();
     for _ in 0..20 {
         let pid = controller.start_client("a")["pid"].to_string();
+        fs::write(controller.path("go"), "").unwrap();
         let mut client = Value::Null;
         wait_until("a is held", || {
             client = controller.clients()[0].clone();
             client["held"] == true
         });
         assert_eq!(client["reason"], pid, "{client}");
+        fs::remove_file(controller.path("go")).unwrap();
     }
-    let log = controller.log.text();
+    let log = controller.log.wait_for("client ended unexpectedly");
     let place = |words| log.find(words).unwrap();
     assert!(place("client says that it ends") < place("client ended unexpectedly"), "{log}");
 }
@@ -199,7 +224,7 @@ fn a_client_that_ends_as_it_should_leaves_the_list() {
     controller.start_client("a");
     controller.wait_for_listening("a");
     kill(pid_of(&controller.clients()[0]), Signal::TERM);
-    wait_until("a waits to be started again", || controller.clients()[0]["phase"] == "gone");
+    wait_until("a is missed", || controller.clients()[0]["exits"] == 1);
     assert_eq!(controller.clients()[0]["last_exit"], "was ended by signal 15");
     controller.start_client_with("b", "fake_exit=0");
     wait_until("b is gone", || controller.state("b").is_none());

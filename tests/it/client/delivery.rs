@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::process::{ACCOUNT, Client, PATIENCE, Setup, read_answer, send_request, until};
+use crate::fixture::free_port;
 
 /// A report, as a receiver gets it.
 #[derive(Debug)]
@@ -72,6 +73,11 @@ pub(super) fn anywhere() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
+/// An address where nobody is yet.
+pub(super) fn nobody() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, free_port()).into()
+}
+
 pub(super) fn next(deliveries: &Receiver<Delivery>) -> Delivery {
     deliveries.recv_timeout(PATIENCE).expect("waited in vain for a report")
 }
@@ -80,6 +86,22 @@ fn next_message(deliveries: &Receiver<Delivery>) -> Delivery {
     std::iter::repeat_with(|| next(deliveries))
         .find(|delivery| delivery.json["post_type"] != "event")
         .unwrap()
+}
+
+/// `class` and `content` of a message.
+pub(super) fn words(message: &Value) -> String {
+    format!("{} {}", message["class"].as_str().unwrap(), message["content"].as_str().unwrap())
+}
+
+/// That these are the last ones of all messages up to number `last`, and of what was said back. When that was said in between is
+/// left to chance.
+pub(super) fn are_the_newest(got: &[String], last: usize) {
+    for class in ["send ", "recv "] {
+        let of_class: Vec<_> = got.iter().filter_map(|word| word.strip_prefix(class)).collect();
+        let newest: Vec<_> = (last + 1 - of_class.len()..=last).map(|number| number.to_string()).collect();
+        assert_eq!(of_class, newest, "{got:?}");
+    }
+    assert_eq!(got.last(), Some(&format!("recv {last}")));
 }
 
 /// A connection over which many messages are sent.
@@ -130,8 +152,8 @@ fn ten_thousand_reports_come_in_order_over_a_kill_though_the_receiver_is_down_ha
     let sent = Arc::new(AtomicUsize::new(0));
     // The messages, and what was said back.
     let got: Arc<Mutex<[Vec<usize>; 2]>> = Arc::default();
-    let listener = TcpListener::bind(anywhere()).unwrap();
-    let address = listener.local_addr().unwrap();
+    let address = nobody();
+    let listener = TcpListener::bind(address).unwrap();
     let (progress, all) = (sent.clone(), got.clone());
     std::thread::spawn(move || {
         let mut listener = Some(listener);
@@ -282,15 +304,18 @@ fn an_answer_may_mute_in_a_group() {
 
 #[test]
 fn what_is_not_posted_in_time_waits_for_the_next_client() {
-    let away = TcpListener::bind(anywhere()).unwrap().local_addr().unwrap();
+    let away = nobody();
     let state = tempfile::tempdir().unwrap();
     let mut setup = Setup::new(&QUICK);
     setup.set("POST_API", &format!("http://{away}/"));
     setup.set("STATE_DIRECTORY", state.path().join("one").to_str().unwrap());
+    setup.set("LOG_LEVEL", "debug");
     let folder = state.path().join("one").join(format!("mojo_webqq_reports_{ACCOUNT}"));
     let mut client = setup.start();
     client.setup.until_state("running");
     Talk::to(&client).say("kept");
+    let logged = |client: &Client, line: &str| client.setup.log().matches(line).count();
+    until("the echo", || (logged(&client, "A message came.") == 1).then_some(()));
     client.signal(Signal::TERM);
     assert_eq!(client.until_exit().code(), Some(0));
     assert_eq!(super::process::mode(&folder), 0o700);
@@ -299,6 +324,8 @@ fn what_is_not_posted_in_time_waits_for_the_next_client() {
     let delivery = next(&deliveries);
     assert_eq!(delivery.json["content"], "kept");
     assert!(delivery.attempt > 1, "{delivery:?}");
+    // In the client's own view: what it has no answer to when it ends stays.
+    until("both to be posted", || (logged(&client, "A report was posted.") == 2).then_some(()));
     client.signal(Signal::TERM);
     assert_eq!(client.until_exit().code(), Some(0));
     assert!(!folder.exists(), "nothing waits, and something is left");
@@ -306,7 +333,7 @@ fn what_is_not_posted_in_time_waits_for_the_next_client() {
 
 #[test]
 fn what_is_given_up_is_counted() {
-    let away = TcpListener::bind(anywhere()).unwrap().local_addr().unwrap();
+    let away = nobody();
     let mut setup = Setup::new(&QUICK);
     setup.set("POST_API", &format!("http://{away}/"));
     setup.set("POST_RETRY", "0");
@@ -342,9 +369,8 @@ fn check_event_gives_each_event_once_and_to_nobody_who_is_gone() {
     let poll = |method: &str| {
         send_request(client.setup.port, &format!("{method} /openqq/check_event"), "", "").unwrap()
     };
-    let contents = |answer: TcpStream| -> Vec<String> {
-        let events = read_answer(answer).json();
-        events.as_array().unwrap().iter().map(|event| event["content"].as_str().unwrap().to_owned()).collect()
+    let told = |answer: TcpStream| -> Vec<String> {
+        read_answer(answer).json().as_array().unwrap().iter().map(words).collect()
     };
     assert_eq!(read_answer(poll("HEAD")).status, 200);
     // Somebody who hangs up while he waits: the server hears of it before it answers a request that came later.
@@ -357,14 +383,16 @@ fn check_event_gives_each_event_once_and_to_nobody_who_is_gone() {
         assert_eq!(client.get("/openqq/get_client_info").status, 200);
     }
     talk.say("1");
-    assert_eq!(contents(waiting), ["1"]);
-    assert_eq!(contents(poll("GET")), ["1"], "the echo");
+    assert_eq!(told(waiting), ["send 1"]);
+    assert_eq!(told(poll("GET")), ["recv 1"]);
     // More events than are kept, and a request that takes none of them.
     talk.say("2");
     talk.say("3");
     until("both echoes", || (client.setup.log().matches("A message came.").count() == 3).then_some(()));
     assert_eq!(read_answer(poll("HEAD")).status, 200);
-    assert_eq!(contents(poll("GET")), ["2", "3"]);
+    let kept = told(poll("GET"));
+    assert_eq!(kept.len(), 2);
+    are_the_newest(&kept, 3);
 }
 
 #[test]

@@ -2,13 +2,12 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::TcpListener;
 use std::process::Command;
 
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
-use super::delivery::{QUICK, Talk, anywhere, next, receive};
+use super::delivery::{QUICK, Talk, anywhere, next, nobody, receive};
 use super::process::{ACCOUNT, Setup, until};
 
 /// A file system of half a MiB that can be filled. None, where none can be mounted.
@@ -54,7 +53,7 @@ impl Drop for SmallDisk {
 fn what_is_on_a_full_disk_is_kept_and_what_is_not_goes_there_later() {
     const EACH: usize = 300;
     let Some(disk) = SmallDisk::mount() else { return };
-    let away = TcpListener::bind(anywhere()).unwrap().local_addr().unwrap();
+    let away = nobody();
     let mut setup = Setup::new(&QUICK);
     setup.set("POST_API", &format!("http://{away}/"));
     setup.set("STATE_DIRECTORY", &disk.state());
@@ -117,7 +116,7 @@ fn a_full_disk_is_said_once_while_reports_come_and_go() {
 
 #[test]
 fn a_cleaner_costs_no_report() {
-    let away = TcpListener::bind(anywhere()).unwrap().local_addr().unwrap();
+    let away = nobody();
     let mut setup = Setup::new(&QUICK);
     setup.set("POST_API", &format!("http://{away}/"));
     let folder = setup.path(&format!("mojo_webqq_reports_{ACCOUNT}"));

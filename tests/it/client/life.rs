@@ -72,7 +72,7 @@ fn shows_a_code_until_it_ends() {
 #[test]
 fn removes_the_code_when_the_login_is_confirmed() {
     let client = Client::running(&[]);
-    assert!(client.setup.log().contains("A code waits to be scanned."));
+    until("the log line", || client.setup.log().contains("A code waits to be scanned.").then_some(()));
     assert!(!client.setup.image().exists());
 }
 

@@ -286,10 +286,10 @@ fn a_world_that_is_edited_is_told_of() {
     let one = Peer::start("甲", &folder, &[("SANDBOX_WORLD", world.to_str().unwrap())]);
     // The client that logs in watches the file a moment later.
     until("the watch", || {
-        let count = |fd: std::io::Result<std::fs::DirEntry>| {
-            std::fs::read_link(fd.unwrap().path()).is_ok_and(|to| to.to_str() == Some("anon_inode:inotify"))
+        let watches = |fd: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(fd.unwrap().path()).is_ok_and(|info| info.contains("inotify wd:"))
         };
-        std::fs::read_dir(format!("/proc/{}/fd", one.client.pid())).unwrap().any(count).then_some(())
+        std::fs::read_dir(format!("/proc/{}/fdinfo", one.client.pid())).unwrap().any(watches).then_some(())
     });
     write(&format!("{people}{}{}", group("群", ""), discuss("")));
     assert_eq!(one.event("new_group")[0]["name"], "群");

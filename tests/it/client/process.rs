@@ -1,18 +1,18 @@
 //! [`Client`]: a running client with a folder of its own, and [`until`], which waits for what must come.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use wqcontroller::model::state::StateReport;
+
+use crate::fixture::free_port;
 
 /// How long anything may take before a test gives up. Nothing is fast enough or too slow by this.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,17 +26,6 @@ pub(crate) fn until<T>(name: &str, mut what: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < deadline, "waited in vain for {name}");
         std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A port that nobody listens on, and that no other test of this process gets.
-pub(crate) fn free_port() -> u16 {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    loop {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        if GIVEN.lock().unwrap().insert(port) {
-            return port;
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::client::process::until;
 fn friends_come_and_go() {
     for manner in BOTH {
         let (server, receiver) = (Server::new(manner), silent());
-        let client = reporting(&server, &receiver, &[("ONEBOT_REFRESH", "0.1")]);
+        let client = reporting(&server, &receiver, &[]);
         server.tell(notice("friend_add", json!({ "user_id": 21, "group_id": null })));
         let report = receiver.next().json;
         assert_eq!(

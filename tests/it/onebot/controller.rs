@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use super::implementation::Manner;
 use super::server::{Refusal, Server};
-use crate::client::process::free_port;
-use crate::fixture::{Builder, Controller, wait_until};
+use crate::fixture::{Builder, Controller, free_port, wait_until};
 
 const TOKEN: &str = "sehr-geheimes-wort";
 

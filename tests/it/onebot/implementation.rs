@@ -125,15 +125,18 @@ impl Implementation {
 
     /// The answer to a call; none: it is not answered.
     pub(super) fn call(&self, action: &str, params: &Value) -> Option<Value> {
+        // Held meanwhile: who sees the call may give another answer to the next, not to this one.
+        let answers = lock(&self.answers);
         lock(&self.calls).push((action.to_owned(), params.clone()));
         for key in ["user_id", "group_id"] {
             if params.get(key).is_some_and(|id| !id.is_u64()) {
                 self.complain(format!("{action}: {key} is no number: {params}"));
             }
         }
-        if let Some(answer) = lock(&self.answers).get(action) {
+        if let Some(answer) = answers.get(action) {
             return answer(params);
         }
+        drop(answers);
         let answer = self.usual(action, params);
         Some(match self.manner {
             Manner::Strict => answer,

@@ -9,8 +9,9 @@ use serde_json::json;
 use super::implementation::Manner;
 use super::server::Server;
 use super::{running, setup};
-use crate::client::process::{free_port, until};
+use crate::client::process::until;
 use crate::client::receiver::Receiver;
+use crate::fixture::free_port;
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n...IEND\xaeB`\x82";
 const JPEG: &[u8] = b"\xff\xd8\xff...\xff\xd9";

@@ -262,6 +262,7 @@ impl Shared {
                 Ok(Order::Close) => {
                     // The end of the stream behind all that was said, and no reset, which would take back what is on its way.
                     let _ = socket.flush();
+                    socket.get_ref().set_read_timeout(None).unwrap();
                     let _ = socket.get_ref().shutdown(std::net::Shutdown::Write);
                     while socket.get_mut().read(&mut [0; 4096]).is_ok_and(|read| read > 0) {}
                     return false;

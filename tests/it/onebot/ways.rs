@@ -9,8 +9,9 @@ use url::Url;
 use super::implementation::Manner;
 use super::server::Server;
 use super::tls;
-use crate::client::process::{Client, Setup, free_port, request, until};
+use crate::client::process::{Client, Setup, request, until};
 use crate::client::receiver::Receiver;
+use crate::fixture::free_port;
 
 const EVENT: &str = r#"{"post_type":"message","message_type":"private","sub_type":"friend","self_id":10000,"user_id":7,"message_id":1,"time":1700000000,"message":"hallo","sender":{"nickname":"小红"}}"#;
 
@@ -151,11 +152,7 @@ fn all_goes_by_http() {
         let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
         let url = server.by_http(token);
         let receiver = Receiver::new(|_| String::new());
-        let more = [
-            ("ONEBOT_URL", url.as_str()),
-            ("PLUGIN_OPENQQ_POST_API", &receiver.url),
-            ("ONEBOT_TIMEOUT", "0.5"),
-        ];
+        let more = [("ONEBOT_URL", url.as_str()), ("PLUGIN_OPENQQ_POST_API", &receiver.url)];
         let client = setup(listen, token, &more).start();
         works(&client, &server);
         let post = |headers: &str, body: &str| request(listen, "POST /", headers, body).unwrap().status;
@@ -170,9 +167,14 @@ fn all_goes_by_http() {
         // As an implementation does that had no answer.
         assert_eq!(post(&headers, EVENT), 204);
         while receiver.next_message()["content"] != "hallo" {}
+        let hasty = [("ONEBOT_URL", url.as_str()), ("ONEBOT_TIMEOUT", "0.5")];
+        let hasty = setup(free_port(), token, &hasty).start();
+        hasty.setup.until_state("running");
         server.answer("send_private_msg", |_| None);
-        assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], -1);
-        assert_eq!(server.calls("send_private_msg").len(), 2, "once more, and not again");
+        let asked = || server.calls("send_private_msg").len();
+        let before = asked();
+        assert_eq!(hasty.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], -1);
+        until("the call, once and not again", || (asked() == before + 1).then_some(()));
         assert_eq!(request(listen, "GET /", "", "").unwrap().status, 405);
     }
 }

@@ -12,7 +12,7 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
 fn one_connection_carries_many_requests() {
-    let controller = idler("");
+    let controller = idler("[http]\nidle_timeout = 3600");
     let connections = upstream(&controller, |_, mut reader| {
         while read_request(&mut reader).is_some() {
             reader.get_mut().write_all(OK).unwrap();
@@ -23,7 +23,7 @@ fn one_connection_carries_many_requests() {
         caller.write("GET /openqq/x?client=a HTTP/1.1\r\nHost: x\r\n\r\n");
         assert_eq!(caller.answer().text(), "ok");
     }
-    assert!(connections.load(Ordering::SeqCst) < 5, "{connections:?}");
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_client_that_closes_after_each_answer_loses_none() {
 
 #[test]
 fn a_request_that_was_written_is_never_sent_again() {
-    let controller = idler("");
+    let controller = idler("[http]\nidle_timeout = 3600");
     let requests = Arc::new(AtomicUsize::new(0));
     let seen = requests.clone();
     // The second request of a connection is read and then not answered.
@@ -98,7 +98,7 @@ fn a_request_that_was_written_is_never_sent_again() {
 
 #[test]
 fn a_request_that_was_written_in_part_is_never_sent_again() {
-    let controller = idler("");
+    let controller = idler("[http]\nidle_timeout = 3600");
     let requests = Arc::new(AtomicUsize::new(0));
     let seen = requests.clone();
     // The second request of a connection is cut off: what was sent of its body is not read.
@@ -149,7 +149,7 @@ fn what_comes_after_an_answer_is_not_the_next_one() {
 
 #[test]
 fn a_body_that_head_must_not_have_is_not_the_next_answer() {
-    let controller = idler("");
+    let controller = idler("[http]\nidle_timeout = 3600");
     let connections = upstream(&controller, |_, mut reader| {
         while let Some(request) = read_request(&mut reader) {
             // Some clients forget that HEAD is answered without; here it would be an answer by itself.
@@ -177,7 +177,7 @@ fn a_body_that_head_must_not_have_is_not_the_next_answer() {
 
 #[test]
 fn a_body_that_a_client_need_not_expect_is_not_the_next_request() {
-    let controller = idler("");
+    let controller = idler("[http]\nidle_timeout = 3600");
     // It reads no bodies.
     let connections = upstream(&controller, |_, mut reader| {
         while let Some(request) = read_request(&mut reader) {
@@ -215,7 +215,7 @@ fn an_answer_that_says_its_length_twice_is_the_last_one() {
 
 #[test]
 fn an_answer_before_its_request_was_read_is_the_last_one() {
-    let controller = idler("");
+    let controller = idler("[http]\nidle_timeout = 3600");
     let (sender, rest) = std::sync::mpsc::channel();
     let sender = std::sync::Mutex::new(sender);
     upstream(&controller, move |number, mut reader| {
@@ -330,7 +330,8 @@ fn the_next_process_begins_with_no_connection() {
             }
         }
         earlier.push(reader);
-        // Else the port would be another program's.
+        // Else the port would be another program's. A process that another test is just starting may hold it for a moment.
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         drop(listener);
         controller.stop_client(name);
     }

@@ -1,7 +1,11 @@
 //! Many callers, slow ones, and the limits that keep them from delaying others.
 
+use std::io::Read;
+
+use rustix::process::Signal;
+
 use super::{Caller, form, get, header, wait_for_count, with_client};
-use crate::fixture::wait_until;
+use crate::fixture::{freeze, wait_until};
 
 #[test]
 fn one_connection_too_many_is_told_so() {
@@ -13,9 +17,12 @@ fn one_connection_too_many_is_told_so() {
         held.extend(caller.read_head().contains(" 200 ").then_some(caller));
         held.len() == 2
     });
-    // It says more than anybody reads, and yet gets its answer.
-    let refused = controller.raw(&form("POST", "/openqq/upload?client=a", vec![b'x'; 100_000]));
-    let refused = String::from_utf8(refused).unwrap();
+    // It says more than anybody reads, all of it before it is refused, and yet gets its answer.
+    freeze(controller.pid());
+    let mut caller = Caller::with(&controller, form("POST", "/openqq/upload?client=a", vec![b'x'; 100_000]));
+    controller.signal(Signal::CONT);
+    let mut refused = String::new();
+    caller.0.read_to_string(&mut refused).unwrap();
     assert!(refused.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{refused}");
     assert_eq!((header(&refused, "retry-after"), header(&refused, "connection")), (Some("1"), Some("close")));
     drop(held.pop());
@@ -29,9 +36,7 @@ fn a_client_has_so_many_requests_and_no_more() {
     let mut waiting: Vec<Caller> = (0..2).map(|_| Caller::with(&controller, hang)).collect();
     wait_for_count(&controller, "held", |held| held == 2);
     waiting.push(Caller::with(&controller, hang));
-    // Asked of the client itself: a question through the controller would take the last place.
-    let held = format!("http://127.0.0.1:{}/openqq/held", controller.first_port);
-    wait_until("it is full", || ureq::get(&held).call().unwrap().body_mut().read_to_string().unwrap() == "3");
+    wait_for_count(&controller, "held", |held| held == 3);
     let refused = get(&controller, "/openqq/ping?client=a");
     refused.is_refused("503 Service Unavailable", "the client has 3 requests to answer already");
     assert_eq!(header(&refused.head, "retry-after"), Some("1"));

@@ -1,6 +1,7 @@
 //! Messages that two readers can take for different ones: refused, or sent on with one meaning and nothing after them.
 
 use super::{Caller, NO_REUSE, answer_target, ask, count, get, header, headers, with_client};
+use crate::fixture::Builder;
 
 /// Everything that a caller gets for these bytes, until we close.
 fn all(controller: &crate::fixture::Controller, request: &str) -> String {
@@ -85,7 +86,7 @@ fn an_unclear_request_reaches_nobody_and_ends_the_connection() {
         assert!(answer.starts_with("HTTP/1.1 400 "), "{line}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
     }
-    assert_eq!(count(&controller, "requests"), before + 1, "the client saw only this question");
+    assert_eq!(count(&controller, "requests"), before, "the client saw nothing");
 }
 
 #[test]
@@ -130,7 +131,7 @@ fn a_length_said_twice_goes_on_once_and_nothing_after_it() {
         assert!(seen.ends_with("\r\n\r\nbody"), "{seen}");
         assert_eq!(caller.read_head(), "", "what follows is not answered");
     }
-    let asked = count(&controller, "requests") - before - 1;
+    let asked = count(&controller, "requests") - before;
     assert_eq!(asked, (twice.len() - 1) / 7 * 2, "and reaches nobody");
 }
 
@@ -304,7 +305,7 @@ fn a_target_that_is_no_path_of_ours_is_nobodys() {
         let answer = all(&controller, &format!("{line}\r\nHost: x\r\nConnection: close\r\n\r\n"));
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
     }
-    assert_eq!(count(&controller, "requests"), before + 1, "the client saw only this question");
+    assert_eq!(count(&controller, "requests"), before, "the client saw nothing");
 }
 
 #[test]
@@ -375,7 +376,7 @@ fn a_request_that_comes_back_is_refused() {
     let answer = ask(&controller, request);
     assert_eq!(answer.status(), "HTTP/1.1 508 Loop Detected");
     assert!(answer.text().contains("\"code\":508"), "{}", answer.text());
-    assert_eq!(count(&controller, "requests"), before + 1, "the client saw only this question");
+    assert_eq!(count(&controller, "requests"), before, "the client saw nothing");
 }
 
 #[test]
@@ -400,12 +401,15 @@ fn a_break_shows_even_where_only_the_end_tells_the_end() {
 
 #[test]
 fn headers_have_a_size_and_a_time() {
-    let controller = with_client("[http]\nrequest_header_timeout = 0.3\nmax_request_header = 8192");
+    let controller = Builder::new().config("[http]\nmax_request_header = 8192").start();
     let long = "x".repeat(9000);
     let answer =
         all(&controller, &format!("GET /openqq/ping?client=a HTTP/1.1\r\nHost: x\r\nX: {long}\r\n\r\n"));
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
-    let answer = all(&controller, "GET /openqq/ping?client=a HTTP/1.1\r\nHost: x\r\nX");
-    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-    assert_eq!(all(&controller, ""), "", "who asks nothing is told nothing");
+    // Nothing else is asked of this one: where the machine is slow a call may take as long.
+    let controller = Builder::new().config("[http]\nrequest_header_timeout = 3").start();
+    let mut silent = Caller::new(&controller);
+    let mut slow = Caller::with(&controller, "GET /openqq/ping?client=a HTTP/1.1\r\nHost: x\r\nX");
+    assert_eq!(slow.answer().status(), "HTTP/1.1 408 Request Timeout");
+    assert_eq!(silent.read_head(), "", "who asks nothing is told nothing");
 }

@@ -212,9 +212,15 @@ fn form(method: &str, target: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
+/// What the client `a` says when it is asked directly: through the controller a question takes a place, and has its time.
+fn ask_client(controller: &Controller, what: &str) -> String {
+    let url = format!("http://127.0.0.1:{}/openqq/{what}", controller.first_port);
+    controller.send(ureq::http::Request::get(url).body(()).unwrap()).text()
+}
+
 /// What the client `a` answers about itself.
 fn count(controller: &Controller, what: &str) -> usize {
-    controller.get(&format!("/openqq/{what}?client=a")).text().parse().unwrap()
+    ask_client(controller, what).parse().unwrap()
 }
 
 fn wait_for_count(controller: &Controller, what: &str, is_so: impl Fn(usize) -> bool) {

@@ -231,14 +231,21 @@ fn an_answer_may_come_before_its_request_is_read() {
 
 #[test]
 fn a_slow_request_goes_on_while_its_answer_waits_for_it() {
-    let controller = with_client("[http]\ninactivity_timeout = 1");
-    let head = "POST /openqq/around?client=a HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n";
-    let mut caller = Caller::with(&controller, head);
-    // More than twice the time in all, and far less in between.
-    for _ in 0..12 {
-        std::thread::sleep(Duration::from_millis(200));
-        caller.write("x");
-    }
+    let controller = with_client("[http]\ninactivity_timeout = 4");
+    let head = "POST /openqq/around?client=a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let part = "1\r\nx\r\n";
+    let mut caller = Caller::with(&controller, format!("{head}{part}"));
+    wait_for_count(&controller, "received", |received| received == 1);
+    std::thread::scope(|scope| {
+        // When this one has broken off, the time is over for everybody who began before.
+        let other = scope.spawn(|| get(&controller, "/openqq/stream?client=a"));
+        while !other.is_finished() {
+            caller.write(part);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!other.join().unwrap().complete);
+    });
+    caller.write("0\r\n\r\n");
     let answer = caller.answer();
     assert_eq!((answer.status(), &*answer.text()), ("HTTP/1.1 200 OK", "firstlast"));
 }
@@ -259,7 +266,7 @@ fn what_stands_still_for_too_long_is_broken_off() {
 
 #[test]
 fn a_slow_reader_is_not_taken_for_a_slow_client() {
-    let controller = with_client("[http]\ninactivity_timeout = 2");
+    let controller = with_client("[http]\ninactivity_timeout = 10");
     let target = format!("GET /openqq/pour?client=a&size={MUCH} HTTP/1.1\r\nHost: x\r\n\r\n");
     let mut caller = Caller::with(&controller, target);
     caller.read_head();
@@ -280,14 +287,14 @@ fn a_slow_reader_is_not_taken_for_a_slow_client() {
 
 #[test]
 fn callers_who_read_nothing_hold_no_places_for_ever() {
-    let controller = with_client("[http]\ninactivity_timeout = 1\nmax_inflight_per_client = 4");
+    let controller = with_client("[http]\ninactivity_timeout = 4\nmax_inflight_per_client = 4");
     let pour = format!("GET /openqq/pour?client=a&size={MUCH} HTTP/1.1\r\nHost: x\r\n\r\n");
     let old = pour.replace("/1.1", "/1.0");
-    let all: Vec<Caller> =
-        [&pour, &old, &pour, &old].map(|request| Caller::with(&controller, request)).into();
-    // Asked of the client itself: a question through the controller would need a place.
-    let poured = format!("http://127.0.0.1:{}/openqq/poured", controller.first_port);
-    settled(|| ureq::get(&poured).call().unwrap().body_mut().read_to_string().unwrap().parse().unwrap());
+    let mut all = [&pour, &old, &pour, &old].map(|request| Caller::with(&controller, request));
+    for caller in &mut all {
+        assert!(caller.read_head().contains(" 200 "), "it has a place");
+    }
+    settled(|| count(&controller, "poured"));
     wait_until("their places are free", || {
         get(&controller, "/openqq/ping?client=a").status().contains(" 200 ")
     });
@@ -320,7 +327,7 @@ fn a_caller_who_asks_and_asks_and_reads_no_answer_is_let_go() {
 
 #[test]
 fn a_slow_caller_is_not_taken_for_a_slow_client() {
-    let controller = with_client("[http]\nheader_timeout = 2");
+    let controller = with_client("[http]\nheader_timeout = 5");
     let before = count(&controller, "received");
     let mut caller = Caller::with(
         &controller,

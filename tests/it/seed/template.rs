@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::NAME;
-use crate::fixture::{Builder, Controller, wait_until};
+use crate::fixture::{Builder, Controller, wait_until, write_file};
 
 /// The template of the seed, word for word.
 const OF_THE_SEED: &str = include_str!("../perl/mojo_webqq_controller_template.pl");
@@ -257,7 +257,7 @@ fn a_missing_template_is_written_and_works_and_a_changed_one_is_kept() {
 
     let changed = written.replace("exec ", "export MOJO_WEBQQ_MODE=mine\nexec ");
     assert_ne!(changed, written);
-    fs::write(&path, &changed).unwrap();
+    write_file(&path, &changed, 0o755);
     controller.start_client_with("b", "sandbox_login_time=0");
     controller.wait_for_state("b", "running");
     let mode = |name: &str| {
