@@ -134,6 +134,9 @@ fn nor_has_one_that_is_started_again_while_requests_end() {
     let started = || controller.log.text().matches("client started").count();
     wait_until("it is started again", || started() == 2);
     assert!(!is_running(first));
+    // From here on it takes no notice of SIGTERM.
+    let address = ("127.0.0.1", controller.first_port);
+    wait_until("it listens", || TcpStream::connect(address).is_ok());
     drop(caller);
     assert_eq!(controller.wait().code(), Some(0));
 }
