@@ -85,6 +85,17 @@ impl fmt::Display for Generation {
     }
 }
 
+/// Whose units: which manager of systemd has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ManagerKind {
+    /// The machine's.
+    #[default]
+    System,
+    /// Those of the controller's own user.
+    User,
+}
+
 /// Which process a client is. Never a bare pid: pids are used again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -107,17 +118,6 @@ pub enum Handle {
         /// The pid of its main process.
         pid: u32,
     },
-}
-
-/// Whose units.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ManagerKind {
-    /// The machine's.
-    #[default]
-    System,
-    /// Those of the controller's own user.
-    User,
 }
 
 impl Handle {

@@ -30,7 +30,7 @@ pub(super) fn look(saved: Vec<SavedClient>, boot_id: &Arc<str>) -> Vec<(SavedCli
     let mut strays = HashMap::new();
     if saved.iter().any(|client| client.handle.is_none()) {
         await_executed();
-        strays = self::strays(boot_id);
+        strays = find_strays(boot_id);
     }
     let found = |client: SavedClient| {
         let found = match &client.handle {
@@ -107,7 +107,7 @@ fn program_name(pid: u32) -> Option<OsString> {
 }
 
 /// Our own processes that lead a group and have the environment of a client.
-fn strays(boot_id: &Arc<str>) -> HashMap<Identity, Handle> {
+fn find_strays(boot_id: &Arc<str>) -> HashMap<Identity, Handle> {
     let me = rustix::process::geteuid().as_raw();
     let all = proc::groups().unwrap_or_default();
     let leaders = all.into_iter().filter(|(pid, stat)| *pid == stat.group);

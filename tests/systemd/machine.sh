@@ -73,7 +73,7 @@ enter_cgroups() { # PID; once systemd is up there are processes only in the leav
 remove_cgroups() {
   local folder pid left _
   [ -s "$DISK/cgroups" ] || return 0
-  for _ in $(seq 300); do
+  for _ in $(seq 50); do
     left=
     while read -r folder; do
       case $folder in */wqmachine-"$NAME") ;; *) continue ;; esac
@@ -235,7 +235,7 @@ shut_down() {
   local _
   is_alive || return 0
   kill -s RTMIN+4 "$INIT" # poweroff.target, see systemd(1)
-  for _ in $(seq 1800); do is_alive || return 0; sleep 0.1; done
+  for _ in $(seq 600); do is_alive || return 0; sleep 0.1; done
   say "$NAME does not shut down"
   return 1
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::machine::{Machine, assert_inside, wait_until};
 use crate::service::UNIT;
@@ -227,15 +227,7 @@ impl Drop for Stopping<'_> {
     }
 }
 
-/// How long a controller that ends waits for a request on a connection that has none (`LAST_REQUEST` in
-/// src/http/serve.rs).
-const LAST_REQUEST: Duration = Duration::from_millis(300);
-
-/// A connection, and when the request before the next one on it began.
-type Kept = (BufReader<TcpStream>, Instant);
-
-/// Calls until it is told to stop: what failed. Nothing is tried again, but where a caller was held up for so long between two
-/// requests that nobody had to wait for the second.
+/// Calls until it is told to stop: what failed. Nothing is tried again.
 pub fn call_again_and_again(path: &str, keep: bool, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
     let mut failures = Vec::new();
     let mut connection = None;
@@ -250,31 +242,24 @@ pub fn call_again_and_again(path: &str, keep: bool, stop: &AtomicBool, done: &At
 }
 
 /// One call: the connection, if it can be used again.
-fn call(path: &str, kept: Option<Kept>) -> Result<Option<Kept>, String> {
+fn call(path: &str, kept: Option<BufReader<TcpStream>>) -> Result<Option<BufReader<TcpStream>>, String> {
     let state = if kept.is_some() { "kept" } else { "new" };
     let failed =
         |what: &'static str| move |error: std::io::Error| format!("{state} connection, {what}: {error}");
-    let (mut stream, before) = match kept {
-        Some(kept) => kept,
+    let mut stream = match kept {
+        Some(stream) => stream,
         None => {
-            let begin = Instant::now();
             let stream = TcpStream::connect("127.0.0.1:4000").map_err(failed("connect"))?;
             stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-            (BufReader::new(stream), begin)
+            BufReader::new(stream)
         }
     };
-    let begin = Instant::now();
     let request = format!("GET /openqq/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let mut line = String::new();
-    let asked = stream.get_mut().write_all(request.as_bytes());
-    let answered = asked.and_then(|()| stream.read_line(&mut line));
-    if line.is_empty() && before.elapsed() >= LAST_REQUEST {
-        return Ok(None);
-    }
-    if answered.map_err(failed("ask"))? == 0 {
+    stream.get_mut().write_all(request.as_bytes()).map_err(failed("write"))?;
+    let (mut length, mut last, mut line) = (0, false, String::new());
+    if stream.read_line(&mut line).map_err(failed("read"))? == 0 {
         return Err(format!("{state} connection: no answer"));
     }
-    let (mut length, mut last) = (0, false);
     let status = line.trim_end().to_owned();
     loop {
         line.clear();
@@ -292,5 +277,5 @@ fn call(path: &str, kept: Option<Kept>) -> Result<Option<Kept>, String> {
     if !status.starts_with("HTTP/1.1 200 ") || !body.starts_with(b"{") {
         return Err(format!("{status}: {}", String::from_utf8_lossy(&body)));
     }
-    Ok((!last).then_some((stream, begin)))
+    Ok((!last).then_some(stream))
 }

@@ -22,13 +22,6 @@ pub(crate) struct Report {
     pub(crate) json: Value,
 }
 
-impl Report {
-    /// Which report it is, however often it comes.
-    pub(crate) fn id(&self) -> &str {
-        self.head.lines().find_map(|line| line.strip_prefix("x-delivery-id: ")).unwrap()
-    }
-}
-
 impl Receiver {
     /// A receiver that answers each report with what `answer` makes of it.
     pub(crate) fn new(answer: impl Fn(&Value) -> String + Send + 'static) -> Self {
