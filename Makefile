@@ -20,7 +20,7 @@ LIBDIR = /usr/lib
 CARGO ?= cargo
 # `dev` builds faster what runs slower, and what was built of it for tests: the environment that packagers set would have
 # C code built twice.
-PROFILE ?= release
+PROFILE ?= dist
 CARGO_TARGET_DIR ?= target
 VERSION = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 RUST = $(shell sed -n 's/^rust-version = "\(.*\)"$$/\1/p' Cargo.toml)
@@ -60,6 +60,8 @@ all:
 	@found=$$($(CARGO) --version | cut -d ' ' -f 2); printf '%s\n' $(RUST) "$${found:-0}" | sort -CV || { \
 	  echo "Rust $(RUST) or newer is needed, here is $${found:-none}; see README.md, \"Building\"." >&2; exit 1; }
 	$(if $(filter dev,$(PROFILE)),env -u CFLAGS -u SOURCE_DATE_EPOCH) $(CARGO) build --locked --profile $(PROFILE) --bin wqcontroller
+	@case $(PROFILE) in dev) ;; *) ! grep -q WQCONTROLLER_TEST_ $(BUILT)/wqcontroller || { \
+	  echo "$(BUILT)/wqcontroller has hooks of tests: build it without debug-assertions." >&2; exit 1; } ;; esac
 
 install:
 	@test -e $(BUILT)/wqcontroller || { echo 'There is nothing to install yet: make' >&2; exit 1; }
@@ -72,7 +74,7 @@ install:
 	ln -sf wqcontroller $(DESTDIR)$(SBINDIR)/wqclient
 ifneq ($(SBINDIR),/usr/sbin)
 	sed -i 's|/usr/sbin/wqcontroller|$(SBINDIR)/wqcontroller|' $(DESTDIR)$(UNITDIR)/wqcontroller.service \
-	  $(DESTDIR)$(UNITDIR)/wqclient@.service
+	  $(DESTDIR)$(UNITDIR)/wqclient@.service $(DESTDIR)$(UNITDIR)/wqimpl@.service
 endif
 ifndef DESTDIR
 	@echo 'Next: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload &&'

@@ -1,21 +1,22 @@
-//! Files that others may have touched: opened so that no link is followed, nothing blocks and nothing large is
-//! read; in `trust` the checks of folders and programs that we trust.
+//! Files that other users can change: reading them follows no link, never blocks, and is limited in size. `trust` checks folders
+//! and programs that the controller trusts.
 
 mod trust;
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use tempfile::NamedTempFile;
 
 pub use trust::{check_trusted, inside, private_folder};
 
 /// Why a file or folder is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The system said no.
+    /// The system call failed.
     #[error("{}", path.display())]
     Io {
         /// The file or folder.
@@ -24,47 +25,47 @@ pub enum FileError {
         #[source]
         source: io::Error,
     },
-    /// Not a plain file: a link, a pipe, a device, a folder.
+    /// Not a regular file: a link, a pipe, a device, a folder.
     #[error("{}: not a regular file", path.display())]
     NotRegular {
         /// The file.
         path: PathBuf,
     },
-    /// Somebody else's.
+    /// It belongs to another user.
     #[error("{}: owned by user {owner}, not by user {wanted}", path.display())]
-    Owner {
+    WrongOwner {
         /// The file or folder.
         path: PathBuf,
-        /// Whose it is.
+        /// Its owner.
         owner: u32,
-        /// Whose it should be.
+        /// The expected owner.
         wanted: u32,
     },
-    /// Larger than is read.
+    /// It is larger than the limit.
     #[error("{}: larger than {limit} bytes", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// The most that is read.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// Others could change what we trust.
-    #[error("{}: others may write it (mode {mode:04o}); take the right away with chmod go-w", path.display())]
+    /// Other users can change a trusted file or folder.
+    #[error("{}: others may write it (mode {mode:04o}); run chmod go-w on it", path.display())]
     Writable {
         /// The file or folder.
         path: PathBuf,
         /// Its mode.
         mode: u32,
     },
-    /// Others could look into what is ours alone, or change it.
-    #[error("{}: not private (mode {mode:04o}); take the rights of others away with chmod go=", path.display())]
+    /// Other users can read or change a private file or folder.
+    #[error("{}: not private (mode {mode:04o}); run chmod go= on it", path.display())]
     NotPrivate {
         /// The folder.
         path: PathBuf,
         /// Its mode.
         mode: u32,
     },
-    /// Outside the folders that the operator named.
+    /// It lies outside of the allowed folders.
     #[error("{}: outside of {allowed}", path.display())]
     Outside {
         /// The path.
@@ -72,7 +73,7 @@ pub enum FileError {
         /// The allowed folders.
         allowed: String,
     },
-    /// Not a path that can be judged.
+    /// The path is relative or contains `..`.
     #[error("{path:?}: must be an absolute path without `..`")]
     Relative {
         /// The path.
@@ -85,13 +86,13 @@ impl FileError {
         Self::Io { path: path.to_owned(), source: source.into() }
     }
 
-    /// Whether it is just not there.
+    /// Whether the file does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 
-/// What tells one content of a file from another without reading it.
+/// The metadata that changes with the content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     device: u64,
@@ -116,21 +117,26 @@ impl Fingerprint {
     pub fn at(path: &Path) -> Option<Self> {
         fs::symlink_metadata(path).ok().map(|metadata| Self::of(&metadata))
     }
+
+    /// The fingerprint of the file to which `path` leads, if there is one. Links are followed.
+    pub fn behind(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().map(|metadata| Self::of(&metadata))
+    }
 }
 
-/// Whose a file has to be.
+/// Who must own a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// This user's.
+pub enum FileOwner {
+    /// This user.
     User(u32),
-    /// Whoever's this folder is. For folders that nobody but systemd gives away: that of a unit is its user's.
-    OfFolder(PathBuf),
-    /// It does not matter: what is in the file is shown, and believed by nobody.
-    Anybody,
+    /// The owner of this folder. For the folders of units, which systemd gives to the user of the unit.
+    SameAsFolder(PathBuf),
+    /// Any user: the content is only shown, never trusted.
+    Any,
 }
 
-impl Owner {
-    /// Us.
+impl FileOwner {
+    /// The user of this process.
     pub fn me() -> Self {
         Self::User(rustix::process::geteuid().as_raw())
     }
@@ -138,20 +144,24 @@ impl Owner {
     fn uid(&self) -> Result<Option<u32>, FileError> {
         match self {
             Self::User(uid) => Ok(Some(*uid)),
-            Self::Anybody => Ok(None),
-            Self::OfFolder(folder) => fs::symlink_metadata(folder)
+            Self::Any => Ok(None),
+            Self::SameAsFolder(folder) => fs::symlink_metadata(folder)
                 .map(|found| Some(found.uid()))
                 .map_err(|source| FileError::io(folder, source)),
         }
     }
 }
 
-/// Reads a file that a client wrote: a regular file of its `owner`, at most `limit` bytes. No link is
-/// followed in its last component and nothing blocks, whatever the client put there.
-pub fn read_untrusted(path: &Path, owner: &Owner, limit: u64) -> Result<(Vec<u8>, Fingerprint), FileError> {
+/// Reads a file that a client wrote: a regular file of its `owner`, at most `limit` bytes. Follows no link in the last component,
+/// and does not block, whatever the client puts there.
+pub fn read_untrusted(
+    path: &Path,
+    owner: &FileOwner,
+    limit: u64,
+) -> Result<(Vec<u8>, Fingerprint), FileError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
-        // What O_NOFOLLOW says of a link, and what opening a socket says.
+        // The errors for a link with O_NOFOLLOW, and for a socket.
         rustix::io::Errno::LOOP | rustix::io::Errno::NXIO => FileError::NotRegular { path: path.to_owned() },
         other => FileError::io(path, other),
     })?;
@@ -163,7 +173,7 @@ pub fn read_untrusted(path: &Path, owner: &Owner, limit: u64) -> Result<(Vec<u8>
     if let Some(wanted) = owner.uid()?
         && metadata.uid() != wanted
     {
-        return Err(FileError::Owner { path: path.to_owned(), owner: metadata.uid(), wanted });
+        return Err(FileError::WrongOwner { path: path.to_owned(), owner: metadata.uid(), wanted });
     }
     let mut content = Vec::with_capacity(usize::try_from(metadata.size().min(limit)).unwrap_or(0) + 1);
     (&file).take(limit + 1).read_to_end(&mut content).map_err(|source| FileError::io(path, source))?;
@@ -173,8 +183,8 @@ pub fn read_untrusted(path: &Path, owner: &Owner, limit: u64) -> Result<(Vec<u8>
     Ok((content, Fingerprint::of(&metadata)))
 }
 
-/// Reads a secret of at most `limit` bytes: from a regular file that is ours or root's and, if it is to be `private`, that
-/// nobody else may read. Links are followed, for the path is the operator's word.
+/// Reads a secret of at most `limit` bytes from a regular file of this user or root. With `private`, no other user may have access to
+/// it. Links are followed, because the operator has chosen the path.
 pub fn read_secret(path: &Path, private: bool, limit: u64) -> Result<Vec<u8>, FileError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file =
@@ -185,7 +195,7 @@ pub fn read_secret(path: &Path, private: bool, limit: u64) -> Result<Vec<u8>, Fi
     }
     let me = rustix::process::geteuid().as_raw();
     if metadata.uid() != 0 && metadata.uid() != me {
-        return Err(FileError::Owner { path: path.to_owned(), owner: metadata.uid(), wanted: me });
+        return Err(FileError::WrongOwner { path: path.to_owned(), owner: metadata.uid(), wanted: me });
     }
     if private && metadata.mode() & 0o077 != 0 {
         return Err(FileError::NotPrivate { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
@@ -198,14 +208,30 @@ pub fn read_secret(path: &Path, private: bool, limit: u64) -> Result<Vec<u8>, Fi
     Ok(content)
 }
 
-/// Puts `content` in the place of `path`, with this mode: a reader sees the old content or the new, never half of one.
-/// It is not waited for the disk.
+/// Makes the parent folder of `path`, with mode 0700, if it does not exist.
+pub fn make_parent(path: &Path) -> Result<(), FileError> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| FileError::io(folder, source))
+}
+
+/// Whether the file at `path` is still the open one. A link is not followed.
+pub fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Replaces the file at `path` atomically, with this mode: a reader sees the old content or the new. Does not sync to disk.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
     let write = || {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new().prefix(".wqcontroller-").tempfile_in(folder)?;
-        file.write_all(content)?;
-        // Set on the file, not asked for at creation, where the umask would take rights away.
+        let file = temporary_in(folder)?;
+        file.as_file().write_all(content)?;
+        // Not at creation, because the umask would apply.
         file.as_file().set_permissions(Permissions::from_mode(mode))?;
         file.persist(path)?;
         Ok::<_, io::Error>(())
@@ -213,26 +239,41 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> 
     write().map_err(|source| FileError::io(path, source))
 }
 
+/// A new file, to be given its name once it is written. Its errors are the system's: those of the library name the temporary
+/// path, which says nothing and is another one each time.
+pub fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
+    let create = |path: &Path| File::options().write(true).create_new(true).mode(0o600).open(path);
+    tempfile::Builder::new().prefix(".wqcontroller-").make_in(folder, create)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::error_chain::ErrorChain;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn error_of_replace_names_no_temporary_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = replace(&folder.path().join("missing/file"), b"", 0o600).unwrap_err();
+        assert!(!ErrorChain(&error).to_string().contains(".wqcontroller-"), "{error:?}");
+    }
 
     fn me() -> u32 {
         rustix::process::geteuid().as_raw()
     }
 
     #[test]
-    fn reads_only_plain_files_of_the_owner() {
+    fn untrusted_read_takes_only_regular_file_of_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("good"), "content").unwrap();
-        let owner = Owner::me();
+        let owner = FileOwner::me();
         assert_eq!(read_untrusted(&path("good"), &owner, 7).unwrap().0, b"content");
         assert!(matches!(read_untrusted(&path("good"), &owner, 6), Err(FileError::TooLarge { .. })));
         assert!(matches!(
-            read_untrusted(&path("good"), &Owner::User(me() + 1), 7),
-            Err(FileError::Owner { .. })
+            read_untrusted(&path("good"), &FileOwner::User(me() + 1), 7),
+            Err(FileError::WrongOwner { .. })
         ));
         symlink(path("good"), path("link")).unwrap();
         assert!(matches!(read_untrusted(&path("link"), &owner, 7), Err(FileError::NotRegular { .. })));
@@ -245,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_nobody_elses() {
+    fn secret_must_be_private() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         fs::write(&path, "secret").unwrap();
@@ -270,12 +311,12 @@ mod tests {
         ));
         if me() == 0 {
             std::os::unix::fs::chown(&path, Some(1), None).unwrap();
-            assert!(matches!(read(0o600, true), Err(FileError::Owner { owner: 1, .. })));
+            assert!(matches!(read(0o600, true), Err(FileError::WrongOwner { owner: 1, .. })));
         }
     }
 
     #[test]
-    fn replaces_and_leaves_nothing_behind() {
+    fn replace_is_atomic_and_leaves_no_temporary_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         replace(&path, b"one", 0o600).unwrap();

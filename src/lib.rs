@@ -10,20 +10,38 @@
 
 pub mod model;
 
+// What callers of the HTTP API are answered: codes, texts and JSON.
+pub mod wire;
+
 pub mod locks;
 
-// The adapters, one thing of the outside world each.
-pub mod config;
+pub mod blocking;
 
-pub mod readable;
+// The adapters, one thing of the outside world each.
+pub mod async_fd;
 
 pub mod files;
 
-pub mod places;
+pub mod client_dirs;
 
-pub mod homes;
+// The networks that can be behind a client's API: the configuration reads accounts by them, a start is prepared by them.
+pub mod backends;
+
+// The programs of others that hold an account, which the configuration names.
+pub mod implementations;
+
+pub mod config;
+
+pub mod peers;
+
+pub mod claim;
+
+pub mod paths;
 
 pub mod store;
+
+// The settings of the built-in client: the client reads its environment by them, the controller checks starts by them.
+pub mod client_settings;
 
 pub mod environ;
 
@@ -31,7 +49,7 @@ pub mod template;
 
 pub mod statefile;
 
-pub mod outbound;
+pub mod http_client;
 
 pub mod service;
 
@@ -39,6 +57,9 @@ pub mod supervisor;
 
 // The one owner of what is known about clients.
 pub mod registry;
+
+// Clients together with the programs that hold their accounts.
+pub mod accounts;
 
 // What people and programs talk to.
 pub mod http;

@@ -6,13 +6,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use wqcontroller::config::{ConfigError, Loaded, Settings};
+use wqcontroller::daemon::Preflight;
 use wqcontroller::http::auth::TokenError;
-use wqcontroller::model::chain::Chain;
+use wqcontroller::model::error_chain::ErrorChain;
 use wqcontroller::service::activation::Activated;
 use wqcontroller::service::reload::{self, Outcome};
 use wqcontroller::service::{activation, events, journal, notify};
 use wqcontroller::store::StoreError;
-use wqcontroller::supervisor::systemd::launch;
+use wqcontroller::supervisor::systemd::{SocketsError, launch};
+use wqcontroller::supervisor::{implementation, relay};
 use wqcontroller::{client, daemon};
 
 /// Runs many chat accounts on one machine: starts, watches and stops their client processes, and is the one HTTP door
@@ -37,9 +39,34 @@ enum Command {
     /// Become the client of a unit of systemd: what wqclient@.service executes.
     #[command(hide = true)]
     Launch {
+        /// Execute nothing: write the secrets of the launch file, as it is now, to the files of the unit that runs.
+        #[arg(long)]
+        reload: bool,
         /// The ID of the unit. It may begin with a hyphen.
         #[arg(allow_hyphen_values = true)]
         id: String,
+    },
+    /// Become the program that holds an account: what wqimpl@.service executes.
+    #[command(hide = true)]
+    LaunchImplementation {
+        /// The ID of the unit. It may begin with a hyphen.
+        #[arg(allow_hyphen_values = true)]
+        id: String,
+    },
+    /// Note in the registry that the units named on standard input are stopped by the removal of the package, not by an operator.
+    #[command(hide = true)]
+    NoteRemoval,
+    /// Put the name of an account on each line of what it prints in its unit: what `launch` executes where systemd can't.
+    #[command(hide = true)]
+    Relay {
+        /// The name of the account. It may begin with a hyphen.
+        #[arg(allow_hyphen_values = true)]
+        name: String,
+        /// The client's process.
+        pid: u32,
+        /// Be the relay, instead of starting it.
+        #[arg(long)]
+        detached: bool,
     },
     /// Have a controller read its configuration again, and wait until it has: what wqcontroller.service executes.
     #[command(hide = true)]
@@ -60,31 +87,37 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Command::Client) => return client::run(),
-        Some(Command::Launch { id }) => return launch::run(&id),
+        Some(Command::Launch { id, reload: false }) => return launch::run(&id),
+        Some(Command::Launch { id, reload: true }) => return launch::reload(&id),
+        Some(Command::LaunchImplementation { id }) => {
+            return implementation::run(&id, arguments.config.as_deref());
+        }
+        Some(Command::Relay { name, pid, detached }) => return relay::run(&name, pid, detached),
         Some(Command::Reload { pid }) => return have_reloaded(pid),
+        Some(Command::NoteRemoval) => return note_removal(arguments.config.as_deref()),
         None => {}
     }
-    let load = move || Settings::load(Path::new("/"), arguments.config.as_deref());
     if arguments.check_config {
-        return check(load());
+        return check(arguments.config.as_deref());
     }
+    let load = move || Settings::load(Path::new("/"), arguments.config.as_deref());
     let activated = match activation::take() {
         Ok(activated) => activated,
         Err(error) => {
-            notify::failed(&Chain(&error).to_string(), None);
-            complain(Some(events::CONFIGURATION_REFUSED), &format!("wqcontroller: {}", Chain(&error)));
+            notify::failed(&ErrorChain(&error).to_string(), None);
+            complain(Some(events::CONFIGURATION_REFUSED), &format!("wqcontroller: {}", ErrorChain(&error)));
             return ExitCode::from(CONFIGURATION_ERROR);
         }
     };
-    // Whoever waits there is to hear of it if this controller does not start. Without a copy they wait on.
+    // Callers that wait there are answered if this controller does not start. Without a copy they keep waiting.
     let doors = || activated.iter().filter_map(|door| door.try_clone().ok()).collect();
     let loaded = match load() {
         Ok(loaded) => loaded,
         Err(error) => {
-            notify::failed(&format!("the configuration is refused: {}", Chain(&error)), None);
+            notify::failed(&format!("the configuration is refused: {}", ErrorChain(&error)), None);
             let status = refuse(&error);
-            // While callers were answered somebody may have mended it, and started the service: systemd made that one with
-            // the start that is under way, which is ours.
+            // An operator may have fixed the configuration meanwhile, and started the service: systemd joined that start with
+            // the one in progress, which is ours.
             match turn_away(doors()).then(&load) {
                 Some(Ok(loaded)) => loaded,
                 _ => return status,
@@ -100,15 +133,15 @@ fn main() -> ExitCode {
         }
     };
     let ended = runtime.block_on(daemon::run(loaded, activated, load));
-    // Not dropped, which would wait for a name that is being looked up.
+    // Dropping it would wait for a name look-up in progress.
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let (event, status) = blame(&error);
-            complain(event, &format!("wqcontroller: {}", Chain(error.as_ref())));
-            // When it had started, the next one answers, which comes at once.
-            if !error.is::<daemon::BrokeDown>() {
+            complain(event, &format!("wqcontroller: {}", ErrorChain(error.as_ref())));
+            // After a start that worked, systemd starts the next controller at once, which answers.
+            if !error.is::<daemon::PartStopped>() {
                 turn_away(doors);
             }
             status
@@ -116,7 +149,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Answers callers who wait at the sockets of the service manager. Whether there were any, which takes a second.
+/// Answers callers that wait at the sockets of the service manager. Returns whether there were any, which takes a second.
 fn turn_away(doors: Vec<Activated>) -> bool {
     daemon::answer_callers(doors).unwrap_or_else(|error| {
         complain(None, &format!("wqcontroller: callers who wait can't be told: {error}"));
@@ -124,29 +157,48 @@ fn turn_away(doors: Vec<Activated>) -> bool {
     })
 }
 
-/// What kind of end this is. What starting again will not help is told from what it may.
+/// The event and the exit status of an error: whether a restart can help depends on its kind.
 fn blame(error: &anyhow::Error) -> (Option<&'static str>, ExitCode) {
     if error.is::<ConfigError>() || error.is::<TokenError>() {
+        return (Some(events::CONFIGURATION_REFUSED), ExitCode::from(CONFIGURATION_ERROR));
+    }
+    if error.downcast_ref::<SocketsError>().is_some_and(|error| !error.may_pass()) {
         return (Some(events::CONFIGURATION_REFUSED), ExitCode::from(CONFIGURATION_ERROR));
     }
     let event = error.is::<StoreError>().then_some(events::REGISTRY_REFUSED);
     (event, ExitCode::FAILURE)
 }
 
-/// Waits until a controller has read its configuration again, and tells by our status what came of it.
+/// Tells a controller to reload, and exits with its result.
 fn have_reloaded(pid: i32) -> ExitCode {
     match reload::run(pid) {
         Ok(Outcome::Taken) => ExitCode::SUCCESS,
-        // The controller has said why.
+        // The controller has logged why.
         Ok(Outcome::Refused) => ExitCode::from(CONFIGURATION_ERROR),
         Err(error) => {
-            complain(None, &format!("wqcontroller: {}", Chain(&error)));
+            complain(None, &format!("wqcontroller: {}", ErrorChain(&error)));
             ExitCode::FAILURE
         }
     }
 }
 
-/// A single thread needs no scheduler from which others can take work.
+/// Notes in the registry which clients run while the package is removed.
+fn note_removal(config: Option<&Path>) -> ExitCode {
+    // If the configuration is refused, the registry is most likely at its default place.
+    let settings = Settings::load(Path::new("/"), config).map(|loaded| loaded.settings).unwrap_or_default();
+    match daemon::note_removal(&settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(
+                None,
+                &format!("wqcontroller: clients that run now will be held: {}", ErrorChain(error.as_ref())),
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Makes the runtime. One thread needs no scheduler that shares work.
 fn runtime(threads: usize) -> io::Result<tokio::runtime::Runtime> {
     match threads {
         1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
@@ -154,36 +206,69 @@ fn runtime(threads: usize) -> io::Result<tokio::runtime::Runtime> {
     }
 }
 
-fn check(loaded: Result<Loaded, ConfigError>) -> ExitCode {
-    let said = match loaded {
-        Ok(loaded) if loaded.files.is_empty() => {
-            "There is no configuration file; the defaults hold.\n".to_owned()
-        }
-        Ok(loaded) => {
-            let files = loaded.files.iter().map(|file| format!("  {}\n", file.display()));
-            format!("The configuration is in order. It was read from:\n{}", files.collect::<String>())
-        }
-        Err(error) => return refuse(&error),
+/// Checks everything that a start needs, as far as this user may, and prints the result.
+fn check(explicit: Option<&Path>) -> ExitCode {
+    // The service's files are checked as its user. A file that is named may belong to a controller of any user.
+    let judged_as = if explicit.is_none() { daemon::become_service_user() } else { None };
+    let (Loaded { settings, files, overridden, .. }, left_out) =
+        match Settings::load_readable(Path::new("/"), explicit) {
+            Ok(loaded) => loaded,
+            Err(error) => return refuse(&error),
+        };
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let found = Preflight::run(&settings, &left_out, credentials.as_deref());
+    let list = |heading: &str, lines: &mut dyn Iterator<Item = String>| {
+        let lines: String = lines.map(|line| format!("  {line}\n")).collect();
+        if lines.is_empty() { lines } else { format!("{heading}\n{lines}") }
     };
+    let mut said = String::new();
+    if found.problems.is_empty() {
+        let read = match files.is_empty() {
+            true => "There is no configuration file; the defaults hold.\n",
+            false => "It was read from:\n",
+        };
+        said = match (found.unchecked.is_empty(), files.is_empty()) {
+            (true, true) => read.to_owned(),
+            (true, false) => format!("The configuration is in order. {read}"),
+            (false, _) => format!("No mistake was found, but not all could be checked. {read}"),
+        };
+        said.extend(files.iter().map(|file| format!("  {}\n", file.display())));
+    }
+    if let Some(user) = judged_as {
+        said += &format!("All was tried as {user}, the user of wqcontroller.service.\n");
+    }
+    said +=
+        &list("Later files replace values of earlier ones:", &mut overridden.iter().map(ToString::to_string));
+    said += &list("Without effect here:", &mut found.ineffective.into_iter());
+    said += &list("Not checked, or only as far as this user may:", &mut found.unchecked.into_iter());
     // As in `complain`.
     let _ = io::stdout().write_all(said.as_bytes());
-    ExitCode::SUCCESS
+    if found.problems.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    for problem in &found.problems {
+        complain(Some(events::CONFIGURATION_REFUSED), &format!("wqcontroller: {problem}"));
+    }
+    ExitCode::from(CONFIGURATION_ERROR)
 }
 
 fn refuse(error: &ConfigError) -> ExitCode {
     let text = match error {
-        // Many lines, and each begins with a file and a line, as editors want it.
+        // Many lines, each with a file and a line number at the front, which editors can follow.
+        ConfigError::Invalid(_) if journal::is_stderr() => {
+            format!("the configuration is refused, so the controller does not start:\n{error}")
+        }
         ConfigError::Invalid(_) => error.to_string(),
         ConfigError::Read { .. } | ConfigError::List { .. } | ConfigError::Open(_) => {
-            format!("wqcontroller: {}", Chain(error))
+            format!("wqcontroller: {}", ErrorChain(error))
         }
     };
     complain(Some(events::CONFIGURATION_REFUSED), &text);
     ExitCode::from(CONFIGURATION_ERROR)
 }
 
-/// Writes to standard error, if somebody reads it (`eprintln` panics where nobody does); to the journal, where that is the
-/// same, with the kind of event.
+/// Writes an error to standard error, or to the journal with the kind of event. Unlike `eprintln`, it does not panic if standard error
+/// is closed.
 fn complain(event: Option<&str>, text: &str) {
     if journal::is_stderr() {
         journal::complain(event, text);

@@ -1,5 +1,5 @@
-//! Clients' state files: watched by inotify, looked through again every few seconds where that cannot be relied on and
-//! now and then everywhere, and only ever believed when complete. A half-written or broken file keeps the last good report.
+//! Watches the clients' state files by inotify. Files without a watch are read again every `check_interval`, all files now and
+//! then. A broken or half-written file does not replace the last complete report.
 
 mod content;
 mod folders;
@@ -19,88 +19,93 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::warn;
 
+use crate::async_fd::ReadableFd;
 use crate::config::Settings;
-use crate::files::{Fingerprint, Owner, read_untrusted};
+use crate::files::{FileOwner, Fingerprint, read_untrusted};
 use crate::locks::locked;
-use crate::model::fleet::Launch;
+use crate::model::fleet::{Input, Launch};
 use crate::model::state::StateReport;
-use crate::readable::ReadableFd;
-use folders::Folder;
+use folders::WatchedFolder;
 
-/// How long changes are collected before they are looked at: what one client does to its file in that time costs us
-/// one look.
+/// How long changes are collected: several changes of a file within this time cost one read.
 const COLLECT: Duration = Duration::from_millis(5);
 
-/// Each time so many check intervals have passed, all files are looked at, also those whose changes inotify would tell. With
-/// a thousand clients a look at each of them every interval would be most of what an idle controller does.
+/// After how many check intervals all files are read, including those with a watch. With a thousand clients, reading all of them
+/// every interval would be most of what an idle controller does.
 const EVERYTHING: u32 = 12;
 
-/// What a client's state file said, when it changed.
+/// The new content of a client's state file.
 #[derive(Clone, Debug)]
 pub struct Reported {
-    /// Whose file.
+    /// The launch whose file it is.
     pub launch: Launch,
     /// Its content.
     pub report: Arc<StateReport>,
 }
 
+impl From<Reported> for Input {
+    fn from(Reported { launch, report }: Reported) -> Self {
+        Self::Report(launch, report)
+    }
+}
+
 /// The state files that are being watched.
 #[derive(Clone, Debug)]
-pub struct StateFiles(Arc<Shared>);
+pub struct StateFiles(Arc<WatchState>);
 
 #[derive(Debug)]
-struct Shared {
-    table: Mutex<Table>,
-    /// None where the system gives no inotify instance: then only looking again finds changes.
+struct WatchState {
+    table: Mutex<WatchTable>,
+    /// None if there is no inotify instance left: then only rescans find changes.
     inotify: Option<ReadableFd>,
-    /// Told when a file must be looked at though nothing happens to it.
+    /// Requests a rescan.
     look_again: Notify,
-    /// How often somebody asked for all that was written so far.
-    asked: watch::Sender<u64>,
-    /// How many of them were served.
+    /// The number of the last call of [`StateFiles::catch_up`].
+    requested: watch::Sender<u64>,
+    /// The last call that was served.
     served: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
-    files: HashMap<PathBuf, Vec<Watched>>,
-    folders: HashMap<PathBuf, Folder>,
+struct WatchTable {
+    files: HashMap<PathBuf, Vec<WatchedFile>>,
+    folders: HashMap<PathBuf, WatchedFolder>,
 }
 
 #[derive(Debug)]
-struct Watched {
+struct WatchedFile {
     launch: Launch,
-    /// Whose the file must be.
-    owner: Owner,
-    /// What was there before the launch: some earlier process's words.
+    /// The owner that the file must have.
+    owner: FileOwner,
+    /// The file as it was before the launch, written by an earlier process.
     baseline: Option<Fingerprint>,
-    /// What was last reported.
+    /// The file as it was last reported.
     seen: Option<Fingerprint>,
-    /// What was last found broken, and whether that was said.
+    /// The file as it was last found broken, and whether that was logged.
     broken: Option<(Fingerprint, bool)>,
 }
 
-/// Keeps a state file watched until dropped.
+/// Watches a state file until dropped.
 #[derive(Debug)]
-pub struct Watch {
-    shared: Arc<Shared>,
+pub struct StateFileWatch {
+    shared: Arc<WatchState>,
     launch: Launch,
     path: PathBuf,
 }
 
-/// Why a look is taken.
+/// Why files are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Occasion {
-    /// Inotify named the file.
-    Event,
-    /// It is time.
+enum ReadReason {
+    /// Inotify reported the file.
+    Inotify,
+    /// A rescan.
     Rescan,
 }
 
-/// Which files are looked at when it is time.
+/// Which files a rescan reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Extent {
-    /// Those whose changes inotify does not tell, and those that were broken.
+enum RescanScope {
+    /// Those without a watch, and those that were broken.
     Doubtful,
     All,
 }
@@ -111,41 +116,47 @@ impl StateFiles {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
         let inotify = inotify.map_err(io::Error::from).and_then(ReadableFd::new);
         let inotify = inotify.inspect_err(|error| {
-            warn!(%error, "inotify is not to be had, so clients' states are noticed only every check_interval");
+            warn!(%error, "cannot watch state files (inotify: {error}); reading them every check_interval");
         });
-        Self(Arc::new(Shared {
+        Self(Arc::new(WatchState {
             table: Mutex::default(),
             inotify: inotify.ok(),
             look_again: Notify::new(),
-            asked: watch::Sender::default(),
+            requested: watch::Sender::default(),
             served: watch::Sender::default(),
         }))
     }
 
-    /// Returns when all that clients have written so far is looked at, and sent where [`StateFiles::run`] sends it.
+    /// Returns when everything that clients have written so far is read and sent by [`StateFiles::run`].
     pub async fn catch_up(&self) {
         let mut mine = 0;
-        self.0.asked.send_modify(|asked| {
-            *asked += 1;
-            mine = *asked;
+        self.0.requested.send_modify(|requested| {
+            *requested += 1;
+            mine = *requested;
         });
-        // Not an error: what serves is there as long as we are.
+        // Cannot fail: the sender is part of `self`.
         let _ = self.0.served.subscribe().wait_for(|served| *served >= mine).await;
     }
 
-    /// Watches the state file of a client that is about to be launched. What is in it now is not the new process's.
-    pub fn watch(&self, launch: Launch, path: &Path, owner: Owner) -> Watch {
+    /// Watches the state file of a client before its launch. The present content is ignored, as an earlier process wrote it.
+    pub fn watch(&self, launch: Launch, path: &Path, owner: FileOwner) -> StateFileWatch {
         self.watch_from(launch, path, owner, Fingerprint::at(path))
     }
 
     /// Watches the state file of a client that runs already.
-    pub fn watch_running(&self, launch: Launch, path: &Path, owner: Owner) -> Watch {
+    pub fn watch_running(&self, launch: Launch, path: &Path, owner: FileOwner) -> StateFileWatch {
         let watch = self.watch_from(launch, path, owner, None);
         self.0.look_again.notify_one();
         watch
     }
 
-    fn watch_from(&self, launch: Launch, path: &Path, owner: Owner, baseline: Option<Fingerprint>) -> Watch {
+    fn watch_from(
+        &self,
+        launch: Launch,
+        path: &Path,
+        owner: FileOwner,
+        baseline: Option<Fingerprint>,
+    ) -> StateFileWatch {
         let shared = self.0.clone();
         {
             let mut table = shared.table();
@@ -154,22 +165,18 @@ impl StateFiles {
                 folder.files += 1;
                 shared.watch_folder(parent, folder);
             }
-            let watched = Watched { launch: launch.clone(), owner, baseline, seen: baseline, broken: None };
+            let watched =
+                WatchedFile { launch: launch.clone(), owner, baseline, seen: baseline, broken: None };
             table.files.entry(path.to_owned()).or_default().push(watched);
         }
-        Watch { shared, launch, path: path.to_owned() }
+        StateFileWatch { shared, launch, path: path.to_owned() }
     }
 
-    /// Sends what changes to `reports` until nobody listens; every `check_interval` the files are looked at again for which
-    /// inotify does not do.
-    pub async fn run<T: From<Reported>>(
-        self,
-        reports: mpsc::Sender<T>,
-        mut settings: watch::Receiver<Arc<Settings>>,
-    ) {
+    /// Sends changes to `inputs` until the receiver is gone.
+    pub async fn run(self, inputs: mpsc::Sender<Input>, mut settings: watch::Receiver<Arc<Settings>>) {
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
-        let mut asked = self.0.asked.subscribe();
-        let unserved = |asked: &u64| *asked > *self.0.served.borrow();
+        let mut requested = self.0.requested.subscribe();
+        let is_pending = |requested: &u64| *requested > *self.0.served.borrow();
         loop {
             let period = settings.borrow_and_update().check_interval;
             let mut again = interval(period);
@@ -178,25 +185,25 @@ impl StateFiles {
             let mut ticks = 0_u32;
             loop {
                 let mut serves = None;
-                let (paths, occasion) = tokio::select! {
-                    found = self.0.touched(&mut buffer) => match found {
-                        Some(paths) => (paths, Occasion::Event),
-                        None => (self.0.due(Extent::All), Occasion::Rescan),
+                let (paths, reason) = tokio::select! {
+                    found = self.0.changed_files(&mut buffer) => match found {
+                        Some(paths) => (paths, ReadReason::Inotify),
+                        None => (self.0.files_to_rescan(RescanScope::All), ReadReason::Rescan),
                     },
-                    Ok(number) = asked.wait_for(unserved) => {
+                    Ok(number) = requested.wait_for(is_pending) => {
                         serves = Some(*number);
                         drop(number);
-                        match self.0.touched_so_far(&mut buffer) {
-                            Some(paths) => (paths, Occasion::Event),
-                            None => (self.0.due(Extent::All), Occasion::Rescan),
+                        match self.0.changed_so_far(&mut buffer) {
+                            Some(paths) => (paths, ReadReason::Inotify),
+                            None => (self.0.files_to_rescan(RescanScope::All), ReadReason::Rescan),
                         }
                     }
                     _ = again.tick() => {
                         ticks = (ticks + 1) % EVERYTHING;
-                        let extent = if ticks == 0 { Extent::All } else { Extent::Doubtful };
-                        (self.0.due(extent), Occasion::Rescan)
+                        let scope = if ticks == 0 { RescanScope::All } else { RescanScope::Doubtful };
+                        (self.0.files_to_rescan(scope), ReadReason::Rescan)
                     }
-                    () = self.0.look_again.notified() => (self.0.due(Extent::All), Occasion::Rescan),
+                    () = self.0.look_again.notified() => (self.0.files_to_rescan(RescanScope::All), ReadReason::Rescan),
                     changed = settings.changed() => {
                         if changed.is_err() {
                             return;
@@ -207,9 +214,9 @@ impl StateFiles {
                 let any = !paths.is_empty();
                 if any {
                     let shared = self.0.clone();
-                    let found = tokio::task::spawn_blocking(move || shared.look(paths, occasion)).await;
+                    let found = tokio::task::spawn_blocking(move || shared.look(paths, reason)).await;
                     for reported in found.unwrap_or_default() {
-                        if reports.send(reported.into()).await.is_err() {
+                        if inputs.send(reported.into()).await.is_err() {
                             return;
                         }
                     }
@@ -218,61 +225,61 @@ impl StateFiles {
                     self.0.served.send_replace(number);
                 }
                 if any {
-                    // But whoever asks does not wait.
-                    let _ = timeout(COLLECT, asked.wait_for(unserved)).await;
+                    // Except that `catch_up` does not wait for it.
+                    let _ = timeout(COLLECT, requested.wait_for(is_pending)).await;
                 }
             }
         }
     }
 }
 
-impl Shared {
-    fn table(&self) -> MutexGuard<'_, Table> {
+impl WatchState {
+    fn table(&self) -> MutexGuard<'_, WatchTable> {
         locked(&self.table)
     }
 
-    /// The files to look at now. A folder that is not watched, because it was not there or came anew, is tried again.
-    fn due(&self, extent: Extent) -> HashSet<PathBuf> {
+    /// The files of a rescan. Folders without a watch, which did not exist or were replaced, are tried again.
+    fn files_to_rescan(&self, scope: RescanScope) -> HashSet<PathBuf> {
         let mut table = self.table();
-        let Table { files, folders } = &mut *table;
+        let WatchTable { files, folders } = &mut *table;
         let mut unwatched = HashSet::new();
         for (path, folder) in folders.iter_mut().filter(|(_, folder)| folder.descriptor.is_none()) {
             self.watch_folder(path, folder);
             unwatched.insert(path.as_path());
         }
-        let due = |path: &Path, all: &[Watched]| {
-            extent == Extent::All
+        let due = |path: &Path, all: &[WatchedFile]| {
+            scope == RescanScope::All
                 || path.parent().is_none_or(|folder| unwatched.contains(folder))
                 || all.iter().any(|watched| watched.broken.is_some_and(|(_, said)| !said))
         };
         files.iter().filter(|(path, all)| due(path, all)).map(|(path, _)| path.clone()).collect()
     }
 
-    /// Reads what changed. Blocks on the file system.
-    fn look(&self, paths: HashSet<PathBuf>, occasion: Occasion) -> Vec<Reported> {
+    /// Reads files; returns what changed. Blocks on the file system.
+    fn look(&self, paths: HashSet<PathBuf>, reason: ReadReason) -> Vec<Reported> {
         let mut reports = Vec::new();
         for path in paths {
             let Some(there) = Fingerprint::at(&path) else { continue };
-            let known = |watched: &Watched| match occasion {
-                // An event tells of a change that a fingerprint may be too coarse to show.
-                Occasion::Event => watched.baseline == Some(there),
-                Occasion::Rescan => {
+            let known = |watched: &WatchedFile| match reason {
+                // An inotify event means a change, even if the fingerprint is too coarse to show it.
+                ReadReason::Inotify => watched.baseline == Some(there),
+                ReadReason::Rescan => {
                     watched.seen == Some(there)
                         || watched.broken.is_some_and(|(broken, said)| said && broken == there)
                 }
             };
-            // All who watch a file agree on whose it is.
+            // All watches of a file have the same owner.
             let owner = match self.table().files.get(&path) {
                 Some(all) if !all.iter().all(known) => all.last().map(|watched| watched.owner.clone()),
                 _ => None,
             };
             let Some(owner) = owner else { continue };
-            // The file is read with the table open to others: it may be slow.
+            // Read without the lock, as the disk may be slow.
             let content = read_untrusted(&path, &owner, StateReport::MAX_BYTES);
             let mut table = self.table();
             let Some(all) = table.files.get_mut(&path) else { continue };
             for watched in all {
-                if let Some(report) = watched.learn(&path, there, &content, occasion) {
+                if let Some(report) = watched.accept(&path, there, &content, reason) {
                     reports.push(Reported { launch: watched.launch.clone(), report });
                 }
             }
@@ -281,7 +288,7 @@ impl Shared {
     }
 }
 
-impl Drop for Watch {
+impl Drop for StateFileWatch {
     fn drop(&mut self) {
         let mut table = self.shared.table();
         if let Some(all) = table.files.get_mut(&self.path) {
@@ -297,7 +304,7 @@ impl Drop for Watch {
             && let Some(folder) = table.folders.remove(parent)
             && let (Some(inotify), Some(descriptor)) = (&self.shared.inotify, folder.descriptor)
         {
-            // Fails only when the folder is gone, and its watch with it.
+            // Fails only if the watch is gone with its folder.
             let _ = inotify::remove_watch(inotify.as_fd(), descriptor);
         }
     }

@@ -1,28 +1,53 @@
-//! The registry file: read once, replaced as a whole at each change, and locked against a second controller.
+//! [`Store`]: the registry file. It is read once, replaced as a whole at each change, and locked against a second controller.
 
-use std::fs::{File, OpenOptions, Permissions};
+mod perl;
+
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
 use rustix::io::Errno;
 
-use crate::files::{FileError, check_trusted};
-use crate::model::saved::{Saved, SavedError};
+use crate::claim::{ClaimError, PathClaim};
+use crate::files::{FileError, check_trusted, is_at, make_parent, temporary_in};
+use crate::locks::locked;
+use crate::model::persisted::{PersistedState, PersistedStateError};
 
 /// The largest registry file that is read, in bytes: 10,000 clients with long parameters.
 const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
-/// The registry file, ours alone as long as this lives.
+/// The registry file, locked until this is dropped.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
     folder: PathBuf,
-    _lock: File,
+    /// Keeps other controllers out even if the lock file is removed.
+    _claim: PathClaim,
+    locked_file: Mutex<LockedFile>,
 }
 
-/// Why the registry file cannot be used. It is as it was.
+/// What the disk should have.
+#[derive(Debug)]
+struct LockedFile {
+    /// The lock file, locked.
+    lock: File,
+    /// The content of the registry file; none before the first write.
+    content: Option<Vec<u8>>,
+}
+
+/// A file that was removed and made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remade {
+    /// The lock file.
+    Lock,
+    /// The registry file.
+    Registry,
+}
+
+/// Why the registry file cannot be used. It is left unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another controller has it.
@@ -30,13 +55,13 @@ pub enum StoreError {
     Locked {
         /// The registry file.
         path: PathBuf,
-        /// The other one's pid, where it says.
+        /// The pid of the other controller, if known.
         pid: Option<u32>,
     },
-    /// It may have been written by anybody.
+    /// Others may write it.
     #[error("the registry file is refused")]
     Refused(#[source] FileError),
-    /// It cannot be read, or not be locked.
+    /// It cannot be read or locked.
     #[error("can't use the registry file {}", path.display())]
     Io {
         /// The registry file.
@@ -45,14 +70,27 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
-    /// Its content is no registry.
+    /// It is the Perl controller's, and cannot be moved aside.
+    #[error(
+        "can't move the registry file {} of the Perl controller of Mojo::Webqq aside; move it away, or give this \
+         controller a backend_path of its own",
+        path.display()
+    )]
+    Aside {
+        /// The registry file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Its content is not that of a registry.
     #[error("can't read the registry file {}; repair it, or move it away to begin without any client", path.display())]
     Content {
         /// The registry file.
         path: PathBuf,
         /// Why.
         #[source]
-        source: SavedError,
+        source: PersistedStateError,
     },
 }
 
@@ -61,11 +99,21 @@ fn of(pid: Option<u32>) -> String {
 }
 
 impl Store {
-    /// Locks the registry file at `path` and reads it. None is there before the first start.
-    pub fn open(path: &Path) -> Result<(Self, Saved), StoreError> {
+    /// Locks and reads the registry file at `path`, which may not exist yet. One of Mojo::Webqq's Perl controller is moved aside.
+    pub fn open(path: &Path) -> Result<(Self, PersistedState), StoreError> {
         let failed = |source: io::Error| StoreError::Io { path: path.to_owned(), source };
         let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
+        let claim = PathClaim::take(path).map_err(|error| match error {
+            ClaimError::Held { pid } => StoreError::Locked { path: path.to_owned(), pid },
+            ClaimError::Io(source) => failed(source),
+        })?;
         let lock = lock(path)?;
+        let store = |lock, content| Self {
+            path: path.to_owned(),
+            folder,
+            _claim: claim,
+            locked_file: Mutex::new(LockedFile { lock, content }),
+        };
         let content = match File::open(path) {
             Ok(file) => {
                 check_trusted(path).map_err(StoreError::Refused)?;
@@ -74,55 +122,100 @@ impl Store {
                 content
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok((Self { path: path.to_owned(), folder, _lock: lock }, Saved::default()));
+                return Ok((store(lock, None), PersistedState::default()));
             }
             Err(error) => return Err(failed(error)),
         };
-        let saved =
-            Saved::parse(&content).map_err(|source| StoreError::Content { path: path.to_owned(), source })?;
-        Ok((Self { path: path.to_owned(), folder, _lock: lock }, saved))
+        match PersistedState::parse(&content) {
+            Ok(saved) => Ok((store(lock, Some(content)), saved)),
+            Err(PersistedStateError::Perl) => {
+                if let Some(pid) = perl::running(path) {
+                    return Err(StoreError::Locked { path: path.to_owned(), pid: Some(pid) });
+                }
+                perl::move_aside(path, &content)
+                    .map_err(|source| StoreError::Aside { path: path.to_owned(), source })?;
+                Ok((store(lock, None), PersistedState::default()))
+            }
+            Err(source) => Err(StoreError::Content { path: path.to_owned(), source }),
+        }
     }
 
-    /// Replaces the content; returns when it is on the disk. Whatever happens in between, the file holds the old content
-    /// or the new.
-    pub fn write(&self, saved: &Saved) -> io::Result<()> {
+    /// Replaces the content atomically; returns when it is on the disk.
+    pub fn write(&self, saved: &PersistedState) -> io::Result<()> {
         let content = serde_json::to_vec(saved)?;
-        let mut file = tempfile::Builder::new().prefix(".wqcontroller-").tempfile_in(&self.folder)?;
+        // Kept even if the write fails, since it is what the file should have.
+        let mut locked_file = locked(&self.locked_file);
+        let written = self.put(&content);
+        locked_file.content = Some(content);
+        written
+    }
+
+    /// Makes files again that were removed; returns which. Blocks on the file system.
+    ///
+    /// # Errors
+    /// A file cannot be made, or another controller has the lock by now.
+    pub fn remake(&self) -> Result<Vec<Remade>, StoreError> {
+        let failed = |source: io::Error| StoreError::Io { path: self.path.clone(), source };
+        let mut locked_file = locked(&self.locked_file);
+        let mut remade = Vec::new();
+        if !is_at(&locked_file.lock, &lock_path(&self.path)).map_err(failed)? {
+            make_parent(&self.path).map_err(StoreError::Refused)?;
+            locked_file.lock = lock(&self.path)?;
+            remade.push(Remade::Lock);
+        }
+        if let Some(content) = &locked_file.content
+            && fs::symlink_metadata(&self.path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        {
+            self.put(content).map_err(failed)?;
+            remade.push(Remade::Registry);
+        }
+        Ok(remade)
+    }
+
+    fn put(&self, content: &[u8]) -> io::Result<()> {
+        if !self.folder.is_dir() {
+            make_parent(&self.path).map_err(io::Error::other)?;
+        }
+        let file = temporary_in(&self.folder)?;
         file.as_file().set_permissions(Permissions::from_mode(0o600))?;
-        file.write_all(&content)?;
+        file.as_file().write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(&self.path)?;
-        // The new name is on the disk when its folder is.
+        // The rename is on the disk when the folder is synced.
         File::open(&self.folder)?.sync_all()
     }
 
-    /// Where it is.
+    /// The path of the registry file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Takes the lock. It is a file of its own, for the registry file is a new one after each change.
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let failed = |source: io::Error| StoreError::Io { path: path.to_owned(), source };
+fn lock_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
+    name.into()
+}
+
+/// Takes the lock. It is a file of its own, since each write replaces the registry file by a new one.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let failed = |source: io::Error| StoreError::Io { path: path.to_owned(), source };
     let no_link = OFlags::NOFOLLOW.bits().cast_signed();
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(no_link);
-    let mut file = options.open(name).map_err(failed)?;
-    // Not flock(2): that lock is inherited, so a child that was just being forked when we were killed would hold it on.
+    let mut file = options.open(lock_path(path)).map_err(failed)?;
+    // Not flock(2): forks inherit that lock, so a child that was being forked when the controller was killed would keep it.
     match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::AGAIN | Errno::ACCESS) => {
             let mut text = String::new();
-            // Who it is helps to find it; that it is there is enough.
+            // The pid only helps to find the other controller.
             let _ = (&file).take(20).read_to_string(&mut text);
             return Err(StoreError::Locked { path: path.to_owned(), pid: text.trim().parse().ok() });
         }
         Err(error) => return Err(failed(error.into())),
     }
-    // Only a word for whoever is refused; on a full disk it is not said.
+    // The pid is only a hint for other controllers, and is missing on a full disk.
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
@@ -130,40 +223,45 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::client::{ClientFiles, ClientSpec, Generation, Handle, History, ParamValue};
+    use crate::model::client::{ClientFiles, ClientSpec, Generation, Handle, ParamValue, RestartHistory};
     use crate::model::name::ClientName;
-    use crate::model::saved::{Desired, SavedClient, VERSION};
-    use std::fs;
+    use crate::model::persisted::{Desired, PersistedClient, VERSION};
     use std::sync::Arc;
 
-    fn saved() -> Saved {
+    fn saved() -> PersistedState {
         let name = ClientName::new("小明").unwrap();
         let files = ClientFiles::in_folder("/tmp".into(), &name);
         let pwd = ParamValue { text: "geheim".into(), secret: true, path: None };
-        let spec = ClientSpec { name, params: [("pwd".to_owned(), pwd)].into(), files };
-        let client = SavedClient {
+        let spec = ClientSpec {
+            id: crate::model::name::UnitId::of(&name),
+            name,
+            params: [("pwd".to_owned(), pwd)].into(),
+            files,
+        };
+        let client = PersistedClient {
             spec: Arc::new(spec),
             port: 5000,
             generation: Generation(7),
             desired: Desired::Running,
             handle: Some(Handle::Direct { pid: 77, start_ticks: 1, boot_id: "b".into() }),
-            history: History::default(),
+            history: RestartHistory::default(),
         };
-        Saved {
+        PersistedState {
             version: VERSION,
             last_generation: Generation(9),
             boot_id: None,
+            started: None,
             manager: None,
             clients: vec![client],
         }
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn store_reads_what_it_wrote() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("registry");
         let (store, before) = Store::open(&path).unwrap();
-        assert_eq!(before, Saved::default());
+        assert_eq!(before, PersistedState::default());
         store.write(&saved()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600, "it holds secrets");
         drop(store);
@@ -172,10 +270,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_registry_stays_as_it_is() {
+    fn store_leaves_other_files_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("registry");
-        for content in ["{\"version\":1,", "", "{\"version\":99}", "pst0"] {
+        for content in ["{\"version\":1,", "", "{\"version\":99}"] {
             fs::write(&path, content).unwrap();
             let error = Store::open(&path).unwrap_err();
             assert!(matches!(error, StoreError::Content { .. }), "{content}: {error}");
@@ -187,12 +285,31 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_fails_leaves_the_old_content() {
+    fn removed_registry_and_lock_are_made_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gone/registry");
-        fs::create_dir(path.parent().unwrap()).unwrap();
+        let parent = path.parent().unwrap();
+        fs::create_dir(parent).unwrap();
         let (store, _) = Store::open(&path).unwrap();
-        fs::remove_dir_all(path.parent().unwrap()).unwrap();
-        assert!(store.write(&saved()).is_err());
+        assert_eq!(store.remake().unwrap(), []);
+        fs::remove_dir_all(parent).unwrap();
+        assert_eq!(store.remake().unwrap(), [Remade::Lock], "there is no registry yet");
+        fs::remove_dir_all(parent).unwrap();
+        store.write(&saved()).unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::Locked { .. })), "the folder is a new one");
+        assert_eq!(store.remake().unwrap(), [Remade::Lock]);
+        fs::remove_dir_all(parent).unwrap();
+        assert_eq!(store.remake().unwrap(), [Remade::Lock, Remade::Registry]);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(store.remake().unwrap(), [Remade::Registry]);
+        assert_eq!(store.remake().unwrap(), []);
+        drop(store);
+        let (store, read) = Store::open(&path).unwrap();
+        assert_eq!(read, saved());
+        fs::remove_file(&path).unwrap();
+        assert_eq!(store.remake().unwrap(), [Remade::Registry], "also what was only read");
+        fs::remove_dir_all(parent).unwrap();
+        fs::write(parent, "a file in its place").unwrap();
+        assert!(store.write(&saved()).is_err() && store.remake().is_err());
     }
 }

@@ -1,20 +1,25 @@
 //! What the fuzz targets do with their input, and what must hold whatever it is. `tests/it/fuzz.rs` includes this file
 //! and does the same with every committed input.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod request_reading;
+
 use std::path::Path;
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use wqcontroller::config::{Access, Settings};
-use wqcontroller::http::auth::{Entrance, Guard, Tokens, allowed_to_read};
-use wqcontroller::http::framing;
-use wqcontroller::http::params::{Params, take};
-use wqcontroller::http::proxy::headers::{self as proxied, End, Head};
-use wqcontroller::http::proxy::incoming::Decoder;
+use wqcontroller::http::auth::{Guard, ListenerKind, Tokens};
+use wqcontroller::http::proxy::body_decoder::BodyDecoder;
+use wqcontroller::http::proxy::headers::{self as proxied, BodyEnd, ResponseHead};
+use wqcontroller::http::request::form::FormKind;
+use wqcontroller::http::request::framing;
+use wqcontroller::http::request::params::{Params, take};
 use wqcontroller::model::name::ClientName;
-use wqcontroller::model::saved::Saved;
+use wqcontroller::model::persisted::PersistedState;
 use wqcontroller::model::state::StateReport;
+use wqcontroller::wire::calls::only_reads;
+
+pub use request_reading::requests;
 
 /// Parameters, and the names in them.
 pub fn params(data: &[u8]) {
@@ -33,6 +38,24 @@ pub fn params(data: &[u8]) {
             assert!((1..=48).contains(&text.len()) && !text.contains('/') && text != "." && text != "..");
             assert!(!text.chars().any(char::is_control));
         }
+    }
+}
+
+/// A form of any kind: what is taken out of it is gone, and the rest is what it was.
+pub fn forms(data: &[u8]) {
+    for kind in [FormKind::Multipart("x".into()), FormKind::Json, FormKind::UrlEncoded] {
+        if let Ok(params) = kind.parse(data) {
+            assert!(params.iter().count() <= Params::MAX_COUNT);
+        }
+        let Ok((value, rest)) = kind.take(data, "client") else { continue };
+        let (rest, left) = match rest {
+            wqcontroller::http::request::form::RemainingForm::Same(rest) => (rest.into_owned(), kind),
+            wqcontroller::http::request::form::RemainingForm::UrlEncoded(rest) => {
+                (rest.into_bytes(), FormKind::UrlEncoded)
+            }
+        };
+        assert_eq!(left.take(&rest, "client").map(|(value, _)| value), Ok(None));
+        assert!(value.is_some() || left == FormKind::UrlEncoded || rest == data);
     }
 }
 
@@ -62,10 +85,10 @@ pub fn state_file(data: &[u8]) {
 
 /// The registry file.
 pub fn registry_file(data: &[u8]) {
-    if let Ok(saved) = Saved::parse(data)
+    if let Ok(saved) = PersistedState::parse(data)
         && let Ok(text) = serde_json::to_vec(&saved)
     {
-        assert_eq!(Saved::parse(&text).ok(), Some(saved), "what is written is read");
+        assert_eq!(PersistedState::parse(&text).ok(), Some(saved), "what is written is read");
     }
 }
 
@@ -83,26 +106,22 @@ pub fn headers(data: &[u8]) {
         unreachable!("a constant");
     };
     let guard = Guard::new(&settings, Tokens::of([("key", TOKEN, Access::ReadOnly)]));
-    let local = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 5));
     let brings_body = values(request.headers(), "content-length").iter().any(|length| *length != b"0")
         || request.headers().contains_key("transfer-encoding");
-    let (before, reads) = (request.uri().clone(), allowed_to_read(request.method(), request.uri()));
+    let (before, reads) = (request.uri().clone(), only_reads(request.method(), request.uri().path()));
     let host = before.authority().map(|host| host.as_str().to_owned());
     let named = request.headers().get("host").and_then(|host| host.to_str().ok()).map(str::to_owned);
     let without_token = Guard::new(&settings, Tokens::default());
-    let open = without_token.admit(&mut request.clone(), Entrance::Tcp { local }).is_ok();
-    let admitted = guard.admit(&mut request, Entrance::Tcp { local }).is_ok();
+    let open = without_token.admit(&mut request.clone(), ListenerKind::Tcp).is_ok();
+    let admitted = guard.admit(&mut request, ListenerKind::Tcp).is_ok();
     assert!(open || !admitted, "a token replaces no other rule");
     if open && let Some(host) = host.or(named) {
         // Another reader of names must find the same machine.
         let url =
             url::Url::parse(&format!("http://{host}/")).unwrap_or_else(|error| panic!("{host:?}: {error}"));
         let ours = match url.host() {
-            Some(url::Host::Ipv4(address)) => address.is_loopback() || IpAddr::V4(address) == local,
-            Some(url::Host::Ipv6(address)) => {
-                let address = IpAddr::V6(address).to_canonical();
-                address.is_loopback() || address == local
-            }
+            // A page cannot make an address lead elsewhere.
+            Some(url::Host::Ipv4(_) | url::Host::Ipv6(_)) => true,
             Some(url::Host::Domain(name)) => {
                 let name = name.strip_suffix('.').unwrap_or(name);
                 name == "bots.example" || name == "localhost" || name.ends_with(".localhost")
@@ -133,8 +152,8 @@ fn forwarded(request: &Request<()>, length: Option<u64>) {
     let (parts, ()) = request.clone().into_parts();
     let protocol = proxied::wanted_protocol(&parts, length != Some(0));
     assert!(protocol.is_none() || length == Some(0), "where a body ends must be clear");
-    let us = proxied::Pseudonym::default();
-    let hop = proxied::Hop { address: "192.168.1.9", port: 5000, us: &us };
+    let us = proxied::ViaToken::default();
+    let hop = proxied::Hop { address: "192.168.1.9", port: 5000, via_token: &us };
     let query = request.uri().query().unwrap_or_default().as_bytes();
     let sent = proxied::to_client(&parts, query, hop, length, protocol.as_ref());
     let Ok(sent) = sent else { unreachable!("nobody knows the new name") };
@@ -192,25 +211,25 @@ pub fn answers(data: &[u8]) {
             assert_eq!(read_answer(data, &method, size), whole, "however it comes");
         }
     }
-    let Ok(Some(head)) = Head::take(&mut BytesMut::from(data), &mut HeaderMap::new()) else { return };
+    let Ok(Some(head)) = ResponseHead::take(&mut BytesMut::from(data), &mut HeaderMap::new()) else { return };
     let before = &sent_headers(data);
     // Where the end is clear, no two readers can take that for different messages.
     let codings = values(before, "transfer-encoding");
     let mut lengths = values(before, "content-length");
-    assert!(head.has_two_lengths == (lengths.len() > 1));
+    assert!(head.has_duplicate_length == (lengths.len() > 1));
     lengths.dedup();
     match head.end {
-        End::Chunks => {
+        BodyEnd::Chunks => {
             assert!(lengths.is_empty() && codings[0].eq_ignore_ascii_case(b"chunked") && codings.len() == 1)
         }
-        End::Length(length) => {
+        BodyEnd::Length(length) => {
             assert!(codings.is_empty() && lengths.len() == 1 && lengths[0].iter().all(u8::is_ascii_digit));
             assert_eq!(std::str::from_utf8(lengths[0]).unwrap().parse(), Ok(length));
         }
-        End::Close => assert!(codings.is_empty() && lengths.is_empty()),
-        End::Unclear => {}
+        BodyEnd::Close => assert!(codings.is_empty() && lengths.is_empty()),
+        BodyEnd::Ambiguous => {}
     }
-    assert!(head.kept_open.is_none() || before.contains_key("keep-alive"));
+    assert!(head.keep_alive.is_none() || before.contains_key("keep-alive"));
     assert_eq!(head.protocol.as_ref(), before.get("upgrade"));
     for method in [Method::GET, Method::HEAD] {
         let parts = head.clone().into_parts(&method);
@@ -240,13 +259,13 @@ fn sent_headers(data: &[u8]) -> HeaderMap {
 
 /// The body of an answer that comes in pieces of this size and then breaks off, and what was left; none where it is none.
 fn read_answer(data: &[u8], method: &Method, size: usize) -> Option<(Vec<u8>, Vec<u8>)> {
-    let (mut read, mut decoder, mut body) = (BytesMut::new(), None::<Decoder>, Vec::new());
+    let (mut read, mut decoder, mut body) = (BytesMut::new(), None::<BodyDecoder>, Vec::new());
     for piece in data.chunks(size) {
         read.extend_from_slice(piece);
         if decoder.is_none() {
-            let head = Head::take(&mut read, &mut HeaderMap::new()).ok()?;
+            let head = ResponseHead::take(&mut read, &mut HeaderMap::new()).ok()?;
             // What has no clear end is none.
-            decoder = head.map(|head| Decoder::of(&head, method).ok_or(())).transpose().ok()?;
+            decoder = head.map(|head| BodyDecoder::of(&head, method).ok_or(())).transpose().ok()?;
         }
         let Some(decoder) = &mut decoder else { continue };
         while let Some(piece) = decoder.take(&mut read).ok()? {

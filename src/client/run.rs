@@ -1,4 +1,4 @@
-//! Starts the client's parts, watches them, and ends them in order.
+//! Starts the tasks of the client, watches them, and shuts them down in order.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -10,51 +10,78 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use signal_hook::low_level::emulate_default_handler;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::backend::{Backend, News};
-use super::endings::{Ending, Endings, EndingsError, RELOGIN_DELAY};
-use super::events::unix_seconds;
-use super::lifecycle::{BeginError, Lifecycle};
-use super::log::{self, LogError};
-use super::onebot::{self, ListenError};
-use super::openqq::{Api, Own};
+use super::account::lifecycle::{BeginError, Lifecycle};
+use super::backend::{Backend, BackendEvent};
+use super::onebot::{self, OneBotListenError};
+use super::openqq::polling::poll;
+use super::openqq::{self, Api, ProcessInfo};
 use super::outbox;
-use super::parts::Parts;
-use super::pidfile::{PidFile, PidFileError};
-use super::polling::poll;
-use super::replies;
-use super::reports::{self, DelivererError, Recent};
+use super::outbox::replies;
+use super::process::log::{self, LogError};
+use super::process::pid_file::{LockedPidFile, PidFileError};
+use super::process::shutdown::{RELOGIN_DELAY, ShutdownError, ShutdownReason, ShutdownTriggers};
+use super::process::task_group::TaskGroup;
+use super::process::title;
+use super::process::unix_seconds;
+use super::reports::{self, DelivererError, RecentEvents};
 use super::sandbox::{self, WorldError};
-use super::settings::{Settings, SettingsError};
-use super::title;
-use crate::http::listener::Listener;
-use crate::http::serve::{Limits, serve};
-use crate::model::chain::Chain;
-use crate::model::client::PUT_OUT;
-use crate::service::lines::Lines;
+use super::settings::{BackendSettings, ClientSettings, SettingsError};
+use crate::http::server::{Gate, Limits, Listener, serve_behind};
+use crate::model::client::{LOGGED_OUT_ELSEWHERE, STOP_ASKED, UNUSABLE};
+use crate::model::error_chain::ErrorChain;
+use crate::service::nonblocking_writer::Lines;
+use crate::service::notify::{self, Notifier};
 
-/// What the API's callers may take. They are on this machine, and most of them are the controller: a caller that
-/// waits for its message's turn holds its connection meanwhile.
-const LIMITS: Limits = Limits {
+/// Limits of the API. Its callers are on this machine, and most requests come from the controller. A caller
+/// that waits for the turn of its message holds its connection meanwhile.
+const API_LIMITS: Limits = Limits {
     request_header_timeout: Duration::from_secs(30),
     write_timeout: Duration::from_secs(120),
     max_connections: 256,
-    drain_timeout: Duration::from_secs(1),
+    drain_timeout: Duration::from_millis(1500),
     max_request_header: 16 * 1024,
+    unreadable_code: openqq::BAD_REQUEST,
 };
 
-/// How many of the backend's news may wait.
-const WAITING_NEWS: usize = 64;
+/// How often the client checks that its pid file, state file and login code still exist.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Exit status: the client cannot run, or broke down.
+/// How many events of the backend may wait.
+const MAX_QUEUED_EVENTS: usize = 64;
+
+/// Exit status: the client cannot run, or one of its tasks failed.
 const FAILED: u8 = 1;
 
-/// Exit status: the environment is not usable, so another start would end the same way.
-const MISUSED: u8 = 2;
+/// Exit status: none of the login codes was scanned.
+const UNSCANNED: u8 = 0;
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ProcessEnd {
+    /// With this status.
+    Status(u8),
+    /// By this signal, as without a handler, so that the parent sees that no stop was requested.
+    Signal(i32),
+}
+
+impl From<&ShutdownReason> for ProcessEnd {
+    fn from(why: &ShutdownReason) -> Self {
+        match why {
+            ShutdownReason::Signal(signal) => Self::Signal(*signal),
+            ShutdownReason::StopCalled => Self::Status(STOP_ASKED),
+            ShutdownReason::Orphaned => Self::Status(FAILED),
+            ShutdownReason::NotScanned => Self::Status(UNSCANNED),
+            ShutdownReason::PutOut(_) => Self::Status(LOGGED_OUT_ELSEWHERE),
+        }
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 enum ClientError {
@@ -65,7 +92,7 @@ enum ClientError {
     #[error("the asynchronous runtime cannot be started")]
     Runtime(#[source] io::Error),
     #[error(transparent)]
-    Endings(#[from] EndingsError),
+    Endings(#[from] ShutdownError),
     #[error(transparent)]
     PidFile(#[from] PidFileError),
     #[error("the API cannot listen on 127.0.0.1:{0}")]
@@ -75,10 +102,10 @@ enum ClientError {
     #[error(transparent)]
     World(#[from] WorldError),
     #[error(transparent)]
-    Listen(#[from] ListenError),
+    Listen(#[from] OneBotListenError),
     #[error(transparent)]
     Begin(#[from] BeginError),
-    #[error("a part of the client broke down: {0}")]
+    #[error("a task of the client failed: {0}")]
     Broken(String),
 }
 
@@ -92,133 +119,176 @@ pub fn is_invoked(args: impl IntoIterator<Item = OsString>) -> bool {
     name.as_encoded_bytes().starts_with(b"wqclient") || args.next().is_some_and(|first| first == "client")
 }
 
-/// Runs the client until it is stopped. Settings come from the environment, `MOJO_WEBQQ_*`; arguments are not
-/// read.
+/// Runs the client until it is stopped. Settings come from the environment (`MOJO_WEBQQ_*`); arguments are
+/// ignored.
 ///
-/// Returns 0 after a stop that was asked for, 77 where the account was put out, 2 where the environment cannot be used,
-/// and 1 after any other failure; what failed stands on standard error.
+/// Returns 193 after a call of `stop_client`, 0 if no login code was scanned, 77 if the account was logged out
+/// elsewhere, 2 if the environment is unusable, and 1 after any other failure. The reason of a failure is
+/// printed on standard error. A signal ends the process as it would end any other.
 pub fn run() -> ExitCode {
     let error = match start() {
-        Ok(status) => return status,
+        Ok(ProcessEnd::Status(status)) => return ExitCode::from(status),
+        Ok(ProcessEnd::Signal(signal)) => {
+            // Returns only if the signal cannot be raised.
+            let _ = emulate_default_handler(signal);
+            return ExitCode::from(FAILED);
+        }
         Err(error) => error,
     };
-    // Whoever reads our pipe tells by this that it is an error (sd-daemon(3)).
+    let text = ErrorChain(&error).to_string();
+    // `systemctl status` shows the reason if the client is a unit.
+    notify::failed(&text, None);
+    // The controller reads the pipe and takes the priority from this prefix (sd-daemon(3)).
     let priority = if io::stderr().is_terminal() { "" } else { "<3>" };
-    // Not eprintln, which panics where standard error is gone.
-    let _ = writeln!(io::stderr(), "{priority}wqclient: {}", Chain(&error));
-    ExitCode::from(if matches!(error, ClientError::Settings(_)) { MISUSED } else { FAILED })
+    // `eprintln` would panic if standard error is closed.
+    let _ = writeln!(io::stderr(), "{priority}wqclient: {text}");
+    ExitCode::from(if matches!(error, ClientError::Settings(_)) { UNUSABLE } else { FAILED })
 }
 
-fn start() -> Result<ExitCode, ClientError> {
-    let settings = Settings::from_vars(std::env::vars_os())?;
-    let titled = title::wear(&settings.account);
+fn start() -> Result<ProcessEnd, ClientError> {
+    let settings = ClientSettings::from_vars(std::env::vars_os())?;
+    let titled = title::set_process_title(&settings.account);
     let mut log = log::start(&settings.log)?;
     let printed = settings.reports.print.then(|| log.print()).transpose()?;
     if let Err(error) = titled {
-        warn!(%error, "The list of processes does not show which account this is.");
+        warn!("cannot set the process title, so ps does not show the account: {error}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ClientError::Runtime)?;
     let has_log_file = settings.log.path.is_some();
     let lived = runtime.block_on(live(settings, printed));
-    // Not dropped, which would wait for a name that is being looked up.
+    // Dropping the runtime would wait for a pending DNS lookup.
     runtime.shutdown_background();
     lived.inspect_err(|error| {
-        // Without a file the log goes where standard error goes, and that says it, too.
+        // Without a log file the log goes to standard error, where `run` prints the error anyway.
         if has_log_file {
-            error!(error = %Chain(error), "The client ends.");
+            error!("stopping: {}", ErrorChain(error));
         }
     })
 }
 
-async fn live(settings: Settings, printed: Option<Lines>) -> Result<ExitCode, ClientError> {
-    let (news, heard) = mpsc::channel(WAITING_NEWS);
-    match &settings.onebot {
-        Some(own) => {
-            let open = || onebot::open(&settings, own, news).map(|(backend, driver)| (backend, driver.run()));
-            live_with(&settings, printed, heard, || Ok(open()?)).await
+async fn live(settings: ClientSettings, printed: Option<Lines>) -> Result<ProcessEnd, ClientError> {
+    let (event, events) = mpsc::channel(MAX_QUEUED_EVENTS);
+    match &settings.backend {
+        BackendSettings::OneBot(own) => {
+            let open =
+                || onebot::open(&settings, own, event).map(|(backend, driver)| (backend, driver.run()));
+            live_with(&settings, printed, events, || Ok(open()?)).await
         }
-        None => {
-            let open = || sandbox::open(&settings, news).map(|(backend, driver)| (backend, driver.run()));
-            live_with(&settings, printed, heard, || Ok(open()?)).await
+        BackendSettings::Sandbox(own) => {
+            let open =
+                || sandbox::open(&settings, own, event).map(|(backend, driver)| (backend, driver.run()));
+            live_with(&settings, printed, events, || Ok(open()?)).await
         }
     }
 }
 
 async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
-    settings: &Settings,
+    settings: &ClientSettings,
     printed: Option<Lines>,
-    mut heard: mpsc::Receiver<News>,
+    mut events: mpsc::Receiver<BackendEvent>,
     open: impl FnOnce() -> Result<(B, D), ClientError>,
-) -> Result<ExitCode, ClientError> {
+) -> Result<ProcessEnd, ClientError> {
     let start_time = unix_seconds();
     let stop_asked = CancellationToken::new();
-    let endings = Endings::watch(settings.controller_pid, stop_asked.clone())?;
-    // Dropped last: until then a second client of this account must stay out.
-    let _pid_file = PidFile::take(&settings.files.pid)?;
+    let endings = ShutdownTriggers::watch(settings.controller_pid, stop_asked.clone())?;
+    // Dropped last: it keeps a second client of this account out.
+    let mut pid_file = LockedPidFile::acquire(&settings.files.pid)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port.get())).await;
     let listener = listener.map_err(|error| ClientError::Bind(settings.port, error))?;
-    let recent = Recent::new(settings.reports.recent);
+    let recent = RecentEvents::new(settings.reports.recent);
     let (reporter, deliverer) = reports::open(&settings.reports, printed, recent.clone())?;
     let (backend, driver) = open()?;
     let backend = Arc::new(backend);
-    let (outbox, dispatcher) = outbox::open();
-    let mut lifecycle = Lifecycle::begin(settings, start_time, reporter.clone())?;
-    info!(pid = std::process::id(), port = settings.port, "The client has started.");
+    let account = backend.clone();
+    let (outbox, dispatcher) = outbox::open(&settings.outbox, reporter.clone());
+    let (notifier, _sending) = Notifier::start();
+    let mut lifecycle = Lifecycle::begin(settings, start_time, reporter, notifier.clone())?;
+    info!("listening on 127.0.0.1:{}", settings.port);
 
-    let mut parts = Parts::default();
-    parts.spawn("the backend", driver);
-    parts.spawn("the outbox", dispatcher.run(backend.clone(), settings.send_interval, reporter));
+    let mut tasks = TaskGroup::default();
+    tasks.spawn_service("the backend", driver);
+    tasks.spawn_graceful("the outbox", dispatcher.run(backend.clone(), tasks.stopping()));
     if let Some(deliverer) = deliverer {
-        let (replies, muter) = replies::open(outbox.clone());
-        parts.spawn("the muter", muter.run(backend.clone()));
-        let posting = deliverer.run(parts.ending(), move |source, answer| replies.act(source, answer));
-        parts.spawn_ending("the deliverer of reports", posting);
+        let (mut replies, muter) = replies::open(backend.clone(), outbox.clone());
+        tasks.spawn("the muter", muter.run(backend.clone()));
+        let posting =
+            deliverer.run(tasks.services_stopping(), move |source, answer| replies.handle(source, answer));
+        tasks.spawn_graceful_service("the deliverer of reports", posting);
     }
     if let Some(endpoint) = settings.poll_api.clone() {
-        parts.spawn("the poller", poll(endpoint, settings.poll_interval, lifecycle.state()));
+        tasks.spawn("the poller", poll(endpoint, settings.poll_interval, lifecycle.state()));
     }
     let relogin_asked = Arc::new(Notify::new());
     let again = backend.clone();
-    parts.spawn("the relogins", relogins(relogin_asked.clone(), move || again.relogin()));
-    let own = Own::new(settings, start_time);
+    tasks.spawn("the relogins", relogins(relogin_asked.clone(), move || again.relogin()));
+    let own = ProcessInfo::new(settings, start_time);
     let api = Arc::new(Api::new(own, backend, outbox, recent, lifecycle.state(), stop_asked, relogin_asked));
     let handler = move |request, _caller| {
         let api = api.clone();
         async move { api.answer(request).await }
     };
-    parts.spawn_ending("the API", serve(vec![Listener::Tcp(listener)], LIMITS, parts.ending(), handler));
+    let serving =
+        serve_behind(Gate::of_client(), vec![Listener::Tcp(listener)], API_LIMITS, tasks.stopping(), handler);
+    tasks.spawn_graceful("the API", serving);
 
     let mut first_ending = std::pin::pin!(endings.first());
-    let mut status = ExitCode::SUCCESS;
-    let broken = loop {
+    let mut file_checks = interval(FILE_CHECK_INTERVAL);
+    file_checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut missing = false;
+    let ended = loop {
         tokio::select! {
             why = &mut first_ending => {
-                info!("The client stops: {why}.");
-                break None;
-            }
-            Some(news) = heard.recv() => if let Some(why) = lifecycle.take(news) {
-                warn!("The client stops: {why}.");
-                if let Ending::Offline(_) = why {
-                    status = ExitCode::from(PUT_OUT);
+                info!("stopping: {why}");
+                if why == ShutdownReason::StopCalled {
+                    account.forget();
                 }
-                break None;
+                break Ok(why);
+            }
+            Some(event) = events.recv() => if let Some(why) = lifecycle.handle(event) {
+                warn!("stopping: {why}");
+                break Ok(why);
             },
-            what = parts.broken() => break Some(what),
-            () = lifecycle.write_due() => lifecycle.write_again(),
+            what = tasks.first_exit() => break Err(ClientError::Broken(what)),
+            () = notifier.broken() => break Err(ClientError::Broken("the messages to systemd".to_owned())),
+            () = lifecycle.retry_due() => lifecycle.retry_writes(),
+            _ = file_checks.tick() => {
+                missing = restore(&mut pid_file, missing);
+                lifecycle.restore();
+            }
         }
     };
 
-    lifecycle.end();
-    parts.end().await;
-    broken.map_or(Ok(status), |what| Err(ClientError::Broken(what)))
+    lifecycle.end(ended.as_ref().map_or_else(|error| Some(error.to_string()), ShutdownReason::reason));
+    tasks.end().await;
+    notifier.flush().await;
+    ended.map(|why| ProcessEnd::from(&why))
+}
+
+/// Creates the pid file again if it was removed. `missing` says whether that failed the last time and was
+/// logged; the result says whether it fails now.
+fn restore(pid_file: &mut LockedPidFile, missing: bool) -> bool {
+    match pid_file.restore() {
+        Ok(true) => warn!("the pid file was removed; created it again"),
+        Err(error) => {
+            if !missing {
+                error!(
+                    "the pid file was removed and cannot be created again: {}; retrying every second",
+                    ErrorChain(&error)
+                );
+            }
+            return true;
+        }
+        Ok(false) => {}
+    }
+    false
 }
 
 async fn relogins(asked: Arc<Notify>, relogin: impl Fn()) {
     loop {
         asked.notified().await;
         tokio::time::sleep(RELOGIN_DELAY).await;
-        // Whoever asked meanwhile means this one, too.
+        // Requests that arrived during the pause are served by this login.
         let _ = asked.notified().now_or_never();
         relogin();
     }
@@ -229,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn when_the_client_is_meant() {
+    fn client_is_invoked_by_name_or_argument() {
         let invoked = |args: &[&str]| is_invoked(args.iter().map(OsString::from));
         assert!(invoked(&["wqcontroller", "client"]));
         assert!(invoked(&["/usr/bin/wqclient"]));
@@ -240,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_asks_again_before_the_login_is_given_up_means_the_same_one() {
+    async fn relogin_requests_during_the_delay_are_merged() {
         let (asked, count) = (Arc::new(Notify::new()), std::cell::Cell::new(0));
         let asking = async {
             for pause in [0, 1, 1, 60] {

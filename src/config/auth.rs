@@ -30,7 +30,7 @@ pub struct TokenSource {
 /// Where a token is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenPlace {
-    /// A file that nobody else may read; absolute.
+    /// A file that no other user may read; absolute.
     File(PathBuf),
     /// A file of this name in `$CREDENTIALS_DIRECTORY` (systemd.exec(5), "CREDENTIALS").
     Credential(String),

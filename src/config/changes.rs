@@ -48,12 +48,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_changed() {
+    fn unchanged_settings_need_no_restart() {
         assert!(Settings::default().needs_restart(&Settings::default()).is_empty());
     }
 
     #[test]
-    fn read_once() {
+    fn options_read_once_need_a_restart() {
         let path = || Some(PathBuf::from("/x"));
         assert_eq!(changed(|new| new.listen.clear()), ["listen"]);
         assert_eq!(changed(|new| new.tmpdir = path()), ["tmpdir"]);
@@ -75,7 +75,7 @@ mod tests {
 
     /// The options that a paragraph of the reference file marks as `(restart)`.
     #[test]
-    fn the_reference_says_so() {
+    fn reference_marks_options_that_need_a_restart() {
         let reference = include_str!("../../packaging/wqcontroller.toml");
         let marked = reference.split("\n\n").filter(|paragraph| paragraph.contains("(restart)"));
         let keys =
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn live() {
+    fn other_options_apply_on_reload() {
         let live = changed(|new| {
             new.template_path = Some(PathBuf::from("/x"));
             new.max_clients = 1;

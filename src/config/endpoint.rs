@@ -1,4 +1,4 @@
-//! [`Endpoint`]: the address of somebody else's HTTP service, kept out of logs where it carries a secret.
+//! [`Endpoint`]: the address of another program's HTTP service, kept out of logs where it carries a secret.
 
 use std::fmt;
 

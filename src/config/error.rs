@@ -29,12 +29,22 @@ pub enum ConfigError {
     /// lines. Displayed one a line, the first [`ConfigError::MAX_SHOWN`] of them.
     #[error("{}", Shown(.0))]
     Invalid(Vec<Problem>),
-    /// What was really listened on must not be opened as it is.
+    /// An address that was really listened on must not be open without a token.
     #[error("`listen` {0}")]
     Open(OpenListener),
 }
 
 impl ConfigError {
+    /// Whether the only reason is that this user may not read the file or folder.
+    pub fn is_forbidden(&self) -> bool {
+        match self {
+            Self::Read { source, .. } | Self::List { source, .. } => {
+                source.kind() == io::ErrorKind::PermissionDenied
+            }
+            Self::Invalid(_) | Self::Open(_) => false,
+        }
+    }
+
     /// How many problems are displayed: a file of another format altogether would have thousands.
     pub const MAX_SHOWN: usize = 50;
 }
@@ -60,11 +70,30 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A listener that is not opened: whoever reaches it could run every account. Displayed as the end of a sentence that
+/// A value that does not count, because a later file has the same option. Displayed as `NAME: FILE:LINE, then FILE:LINE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overridden {
+    /// The option, or the part of one that is merged.
+    pub name: String,
+    /// The file and line of the value that does not count.
+    pub earlier: (PathBuf, usize),
+    /// The file and line of the one in its place.
+    pub later: (PathBuf, usize),
+}
+
+impl fmt::Display for Overridden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (earlier, later) = (&self.earlier, &self.later);
+        let (from, to) = (earlier.0.display(), later.0.display());
+        write!(f, "{}: {from}:{}, replaced by {to}:{}", self.name, earlier.1, later.1)
+    }
+}
+
+/// A listener that is not opened: every program that reaches it could run every account. Displayed as the end of a sentence that
 /// begins with what is to be listened on, or with the option that says so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenListener {
-    /// Other machines reach it, and nobody has to show a token.
+    /// Other machines reach it, and callers need no token.
     #[error(
         "opens {0} to the network, where whoever reaches it could run every account: let callers show a token \
          ([[auth.tokens]] with name and file), or set `allow_unauthenticated = true` in [auth] if strangers are kept out \
@@ -103,13 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn one_problem_a_line() {
+    fn problems_are_shown_one_a_line() {
         let error = ConfigError::Invalid(vec![problem(Some(3)), problem(None)]);
         assert_eq!(error.to_string(), "/etc/a.toml:3: is wrong\n/etc/a.toml: is wrong");
     }
 
     #[test]
-    fn a_flood_is_cut() {
+    fn at_most_50_problems_are_shown() {
         let error = ConfigError::Invalid(vec![problem(Some(3)); 53]);
         assert_eq!(error.to_string().lines().count(), 51);
         assert!(error.to_string().ends_with("\nand 3 more"));

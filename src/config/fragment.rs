@@ -46,7 +46,7 @@ pub(super) enum Value {
     Table(Table),
 }
 
-/// Something wrong in a file that the reader of the fault knows.
+/// A mistake in a file. Which file it is, is known where the fault is reported.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
     /// `None` where the file as a whole is meant.
@@ -56,7 +56,7 @@ pub(super) struct Fault {
 
 impl Fragment {
     /// Reads and parses `file`. Only what the system refuses is an error; all that is wrong with the content
-    /// becomes faults, so that other files get their say too.
+    /// becomes faults, so that the mistakes of other files are reported as well.
     pub(super) fn read(file: &Path) -> Result<Self, ConfigError> {
         let mut content = Vec::new();
         File::open(file)
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_too_large() {
+    fn number_beyond_64_bits_is_refused() {
         assert_eq!(
             faults(b"\na = 9223372036854775808\n"),
             [(Some(2), "not valid TOML: the number does not fit 64 bits".into())]
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_too_large() {
+    fn file_beyond_1_mib_is_refused() {
         assert!(parse(&"#".repeat(MAX_BYTES)).faults.is_empty());
         assert_eq!(
             faults("#".repeat(MAX_BYTES + 1).as_bytes()),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn not_utf_8() {
+    fn file_that_is_not_utf_8_is_refused() {
         assert_eq!(
             faults(b"a = 1\nb = \"\xff\"\n"),
             [(Some(2), "the line is not UTF-8, the encoding that TOML requires".into())]

@@ -33,7 +33,7 @@ pub struct UnixSocket {
 }
 
 impl UnixSocket {
-    /// Nobody but the daemon's own user and root.
+    /// Only the daemon's own user and root.
     pub const DEFAULT_MODE: u32 = 0o600;
 }
 
@@ -114,7 +114,7 @@ impl FromStr for ListenAddress {
             return Self::unix(path);
         }
         let (host, port) = text.rsplit_once(':').ok_or(ListenError::Form)?;
-        // Without brackets nobody can tell where an IPv6 address ends and the port begins.
+        // Without brackets it is not clear where an IPv6 address ends and the port begins.
         if host.contains(':') && !host.starts_with('[') {
             return Err(ListenError::Form);
         }

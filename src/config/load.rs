@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Overridden};
 use super::fragment::Fragment;
 use super::options::Options;
 use super::settings::Settings;
@@ -13,8 +13,12 @@ use super::sources;
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
+    /// The file that alone was to be read, if one was named; absolute.
+    pub explicit: Option<PathBuf>,
     /// The files that were read, in order: later ones win.
     pub files: Vec<PathBuf>,
+    /// The values of earlier files that later ones replace, in the order of the options.
+    pub overridden: Vec<Overridden>,
 }
 
 impl Settings {
@@ -24,12 +28,58 @@ impl Settings {
     /// If a file can't be read (`explicit` has to exist, the others need not), or else with everything that is
     /// wrong in any of them.
     pub fn load(root: &Path, explicit: Option<&Path>) -> Result<Loaded, ConfigError> {
-        let files = match explicit {
+        Self::load_unless(root, explicit, Err)
+    }
+
+    /// Like [`Settings::load`], for a user who may not read every file: leaves out those, and says why. One that is named
+    /// must be readable.
+    ///
+    /// # Errors
+    /// As above, but for what this user may not read.
+    pub fn load_readable(
+        root: &Path,
+        explicit: Option<&Path>,
+    ) -> Result<(Loaded, Vec<ConfigError>), ConfigError> {
+        let mut left_out = Vec::new();
+        if explicit.is_some() {
+            return Self::load(root, explicit).map(|loaded| (loaded, left_out));
+        }
+        let loaded = Self::load_unless(root, explicit, |error| match error.is_forbidden() {
+            true => {
+                left_out.push(error);
+                Ok(())
+            }
+            false => Err(error),
+        })?;
+        Ok((loaded, left_out))
+    }
+
+    fn load_unless(
+        root: &Path,
+        explicit: Option<&Path>,
+        mut pass: impl FnMut(ConfigError) -> Result<(), ConfigError>,
+    ) -> Result<Loaded, ConfigError> {
+        let found = match explicit {
             Some(file) => vec![file.to_owned()],
-            None => sources::default_files(root)?,
+            None => sources::default_files(root, &mut pass)?,
         };
-        let fragments = files.iter().map(|file| Fragment::read(file)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Loaded { settings: Self::of(&fragments)?, files })
+        let (mut files, mut fragments) = (Vec::new(), Vec::new());
+        for file in found {
+            match Fragment::read(&file) {
+                Ok(fragment) => {
+                    files.push(file);
+                    fragments.push(fragment);
+                }
+                Err(error) => pass(error)?,
+            }
+        }
+        let (settings, overridden) = Self::of(&fragments)?;
+        Ok(Loaded {
+            settings,
+            explicit: explicit.and_then(|file| std::path::absolute(file).ok()),
+            files,
+            overridden,
+        })
     }
 
     /// The settings of one file's content; messages call it `file`.
@@ -37,14 +87,15 @@ impl Settings {
     /// # Errors
     /// Everything that is wrong in it.
     pub fn parse(file: &Path, content: &[u8]) -> Result<Self, ConfigError> {
-        Self::of(&[Fragment::from_bytes(file, content)])
+        Self::of(&[Fragment::from_bytes(file, content)]).map(|(settings, _)| settings)
     }
 
-    fn of(fragments: &[Fragment]) -> Result<Self, ConfigError> {
+    fn of(fragments: &[Fragment]) -> Result<(Self, Vec<Overridden>), ConfigError> {
         let mut options = Options::new(fragments);
         let settings = Self::read(&mut options);
+        let overridden = options.take_overridden();
         options.finish()?;
-        Ok(settings)
+        Ok((settings, overridden))
     }
 }
 
@@ -68,10 +119,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_defaults() {
+    fn no_files_give_the_defaults() {
         let root = tree(&[]);
         let loaded = Settings::load(root.path(), None).unwrap();
-        assert_eq!(loaded, Loaded { settings: Settings::default(), files: vec![] });
+        assert_eq!(
+            loaded,
+            Loaded { settings: Settings::default(), explicit: None, files: vec![], overridden: vec![] }
+        );
         assert_eq!(loaded.settings.listen, [ListenAddress::default()]);
         assert_eq!(loaded.settings.http.max_form_body, 1_048_576);
     }
@@ -89,7 +143,7 @@ mod tests {
             ("etc/wqcontroller/wqcontroller.toml.d/10.toml", "max_clients = 5"),
             ("run/wqcontroller/wqcontroller.toml.d/20.toml", "max_clients = 6\n[http]\ndrain_timeout = 0"),
         ]);
-        let Loaded { settings, files } = Settings::load(root.path(), None).unwrap();
+        let Loaded { settings, files, overridden, .. } = Settings::load(root.path(), None).unwrap();
         assert_eq!(files.len(), 5);
         assert_eq!(settings.max_clients, 6);
         assert_eq!(settings.poll_interval, Duration::from_secs(1));
@@ -99,10 +153,17 @@ mod tests {
         assert_eq!(settings.http.drain_timeout, Duration::ZERO);
         assert_eq!(settings.http.connect_timeout, Duration::from_secs(2));
         assert_eq!(settings.listen, [ListenAddress::default()], "a drop-in hides its namesake");
+        let file = |path: &str| root.path().join(path);
+        let last = Overridden {
+            name: "client.allowed_dirs".into(),
+            earlier: (file("usr/lib/wqcontroller/wqcontroller.toml"), 4),
+            later: (file("etc/wqcontroller/wqcontroller.toml"), 3),
+        };
+        assert_eq!((overridden.len(), overridden.last()), (5, Some(&last)));
     }
 
     #[test]
-    fn masked_drop_ins() {
+    fn empty_drop_in_masks_earlier_ones() {
         let root = tree(&[
             ("usr/lib/wqcontroller/wqcontroller.toml.d/10.toml", "max_clients = 1"),
             ("usr/lib/wqcontroller/wqcontroller.toml.d/20.toml", "poll_interval = 1"),
@@ -114,11 +175,11 @@ mod tests {
     }
 
     #[test]
-    fn an_explicit_file_is_the_only_one() {
+    fn explicit_file_is_read_alone() {
         let root =
             tree(&[("etc/wqcontroller/wqcontroller.toml", "max_clients = 1"), ("x", "poll_interval = 1")]);
         let file = root.path().join("x");
-        let Loaded { settings, files } = Settings::load(root.path(), Some(&file)).unwrap();
+        let Loaded { settings, files, .. } = Settings::load(root.path(), Some(&file)).unwrap();
         assert_eq!((settings.max_clients, files), (100, vec![file]));
         let missing = root.path().join("missing.toml");
         let error = Settings::load(root.path(), Some(&missing)).unwrap_err();
@@ -126,14 +187,28 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_can_not_be_read() {
+    fn unreadable_file_is_an_error() {
         let root = tree(&[("etc/wqcontroller/wqcontroller.toml.d/10.toml/x", "")]);
         let error = Settings::load(root.path(), None).unwrap_err();
         assert!(matches!(&error, ConfigError::Read { path, .. } if path.ends_with("10.toml")), "{error}");
     }
 
     #[test]
-    fn mistakes_of_several_files_are_told_together() {
+    fn only_what_this_user_may_not_read_is_left_out() {
+        let forbidden = ConfigError::Read {
+            path: "/x".into(),
+            source: std::io::Error::from(std::io::ErrorKind::PermissionDenied),
+        };
+        assert!(forbidden.is_forbidden());
+        let root = tree(&[("etc/wqcontroller/wqcontroller.toml", "max_clients = 1")]);
+        let (loaded, left_out) = Settings::load_readable(root.path(), None).unwrap();
+        assert_eq!((loaded.settings.max_clients, left_out.len()), (1, 0));
+        let broken = tree(&[("etc/wqcontroller/wqcontroller.toml/x", "")]);
+        assert!(Settings::load_readable(broken.path(), None).is_err());
+    }
+
+    #[test]
+    fn mistakes_of_several_files_are_reported_together() {
         let root = tree(&[
             ("etc/wqcontroller/wqcontroller.toml", "\nmax_client = 1\n\nlog_level = 1"),
             ("etc/wqcontroller/wqcontroller.toml.d/10.toml", "listen ="),

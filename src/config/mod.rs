@@ -1,8 +1,9 @@
 //! The configuration files: fragments -> options -> [`Settings`].
 //!
 //! `sources` says which files are read, `fragment` turns each into items that know their line, `options`
-//! picks for each option the last file that has it, `rules`, `addresses`, `auth` and `onebot` check values, `settings` lists every option
-//! with its default and its rule, and `load` runs all of it. Whatever is wrong is collected, so that one run
+//! picks for each option the last file that has it, `rules`, `addresses`, `auth`, `accounts` and
+//! `implementations` check values, `settings` lists
+//! every option with its default and its rule, and `load` runs all of it. Whatever is wrong is collected, so that one run
 //! names everything.
 //!
 //! To add an option: a field and a line in `settings`, a paragraph in `packaging/wqcontroller.toml` (a test
@@ -10,16 +11,18 @@
 //!
 //! Nothing here keeps state, looks at the environment or acts on a setting.
 
+mod accounts;
 mod addresses;
 mod auth;
 mod changes;
 mod endpoint;
 mod error;
 mod fragment;
+mod implementations;
 mod listen;
 mod load;
 mod log_level;
-mod onebot;
+mod named_tables;
 mod options;
 mod rules;
 mod settings;
@@ -28,10 +31,9 @@ mod units;
 
 pub use auth::{Access, AuthSettings, TokenPlace, TokenSource};
 pub use endpoint::Endpoint;
-pub use error::{ConfigError, OpenListener, Problem};
+pub use error::{ConfigError, OpenListener, Overridden, Problem};
 pub use listen::{ListenAddress, ListenError, UnixSocket};
 pub use load::Loaded;
 pub use log_level::LogLevel;
-pub use onebot::{OneBotClient, OneBotSettings, opens_to_network};
-pub use settings::{ClientSettings, HttpSettings, Settings, SupervisorSettings};
+pub use settings::{HttpSettings, Settings, StartSettings, SupervisorSettings};
 pub use units::{LimitSettings, ManagerKind, Mode, SystemdSettings, UnitKind};

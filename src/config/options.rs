@@ -1,57 +1,116 @@
 //! [`Options`]: one option at a time out of several fragments. This is where later files win and where
 //! everything that is wrong is gathered; which options there are and what they allow is not known here.
 
-use super::error::{ConfigError, Problem};
+use super::error::{ConfigError, Overridden, Problem};
 use super::fragment::{Fault, Fragment, Item, Value};
 
 /// What a rule makes of an item: a value, or all that is wrong with it, as the end of a sentence that begins
 /// with the option's name.
 pub(super) type Checked<T> = Result<T, Vec<Fault>>;
 
-/// Reads options. Every name that is asked for becomes known; keys that nobody asked for are mistakes.
+/// Reads options. Each name that is read becomes known; a key that was not read when all options were is a mistake.
 pub(super) struct Options<'a> {
     fragments: &'a [Fragment],
     known: Vec<&'static str>,
     /// Each with its fragment's place in the order.
     faults: Vec<(usize, Fault)>,
+    overridden: Vec<Overridden>,
+}
+
+/// Where a value stands: the fragment's place in the order, and the line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    fragment: usize,
+    line: usize,
+}
+
+impl Origin {
+    /// This line of the same fragment.
+    pub(super) fn with_line(self, line: usize) -> Self {
+        Self { line, ..self }
+    }
 }
 
 impl<'a> Options<'a> {
     /// Reads from `fragments`, of which later ones win.
     pub(super) fn new(fragments: &'a [Fragment]) -> Self {
-        Self { fragments, known: Vec::new(), faults: Vec::new() }
+        Self { fragments, known: Vec::new(), faults: Vec::new(), overridden: Vec::new() }
     }
 
     /// The value of the option `name` (`key` at top level, or `table.key`) in the last fragment that has it, or
     /// `default`.
     ///
-    /// The rule checks the value of every fragment: a mistake that another file hides today must not come to
-    /// life on the day when that file goes. What the rule returns is replaced as a whole, never merged.
+    /// The rule checks the value of every fragment: a mistake that a later file overrides would else appear when that
+    /// file is removed. What the rule returns is replaced as a whole, never merged.
     pub(super) fn get<T>(&mut self, name: &'static str, default: T, rule: impl Fn(&Item) -> Checked<T>) -> T {
+        let mut given = self.each(name, |_, item| rule(item));
+        for pair in given.windows(2) {
+            if let [(earlier, _), (later, _)] = pair {
+                self.overrides(name, *earlier, *later);
+            }
+        }
+        given.pop().map_or(default, |(_, value)| value)
+    }
+
+    /// Like [`Options::get`], for an option whose parts are merged: its value in each fragment that has it, in order.
+    pub(super) fn each<T>(
+        &mut self,
+        name: &'static str,
+        rule: impl Fn(Origin, &Item) -> Checked<T>,
+    ) -> Vec<(Origin, T)> {
         self.known.push(name);
-        let mut winner = default;
+        let mut given = Vec::new();
         for (at, fragment) in self.fragments.iter().enumerate() {
-            match fragment.find(name).map(&rule) {
-                None => {}
-                Some(Ok(value)) => winner = value,
-                Some(Err(faults)) => self.faults.extend(faults.into_iter().map(|fault| {
+            let Some(item) = fragment.find(name) else { continue };
+            let origin = Origin { fragment: at, line: item.line };
+            match rule(origin, item) {
+                Ok(value) => given.push((origin, value)),
+                Err(faults) => self.faults.extend(faults.into_iter().map(|fault| {
                     (at, Fault { line: fault.line, message: format!("`{name}` {}", fault.message) })
                 })),
             }
         }
-        winner
+        given
     }
 
-    /// Says what is wrong with the option `name` because of what others say. It is held against the last fragment that has
-    /// it. Not while there are other mistakes, from which this one may follow.
+    /// Notes that the value of `name` at `earlier` does not count, because of the one at `later`.
+    pub(super) fn overrides(&mut self, name: &str, earlier: Origin, later: Origin) {
+        let place = |origin: Origin| {
+            let file = self.fragments.get(origin.fragment).map(|fragment| fragment.file.clone());
+            (file.unwrap_or_default(), origin.line)
+        };
+        self.overridden.push(Overridden {
+            name: name.to_owned(),
+            earlier: place(earlier),
+            later: place(later),
+        });
+    }
+
+    /// The values that do not count because a later file has the same option.
+    pub(super) fn take_overridden(&mut self) -> Vec<Overridden> {
+        std::mem::take(&mut self.overridden)
+    }
+
+    /// Like [`Options::object`], about a value at a known place.
+    pub(super) fn object_at(&mut self, name: &str, origin: Origin, why: &str) {
+        if !self.is_broken() {
+            let message = format!("`{name}` {why}");
+            self.faults.push((origin.fragment, Fault { line: Some(origin.line), message }));
+        }
+    }
+
+    /// Reports that the option `name` contradicts another one, at the last fragment that has it. It is not reported while
+    /// there are other mistakes, since it may follow from them.
     pub(super) fn object(&mut self, name: &str, why: &str) {
         let found = |(at, fragment): (usize, &'a Fragment)| Some((at, fragment.find(name)?.line));
         let last = self.fragments.iter().enumerate().rev().find_map(found);
-        let broken =
-            !self.faults.is_empty() || self.fragments.iter().any(|fragment| !fragment.faults.is_empty());
-        if let (Some((at, line)), false) = (last, broken) {
-            self.faults.push((at, Fault { line: Some(line), message: format!("`{name}` {why}") }));
+        if let Some((fragment, line)) = last {
+            self.object_at(name, Origin { fragment, line }, why);
         }
+    }
+
+    fn is_broken(&self) -> bool {
+        !self.faults.is_empty() || self.fragments.iter().any(|fragment| !fragment.faults.is_empty())
     }
 
     /// To be called when every option has been read.
@@ -211,13 +270,13 @@ mod tests {
     }
 
     #[test]
-    fn a_hidden_mistake_is_still_one() {
+    fn mistake_in_an_overridden_value_is_reported() {
         let (values, problems) = read(&["alpha = 'x'", "alpha = 3"]);
         assert_eq!((values[0], problems.as_str()), (3, "0:1: `alpha` must be a number"));
     }
 
     #[test]
-    fn all_mistakes_by_file_and_line() {
+    fn mistakes_are_sorted_by_file_and_line() {
         let (_, problems) = read(&[
             "zulu = 1\nalpha = 'x'\n[table]\nbravo = 'x'\nzulu = 1",
             "= 1",
@@ -244,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn suggestions() {
+    fn unknown_key_gets_a_suggestion() {
         for (text, suggestion) in [
             ("alfa = 1", Some("`alpha`")),
             ("[tabel]", Some("`[table]`")),
@@ -265,13 +324,13 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_escaped_and_cut() {
+    fn unknown_key_is_escaped_and_cut() {
         let (_, problems) = read(&[&format!("\"a\\n{}\" = 1", "x".repeat(100))]);
         assert!(problems.starts_with(&format!("0:1: unknown key `a\\n{}...`", "x".repeat(58))), "{problems}");
     }
 
     #[test]
-    fn distances() {
+    fn levenshtein_distances() {
         for (from, to, letters) in
             [("", "", 0), ("", "ab", 2), ("ab", "", 2), ("kitten", "sitting", 3), ("小明", "小", 1)]
         {

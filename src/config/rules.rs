@@ -67,7 +67,7 @@ fn duration(item: &Item) -> Option<Duration> {
     allowed.then(|| Duration::try_from_secs_f64(seconds).ok()).flatten()
 }
 
-/// What `rule` allows, or the empty string for none: so a later file can take back what an earlier one set.
+/// What `rule` allows, or the empty string for none, by which a later file unsets what an earlier one set.
 pub(super) fn optional<T>(rule: impl Fn(&Item) -> Checked<T>) -> impl Fn(&Item) -> Checked<Option<T>> {
     move |item| match &item.value {
         Value::Text(text) if text.is_empty() => Ok(None),
@@ -94,7 +94,7 @@ pub(super) fn list_of<T>(rule: impl Fn(&Item) -> Checked<T>) -> impl Fn(&Item) -
     }
 }
 
-/// An absolute path: the daemon's working directory is nobody's business.
+/// An absolute path. A relative one would depend on the working directory of the daemon.
 pub(super) fn absolute_path(item: &Item) -> Checked<PathBuf> {
     match &item.value {
         Value::Text(text) if Path::new(text).is_absolute() && !text.contains('\0') => Ok(PathBuf::from(text)),

@@ -4,19 +4,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::accounts;
 use super::addresses::{addresses, host, opens_to_strangers, origin};
 use super::auth::AuthSettings;
 use super::endpoint::Endpoint;
 use super::error::OpenListener;
+use super::implementations;
 use super::listen::ListenAddress;
 use super::log_level::LogLevel;
-use super::onebot::OneBotSettings;
 use super::options::Options;
 use super::rules::{
     absolute_path, encoding, endpoint, list_of, log_level, optional, parameter_name, restart_policy, seconds,
     seconds_or_zero, unprivileged_port, whole, yes_or_no,
 };
 use super::units::{LimitSettings, Mode, SystemdSettings, mode};
+use crate::backends::Accounts;
+use crate::implementations::Implementations;
 use crate::model::restart::RestartPolicy;
 
 /// The parameter of `start_client` that is a secret whatever the configuration says: the account's password.
@@ -29,6 +32,8 @@ pub struct Settings {
     pub listen: Vec<ListenAddress>,
     /// The first port that clients are given.
     pub backend_start_port: u16,
+    /// The first port that implementations are given. Each has two.
+    pub implementation_start_port: u16,
     /// Where clients report what they receive, unless their start names another place.
     pub post_api: Option<Endpoint>,
     /// What the controller calls regularly, so that a server outside can reach it.
@@ -60,9 +65,11 @@ pub struct Settings {
     /// `[limits]`.
     pub limits: LimitSettings,
     /// `[client]`.
-    pub client: ClientSettings,
-    /// `[onebot]`.
-    pub onebot: OneBotSettings,
+    pub client: StartSettings,
+    /// The accounts of `[onebot]` and of every other network that has a table.
+    pub accounts: Accounts,
+    /// `[implementations]`: the programs that can hold an account.
+    pub implementations: Implementations,
     /// `[auth]`.
     pub auth: AuthSettings,
     /// `[http]`.
@@ -90,7 +97,7 @@ pub struct SupervisorSettings {
 
 /// `[client]`: what callers may ask for when they start a client.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ClientSettings {
+pub struct StartSettings {
     /// Folders, besides the client's own, in which start parameters may name files; absolute.
     pub allowed_dirs: Vec<PathBuf>,
     /// Start parameters whose values are secrets; see [`Settings::is_secret_param`].
@@ -141,6 +148,7 @@ impl Settings {
         let settings = Self {
             listen: options.get("listen", vec![ListenAddress::default()], addresses),
             backend_start_port: options.get("backend_start_port", 5000, unprivileged_port),
+            implementation_start_port: options.get("implementation_start_port", 15_000, unprivileged_port),
             post_api: options.get("post_api", None, optional(endpoint)),
             poll_api: options.get("poll_api", None, optional(endpoint)),
             poll_interval: options.get("poll_interval", Duration::from_secs(5), seconds),
@@ -156,8 +164,9 @@ impl Settings {
             supervisor: SupervisorSettings::read(options),
             systemd: SystemdSettings::read(options),
             limits: LimitSettings::read(options),
-            client: ClientSettings::read(options),
-            onebot: OneBotSettings::read(options),
+            client: StartSettings::read(options),
+            accounts: accounts::read(options),
+            implementations: implementations::read(options),
             auth: AuthSettings::read(options),
             http: HttpSettings::read(options),
         };
@@ -203,7 +212,7 @@ impl SupervisorSettings {
     }
 }
 
-impl ClientSettings {
+impl StartSettings {
     fn read(options: &mut Options<'_>) -> Self {
         Self {
             allowed_dirs: options.get("client.allowed_dirs", vec![], list_of(absolute_path)),
@@ -308,7 +317,7 @@ mod tests {
     #[test]
     fn every_option_is_checked_and_all_mistakes_are_told() {
         let broken = "\
-            listen = []\nbackend_start_port = 80\npost_api = 'x'\npoll_api = 1\npoll_interval = 0\n\
+            listen = []\nbackend_start_port = 80\nimplementation_start_port = 80\npost_api = 'x'\npoll_api = 1\npoll_interval = 0\n\
             max_clients = 0\ntmpdir = 'tmp'\npid_path = 'x'\nbackend_path = 'x'\ncheck_interval = -1\n\
             log_level = 'loud'\nlog_path = 'x'\nlog_encoding = ' '\ntemplate_path = 'x'\n\
             supervisor.stop_timeout = 86401\nsupervisor.restart = 'maybe'\nsupervisor.restart_limit = 0\n\
@@ -320,7 +329,7 @@ mod tests {
             http.request_header_timeout = 0\nhttp.drain_timeout = '5s'\nhttp.max_connections = 65537\n\
             http.idle_timeout = -1\nhttp.max_inflight_per_client = 0\nhttp.max_request_header = 8191\n\
             http.worker_threads = 0\nhttp.max_form_body = 1023\nhttp.hosts = ['h:1']\nhttp.allowed_origins = ['*']\n\
-            onebot.clients = [{}]\nauth.tokens = [{ name = 'a' }]\nauth.allow_unauthenticated = 1";
+            onebot.clients = [{}]\nimplementations = 1\nauth.tokens = [{ name = 'a' }]\nauth.allow_unauthenticated = 1";
         let error = read(broken).unwrap_err();
         assert_eq!(error.lines().count(), broken.lines().count());
         for (line, (message, option)) in (1..).zip(error.lines().zip(broken.lines())) {
@@ -332,13 +341,13 @@ mod tests {
     }
 
     #[test]
-    fn the_empty_string_takes_back() {
+    fn empty_string_unsets_an_option() {
         let settings = read("post_api = ''\npoll_api = ''\ntmpdir = ''\nlog_encoding = ''").unwrap();
         assert_eq!(settings, Settings::default());
     }
 
     #[test]
-    fn secrets_are_not_shown() {
+    fn secrets_are_not_in_debug_output() {
         let settings =
             read("post_api = 'http://me:hunter2@h/?t=hunter2'\n[client]\nsecret_params = ['Key']").unwrap();
         assert!(!format!("{settings:?}").contains("hunter2"));

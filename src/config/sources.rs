@@ -16,15 +16,24 @@ const DROP_INS: &str = "wqcontroller/wqcontroller.toml.d";
 ///
 /// As with systemd, a drop-in hides those of the same name in earlier folders. An empty one, or a link to
 /// `/dev/null`, thereby switches a drop-in of the package off.
-pub(super) fn default_files(root: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+///
+/// # Errors
+/// The first file or folder that can't be examined, unless `pass` accepts the error.
+pub(super) fn default_files(
+    root: &Path,
+    mut pass: impl FnMut(ConfigError) -> Result<(), ConfigError>,
+) -> Result<Vec<PathBuf>, ConfigError> {
     let mut files = Vec::new();
     let mut drop_ins = BTreeMap::new();
     for folder in FOLDERS.map(|folder| root.join(folder)) {
         let main = folder.join(MAIN_FILE);
-        if exists(&main)? {
-            files.push(main);
+        match exists(&main) {
+            Ok(true) => files.push(main),
+            Ok(false) => {}
+            Err(error) => pass(error)?,
         }
-        for path in list(&folder.join(DROP_INS))? {
+        let listed = list(&folder.join(DROP_INS));
+        for path in listed.or_else(|error| pass(error).map(|()| Vec::new()))? {
             if let Some(name) = path.file_name() {
                 drop_ins.insert(name.to_owned(), path);
             }
@@ -81,17 +90,17 @@ mod tests {
     }
 
     fn found(root: &Path) -> Vec<String> {
-        let files = default_files(root).unwrap();
+        let files = default_files(root, Err).unwrap();
         files.iter().map(|file| file.strip_prefix(root).unwrap().to_str().unwrap().to_owned()).collect()
     }
 
     #[test]
-    fn nothing_there() {
+    fn no_folders_give_no_files() {
         assert!(found(tree(&[]).path()).is_empty());
     }
 
     #[test]
-    fn order_and_replacement() {
+    fn files_are_ordered_and_drop_ins_replaced() {
         let root = tree(&[
             "etc/wqcontroller/wqcontroller.toml",
             "usr/lib/wqcontroller/wqcontroller.toml",
@@ -125,16 +134,16 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_is_not_missing() {
+    fn dangling_link_counts_as_a_file() {
         let root = tree(&["etc/wqcontroller/x"]);
         symlink("gone", root.path().join("etc/wqcontroller/wqcontroller.toml")).unwrap();
         assert_eq!(found(root.path()), ["etc/wqcontroller/wqcontroller.toml"]);
     }
 
     #[test]
-    fn a_file_in_the_place_of_a_folder() {
+    fn file_in_place_of_the_drop_in_folder_is_an_error() {
         let root = tree(&["etc/wqcontroller/wqcontroller.toml.d"]);
-        let error = default_files(root.path()).unwrap_err();
+        let error = default_files(root.path(), Err).unwrap_err();
         let path = root.path().join("etc/wqcontroller/wqcontroller.toml.d");
         assert_eq!(error.to_string(), format!("cannot list the configuration folder {}", path.display()));
     }

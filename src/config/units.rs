@@ -31,7 +31,7 @@ pub enum UnitKind {
 /// `[systemd]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemdSettings {
-    /// Whose units clients are.
+    /// The manager that has the units of clients.
     pub manager: ManagerKind,
     /// Which units they are.
     pub unit: UnitKind,
@@ -42,9 +42,9 @@ pub struct SystemdSettings {
 /// `[limits]`: what each client may use, where clients are units. None: as much as there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitSettings {
-    /// Bytes of memory; who needs more is killed.
+    /// Bytes of memory; a client that needs more is killed.
     pub memory_max: Option<u64>,
-    /// Bytes of memory; who needs more is slowed down.
+    /// Bytes of memory; a client that needs more is slowed down.
     pub memory_high: Option<u64>,
     /// Microseconds of CPU time in each second, of all CPUs together.
     pub cpu_quota: Option<u64>,
@@ -156,7 +156,7 @@ mod tests {
     use crate::config::rules::tests::check;
 
     #[test]
-    fn amounts() {
+    fn memory_and_cpu_amounts() {
         assert_eq!(check(memory, "'512M'"), Ok(512 << 20));
         assert_eq!(check(memory, "'2048K'"), Ok(2 << 20));
         assert_eq!(check(memory, "'1T'"), Ok(1 << 40));
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn words_and_names() {
+    fn unit_words_and_slice_names() {
         assert_eq!(check(mode, "'systemd'"), Ok(Mode::Systemd));
         assert_eq!(check(mode, "'x'"), Err("1: is \"x\", must be one of auto, direct, systemd".into()));
         assert_eq!(check(slice, "'a-b.slice'").as_deref(), Ok("a-b.slice"));

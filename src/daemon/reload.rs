@@ -1,50 +1,53 @@
-//! What is done at SIGHUP: the configuration is read again, and all of it taken or nothing.
+//! Reloads the configuration at SIGHUP: all of it takes effect, or nothing.
 
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use super::status::Remark;
-use super::{Controller, guard, rules, tokens};
+use super::controller::Controller;
+use super::setup::{guard, implementation_rules, rules, tokens};
+use super::status::StatusNote;
 use crate::config::{ConfigError, Loaded};
-use crate::model::chain::Chain;
+use crate::model::error_chain::ErrorChain;
+use crate::service::events;
 use crate::service::log::Log;
 use crate::service::reload::{Outcome, Reload};
-use crate::service::{events, notify};
 
-/// Reads the configuration again and says what came of it: to the service manager, to who asked for it, and in the log,
-/// whose file is opened anew.
+/// Reloads the configuration, reopens the log file, and reports the result to the service manager, to the program that asked
+/// for it, and in the log.
 pub(super) async fn reload(
     load: &impl Fn() -> Result<Loaded, ConfigError>,
     controller: &Controller,
     log: &Log,
 ) {
     let reload = Reload::begin();
-    notify::reloading().await;
+    controller.notifier.reloading();
     log.reopen();
-    let (remark, outcome) = match take_anew(load, controller, log).await {
+    let (note, outcome) = match apply_new(load, controller, log).await {
         Ok(()) => {
-            info!("the configuration was loaded anew");
-            (Remark::None, Outcome::Taken)
+            info!("configuration reloaded");
+            (StatusNote::None, Outcome::Taken)
         }
         Err(error) => {
             error!(
                 name: events::CONFIGURATION_REFUSED,
-                error = %Chain(error.as_ref()), "the new configuration is refused, the old one stays"
+                error = %ErrorChain(error.as_ref()),
+                "the new configuration is refused, the old one stays: {}", ErrorChain(error.as_ref())
             );
-            (Remark::Refused, Outcome::Refused)
+            (StatusNote::Refused, Outcome::Refused)
         }
     };
-    controller.status.remark(remark);
-    notify::ready(controller.status.line()).await;
-    // Last: who waits for this tells the service manager that all is done.
+    controller.status.set_note(note);
+    controller.notifier.ready(&controller.status.line());
+    controller.notifier.flush().await;
+    // Last: `wqcontroller reload` waits for it, and tells the service manager that the reload is complete.
     if let Err(error) = reload.end(outcome) {
-        warn!(error = %Chain(&error), "it can't be told what came of the reload, so `systemctl reload` waits in vain");
+        warn!(error = %ErrorChain(&error), "can't report the result of the reload, so `systemctl reload` will time out: {}", ErrorChain(&error));
     }
 }
 
-/// Reads the configuration again, and takes all of it or nothing.
-async fn take_anew(
+/// Reads the configuration and applies all of it, or nothing.
+async fn apply_new(
     load: &impl Fn() -> Result<Loaded, ConfigError>,
     controller: &Controller,
     log: &Log,
@@ -53,11 +56,13 @@ async fn take_anew(
     let guard = guard(&settings, tokens(&settings)?, &controller.open)?;
     let old = controller.settings.borrow().clone();
     for option in old.needs_restart(&settings) {
-        warn!(option, "this option has changed, which takes effect when wqcontroller is started anew");
+        warn!(option, "the option {option} has changed; restart wqcontroller for it to take effect");
     }
     log.set_level(settings.log_level);
-    // Fails only when the registry is at its end.
+    // Fails only while the registry ends.
     controller.registry.set_rules(rules(&settings, &controller.supervisor)).await?;
+    let implementations = &controller.implementations;
+    implementations.registry.set_rules(implementation_rules(&settings, &implementations.supervisor)).await?;
     controller.settings.send_replace(Arc::new(settings));
     controller.guard.send_replace(Arc::new(guard));
     Ok(())

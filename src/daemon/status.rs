@@ -1,4 +1,4 @@
-//! The line that `systemctl status` shows: the clients, how they are run, and what somebody has to look at.
+//! The status line that `systemctl status` shows: the clients, how they run, and what an operator has to act on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,88 +6,104 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::model::summary::summary;
+use crate::model::summary::{implementations, summary};
 use crate::registry::Registry;
-use crate::service::notify;
+use crate::service::notify::Notifier;
 use crate::supervisor::AnySupervisor;
 
-/// The least time between two lines: a fleet that starts has hundreds of changes a second.
+/// The least time between two updates: a fleet that starts has hundreds of changes a second.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often it is looked at where nothing tells of a change.
+/// How often the line is checked where nothing signals a change.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// What is said besides the clients.
+/// What the line says besides the clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Remark {
+pub(super) enum StatusNote {
     /// Nothing.
     #[default]
     None,
-    /// The configuration that was to be loaded has mistakes.
+    /// The configuration could not be reloaded.
     Refused,
-    /// The end has begun.
+    /// The controller is ending.
     Ending,
 }
 
-/// Knows the line.
+/// Makes the status line.
 #[derive(Clone, Debug)]
 pub(super) struct Status {
     registry: Registry,
+    implementations: Registry,
     supervisor: Arc<AnySupervisor>,
     /// Why clients are run in another way than the configuration prefers.
     why_so: Option<String>,
-    remark: watch::Sender<Remark>,
+    note: watch::Sender<StatusNote>,
+    notifier: Notifier,
 }
 
 impl Status {
-    pub(super) fn new(registry: Registry, supervisor: Arc<AnySupervisor>, why_so: Option<String>) -> Self {
-        Self { registry, supervisor, why_so, remark: watch::Sender::default() }
+    pub(super) fn new(
+        registry: Registry,
+        implementations: Registry,
+        supervisor: Arc<AnySupervisor>,
+        why_so: Option<String>,
+        notifier: Notifier,
+    ) -> Self {
+        Self { registry, implementations, supervisor, why_so, note: watch::Sender::default(), notifier }
     }
 
-    /// Adds this to what is said, in the place of what was added before.
-    pub(super) fn remark(&self, remark: Remark) {
-        self.remark.send_replace(remark);
+    /// Replaces the note.
+    pub(super) fn set_note(&self, note: StatusNote) {
+        self.note.send_replace(note);
     }
 
     /// The line as it is now.
     pub(super) fn line(&self) -> String {
         let snapshot = self.registry.snapshot();
         let clients = summary(snapshot.iter().map(|view| &view.record));
-        let mut line = format!("{clients}; {}", self.supervisor.way());
+        let processes = self.implementations.snapshot();
+        let implementations = implementations(processes.iter().map(|view| &view.record));
+        let implementations = implementations.map(|all| format!("; {all}")).unwrap_or_default();
+        let mut line = format!("{clients}{implementations}; {}", self.supervisor.describe());
         if let Some(why) = &self.why_so {
-            // In brackets, for there are semicolons and colons enough.
+            // In brackets, as the line has semicolons and colons already.
             line = format!("{line} ({why})");
         }
-        match *self.remark.borrow() {
-            Remark::None => line,
-            Remark::Refused => {
+        if let Some(why) = snapshot.write_error().or(processes.write_error()) {
+            line = format!("{line}; no start or stop is accepted: {why}");
+        }
+        match *self.note.borrow() {
+            StatusNote::None => line,
+            StatusNote::Refused => {
                 format!("{line}; the new configuration was refused, the old one holds: see the journal")
             }
-            Remark::Ending => format!("ending; {line}"),
+            StatusNote::Ending => format!("ending; {line}"),
         }
     }
 
-    /// Tells the service manager each line that differs from the one before. Where there is none it never ends, and does
-    /// nothing.
+    /// Sends each new line to the service manager. Without a service manager it waits for ever.
     pub(super) async fn follow(self) {
-        if !notify::is_heard() {
+        if !self.notifier.is_heard() {
             return std::future::pending().await;
         }
-        let (mut clients, mut remark) = (self.registry.changes(), self.remark.subscribe());
-        let mut told = String::new();
+        let (mut clients, mut note) = (self.registry.changes(), self.note.subscribe());
+        let mut implementations = self.implementations.changes();
+        let mut sent = String::new();
         loop {
-            // Before the look: what changes afterwards wakes us again.
+            // Before the line is made: a later change wakes us again.
             clients.mark_unchanged();
-            remark.mark_unchanged();
+            implementations.mark_unchanged();
+            note.mark_unchanged();
             let line = self.line();
-            if line != told {
-                notify::status(line.clone()).await;
-                told = line;
+            if line != sent {
+                self.notifier.status(&line).await;
+                sent = line;
             }
             sleep(PAUSE).await;
             tokio::select! {
-                // The registry is gone only when the controller is about to be.
+                // The registry is gone only at the end of the controller.
                 Ok(()) = clients.changed() => {}
-                Ok(()) = remark.changed() => {}
+                Ok(()) = implementations.changed() => {}
+                Ok(()) = note.changed() => {}
                 () = sleep(INTERVAL) => {}
             }
         }

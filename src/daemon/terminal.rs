@@ -1,17 +1,17 @@
-//! Whose SIGHUP it is.
+//! Tells a SIGHUP that asks for a reload from one that says the terminal is gone.
 
 use signal_hook::consts::SIGHUP;
 
-/// Whether there was a terminal when we started, whose end would be ours: only then can SIGHUP mean that it hung up.
+/// Whether the controller was started at a terminal. Only then can SIGHUP mean that it hung up.
 pub(super) struct Terminal(bool);
 
 impl Terminal {
-    /// To be called before anybody waits for SIGHUP.
+    /// To be called before SIGHUP is handled.
     pub(super) fn now() -> Self {
         Self(Self::is_there() && !Self::started_by_nohup())
     }
 
-    /// After a hang-up the kernel has taken the terminal from us; a SIGHUP sent by somebody leaves it.
+    /// After a hang-up the kernel has taken the terminal away. A SIGHUP from a process leaves it.
     pub(super) fn hung_up(&self) -> bool {
         self.0 && !Self::is_there()
     }
@@ -20,7 +20,7 @@ impl Terminal {
         std::fs::File::open("/dev/tty").is_ok()
     }
 
-    /// nohup(1) has its program ignore SIGHUP, which is inherited.
+    /// nohup(1) ignores SIGHUP, which its program inherits.
     fn started_by_nohup() -> bool {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,25 +1,25 @@
-//! The watchdog: the service manager is told that all is well as long as it is, and starts us anew when it does not hear
-//! that any more.
+//! The watchdog of the service manager, which restarts a controller that hangs.
 //!
-//! A beat stands for a round trip through the registry's actor, and for a timer of the runtime that fired. What others do,
-//! such as a bus or a disk, is no part of it: a new start would not help there.
+//! A beat proves a round trip through the actor of each registry and a timer of the runtime that fired. A slow bus, a slow
+//! disk and threads that all wait do not stop it: a restart would not help there.
 
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::registry::Registry;
-use crate::service::notify;
+use crate::service::notify::Notifier;
 
-/// Beats every `pause` as long as all is well.
-pub(super) async fn beat(registry: Registry, pause: Duration) {
+/// Sends a beat every `pause` while both registries answer.
+pub(super) async fn beat(registries: [Registry; 2], notifier: Notifier, pause: Duration) {
     let mut interval = interval(pause);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        // An actor that hangs never answers, and one that is gone can't.
-        if registry.ping().await.is_ok() {
-            notify::beat().await;
+        // An actor that hangs never answers; one that is gone is an error.
+        let [clients, implementations] = &registries;
+        if clients.ping().await.and(implementations.ping().await).is_ok() {
+            notifier.beat().await;
         }
     }
 }

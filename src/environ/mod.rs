@@ -1,26 +1,29 @@
 //! The contract with a client process: parameters of a start become `MOJO_WEBQQ_*` variables.
 
+mod implementation;
 mod params;
 mod report_url;
+mod rules;
 
+pub use crate::client_settings::PREFIX;
+pub use implementation::{IMPLEMENTATION, implementation_of, uin_of, with_implementation};
 pub use params::{SpecError, client_spec, resettled};
 pub use report_url::with_client;
+pub use rules::check_start;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::config::{OneBotClient, Settings};
-use crate::homes::Homes;
+use crate::backends::{BackendContract, BackendKind, ListenParameter, Start};
+use crate::client_dirs::ClientDirs;
+use crate::config::{Endpoint, Settings};
 use crate::model::client::ClientSpec;
 
-/// What every variable of the contract begins with.
-pub const PREFIX: &str = "MOJO_WEBQQ_";
-
-/// Variables that systemd gives to one process and to nobody else (systemd.exec(5), sd_notify(3),
-/// sd_listen_fds(3)): a client that got them would speak to systemd in the controller's name.
-const OURS_ALONE: [&str; 17] = [
+/// Variables that systemd sets for the controller alone (systemd.exec(5), sd_notify(3), sd_listen_fds(3)). A client that
+/// inherited them would speak to systemd in the controller's name.
+const CONTROLLER_ONLY: [&str; 17] = [
     "CACHE_DIRECTORY",
     "CONFIGURATION_DIRECTORY",
     "CREDENTIALS_DIRECTORY",
@@ -40,35 +43,29 @@ const OURS_ALONE: [&str; 17] = [
     "WATCHDOG_USEC",
 ];
 
-/// Where the original looks for programs when nobody says, as login(1) does.
+/// The `PATH` of clients where the controller has none, as in the original and in login(1).
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The whole environment of a client: `inherited` without stale or private variables, then the contract.
 ///
-/// `homes` says where its files are; what a unit has from systemd is added in the unit.
+/// `client_dirs` says where its files are; what a unit has from systemd is added in the unit.
 ///
-/// `controller_pid` is set only where the controller is the client's parent and the client shall end with it: a
-/// Mojo::Webqq client stops itself as soon as its parent's pid is another.
+/// `controller_pid` is set only where the controller is the client's parent and the client is to end with it: a
+/// Mojo::Webqq client stops as soon as its parent has another pid.
 pub fn environment(
     inherited: impl IntoIterator<Item = (OsString, OsString)>,
     spec: &ClientSpec,
     port: u16,
     settings: &Settings,
-    homes: &Homes,
+    client_dirs: &ClientDirs,
     controller_pid: Option<u32>,
 ) -> Vec<(OsString, OsString)> {
-    let private = |name: &OsStr| {
-        name.as_bytes().starts_with(PREFIX.as_bytes())
-            || OURS_ALONE.iter().any(|ours| name == OsStr::new(ours))
-    };
-    let mut all = Environment(inherited.into_iter().filter(|(name, _)| !private(name)).collect());
-    all.0.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
-
+    let mut all = Environment(without_private(inherited));
     // The controller's own settings first: those of the call win over them.
     all.set("LOG_LEVEL", settings.log_level.as_str());
     all.set("LOG_ENCODING", settings.log_encoding.as_deref().unwrap_or("utf8"));
     // A unit can't write to our log file, and what it prints goes to the journal.
-    let log_path = settings.log_path.as_ref().filter(|_| matches!(homes, Homes::Shared { .. }));
+    let log_path = settings.log_path.as_ref().filter(|_| matches!(client_dirs, ClientDirs::Shared { .. }));
     if let Some(path) = log_path {
         all.set("LOG_PATH", path);
     }
@@ -82,33 +79,41 @@ pub fn environment(
             None => all.set(name, &value.text),
         }
     }
-    for (name, endpoint) in [("POST_API", &settings.post_api), ("POLL_API", &settings.poll_api)] {
+    // `poll_api` of the configuration is the controller's alone: with it in each client as well, a command that answers
+    // a poll would be carried out once by every client.
+    for (name, endpoint) in [("POST_API", settings.post_api.as_ref()), ("POLL_API", None)] {
         // The template reads the longer name; a call may use either, and an empty one counts as none, as in Perl.
         let plugin = format!("PLUGIN_OPENQQ_{name}");
         let given =
             [name, &plugin].into_iter().find_map(|name| param(spec, name).filter(|url| !url.is_empty()));
-        let url = given.or(endpoint.as_ref().map(|endpoint| endpoint.as_str()));
+        let url = given.or(endpoint.map(Endpoint::as_str));
         all.unset(&plugin);
         // What a call gives was checked when it came, what the configuration gives when it was read.
         if let Some(url) = url.and_then(|url| with_client(url, &spec.name)) {
             all.set(&plugin, url);
         }
     }
-    if let Some(known) = settings.onebot.of(&spec.name) {
-        onebot(&mut all, known, spec, homes);
+    // An operator who puts an account in a network's table never means the made-up world.
+    if let Some(kind) = settings.accounts.kind_of(&spec.name) {
+        all.set("BACKEND", kind.name());
+    }
+    for (contract, start) in Start::of_each(spec, &settings.accounts, client_dirs) {
+        for (name, value) in contract.variables(&start) {
+            all.set(&name, value);
+        }
+        // A unit can't read our files. Its launch file holds the secret, and its launcher says where it wrote it.
+        if let (Some(secret), ClientDirs::Shared { .. }) = (contract.secret(), client_dirs)
+            && let Some(file) = contract.secret_file(&start)
+        {
+            all.set(secret.file_variable, file);
+        }
     }
     all.set("ACCOUNT", spec.name.as_str());
     all.set("CLIENT", spec.name.as_str());
     all.set("TMPDIR", &spec.files.tmpdir);
-    match homes {
-        // As systemd calls it, which gives it to a client that is a unit, under its own name.
-        Homes::Shared { lasting, .. } => {
-            all.set("STATE_DIRECTORY", lasting.join(spec.name.unit_id().as_str()));
-        }
-        Homes::Units { meeting, .. } if param(spec, "sandbox_network").is_none() => {
-            all.set("SANDBOX_NETWORK", meeting);
-        }
-        Homes::Units { .. } => {}
+    // A unit has it from systemd, under systemd's own name.
+    if let ClientDirs::Shared { lasting, .. } = client_dirs {
+        all.set("STATE_DIRECTORY", lasting.join(spec.id.as_str()));
     }
     all.set("STATE_PATH", &spec.files.state);
     all.set("QRCODE_PATH", &spec.files.qrcode);
@@ -120,32 +125,50 @@ pub fn environment(
     all.0.into_iter().collect()
 }
 
-/// What the operator says about the account's OneBot implementation. A unit can't read our files: it gets the token by its
-/// launch file, and says itself where that is (`supervisor/systemd/launch.rs`).
-fn onebot(all: &mut Environment, known: &OneBotClient, spec: &ClientSpec, homes: &Homes) {
-    if let (Some(path), Homes::Shared { .. }) = (known.token_for(param(spec, "onebot_url")), homes) {
-        all.set("ONEBOT_TOKEN_FILE", path);
-    }
-    if let Some(path) = &known.qrcode_path {
-        all.set("ONEBOT_QRCODE_PATH", path);
-    }
-    if let Some(url) = &known.url {
-        all.set("ONEBOT_URL", url);
-    }
-    if let Some(listen) = known.listen {
-        all.set("ONEBOT_LISTEN", listen.to_string());
-    }
+/// A secret that the launch file of a unit holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchSecret {
+    /// The variable by which it holds it.
+    pub variable: String,
+    /// The operator's file with the secret.
+    pub file: PathBuf,
+    /// The name of the unit's copy, in its runtime directory.
+    pub copy_name: &'static str,
 }
 
-/// The variable by which a launch file holds the token of an account's OneBot implementation. No process ever has it.
-pub const TOKEN: &str = "MOJO_WEBQQ_ONEBOT_TOKEN";
+/// The secrets that the client of `spec` is to have. A unit can't read their files: those are the controller's.
+pub fn launch_secrets(spec: &ClientSpec, settings: &Settings, client_dirs: &ClientDirs) -> Vec<LaunchSecret> {
+    let secret = |(contract, start): (&'static dyn BackendContract, Start<'_>)| {
+        let secret = contract.secret()?;
+        let variable = format!("{PREFIX}{}", secret.launch_variable);
+        let file = contract.secret_file(&start)?.to_owned();
+        Some(LaunchSecret { variable, file, copy_name: secret.file_name })
+    };
+    Start::of_each(spec, &settings.accounts, client_dirs).filter_map(secret).collect()
+}
 
-/// The variable by which a client knows where that token is.
-pub const TOKEN_FILE: &str = "MOJO_WEBQQ_ONEBOT_TOKEN_FILE";
+/// The address on which the client of `spec` will wait for its network, if it does.
+pub fn listen_address(
+    spec: &ClientSpec,
+    settings: &Settings,
+    client_dirs: &ClientDirs,
+) -> Option<ListenParameter> {
+    let given = || BackendKind::from_name(param(spec, "backend")?);
+    let kind = settings.accounts.kind_of(&spec.name).or_else(given)?;
+    kind.contract().listen_address(&Start::of(kind, spec, &settings.accounts, client_dirs))
+}
 
-/// The file of the token that the client of `spec` is to have.
-pub fn token_file(spec: &ClientSpec, settings: &Settings) -> Option<PathBuf> {
-    settings.onebot.of(&spec.name)?.token_for(param(spec, "onebot_url")).cloned()
+/// The variables that a child process inherits: all but the controller's own.
+pub fn without_private(
+    inherited: impl IntoIterator<Item = (OsString, OsString)>,
+) -> BTreeMap<OsString, OsString> {
+    let is_private = |name: &OsStr| {
+        name.as_bytes().starts_with(PREFIX.as_bytes())
+            || CONTROLLER_ONLY.iter().any(|ours| name == OsStr::new(ours))
+    };
+    let mut all: BTreeMap<_, _> = inherited.into_iter().filter(|(name, _)| !is_private(name)).collect();
+    all.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
+    all
 }
 
 struct Environment(BTreeMap<OsString, OsString>);
@@ -168,16 +191,19 @@ fn param<'a>(spec: &'a ClientSpec, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Endpoint, LogLevel};
+    use crate::config::LogLevel;
     use crate::model::client::{ClientFiles, ParamValue};
-    use crate::model::name::ClientName;
+    use crate::model::name::{ClientName, UnitId};
+
+    const TOKEN: &str = "MOJO_WEBQQ_ONEBOT_TOKEN";
+    const TOKEN_FILE: &str = "MOJO_WEBQQ_ONEBOT_TOKEN_FILE";
 
     fn spec(params: &[(&str, &str)]) -> ClientSpec {
         let name = ClientName::new("小明").unwrap();
         let files = ClientFiles::in_folder(PathBuf::from("/run/wq"), &name);
         let value = |text: &str| ParamValue { text: text.into(), secret: false, path: None };
         let params = params.iter().map(|(name, text)| ((*name).into(), value(text))).collect();
-        ClientSpec { name, params, files }
+        ClientSpec { id: UnitId::of(&name), name, params, files }
     }
 
     fn variables(
@@ -188,13 +214,13 @@ mod tests {
     ) -> BTreeMap<String, String> {
         let text = |text: OsString| text.into_string().unwrap();
         let inherited = inherited.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-        let homes = Homes::Shared { tmpdir: "/run/wq".into(), lasting: "/var/lib/wq".into() };
-        let all = environment(inherited, spec, 5007, settings, &homes, pid);
+        let client_dirs = ClientDirs::Shared { tmpdir: "/run/wq".into(), lasting: "/var/lib/wq".into() };
+        let all = environment(inherited, spec, 5007, settings, &client_dirs, pid);
         all.into_iter().map(|(name, value)| (text(name), text(value))).collect()
     }
 
     #[test]
-    fn the_contract_is_complete_and_nothing_else() {
+    fn environment_is_the_contract_and_nothing_else() {
         let inherited = [
             ("HOME", "/root"),
             ("PERL5LIB", "/opt/perl"),
@@ -228,15 +254,19 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_wins_over_the_call_and_a_unit_gets_no_file_of_ours() {
-        let mut settings = Settings::default();
-        settings.onebot.clients = vec![OneBotClient {
-            client: "小明".into(),
-            token_file: Some("/etc/wq/token".into()),
-            qrcode_path: Some("/opt/qr.png".into()),
-            url: None,
-            listen: Some("127.0.0.1:6001".parse().unwrap()),
-        }];
+    fn account_keys_win_over_parameters_and_units_get_no_token_file() {
+        let account = |url: Option<&str>| {
+            let mut account = vec![
+                ("token_file", "/etc/wq/token".to_owned()),
+                ("qrcode_path", "/opt/qr.png".to_owned()),
+                ("listen", "127.0.0.1:6001".to_owned()),
+            ];
+            account.extend(url.map(|url| ("url", url.to_owned())));
+            let mut settings = Settings::default();
+            settings.accounts.add("小明".into(), BackendKind::OneBot, account.into_iter().collect());
+            settings
+        };
+        let settings = account(None);
         let call =
             [("backend", "onebot"), ("onebot_url", "ws://127.0.0.1:3001/"), ("onebot_listen", "[::1]:1")];
         let got = variables(&[], &spec(&call), &settings, None);
@@ -244,15 +274,19 @@ mod tests {
         assert_eq!(got["MOJO_WEBQQ_ONEBOT_QRCODE_PATH"], "/opt/qr.png");
         assert_eq!(got["MOJO_WEBQQ_ONEBOT_URL"], "ws://127.0.0.1:3001/");
         assert_eq!(got["MOJO_WEBQQ_ONEBOT_LISTEN"], "127.0.0.1:6001");
-        assert_eq!(token_file(&spec(&call), &settings), Some("/etc/wq/token".into()));
-        let homes = Homes::of_units(crate::config::ManagerKind::System, std::path::Path::new("/"));
-        let unit = environment([], &spec(&call), 5007, &settings, &homes, None);
+        let client_dirs =
+            ClientDirs::of_units(crate::config::ManagerKind::System, std::path::Path::new("/"), |_| None);
+        let secrets = |call: &[(&str, &str)]| launch_secrets(&spec(call), &settings, &client_dirs);
+        let secret =
+            LaunchSecret { variable: TOKEN.into(), file: "/etc/wq/token".into(), copy_name: "onebot_token" };
+        assert_eq!(secrets(&call), [secret]);
+        let unit = environment([], &spec(&call), 5007, &settings, &client_dirs, None);
         assert!(unit.iter().all(|(name, _)| name != TOKEN_FILE && name != TOKEN));
         // As an old registry may have it, from before the configuration had a token.
         let elsewhere = [("onebot_url", "ws://evil.example/")];
         assert!(!variables(&[], &spec(&elsewhere), &settings, None).contains_key(TOKEN_FILE));
-        assert_eq!(token_file(&spec(&elsewhere), &settings), None);
-        settings.onebot.clients[0].url = Some("ws://bots.example/".into());
+        assert_eq!(secrets(&elsewhere), []);
+        let settings = account(Some("ws://bots.example/"));
         let got = variables(&[], &spec(&elsewhere), &settings, None);
         assert_eq!(
             (got[TOKEN_FILE].as_str(), got["MOJO_WEBQQ_ONEBOT_URL"].as_str()),
@@ -261,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_call_wins_over_the_controller() {
+    fn parameters_win_over_the_controllers_settings() {
         let settings = Settings {
             log_level: LogLevel::Warn,
             log_path: Some("/var/log/wq.log".into()),
@@ -277,16 +311,17 @@ mod tests {
         assert_eq!(got["MOJO_WEBQQ_LOG_ENCODING"], "gbk");
         let me = "client=%E5%B0%8F%E6%98%8E";
         assert_eq!(got["MOJO_WEBQQ_PLUGIN_OPENQQ_POST_API"], format!("http://a/x?{me}&k=v"));
-        assert_eq!(got["MOJO_WEBQQ_PLUGIN_OPENQQ_POLL_API"], format!("http://b/?{me}"));
+        assert!(!got.contains_key("MOJO_WEBQQ_PLUGIN_OPENQQ_POLL_API"), "it is the controller's alone");
         assert!(!got.contains_key("MOJO_WEBQQ_CONTROLLER_PID"));
         assert_eq!(got["PATH"], DEFAULT_PATH);
 
         let call =
             [("log_level", "debug"), ("post_api", "http://c/"), ("PLUGIN_OPENQQ_POLL_API", "http://d/")];
         let got = variables(&[], &spec(&call), &settings, None);
-        let homes = Homes::of_units(crate::config::ManagerKind::System, std::path::Path::new("/"));
+        let client_dirs =
+            ClientDirs::of_units(crate::config::ManagerKind::System, std::path::Path::new("/"), |_| None);
         let unit: BTreeMap<_, _> =
-            environment([], &spec(&call), 5007, &settings, &homes, None).into_iter().collect();
+            environment([], &spec(&call), 5007, &settings, &client_dirs, None).into_iter().collect();
         let of_unit = |name: &str| unit.get(OsStr::new(name)).and_then(|value| value.to_str());
         assert_eq!(of_unit("MOJO_WEBQQ_LOG_PATH"), None, "it is ours");
         assert_eq!(of_unit("MOJO_WEBQQ_LOG_CONSOLE"), Some("1"));

@@ -1,4 +1,4 @@
-//! What a call may give to a client: the rules for start parameters.
+//! The rules for the parameters of a start: which names and values callers may give, and where files may be.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,28 +6,22 @@ use std::path::{Path, PathBuf};
 use tracing::info;
 
 use super::with_client;
-use crate::config::{Settings, opens_to_network};
+use crate::backends::{BackendKind, ContractError, Start};
+use crate::client_dirs::ClientDirs;
+use crate::config::Settings;
 use crate::files::{FileError, inside};
-use crate::homes::Homes;
 use crate::model::client::{ClientFiles, ClientSpec, ParamValue};
-use crate::model::name::ClientName;
+use crate::model::name::{ClientName, UnitId};
 
 /// The most bytes in the value of a parameter.
 const MAX_VALUE: usize = 4096;
 /// The most characters in the name of a parameter.
 const MAX_NAME: usize = 64;
 
-/// Names that the controller gives a value to itself. Giving one is no error, as it was none in the original.
-const RESERVED: [&str; 8] = [
-    "account",
-    "client",
-    "controller_pid",
-    "onebot_qrcode_path",
-    "onebot_token_file",
-    "plugin_openqq_port",
-    "port",
-    "state_directory",
-];
+/// Parameters that the controller sets itself. Callers may give them without effect, as in the original.
+/// So are the keys of an account that are the operator's alone.
+const RESERVED: [&str; 7] =
+    ["account", "client", "controller_pid", "plugin_openqq_port", "port", "registration", "state_directory"];
 
 /// Why a client cannot be started with these parameters.
 #[derive(Debug, thiserror::Error)]
@@ -41,26 +35,47 @@ pub enum SpecError {
     /// A value too long, or with a character that no variable should hold.
     #[error("parameter {0:?}: a value is at most {MAX_VALUE} bytes, without line breaks and NUL")]
     Value(String),
-    /// A URL that is none.
+    /// A value that is no URL.
     #[error("parameter {0:?}: not an http or https URL")]
     Url(String),
-    /// Somewhere that the token is not to be sent to, or nobody else is to come to.
-    #[error("parameter {0:?}: {1}")]
-    OneBot(&'static str, &'static str),
+    /// Something that the network of the account refuses.
+    #[error(transparent)]
+    Refused(#[from] ContractError),
+    /// A value that the built-in client refuses, or one that it needs; with the rest of the sentence.
+    #[error("parameter {0:?} {1}")]
+    Setting(String, String),
+    /// The same for a value of the configuration.
+    #[error("`{key}` of [{option}.{account:?}] in the configuration {why}")]
+    Configured {
+        /// The table of accounts, for example `onebot.clients`.
+        option: &'static str,
+        /// The account.
+        account: String,
+        /// The key.
+        key: &'static str,
+        /// The rest of the sentence.
+        why: String,
+    },
+    /// Another backend than that of the table in the configuration that has the account.
+    #[error(
+        "parameter \"backend\" must be {0} or left out: the account is in [{0}] of the configuration; to run it elsewhere, \
+         take it out there"
+    )]
+    OtherBackend(&'static str),
     /// A path that is not allowed.
     #[error("parameter {0:?}")]
     Path(String, #[source] FileError),
 }
 
-/// Checks the parameters of a start. `homes` is where clients keep their files unless told otherwise; what names a
+/// Checks the parameters of a start. `client_dirs` is where clients keep their files unless told otherwise; what names a
 /// file must lie there or in one of the configured `allowed_dirs`. Asks the file system about links.
 pub fn client_spec(
-    name: ClientName,
+    (name, id): (ClientName, UnitId),
     given: impl IntoIterator<Item = (String, String)>,
-    homes: &Homes,
+    client_dirs: &ClientDirs,
     settings: &Settings,
 ) -> Result<ClientSpec, SpecError> {
-    let mut allowed = homes.allowed(&name);
+    let mut allowed = client_dirs.allowed(&id);
     allowed.extend_from_slice(&settings.client.allowed_dirs);
 
     let mut params = BTreeMap::new();
@@ -72,7 +87,7 @@ pub fn client_spec(
             return Err(SpecError::Name(param.chars().take(MAX_NAME).collect()));
         }
         let lower = param.to_ascii_lowercase();
-        if RESERVED.contains(&lower.as_str()) {
+        if is_reserved(&lower) {
             info!(client = %name, param, "this parameter is set by the controller; the one given has no effect");
             continue;
         }
@@ -91,38 +106,27 @@ pub fn client_spec(
         let secret = settings.is_secret_param(&param);
         params.insert(param, ParamValue { text, secret, path });
     }
-    onebot(&name, &params, settings)?;
-    Ok(ClientSpec { files: files(&name, &homes.folder(&name), &params), name, params })
+    let spec = ClientSpec { files: files(&name, &client_dirs.folder(&id), &params), name, id, params };
+    for (contract, start) in Start::of_each(&spec, &settings.accounts, client_dirs) {
+        contract.check_params(&start)?;
+        contract.check_files(&start)?;
+    }
+    Ok(spec)
 }
 
-/// Whether where a start wants its OneBot implementation is what the operator allows.
-fn onebot(
-    name: &ClientName,
-    params: &BTreeMap<String, ParamValue>,
-    settings: &Settings,
-) -> Result<(), SpecError> {
-    let param = |wanted: &str| {
-        let found = params.iter().find(|(given, _)| given.eq_ignore_ascii_case(wanted));
-        found.map(|(_, value)| value.text.as_str()).filter(|text| !text.is_empty())
+/// Whether the controller alone sets the parameter, its name in lower case.
+fn is_reserved(name: &str) -> bool {
+    let is_operators = |kind: &BackendKind| {
+        let key = name.strip_prefix(kind.name()).and_then(|rest| rest.strip_prefix('_'));
+        let keys = kind.contract().accounts().map_or(&[][..], |table| table.keys);
+        keys.iter().any(|known| !known.is_parameter && Some(known.name) == key)
     };
-    let known = settings.onebot.of(name);
-    let url = param("onebot_url");
-    if known.is_some_and(|known| known.token_file.is_some() && known.token_for(url).is_none()) {
-        let why = "its token goes to another machine only where [onebot] of the configuration has its url";
-        return Err(SpecError::OneBot("onebot_url", why));
-    }
-    let listen = param("onebot_listen").filter(|_| known.is_none_or(|known| known.listen.is_none()));
-    // What is no address is the client's to complain of.
-    if listen.and_then(|listen| listen.parse().ok()).as_ref().is_some_and(opens_to_network) {
-        let why = "other machines come to it only where [onebot] of the configuration has its listen";
-        return Err(SpecError::OneBot("onebot_listen", why));
-    }
-    Ok(())
+    RESERVED.contains(&name) || BackendKind::ALL.iter().any(is_operators)
 }
 
-/// What was asked for under a controller that kept its clients elsewhere, with its files where they belong now.
-pub fn resettled(spec: &ClientSpec, homes: &Homes) -> ClientSpec {
-    ClientSpec { files: files(&spec.name, &homes.folder(&spec.name), &spec.params), ..spec.clone() }
+/// The same start, with its files where clients keep them now: an earlier controller may have kept them elsewhere.
+pub fn resettled(spec: &ClientSpec, client_dirs: &ClientDirs) -> ClientSpec {
+    ClientSpec { files: files(&spec.name, &client_dirs.folder(&spec.id), &spec.params), ..spec.clone() }
 }
 
 /// Whether the value of a parameter, its name in lower case, is a file or folder that the client reads or writes.
@@ -148,7 +152,7 @@ fn files(name: &ClientName, tmpdir: &Path, params: &BTreeMap<String, ParamValue>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::chain::Chain;
+    use crate::model::error_chain::ErrorChain;
     use std::os::unix::fs::symlink;
 
     struct Bench {
@@ -165,13 +169,8 @@ mod tests {
             let mut settings = Settings::default();
             settings.client.allowed_dirs = vec![root.path().join("allowed")];
             settings.client.secret_params = vec!["Cookie".into()];
-            settings.onebot.clients = vec![crate::config::OneBotClient {
-                client: "小明".into(),
-                token_file: Some("/token".into()),
-                qrcode_path: None,
-                url: None,
-                listen: None,
-            }];
+            let account = [("token_file", "/token".to_owned())].into_iter().collect();
+            settings.accounts.add("小明".into(), BackendKind::OneBot, account);
             Self { root, settings }
         }
 
@@ -182,13 +181,14 @@ mod tests {
         fn check(&self, given: &[(&str, &str)]) -> Result<ClientSpec, String> {
             let name = ClientName::new("小明").unwrap();
             let given = given.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
-            let homes = Homes::Shared { tmpdir: self.path("tmp"), lasting: self.path("tmp") };
-            client_spec(name, given, &homes, &self.settings).map_err(|error| Chain(&error).to_string())
+            let client_dirs = ClientDirs::Shared { tmpdir: self.path("tmp"), lasting: self.path("tmp") };
+            client_spec((name.clone(), UnitId::of(&name)), given, &client_dirs, &self.settings)
+                .map_err(|error| ErrorChain(&error).to_string())
         }
     }
 
     #[test]
-    fn what_is_in_order() {
+    fn valid_parameters_become_a_spec() {
         let bench = Bench::new();
         let spec = bench
             .check(&[("log_level", "debug"), ("pwd", "geheim"), ("cookie", "x"), ("post_api", "")])
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_controller_sets_is_not_overridden() {
+    fn reserved_parameters_are_dropped() {
         let bench = Bench::new();
         let given = [
             ("port", "1"),
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not() {
+    fn invalid_parameters_are_refused_with_the_reason() {
         let bench = Bench::new();
         for (given, why) in [
             (&[("", "x")][..], "parameter \"\": a name is a letter"),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn files_stay_where_they_may_be() {
+    fn paths_outside_of_allowed_folders_are_refused() {
         let bench = Bench::new();
         symlink(bench.path("other"), bench.path("tmp/out")).unwrap();
         symlink(bench.path("allowed"), bench.path("tmp/in")).unwrap();

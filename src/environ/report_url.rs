@@ -5,10 +5,10 @@ use url::Url;
 
 use crate::model::name::ClientName;
 
-/// What a value in a query may not hold as it is: everything but the unreserved characters of RFC 3986.
+/// The characters that are escaped in a value of a query: all but the unreserved ones of RFC 3986.
 const VALUE: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What nothing in a URL may hold as it is. A `%` may: what is escaped already is not escaped again.
+/// The characters that are escaped anywhere in a URL. `%` is not one of them: what is escaped already is not escaped again.
 const ANYWHERE: AsciiSet = CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 
 /// `url` with `client=NAME` in its query: an existing `client` is replaced where it stands, all else stays as it is,

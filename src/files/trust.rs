@@ -1,4 +1,4 @@
-//! Which folders and programs are trusted: what nobody else can change, look into, or lead elsewhere.
+//! Checks of trusted folders and programs: that no other user can change, read or redirect them.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,20 +8,20 @@ use std::path::{Component, Path, PathBuf};
 
 use super::FileError;
 
-/// Checks that nobody but root and ourselves can change the file at `path`, or put another in its place. Where it is
-/// a link that counts for the link and for the file.
+/// Checks that only root and this user can change or replace the file at `path`. If it is a link, that applies to the link and to its
+/// target.
 pub fn check_trusted(path: &Path) -> Result<(), FileError> {
     let check = |path: &Path, is_folder: bool| {
         let metadata = fs::metadata(path).map_err(|source| FileError::io(path, source))?;
         let me = rustix::process::geteuid().as_raw();
         if metadata.uid() != 0 && metadata.uid() != me {
-            return Err(FileError::Owner { path: path.to_owned(), owner: metadata.uid(), wanted: me });
+            return Err(FileError::WrongOwner { path: path.to_owned(), owner: metadata.uid(), wanted: me });
         }
         let mode = metadata.mode();
-        // Where everybody has a group of their own, the group's right to write is the owner's.
+        // A user private group has no other members, so group write access is that of the owner.
         let own_group = metadata.gid() == 0 || metadata.gid() == rustix::process::getegid().as_raw();
         let others_write = mode & 0o002 != 0 || (mode & 0o020 != 0 && !own_group);
-        // In a sticky folder nobody can replace another one's file.
+        // In a sticky folder only the owner of a file can replace it.
         let sticky = is_folder && mode & 0o1000 != 0;
         if others_write && !sticky {
             return Err(FileError::Writable { path: path.to_owned(), mode: mode & 0o7777 });
@@ -33,7 +33,7 @@ pub fn check_trusted(path: &Path) -> Result<(), FileError> {
     [path, &file].into_iter().filter_map(Path::parent).try_for_each(|folder| check(folder, true))
 }
 
-/// Makes `path` a folder of mode 0700 that is ours alone, or checks that it is one.
+/// Makes a private folder with mode 0700 at `path`, or checks that it is one.
 pub fn private_folder(path: &Path) -> Result<(), FileError> {
     match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
@@ -48,7 +48,7 @@ pub fn private_folder(path: &Path) -> Result<(), FileError> {
         return Err(FileError::io(path, source));
     }
     if metadata.uid() != me {
-        return Err(FileError::Owner { path: path.to_owned(), owner: metadata.uid(), wanted: me });
+        return Err(FileError::WrongOwner { path: path.to_owned(), owner: metadata.uid(), wanted: me });
     }
     if metadata.permissions().mode() & 0o077 != 0 {
         return Err(FileError::NotPrivate { path: path.to_owned(), mode: metadata.mode() & 0o7777 });
@@ -56,8 +56,8 @@ pub fn private_folder(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Resolves links in `path` as far as it exists, and checks that it then lies in one of the `allowed` folders.
-/// What is returned holds no link, so that nobody can bend it later by changing one of those it went through.
+/// Resolves the links in `path`, as far as it exists, and checks that it then lies in one of the `allowed` folders. The returned path
+/// contains no link, so that a link that is changed later has no effect.
 pub fn inside(path: &Path, allowed: &[PathBuf]) -> Result<PathBuf, FileError> {
     let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     if !path.is_absolute() || !plain {
@@ -73,8 +73,8 @@ pub fn inside(path: &Path, allowed: &[PathBuf]) -> Result<PathBuf, FileError> {
     Err(FileError::Outside { path: path.to_owned(), allowed: allowed.join(", ") })
 }
 
-/// The real path of the longest part of `path` that exists, and the rest as it is. A link to nowhere is an error:
-/// where it leads to is not known before something is written through it.
+/// Resolves the longest part of `path` that exists, and appends the rest. A dangling link is an error, because writing through it
+/// would create its target.
 fn resolve(path: &Path) -> Result<PathBuf, FileError> {
     let mut missing: Vec<&OsStr> = Vec::new();
     let mut existing = path;
@@ -102,7 +102,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_path_stays_inside_whatever_the_links() {
+    fn inside_resolves_links() {
         let root = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(root.path()).unwrap();
         let (allowed, other) = (root.join("allowed"), root.join("other"));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_folder_is_private() {
+    fn private_folder_checks_mode_and_owner() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("a/b");
         private_folder(&folder).unwrap();
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_may_write_is_not_trusted() {
+    fn world_writable_file_is_not_trusted() {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("template");
         fs::write(&file, "").unwrap();

@@ -1,11 +1,13 @@
 //! What the system *is*: pure values and rules. No tokio, no files, no clock.
 
-pub mod chain;
+pub mod boot;
 pub mod client;
+pub mod error_chain;
 pub mod fleet;
+pub mod lenient;
 pub mod name;
-pub mod reply;
+pub mod persisted;
 pub mod restart;
-pub mod saved;
 pub mod state;
+pub mod storable;
 pub mod summary;

@@ -1,18 +1,19 @@
-//! When a client that ended is started again.
+//! When a client is started again after an exit.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
-use super::client::{Exit, History, Moment};
+use super::client::{Exit, Moment, RestartHistory};
 
-/// Which ends are followed by a new start.
+/// Which exits are followed by a new start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RestartPolicy {
     /// None.
     Never,
-    /// Those with a status other than 0 or by a signal.
+    /// Those with a signal or a status other than 0. A client that exits with status 0 is held, since the reason is unknown.
     #[default]
     OnFailure,
-    /// All that nobody asked for.
+    /// All that were not asked for, including those with status 0.
     Always,
 }
 
@@ -29,9 +30,14 @@ impl RestartPolicy {
         }
     }
 
-    /// Whether an end like this one counts as wished for: then the client leaves the list.
-    pub fn accepts(self, exit: Exit) -> bool {
-        exit.is_success() && self != Self::Always
+    /// Whether this exit is followed by a new start.
+    pub fn restarts(self, exit: Exit) -> bool {
+        match self {
+            _ if exit.is_final() => false,
+            Self::Never => false,
+            Self::OnFailure => !exit.is_success(),
+            Self::Always => true,
+        }
     }
 }
 
@@ -39,53 +45,66 @@ impl RestartPolicy {
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// Who lived for so long was healthy: what failed before is forgotten.
+/// After how many ends in a row by a mistake in its configuration a process is held: what a new start hardly mends.
+const MISCONFIGURED_LIMIT: u32 = 3;
+/// The uptime after which the failure count resets.
 pub const HEALTHY: Duration = Duration::from_secs(600);
 
-impl History {
-    /// Takes the end of a process into account that lived for `life`, and plans what follows. `salt` tells clients apart,
-    /// so that those who fail together do not start together.
-    pub fn take(
+impl RestartHistory {
+    /// The longest reason, in bytes; a longer one is cut.
+    pub const REASON_MAX: usize = 500;
+
+    /// Counts an exit after `uptime` and plans the next start, or holds the client. The pause differs from
+    /// client to client, so that those that fail together do not start together.
+    pub fn record_exit(
         &mut self,
         exit: Exit,
-        life: Duration,
+        uptime: Duration,
         policy: RestartPolicy,
         limit: u32,
         now: Moment,
-        salt: u64,
+        client: &str,
     ) {
         self.exits = self.exits.saturating_add(1);
         self.last_exit = Some(exit);
-        self.failures = if life >= HEALTHY { 1 } else { self.failures.saturating_add(1) };
-        self.held = policy == RestartPolicy::Never || self.failures >= limit || exit.is_put_out();
-        self.next_start = (!self.held).then(|| now.after(pause(self.failures, salt ^ u64::from(self.exits))));
+        self.failures = if uptime >= HEALTHY { 1 } else { self.failures.saturating_add(1) };
+        let limit = if exit.is_misconfigured() { limit.min(MISCONFIGURED_LIMIT) } else { limit };
+        self.held = self.failures >= limit || !policy.restarts(exit);
+        self.next_start = (!self.held).then(|| now.after(pause(self.failures, jitter(client, self.exits))));
     }
 }
 
-/// Doubles from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`], and up to a quarter longer by chance, but never longer than that.
-fn pause(failures: u32, salt: u64) -> Duration {
+/// The pause before a start: doubles from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`], including up to a quarter of jitter.
+fn pause(failures: u32, jitter: u64) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1)));
     let pause = doubled.min(LONGEST_PAUSE * 4 / 5);
-    // splitmix64, as good a die as is needed.
-    let mut die = salt.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    die = (die ^ (die >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    die = (die ^ (die >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    let thousandths = (die >> 32) % 251;
-    pause + pause * u32::try_from(thousandths).unwrap_or(0) / 1000
+    pause + pause * u32::try_from(jitter % 251).unwrap_or(0) / 1000
+}
+
+/// A number that differs between clients and between the exits of one. The same each time, as the fleet is deterministic.
+fn jitter(client: &str, exits: u32) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one((client, exits))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn fail(history: &mut History, life: u64) -> Option<u64> {
-        history.take(Exit::Code(1), Duration::from_secs(life), RestartPolicy::OnFailure, 13, Moment(0), 7);
+    fn fail(history: &mut RestartHistory, life: u64) -> Option<u64> {
+        history.record_exit(
+            Exit::Code(1),
+            Duration::from_secs(life),
+            RestartPolicy::OnFailure,
+            13,
+            Moment(0),
+            "a",
+        );
         history.next_start.map(|moment| moment.0)
     }
 
     #[test]
-    fn pauses_double_with_some_chance_up_to_five_minutes() {
-        let mut history = History::default();
+    fn restart_pause_doubles_up_to_five_minutes() {
+        let mut history = RestartHistory::default();
         let mut least = 1000;
         for failure in 1..=12 {
             let pause = fail(&mut history, 5).unwrap();
@@ -97,8 +116,8 @@ mod tests {
     }
 
     #[test]
-    fn a_healthy_life_makes_a_new_beginning() {
-        let mut history = History::default();
+    fn healthy_uptime_resets_the_failure_count() {
+        let mut history = RestartHistory::default();
         for failures in 1..=12 {
             fail(&mut history, 599);
             assert_eq!(history.failures, failures, "not quite healthy");
@@ -108,26 +127,54 @@ mod tests {
     }
 
     #[test]
-    fn those_who_fail_together_do_not_start_together() {
-        let pauses: std::collections::BTreeSet<Duration> = (0..100).map(|salt| pause(9, salt)).collect();
+    fn misconfigured_process_is_held_after_three_ends() {
+        let mut history = RestartHistory::default();
+        let mut ended = |exit| {
+            let policy = RestartPolicy::OnFailure;
+            history.record_exit(exit, Duration::from_secs(1), policy, 10, Moment(0), "a");
+            history.held
+        };
+        let exits =
+            [Exit::Misconfigured(134), Exit::Misconfigured(134), Exit::Signal(9), Exit::Misconfigured(134)];
+        assert_eq!(exits.map(&mut ended), [false, false, false, true]);
+    }
+
+    #[test]
+    fn jitter_spreads_restarts() {
+        let pauses: std::collections::BTreeSet<Duration> =
+            (0..100).map(|exits| pause(9, jitter("a", exits))).collect();
         assert!(pauses.len() > 50);
     }
 
     #[test]
-    fn policies() {
-        assert!(
-            RestartPolicy::OnFailure.accepts(Exit::Code(0)) && !RestartPolicy::Always.accepts(Exit::Code(0))
-        );
-        assert!(
-            !RestartPolicy::OnFailure.accepts(Exit::Unknown)
-                && !RestartPolicy::Never.accepts(Exit::Signal(9))
-        );
-        let mut history = History::default();
-        history.take(Exit::Code(1), Duration::ZERO, RestartPolicy::Never, 12, Moment(0), 0);
+    fn restart_policies() {
+        use RestartPolicy::{Always, Never, OnFailure};
+        for (exit, restarted_by) in [
+            (Exit::Code(0), &[Always][..]),
+            (Exit::Code(1), &[OnFailure, Always]),
+            (Exit::Code(2), &[OnFailure, Always]),
+            (Exit::Signal(15), &[OnFailure, Always]),
+            (Exit::Unknown, &[OnFailure, Always]),
+            (Exit::Code(77), &[]),
+            (Exit::Unusable, &[]),
+        ] {
+            for policy in [Never, OnFailure, Always] {
+                assert_eq!(policy.restarts(exit), restarted_by.contains(&policy), "{policy:?} {exit}");
+            }
+        }
+        let mut history = RestartHistory::default();
+        history.record_exit(Exit::Code(1), Duration::ZERO, RestartPolicy::Never, 12, Moment(0), "a");
         assert_eq!((history.held, history.next_start), (true, None));
-        // An account that was put out stays out, whatever the policy.
-        let mut history = History::default();
-        history.take(Exit::Code(77), Duration::from_secs(9999), RestartPolicy::Always, 12, Moment(0), 0);
+        // An account that was logged out elsewhere stays logged out, whatever the policy.
+        let mut history = RestartHistory::default();
+        history.record_exit(
+            Exit::Code(77),
+            Duration::from_secs(9999),
+            RestartPolicy::Always,
+            12,
+            Moment(0),
+            "a",
+        );
         assert_eq!((history.held, history.next_start), (true, None));
     }
 }

@@ -1,12 +1,15 @@
-//! [`ClientState`]: what a client *says* about itself, by the names of the wire, and [`StateReport`], the
-//! state file it says it in.
+//! [`ClientState`]: what a client *says* about itself, by the names of the wire, and [`StateReport`], the content of its state
+//! file.
 //!
 //! What the controller *knows* about the process is [`super::client::Phase`]; the two are never merged.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
+
+use super::lenient;
 
 /// The state of a client, in the original's order. Its usual way is `Init` to `Stop`, downwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -14,9 +17,9 @@ pub enum ClientState {
     /// Created, nothing done yet.
     #[default]
     Init,
-    /// Loading plugins, or loading anew after a lost login.
+    /// Loading plugins, or loading again after a lost login.
     Loading,
-    /// Waits for somebody to scan the QR code. On the wire `scaning`: the spelling is the contract.
+    /// Waits for its QR code to be scanned. `scaning` on the wire; the spelling is part of the contract.
     Scaning,
     /// Scanned; waits for a press of the confirm button on the phone.
     Confirming,
@@ -26,7 +29,7 @@ pub enum ClientState {
     Running,
     /// Stopped, or about to be.
     Stop,
-    /// A word that the contract does not know, kept as it came (at most [`ClientState::OTHER_MAX`] bytes).
+    /// Another word than those of the contract, kept as it is (at most [`ClientState::OTHER_MAX`] bytes).
     Other(String),
 }
 
@@ -94,11 +97,11 @@ impl<'de> Deserialize<'de> for ClientState {
 pub struct StateReport {
     /// What the client says it does.
     pub state: ClientState,
-    /// The file as it was: a tenth of what its keys and values take in memory, and there are many clients.
+    /// The file, as valid JSON: a tenth of what its keys and values take in memory, and there are many clients.
     text: Box<[u8]>,
 }
 
-/// Why a state file's content is no [`StateReport`].
+/// Why the content of a state file is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// Not JSON: most often a file that is only half written yet.
@@ -113,17 +116,29 @@ impl StateReport {
     /// The largest state file that is read, in bytes.
     pub const MAX_BYTES: u64 = 64 * 1024;
 
-    /// Reads the content of a state file.
+    /// Parses the content of a state file, leniently, since any program may have written it.
+    ///
+    /// # Errors
+    /// It is not, or not yet, a JSON object with a `state`.
     pub fn parse(content: &[u8]) -> Result<Self, ReportError> {
-        let value: Value = serde_json::from_slice(content).map_err(ReportError::Json)?;
-        let Value::Object(fields) = value else { return Err(ReportError::Shape) };
+        let read = lenient::read(content).map_err(ReportError::Json)?;
+        let Value::Object(fields) = read.value else { return Err(ReportError::Shape) };
         let Some(state) = fields.get("state").and_then(Value::as_str) else { return Err(ReportError::Shape) };
-        Ok(Self { state: ClientState::from_word(state), text: content.into() })
+        Ok(Self { state: ClientState::from_word(state), text: read.text.into() })
+    }
+
+    /// The reason that the client gives for its trouble or exit, if it does.
+    pub fn reason(&self) -> Option<Arc<str>> {
+        self.fields()
+            .get("reason")
+            .and_then(Value::as_str)
+            .filter(|reason| !reason.is_empty())
+            .map(Into::into)
     }
 
     /// Every key of the file.
     pub fn fields(&self) -> Map<String, Value> {
-        // It was JSON when it was read, so there is always something.
+        // It was parsed as JSON before.
         serde_json::from_slice(&self.text).unwrap_or_default()
     }
 }
@@ -133,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_of_the_wire() {
+    fn client_state_words() {
         for word in ["init", "loading", "scaning", "confirming", "updating", "running", "stop"] {
             let state = ClientState::from_word(word);
             assert!(!matches!(state, ClientState::Other(_)), "{word}");
@@ -144,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn reports() {
+    fn state_report_is_parsed() {
         let report = StateReport::parse(br#"{"state":"running","pid":1,"log_path":null}"#).unwrap();
         assert_eq!(report.state, ClientState::Running);
         assert_eq!(report.fields()["pid"], 1);
@@ -152,5 +167,16 @@ mod tests {
         assert!(matches!(StateReport::parse(br#"{"state":7}"#), Err(ReportError::Shape)));
         assert!(matches!(StateReport::parse(b"[]"), Err(ReportError::Shape)));
         assert!(matches!(StateReport::parse(b""), Err(ReportError::Json(_))));
+    }
+
+    #[test]
+    fn state_report_with_broken_text_is_parsed() {
+        let report = StateReport::parse(
+            b"\xef\xbb\xbf{\"state\":\"running\",\"name\":\"\\ud83d\xff\x01\",\"n\":1e999}",
+        );
+        let report = report.unwrap();
+        assert_eq!(report.state, ClientState::Running);
+        assert_eq!(report.fields()["name"], "\u{fffd}\u{fffd}\u{1}");
+        assert_eq!(report.fields()["n"], Value::Null);
     }
 }

@@ -3,8 +3,8 @@
 use super::client::{ClientRecord, Phase};
 use super::state::ClientState;
 
-/// The words, in the order in which they are said: first what is well, last what somebody has to look at.
-const WORDS: [&str; 12] = [
+/// The words in their order: first what is well, last what a person has to look at.
+const WORDS: [&str; 13] = [
     "running",
     "updating",
     "confirming",
@@ -16,11 +16,29 @@ const WORDS: [&str; 12] = [
     "starting",
     "stopping",
     "to be started again",
+    "frozen",
     "held",
 ];
 
 /// Sums the clients up.
 pub fn summary<'a>(records: impl Iterator<Item = &'a ClientRecord>) -> String {
+    counted(records, "client", word).unwrap_or_else(|| "no clients".to_owned())
+}
+
+/// Sums the implementations up. None where there is none.
+pub fn implementations<'a>(records: impl Iterator<Item = &'a ClientRecord>) -> Option<String> {
+    // They say nothing about themselves.
+    counted(records, "implementation", |record| match word(record) {
+        "init" => "running",
+        word => word,
+    })
+}
+
+fn counted<'a>(
+    records: impl Iterator<Item = &'a ClientRecord>,
+    noun: &str,
+    word: impl Fn(&ClientRecord) -> &'static str,
+) -> Option<String> {
     let mut counts = [0_usize; WORDS.len()];
     let mut all = 0;
     for record in records {
@@ -32,18 +50,17 @@ pub fn summary<'a>(records: impl Iterator<Item = &'a ClientRecord>) -> String {
     }
     let parts = counts.iter().zip(WORDS).filter(|(count, _)| **count > 0);
     let parts: Vec<String> = parts.map(|(count, word)| format!("{count} {word}")).collect();
-    match all {
-        0 => "no clients".to_owned(),
-        1 => format!("1 client: {}", parts.join(", ")),
-        _ => format!("{all} clients: {}", parts.join(", ")),
-    }
+    let plural = if all == 1 { "" } else { "s" };
+    (all > 0).then(|| format!("{all} {noun}{plural}: {}", parts.join(", ")))
 }
 
-/// What one client is counted as. Its own word is one of ours or none: it may say anything.
+/// The word for one client. The state that it reports counts only if the contract knows it.
 fn word(record: &ClientRecord) -> &'static str {
     match record.phase {
         Phase::Reserved | Phase::Starting => "starting",
         Phase::Stopping => "stopping",
+        // Its state may be `running`, but it answers no calls.
+        Phase::Up if record.frozen => "frozen",
         Phase::Gone(_) if record.history.held => "held",
         Phase::Gone(_) => "to be started again",
         Phase::Up => match record.state() {
@@ -62,27 +79,20 @@ fn word(record: &ClientRecord) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::client::{ClientFiles, ClientSpec, Exit, Generation, History};
-    use crate::model::name::ClientName;
+    use crate::model::client::{ClientSpec, Exit, Generation, RestartHistory};
     use crate::model::state::StateReport;
     use std::sync::Arc;
 
     fn record(phase: Phase, says: Option<&str>, held: bool) -> ClientRecord {
-        let name = ClientName::new("a").unwrap();
-        let files = ClientFiles::in_folder("/tmp".into(), &name);
         let report = |word: &str| {
             let text = serde_json::json!({ "state": word }).to_string();
             Arc::new(StateReport::parse(text.as_bytes()).unwrap())
         };
+        let spec = ClientSpec::example("a", "/tmp");
+        let history = RestartHistory { held, ..RestartHistory::default() };
         ClientRecord {
-            spec: Arc::new(ClientSpec { name, params: Default::default(), files }),
-            port: 5000,
-            generation: Generation(1),
-            phase,
-            handle: None,
-            frozen: false,
             report: says.map(report),
-            history: History { held, ..History::default() },
+            ..ClientRecord::new(spec, 5000, Generation(1), phase, history)
         }
     }
 
@@ -91,7 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn every_client_is_counted_once() {
+    fn implementations_are_running_unless_something_else_is_known() {
+        let records = [record(Phase::Up, None, false), record(Phase::Gone(Exit::Code(1)), None, true)];
+        assert_eq!(implementations(records.iter()).unwrap(), "2 implementations: 1 running, 1 held");
+        assert_eq!(implementations([].iter()), None);
+    }
+
+    #[test]
+    fn summary_counts_every_client_once() {
         assert_eq!(sum(&[]), "no clients");
         assert_eq!(sum(&[record(Phase::Up, None, false)]), "1 client: 1 init");
         let gone = Phase::Gone(Exit::Code(1));
@@ -105,15 +122,16 @@ mod tests {
         for word in ["init", "loading", "scaning", "confirming", "updating", "running", "running", "stop"] {
             records.push(record(Phase::Up, Some(word), false));
         }
+        records.push(ClientRecord { frozen: true, ..record(Phase::Up, Some("running"), false) });
         assert_eq!(
             sum(&records),
-            "13 clients: 2 running, 1 updating, 1 confirming, 1 scaning, 1 loading, 1 init, 1 stop, 2 starting, \
-             1 stopping, 1 to be started again, 1 held"
+            "14 clients: 2 running, 1 updating, 1 confirming, 1 scaning, 1 loading, 1 init, 1 stop, 2 starting, \
+             1 stopping, 1 to be started again, 1 frozen, 1 held"
         );
     }
 
     #[test]
-    fn a_clients_own_word_is_not_repeated() {
+    fn summary_does_not_repeat_unknown_states() {
         let line = sum(&[record(Phase::Up, Some("x\nMAINPID=1"), false)]);
         assert_eq!(line, "1 client: 1 in another state");
     }

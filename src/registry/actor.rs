@@ -1,5 +1,5 @@
-//! The actor: the only one who touches the fleet. It waits for nothing but its queues: what takes time is a
-//! worker's, and a frozen client's worker delays nobody else.
+//! The actor: it alone owns the fleet, and waits for nothing but its queues. Whatever takes time is done by a worker, so a frozen
+//! client delays no other one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,54 +11,54 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::error;
 
-use super::keeper::{Image, keep};
-use super::news::{News, pass_on};
-use super::noting::{Unseen, note, note_plan};
+use super::Command;
+use super::audit_log::AuditLog;
+use super::persister::{Image, persist};
 use super::snapshot::{ClientView, Snapshot};
-use super::worker::{Job, Tools, Worker};
-use super::{Command, QUEUE};
+use super::worker::{ClientWorker, WorkerContext, WorkerJob};
 use crate::model::client::{Handle, Moment, Phase};
-use crate::model::fleet::{Effect, Fleet, Input, Launch, Outcome, Ticket};
-use crate::model::name::ClientName;
-use crate::model::saved::{Found, Saved, SavedClient};
+use crate::model::fleet::{Effect, Fleet, Input, Launch, ProcessEvent, RequestId, RequestOutcome};
+use crate::model::name::{ClientName, UnitId};
+use crate::model::persisted::{PersistedClient, PersistedState, ProcessStatus};
 use crate::statefile::Reported;
 use crate::store::Store;
-use crate::supervisor::{Event, Supervisor};
+use crate::supervisor::Supervisor;
 
-/// How many jobs may wait for a worker: more than a fleet ever gives it at once.
+/// How many jobs may wait for a worker. The fleet never gives it that many at once.
 const JOBS: usize = 8;
-/// How many messages are taken before the snapshot is published.
+/// How many messages are handled before the snapshot is published.
 const BATCH: usize = 64;
 
 pub(super) struct Actor {
     fleet: Fleet,
-    /// Which states are no news.
-    unseen: Unseen,
-    tools: Tools,
+    /// Logs what happens to accounts.
+    log: AuditLog,
+    context: WorkerContext,
     clock: Clock,
     snapshot: Snapshot,
     publish: watch::Sender<Arc<Snapshot>>,
-    callers: HashMap<Ticket, oneshot::Sender<Outcome>>,
-    last_ticket: u64,
-    /// Boxed, as the queue of each has room for many.
-    workers: HashMap<ClientName, mpsc::Sender<Box<Job>>>,
+    callers: HashMap<RequestId, oneshot::Sender<RequestOutcome>>,
+    last_request: u64,
+    /// Jobs are boxed: every queue reserves room for several, and there is one a client.
+    workers: HashMap<ClientName, mpsc::Sender<Box<WorkerJob>>>,
     tasks: JoinSet<()>,
     task_names: HashMap<Id, ClientName>,
-    /// What workers found out, and the keeper wrote.
-    found: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    /// The actor's own queue, for workers and the persister.
+    inputs: mpsc::Sender<Input>,
     /// The newest image of the registry file.
     image: (watch::Sender<Image>, watch::Receiver<Image>),
-    /// Whether the image that was sent is not the newest any more.
+    /// Whether the registry changed since the last image.
     to_save: bool,
-    /// Told after the snapshot that shows it was published.
-    answers: Vec<(Ticket, Outcome)>,
-    closed: Vec<oneshot::Sender<()>>,
-    /// Whether clients get no time for their end any more.
-    in_a_hurry: bool,
+    /// Whether something else than clients changed in the snapshot.
+    to_publish: bool,
+    /// Sent after the snapshot that shows their effect is published.
+    answers: Vec<(RequestId, RequestOutcome)>,
+    shutdown_waiters: Vec<oneshot::Sender<()>>,
+    /// Whether clients are killed without a grace period.
+    force_stop: bool,
 }
 
-/// For the test of the watchdog, and not in a release: the actor hangs when it is to start the client that the environment
-/// names.
+/// For the test of the watchdog, in debug builds only: the actor hangs at the start of the client that the environment names.
 #[cfg(debug_assertions)]
 async fn hang_if_told(command: &Command) {
     if let Command::Start(spec, _) = command
@@ -94,41 +94,53 @@ impl Clock {
     }
 }
 
-/// Everything that wakes the actor.
+/// What wakes the actor.
 enum Message {
     Command(Command),
-    Found(Input),
+    Input(Input),
     TaskEnded(Result<(Id, ()), JoinError>),
     Over,
 }
 
 impl Actor {
-    pub(super) fn new(fleet: Fleet, tools: Tools, publish: watch::Sender<Arc<Snapshot>>) -> Self {
+    pub(super) fn new(
+        fleet: Fleet,
+        context: WorkerContext,
+        publish: watch::Sender<Arc<Snapshot>>,
+        inputs: mpsc::Sender<Input>,
+    ) -> Self {
         Self {
             fleet,
-            unseen: Unseen::default(),
-            tools,
+            log: AuditLog::new(!context.launcher.has_state_files()),
+            context,
             clock: Clock::start(),
             snapshot: Snapshot::default(),
             publish,
             callers: HashMap::new(),
-            last_ticket: 0,
+            last_request: 0,
             workers: HashMap::new(),
             tasks: JoinSet::new(),
             task_names: HashMap::new(),
-            found: mpsc::channel(QUEUE),
+            inputs,
             image: watch::channel(None),
             to_save: false,
+            to_publish: false,
             answers: Vec::new(),
-            closed: Vec::new(),
-            in_a_hurry: false,
+            shutdown_waiters: Vec::new(),
+            force_stop: false,
         }
     }
 
-    /// Takes up what an earlier controller left. From here on readers see it.
-    pub(super) fn restore(&mut self, clients: Vec<(SavedClient, Found)>, reports: Vec<Reported>) {
+    /// Takes over what an earlier controller left, and publishes it.
+    pub(super) fn restore(&mut self, clients: Vec<(PersistedClient, ProcessStatus)>, reports: Vec<Reported>) {
         for (saved, found) in clients {
+            let launch = Launch { name: saved.spec.name.clone(), generation: saved.generation };
+            let id = saved.spec.id.clone();
             self.apply(Input::Restored(Box::new(saved), found));
+            if self.fleet.get(&launch.name).is_none() {
+                // It was stopped, but the earlier controller ended before it removed the files of the launch.
+                self.discard(launch, id);
+            }
         }
         for Reported { launch, report } in reports {
             self.apply(Input::Report(launch, report));
@@ -138,16 +150,12 @@ impl Actor {
 
     pub(super) async fn run(
         mut self,
-        store: Store,
+        store: Arc<Store>,
         mut commands: mpsc::Receiver<Command>,
-        events: mpsc::Receiver<Event>,
-        told: mpsc::Sender<News>,
-        mut news: mpsc::Receiver<News>,
+        mut inputs: mpsc::Receiver<Input>,
     ) {
-        let mut keeper =
-            AbortOnDropHandle::new(tokio::spawn(keep(store, self.image.1.clone(), self.found.0.clone())));
-        let mut passing =
-            AbortOnDropHandle::new(tokio::spawn(pass_on(events, self.tools.state_files.clone(), told)));
+        let mut persister =
+            AbortOnDropHandle::new(tokio::spawn(persist(store, self.image.1.clone(), self.inputs.clone())));
         loop {
             let next_tick = self.fleet.next_tick().map(|moment| self.clock.instant(moment));
             let tick = async {
@@ -158,16 +166,11 @@ impl Actor {
             };
             let message = tokio::select! {
                 command = commands.recv() => command.map_or(Message::Over, Message::Command),
-                Some(input) = self.found.1.recv() => Message::Found(input),
-                Some(news) = news.recv() => Message::Found(news.into()),
+                Some(input) = inputs.recv() => Message::Input(input),
                 Some(task) = self.tasks.join_next_with_id() => Message::TaskEnded(task),
-                () = tick => Message::Found(Input::Tick),
-                broken = &mut keeper => {
-                    error!(error = ?broken.err(), "what writes the registry file broke down");
-                    Message::Over
-                }
-                broken = &mut passing => {
-                    error!(error = ?broken.err(), "what hears of clients' ends broke down");
+                () = tick => Message::Input(Input::Tick),
+                broken = &mut persister => {
+                    error!(error = ?broken.err(), "the writer of the registry file stopped; the controller ends");
                     Message::Over
                 }
             };
@@ -177,23 +180,19 @@ impl Actor {
                     hang_if_told(&command).await;
                     self.command(command);
                 }
-                Message::Found(input) => self.apply(input),
+                Message::Input(input) => self.apply(input),
                 Message::TaskEnded(ended) => self.task_ended(ended),
                 Message::Over => return,
             }
-            // One image and one snapshot for all that is there already.
+            // One image and one snapshot for everything that is queued already.
             for _ in 0..BATCH {
-                let input = if let Ok(news) = news.try_recv() {
-                    news.into()
-                } else if let Ok(input) = self.found.1.try_recv() {
-                    input
+                if let Ok(input) = inputs.try_recv() {
+                    self.apply(input);
                 } else if let Ok(command) = commands.try_recv() {
                     self.command(command);
-                    continue;
                 } else {
                     break;
-                };
-                self.apply(input);
+                }
             }
             self.publish();
         }
@@ -202,25 +201,26 @@ impl Actor {
     fn command(&mut self, command: Command) {
         match command {
             Command::Start(spec, caller) => {
-                let ticket = self.ticket(caller);
-                self.apply(Input::Start(ticket, spec));
+                let request = self.request(caller);
+                self.apply(Input::Start(request, spec));
             }
-            Command::Stop(name, at_once, caller) => {
-                let ticket = self.ticket(caller);
-                self.apply(Input::Stop(ticket, name, at_once));
+            Command::Stop(name, mode, caller) => {
+                let request = self.request(caller);
+                self.apply(Input::Stop(request, name, mode));
             }
             Command::Rules(rules) => self.apply(Input::Rules(rules)),
-            Command::StopAnnounced(launch) => self.apply(Input::StopAnnounced(launch)),
+            Command::StopAccepted(launch) => self.apply(Input::StopAccepted(launch)),
+            Command::ShutdownRequested => self.apply(Input::ShutdownRequested),
             Command::Shutdown(shutdown, caller) => {
-                self.closed.push(caller);
+                self.shutdown_waiters.push(caller);
                 self.apply(Input::Shutdown(shutdown));
             }
             Command::Ping(caller) => {
-                // Who asked may have gone.
+                // The caller may be gone.
                 let _ = caller.send(());
             }
-            Command::Hurry => {
-                self.in_a_hurry = true;
+            Command::ForceStop => {
+                self.force_stop = true;
                 let handles: Vec<_> =
                     self.fleet.records().filter_map(|record| record.handle.clone()).collect();
                 handles.into_iter().for_each(|handle| self.end_at_once(handle));
@@ -228,45 +228,82 @@ impl Actor {
         }
     }
 
-    /// The worker that waits for the same process says what came of it.
+    /// Kills a process. The worker that stops the same process reports the result.
     fn end_at_once(&mut self, handle: Handle) {
-        let supervisor = self.tools.supervisor.clone();
+        let supervisor = self.context.supervisor.clone();
         self.tasks.spawn(async move { drop(supervisor.stop(&handle, Duration::ZERO).await) });
     }
 
-    fn ticket(&mut self, caller: oneshot::Sender<Outcome>) -> Ticket {
-        self.last_ticket += 1;
-        let ticket = Ticket(self.last_ticket);
-        self.callers.insert(ticket, caller);
-        ticket
+    fn request(&mut self, caller: oneshot::Sender<RequestOutcome>) -> RequestId {
+        self.last_request += 1;
+        let request = RequestId(self.last_request);
+        self.callers.insert(request, caller);
+        request
+    }
+
+    /// The input with the exit of a process in the words of its kind.
+    fn with_meaning(&self, mut input: Input) -> Input {
+        let found = match &mut input {
+            Input::Process(ProcessEvent::Exited(launch, exit)) => {
+                self.fleet.get(&launch.name).map(|record| (record.spec.clone(), exit))
+            }
+            Input::Restored(saved, ProcessStatus::Ended(exit)) => Some((saved.spec.clone(), exit)),
+            _ => None,
+        };
+        if let Some((spec, exit)) = found {
+            *exit = self.context.launcher.meaning(&spec, &self.context.settings.borrow(), *exit);
+        }
+        input
     }
 
     fn apply(&mut self, input: Input) {
-        note(&self.fleet, &input, &mut self.unseen);
-        for effect in self.fleet.apply(self.clock.now(), input) {
+        let input = self.with_meaning(input);
+        let failure = self.log.log_input(&self.fleet, &input);
+        match &input {
+            Input::Saved(_) => self.set_write_error(None),
+            Input::SaveFailed(_, why) => self.set_write_error(Some(why)),
+            _ => {}
+        }
+        let now = self.clock.now();
+        for effect in self.fleet.apply(now, input) {
             match effect {
-                Effect::Watch(launch, spec) => self.give(Job::Watch(launch, spec)),
-                Effect::Probe(launch, port) => self.give(Job::Probe(launch, port)),
-                Effect::Launch(launch, port, spec) => self.give(Job::Launch(launch, port, spec)),
+                Effect::Watch(launch, spec) => self.give(WorkerJob::Watch(launch, spec)),
+                Effect::Probe(launch, port) => {
+                    let id = self.fleet.get(&launch.name).map(|record| record.spec.id.clone());
+                    self.give(WorkerJob::Probe(launch, port, id));
+                }
+                Effect::Launch(launch, port, spec) => self.give(WorkerJob::Launch(launch, port, spec)),
                 Effect::Terminate(launch, handle) => {
-                    if self.in_a_hurry {
+                    if self.force_stop {
                         self.end_at_once(handle.clone());
                     }
-                    self.give(Job::Terminate(launch, handle));
+                    self.give(WorkerJob::Terminate(launch, handle));
                 }
                 Effect::Save(_) => self.to_save = true,
-                Effect::Answer(ticket, outcome) => self.answers.push((ticket, outcome)),
+                Effect::Answer(request, outcome) => self.answers.push((request, outcome)),
             }
+        }
+        if let Some(failure) = failure {
+            self.log.log_failure(&self.fleet, failure, now);
         }
     }
 
-    fn give(&mut self, job: Job) {
+    /// Sets the error in the next snapshot.
+    fn set_write_error(&mut self, why: Option<&str>) {
+        if self.snapshot.write_error.as_deref() != why {
+            self.snapshot.write_error = why.map(Arc::from);
+            self.to_publish = true;
+        }
+    }
+
+    fn give(&mut self, job: WorkerJob) {
         let name = &job.launch().name;
         let worker = match self.workers.get(name).filter(|worker| !worker.is_closed()) {
             Some(worker) => worker.clone(),
             None => {
                 let (worker, jobs) = mpsc::channel(JOBS);
-                let task = self.tasks.spawn(Worker::new(self.tools.clone(), self.found.0.clone()).run(jobs));
+                let task =
+                    self.tasks.spawn(ClientWorker::new(self.context.clone(), self.inputs.clone()).run(jobs));
                 self.task_names.insert(task.id(), name.clone());
                 self.workers.insert(name.clone(), worker.clone());
                 worker
@@ -274,13 +311,13 @@ impl Actor {
         };
         if let Err(refused) = worker.try_send(Box::new(job)) {
             let launch = refused.into_inner().launch().clone();
-            error!(client = %launch.name, "the client's worker takes no more jobs");
-            self.lost(launch);
+            error!(client = %launch.name, "its worker takes no more jobs");
+            self.fail_worker(launch);
         }
     }
 
-    /// A worker can't do what it should: whoever waits for it is told.
-    fn lost(&mut self, launch: Launch) {
+    /// A worker failed. Fails the launch or stop that it was to carry out, so that callers are answered.
+    fn fail_worker(&mut self, launch: Launch) {
         let why = "an internal error; the log says more".to_owned();
         match self.fleet.get(&launch.name).map(|record| record.phase) {
             Some(Phase::Reserved | Phase::Starting) => self.apply(Input::LaunchFailed(launch, why)),
@@ -296,57 +333,142 @@ impl Actor {
         };
         let Some(name) = self.task_names.remove(&id) else { return };
         let Some(error) = panic else { return };
-        error!(client = %name, %error, "the client's worker broke down");
+        error!(client = %name, %error, "its worker failed: {error}");
         self.workers.remove(&name);
         if let Some(generation) = self.fleet.get(&name).map(|record| record.generation) {
-            self.lost(Launch { name, generation });
+            self.fail_worker(Launch { name, generation });
         }
+    }
+
+    /// Removes what the supervisor keeps of a client that left the list.
+    fn discard(&mut self, launch: Launch, id: UnitId) {
+        let supervisor = self.context.supervisor.clone();
+        self.tasks.spawn(async move { supervisor.discard(launch, id).await });
     }
 
     fn publish(&mut self) {
         if std::mem::take(&mut self.to_save) {
-            let (version, image) = self.fleet.image();
-            let (boot_id, manager) = (Some(self.tools.boot_id.clone()), self.tools.supervisor.manager());
-            let image = Saved { boot_id, manager, ..image };
-            self.image.0.send_replace(Some(Arc::new((version, image))));
+            let (revision, image) = self.fleet.image();
+            let boot_id = Some(self.context.boot_id.clone());
+            let (started, manager) = (self.context.supervisor.started(), self.context.supervisor.manager());
+            let image = PersistedState { boot_id, started, manager, ..image };
+            self.image.0.send_replace(Some(Arc::new((revision, image))));
         }
         let changed = self.fleet.take_changes();
-        if !changed.is_empty() {
+        if std::mem::take(&mut self.to_publish) || !changed.is_empty() {
             for name in changed {
                 match self.fleet.get(&name) {
                     Some(record) => {
-                        let planned = |view: &Arc<ClientView>| view.record.history != record.history;
-                        if self.snapshot.clients.get(&name).is_none_or(planned) {
-                            note_plan(record, self.clock.now());
-                        }
+                        self.log.log_plan(&self.fleet, record, self.clock.now());
                         let next_start =
                             record.history.next_start.map(|moment| self.clock.unix_seconds(moment));
-                        let view = Arc::new(ClientView::new(record.clone(), next_start));
+                        let view = Arc::new(ClientView::new(
+                            record.clone(),
+                            next_start,
+                            self.context.supervisor.unit_of(&record.spec.id),
+                        ));
                         self.snapshot.clients.insert(name, view);
                     }
                     None => {
-                        // Its worker ends when it has done what it was given.
+                        // Its worker ends after its last job, when the queue is closed.
                         self.workers.remove(&name);
+                        self.log.forget(&name);
                         if let Some(gone) = self.snapshot.clients.remove(&name) {
                             let launch = Launch { name, generation: gone.record.generation };
-                            let supervisor = self.tools.supervisor.clone();
-                            self.tasks.spawn(async move { supervisor.discard(launch).await });
+                            self.discard(launch, gone.record.spec.id.clone());
                         }
                     }
                 }
             }
             self.publish.send_replace(Arc::new(self.snapshot.clone()));
         }
-        for (ticket, outcome) in self.answers.drain(..) {
-            if let Some(caller) = self.callers.remove(&ticket) {
-                // Who asked may have gone.
+        for (request, outcome) in self.answers.drain(..) {
+            if let Some(caller) = self.callers.remove(&request) {
+                // The caller may be gone.
                 let _ = caller.send(outcome);
             }
         }
         if self.fleet.is_settled() && !self.to_save {
-            for caller in self.closed.drain(..) {
+            for caller in self.shutdown_waiters.drain(..) {
                 let _ = caller.send(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client_dirs::ClientDirs;
+    use crate::config::Settings;
+    use crate::model::client::{ClientFiles, ClientSpec, Exit, Generation, RestartHistory};
+    use crate::model::fleet::Rules;
+    use crate::model::persisted::Desired;
+    use crate::model::restart::RestartPolicy;
+    use crate::registry::{ClientLauncher, Endpoints, Launcher};
+    use crate::statefile::StateFiles;
+    use crate::supervisor::sim::{Sim, SimMachine};
+    use crate::supervisor::{AnySupervisor, EventSender};
+
+    #[tokio::test]
+    async fn launch_of_a_stopped_client_is_discarded_at_restore() {
+        let machine = SimMachine::default();
+        let supervisor = AnySupervisor::Sim(Sim::new(machine.clone(), EventSender::new(mpsc::channel(1).0)));
+        let client_dirs =
+            Arc::new(ClientDirs::Shared { tmpdir: "/run/wq".into(), lasting: "/var/lib/wq".into() });
+        let any: Arc<std::path::Path> = std::path::Path::new("/no/such/program").into();
+        let context = WorkerContext {
+            supervisor: Arc::new(supervisor),
+            settings: watch::channel(Arc::new(Settings::default())).1,
+            launcher: Launcher::Client(ClientLauncher {
+                client_dirs: client_dirs.clone(),
+                default_template: any.clone(),
+                executable: any.clone(),
+                endpoints: Endpoints {
+                    snapshot: watch::channel(Arc::default()).1,
+                    refusals: watch::channel(Arc::default()).1,
+                    folder: any,
+                },
+            }),
+            client_dirs,
+            boot_id: "boot".into(),
+            state_files: StateFiles::open(),
+        };
+        let rules = Rules {
+            max_clients: 3,
+            first_port: 5000,
+            ports_each: 1,
+            keeps_port: false,
+            restart: RestartPolicy::OnFailure,
+            restart_limit: 3,
+            start_interval: Duration::from_secs(1),
+            restore: true,
+            clients_outlive_controller: true,
+        };
+        let saved = |name: &str, generation, desired| {
+            let name = ClientName::new(name).unwrap();
+            let files = ClientFiles::in_folder("/run/wq".into(), &name);
+            let (id, generation) = (UnitId::of(&name), Generation(generation));
+            let spec = Arc::new(ClientSpec { name, id, params: Default::default(), files });
+            let (handle, history) = (None, RestartHistory::default());
+            PersistedClient { spec, port: 5000, generation, desired, handle, history }
+        };
+        let mut actor = Actor::new(
+            Fleet::new(rules, Generation(9)),
+            context,
+            watch::channel(Arc::default()).0,
+            mpsc::channel(1).0,
+        );
+        let clients = vec![
+            (saved("stopped", 1, Desired::Stopped), ProcessStatus::Gone { rebooted: false }),
+            (saved("asked", 2, Desired::Running), ProcessStatus::Ended(Exit::Code(193))),
+            (saved("wanted", 3, Desired::Running), ProcessStatus::Ended(Exit::Code(1))),
+        ];
+        actor.restore(clients, Vec::new());
+        while actor.tasks.join_next().await.is_some() {}
+        let mut discarded: Vec<_> =
+            machine.discarded().into_iter().map(|launch| launch.generation.0).collect();
+        discarded.sort_unstable();
+        assert_eq!(discarded, [1, 2]);
     }
 }

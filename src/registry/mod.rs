@@ -1,149 +1,209 @@
-//! The registry: one actor owns the [`Fleet`], one worker a client does what takes time.
+//! The registry: one actor owns the [`Fleet`], and one worker per client does the slow work.
 //!
-//! Calls that change something go into the actor's queue; reads take the last [`Snapshot`] and never wait.
+//! Calls that change something go through the actor's queue. Reads take the last [`Snapshot`] and never wait.
+//!
+//! - `actor`: owns the fleet, carries out its effects, publishes snapshots
+//! - `worker`, `launcher`: probe ports, launch and stop processes
+//! - `secret_renewal`: gives units the secrets that the operator changes
+//! - `persister`: writes the registry file
+//! - `audit_log`: what the log says about accounts
 
 mod actor;
-mod keeper;
-mod news;
-mod noting;
+mod audit_log;
+mod launcher;
+mod persister;
+mod secret_renewal;
 mod snapshot;
 mod worker;
 
-pub use news::News;
+pub use launcher::{
+    ClientLauncher, Endpoints, ImplementationLauncher, Launcher, Refusal, Refusals, token_file,
+};
 pub use snapshot::{ClientView, Snapshot};
-pub use worker::Tools;
+pub use worker::WorkerContext;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
+use crate::config::Settings;
+use crate::environ::SpecError;
 use crate::model::client::{ClientSpec, Generation};
-use crate::model::fleet::{AtOnce, Fleet, Launch, Outcome, Rules, Shutdown};
+use crate::model::fleet::{Fleet, Input, Launch, RequestOutcome, Rules, Shutdown, StopMode};
 use crate::model::name::ClientName;
-use crate::model::saved::{Found, SavedClient};
+use crate::model::persisted::{PersistedClient, ProcessStatus};
 use crate::statefile::Reported;
 use crate::store::Store;
-use crate::supervisor::Event;
+use crate::supervisor::AnySupervisor;
 
-/// How many calls may wait for the actor. It does each within microseconds, so more means that something is wrong.
+/// How many calls may wait for the actor. Each takes microseconds, so a full queue means that something is wrong.
 const QUEUE: usize = 1024;
 
-/// The way to the registry.
+/// A handle to the registry.
 #[derive(Clone, Debug)]
 pub struct Registry {
     commands: mpsc::Sender<Command>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
+    supervisor: Arc<AnySupervisor>,
+    launcher: Launcher,
 }
 
-/// The registry takes no call just now: its queue is full, or it is at its end.
+/// How long a call waits while systemd cannot be reached.
+const OUTAGE: Duration = Duration::from_secs(5);
+
+/// The registry takes no calls: its queue is full, or it has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the registry takes no call just now")]
-pub struct Unavailable;
+pub struct RegistryGone;
+
+/// Why a start or a stop has no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Nothing was done.
+    #[error(transparent)]
+    RegistryGone(#[from] RegistryGone),
+    /// It is under way, but systemd could not be reached for 5 seconds, so its outcome is not known yet.
+    #[error("systemd can't be reached")]
+    Outage,
+}
 
 /// What an earlier controller left.
 #[derive(Debug)]
 pub struct Restored {
-    /// The last generation that it gave.
+    /// A unique ID of this run of the controller.
+    pub run_id: Arc<str>,
+    /// The last generation of the earlier controller.
     pub last_generation: Generation,
-    /// Its clients, and what was found of their processes.
-    pub clients: Vec<(SavedClient, Found)>,
-    /// What the state files say of those that run: whoever asks first is to be told no less than who asked before.
+    /// Its clients, and the status of their processes.
+    pub clients: Vec<(PersistedClient, ProcessStatus)>,
+    /// The state files of those that run, so that the first caller sees no less than callers of the earlier controller.
     pub reports: Vec<Reported>,
 }
 
 #[derive(Debug)]
 enum Command {
-    Start(Arc<ClientSpec>, oneshot::Sender<Outcome>),
-    Stop(ClientName, AtOnce, oneshot::Sender<Outcome>),
+    Start(Arc<ClientSpec>, oneshot::Sender<RequestOutcome>),
+    Stop(ClientName, StopMode, oneshot::Sender<RequestOutcome>),
     Rules(Rules),
-    StopAnnounced(Launch),
+    StopAccepted(Launch),
+    ShutdownRequested,
     Shutdown(Shutdown, oneshot::Sender<()>),
-    Hurry,
+    ForceStop,
     Ping(oneshot::Sender<()>),
 }
 
 impl Registry {
-    /// Makes a registry and the future that is its life; it ends when nobody can call any more. What was restored can be
-    /// seen at once. What the supervisor tells comes through `events`, what clients say through `news`, to which `told` leads.
-    /// Must be called within a tokio runtime.
+    /// Makes a registry and the future that runs it, which ends when all handles are dropped. Restored clients are visible at
+    /// once. `inputs` are both ends of the actor's queue, to which supervisor, state files, workers and persister send. Must be
+    /// called within a tokio runtime.
     pub fn new(
         rules: Rules,
-        tools: Tools,
-        store: Store,
+        context: WorkerContext,
+        store: Arc<Store>,
         restored: Restored,
-        events: mpsc::Receiver<Event>,
-        (told, news): (mpsc::Sender<News>, mpsc::Receiver<News>),
+        inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, commands) = mpsc::channel(QUEUE);
         let (publish, snapshot) = watch::channel(Arc::default());
-        let mut actor = actor::Actor::new(Fleet::new(rules, restored.last_generation), tools, publish);
+        let (supervisor, launcher) = (context.supervisor.clone(), context.launcher.clone());
+        let mut actor = actor::Actor::new(
+            Fleet::new(rules, restored.last_generation).with_run_id(restored.run_id),
+            context,
+            publish,
+            inputs.0,
+        );
         actor.restore(restored.clients, restored.reports);
-        (Self { commands: sender, snapshot }, actor.run(store, commands, events, told, news))
+        let registry = Self { commands: sender, snapshot, supervisor, launcher };
+        (registry, actor.run(store, commands, inputs.1))
     }
 
-    /// What is known now.
+    /// The last snapshot.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
     }
 
-    /// One client as it is known now.
+    /// One client of the last snapshot.
     pub fn client(&self, name: &ClientName) -> Option<Arc<ClientView>> {
         self.snapshot.borrow().get(name).cloned()
     }
 
-    /// Tells of every change of what is known.
+    /// Receives every snapshot.
     pub fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshot.clone()
     }
 
-    /// Returns when the actor got to it: proof that it works.
-    pub async fn ping(&self) -> Result<(), Unavailable> {
+    /// Returns when the actor has answered, which shows that it works.
+    pub async fn ping(&self) -> Result<(), RegistryGone> {
         let (answer, answered) = oneshot::channel();
-        self.commands.send(Command::Ping(answer)).await.map_err(|_| Unavailable)?;
-        answered.await.map_err(|_| Unavailable)
+        self.commands.send(Command::Ping(answer)).await.map_err(|_| RegistryGone)?;
+        answered.await.map_err(|_| RegistryGone)
     }
 
-    /// Starts a client; returns when its process is there, or why it is not.
-    pub async fn start(&self, spec: ClientSpec) -> Result<Outcome, Unavailable> {
+    /// Checks whether a client can be started with these parameters. Blocks on the file system.
+    ///
+    /// # Errors
+    /// The first parameter with which the client would end at once.
+    pub fn check_start(&self, spec: &ClientSpec, settings: &Settings) -> Result<(), SpecError> {
+        self.launcher.check_start(spec, settings)
+    }
+
+    /// Starts a client. Returns when its process runs or the launch has failed.
+    pub async fn start(&self, spec: ClientSpec) -> Result<RequestOutcome, CallError> {
         self.call(|answer| Command::Start(Arc::new(spec), answer)).await
     }
 
-    /// Stops a client; unless `at_once`, returns when its process is gone.
-    pub async fn stop(&self, name: ClientName, at_once: AtOnce) -> Result<Outcome, Unavailable> {
-        self.call(|answer| Command::Stop(name, at_once, answer)).await
+    /// Stops a client. Returns when its process is gone, unless `mode` says not to wait.
+    pub async fn stop(&self, name: ClientName, mode: StopMode) -> Result<RequestOutcome, CallError> {
+        self.call(|answer| Command::Stop(name, mode, answer)).await
     }
 
-    /// Changes the rules for what comes.
-    pub async fn set_rules(&self, rules: Rules) -> Result<(), Unavailable> {
-        self.commands.send(Command::Rules(rules)).await.map_err(|_| Unavailable)
+    /// Changes the rules for what follows.
+    pub async fn set_rules(&self, rules: Rules) -> Result<(), RegistryGone> {
+        self.commands.send(Command::Rules(rules)).await.map_err(|_| RegistryGone)
     }
 
-    /// Tells that a caller told the client itself to stop. Never waits.
-    pub fn stop_announced(&self, launch: Launch) {
-        if self.commands.try_send(Command::StopAnnounced(launch)).is_err() {
-            warn!("the registry is too busy to hear that a client was told to stop");
+    /// Reports that the client accepted a stop request through its own API. Never waits.
+    pub fn stop_accepted(&self, launch: Launch) {
+        let name = launch.name.clone();
+        if self.commands.try_send(Command::StopAccepted(launch)).is_err() {
+            warn!(client = %name, "told by a caller to stop, but the registry is too busy; it may be started again");
         }
     }
 
-    /// Ends every client that does not outlive the controller; returns when all is at rest and written down.
-    pub async fn shutdown(&self, shutdown: Shutdown) -> Result<(), Unavailable> {
-        let (answer, answered) = oneshot::channel();
-        self.commands.send(Command::Shutdown(shutdown, answer)).await.map_err(|_| Unavailable)?;
-        answered.await.map_err(|_| Unavailable)
+    /// Reports that the controller was asked to shut down. The same signal may end clients as well, which then is no failure of
+    /// theirs. Never waits.
+    pub fn shutdown_requested(&self) {
+        if self.commands.try_send(Command::ShutdownRequested).is_err() {
+            warn!(
+                "the registry is too busy to learn of the shutdown; clients that end with the controller may count as failed"
+            );
+        }
     }
 
-    /// Gives clients that are being ended no more time.
-    pub async fn hurry(&self) -> Result<(), Unavailable> {
-        self.commands.send(Command::Hurry).await.map_err(|_| Unavailable)
+    /// Stops the clients that do not outlive the controller. Returns when nothing is under way and the registry file is written.
+    pub async fn shutdown(&self, shutdown: Shutdown) -> Result<(), RegistryGone> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command::Shutdown(shutdown, answer)).await.map_err(|_| RegistryGone)?;
+        answered.await.map_err(|_| RegistryGone)
+    }
+
+    /// Kills the clients that are being stopped.
+    pub async fn force_stop(&self) -> Result<(), RegistryGone> {
+        self.commands.send(Command::ForceStop).await.map_err(|_| RegistryGone)
     }
 
     async fn call(
         &self,
-        command: impl FnOnce(oneshot::Sender<Outcome>) -> Command,
-    ) -> Result<Outcome, Unavailable> {
+        command: impl FnOnce(oneshot::Sender<RequestOutcome>) -> Command,
+    ) -> Result<RequestOutcome, CallError> {
         let (answer, answered) = oneshot::channel();
-        self.commands.try_send(command(answer)).map_err(|_| Unavailable)?;
-        answered.await.map_err(|_| Unavailable)
+        self.commands.try_send(command(answer)).map_err(|_| RegistryGone)?;
+        tokio::select! {
+            biased;
+            outcome = answered => Ok(outcome.map_err(|_| RegistryGone)?),
+            () = self.supervisor.unreachable_for(OUTAGE) => Err(CallError::Outage),
+        }
     }
 }

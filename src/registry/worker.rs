@@ -1,233 +1,258 @@
-//! One client's worker: it looks at ports, launches and terminates, one thing after the other. What it finds goes to
-//! the actor.
+//! One client's worker: probes ports, launches and stops, one job after the other. Results go to the actor. In between it keeps
+//! the secrets of a unit up to date.
 
-use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 
+use super::launcher::{Launcher, NotPrepared};
+use super::secret_renewal::SecretRenewal;
+use crate::client_dirs::ClientDirs;
 use crate::config::Settings;
-use crate::environ::{TOKEN, environment, token_file};
-use crate::files::{FileError, read_secret};
-use crate::homes::Homes;
-use crate::model::chain::Chain;
-use crate::model::client::{ClientFiles, ClientSpec, Handle};
-use crate::model::fleet::{Input, Launch, PortState};
-use crate::statefile::{StateFiles, Watch};
-use crate::supervisor::{AnySupervisor, LaunchPlan, Output, Program, Supervisor};
-use crate::template::{self, TemplateCommand, TemplateError};
+use crate::model::client::{ClientSpec, Handle};
+use crate::model::error_chain::ErrorChain;
+use crate::model::fleet::{Input, Launch, PortState, ProcessEvent};
+use crate::model::name::UnitId;
+use crate::statefile::{StateFileWatch, StateFiles};
+use crate::supervisor::{AnySupervisor, Program, Supervisor};
 
-/// What workers work with.
+/// What all workers share.
 #[derive(Clone, Debug)]
-pub struct Tools {
+pub struct WorkerContext {
     /// Runs the processes.
     pub supervisor: Arc<AnySupervisor>,
-    /// The settings of now.
+    /// The current settings.
     pub settings: watch::Receiver<Arc<Settings>>,
-    /// Where the template is, unless the settings say otherwise.
-    pub default_template: Arc<Path>,
+    /// Finds the program of a client.
+    pub launcher: Launcher,
     /// Where clients keep their files.
-    pub homes: Arc<Homes>,
-    /// The boot in which we are.
+    pub client_dirs: Arc<ClientDirs>,
+    /// The ID of this boot.
     pub boot_id: Arc<str>,
-    /// This program, for a template that runs its built-in client.
-    pub executable: Arc<Path>,
-    /// Watches what clients say.
+    /// Watches the clients' state files.
     pub state_files: StateFiles,
 }
 
 #[derive(Debug)]
-pub(super) enum Job {
+pub(super) enum WorkerJob {
     Watch(Launch, Arc<ClientSpec>),
-    Probe(Launch, u16),
+    /// With the client's ID, if it is known.
+    Probe(Launch, u16, Option<UnitId>),
     Launch(Launch, u16, Arc<ClientSpec>),
     Terminate(Launch, Handle),
 }
 
-impl Job {
+impl WorkerJob {
     pub(super) fn launch(&self) -> &Launch {
         match self {
             Self::Watch(launch, _)
-            | Self::Probe(launch, _)
+            | Self::Probe(launch, ..)
             | Self::Launch(launch, ..)
             | Self::Terminate(launch, _) => launch,
         }
     }
 }
 
-pub(super) struct Worker {
-    tools: Tools,
+pub(super) struct ClientWorker {
+    context: WorkerContext,
     found: mpsc::Sender<Input>,
     /// The watch on the state file of the last launch.
-    watch: Option<Watch>,
+    watch: Option<StateFileWatch>,
+    /// Keeps the secrets of the last launch up to date, where the client is a unit.
+    renewal: Option<Box<SecretRenewal>>,
 }
 
-/// Why a client is not launched.
-#[derive(Debug, thiserror::Error)]
-enum PrepareError {
-    #[error(transparent)]
-    Template(#[from] TemplateError),
-    #[error("can't make the folder {}", folder.display())]
-    Folder { folder: PathBuf, source: io::Error },
-    #[error("can't read the token of the OneBot implementation")]
-    Token(#[source] FileError),
-    #[error("can't remove the old image {}", path.display())]
-    Image { path: PathBuf, source: io::Error },
-}
-
-impl Worker {
-    pub(super) fn new(tools: Tools, found: mpsc::Sender<Input>) -> Self {
-        Self { tools, found, watch: None }
+impl ClientWorker {
+    pub(super) fn new(context: WorkerContext, found: mpsc::Sender<Input>) -> Self {
+        Self { context, found, watch: None, renewal: None }
     }
 
-    pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Box<Job>>) {
-        while let Some(job) = jobs.recv().await {
+    pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Box<WorkerJob>>) {
+        while let Some(job) = self.next_job(&mut jobs).await {
+            let mut id = None;
             let found = match *job {
-                Job::Watch(launch, spec) => {
-                    self.watch_running(launch, &spec);
+                WorkerJob::Watch(launch, spec) => {
+                    self.watch_running(launch.clone(), &spec);
+                    if self.context.client_dirs.are_units() {
+                        self.renewal = Some(Box::new(SecretRenewal::new(launch, spec, true)));
+                    }
                     None
                 }
-                Job::Probe(launch, port) => {
-                    self.tools.supervisor.announce(&launch);
-                    Some(probe(launch, port))
+                WorkerJob::Probe(launch, port, of) => {
+                    if let Some(id) = &of {
+                        self.context.supervisor.prefetch(&launch, id);
+                    }
+                    id = of;
+                    // Thousands of ports may be taken, and each probe is a system call.
+                    let probed = tokio::task::spawn_blocking({
+                        let launch = launch.clone();
+                        move || probe(launch, port)
+                    });
+                    Some(probed.await.unwrap_or_else(|error| Input::LaunchFailed(launch, error.to_string())))
                 }
-                // There is a worker for each client, and it is idle most of the time: then it needs no room for these.
-                Job::Launch(launch, port, spec) => Some(Box::pin(self.launch(launch, port, &spec)).await),
-                Job::Terminate(launch, handle) => Box::pin(self.terminate(launch, &handle)).await,
+                // Boxed: an idle worker needs no room for these futures, and there is one a client.
+                WorkerJob::Launch(launch, port, spec) => {
+                    id = Some(spec.id.clone());
+                    Some(Box::pin(self.launch(launch, port, &spec)).await)
+                }
+                WorkerJob::Terminate(launch, handle) => Box::pin(self.terminate(launch, &handle)).await,
             };
-            if let Some(found) = found
-                && self.found.send(found).await.is_err()
-            {
-                return;
+            let running = match (&found, id) {
+                (Some(found), Some(id)) => still_running(found, self.context.supervisor.running_unit(&id)),
+                _ => None,
+            };
+            for found in found.into_iter().chain(running) {
+                if self.found.send(found).await.is_err() {
+                    return;
+                }
             }
+        }
+    }
+
+    /// Waits for the next job. A renewal of secrets is no job of the queue, because it must not delay a stop.
+    async fn next_job(&mut self, jobs: &mut mpsc::Receiver<Box<WorkerJob>>) -> Option<Box<WorkerJob>> {
+        let Some(renewal) = &mut self.renewal else { return jobs.recv().await };
+        tokio::select! {
+            biased;
+            job = jobs.recv() => job,
+            // Boxed, as above.
+            never = Box::pin(renewal.run(&mut self.context)) => match never {},
         }
     }
 
     async fn launch(&mut self, launch: Launch, port: u16, spec: &Arc<ClientSpec>) -> Input {
-        let settings = self.tools.settings.borrow().clone();
-        let homes = self.tools.homes.clone();
-        let env = |inherited: Vec<_>, controller_pid| {
-            environment(inherited, spec, port, &settings, &homes, controller_pid)
-        };
-        let limits = settings.limits;
-        let plan = match &*homes {
-            Homes::Units { .. } => {
-                let mut env = env(Vec::new(), None);
-                match token(token_file(spec, &settings)).await {
-                    Ok(token) => env.extend(token.map(|token| (TOKEN.into(), token))),
-                    Err(error) => return Input::LaunchFailed(launch, Chain(&error).to_string()),
-                }
-                LaunchPlan {
-                    launch: launch.clone(),
-                    program: Program::Template(settings.template_path.clone()),
-                    env,
-                    output: Output::Log,
-                    limits,
-                }
+        self.renewal = None;
+        let settings = self.context.settings.borrow().clone();
+        let supervisor = &self.context.supervisor;
+        let manager = (supervisor.manager(), supervisor.is_unit_active(&spec.id));
+        let prepared = self.context.launcher.prepare(&launch, port, spec, settings, manager).await;
+        let plan = match prepared {
+            Ok(plan) => plan,
+            Err(NotPrepared::Refused(error)) => {
+                return Input::LaunchRefused(launch, ErrorChain(&error).to_string());
             }
-            Homes::Shared { .. } => {
-                let prepared = tokio::task::spawn_blocking({
-                    let template = settings.template_path.clone();
-                    let template = template.unwrap_or_else(|| self.tools.default_template.to_path_buf());
-                    let (executable, spec) = (self.tools.executable.clone(), spec.clone());
-                    move || prepare(&template, &executable, &spec)
-                });
-                let command = match prepared.await {
-                    Ok(Ok(command)) => command,
-                    Ok(Err(error)) => return Input::LaunchFailed(launch, Chain(&error).to_string()),
-                    Err(error) => return Input::LaunchFailed(launch, error.to_string()),
-                };
-                // Before the launch, so that what an earlier process left is known as such.
-                let owner = homes.owner(&launch.name);
-                self.watch = Some(self.tools.state_files.watch(launch.clone(), &spec.files.state, owner));
-                let outlives = settings.supervisor.clients_outlive_controller;
-                let controller_pid = if outlives { None } else { Some(std::process::id()) };
-                LaunchPlan {
-                    launch: launch.clone(),
-                    program: Program::Command(command),
-                    env: env(std::env::vars_os().collect(), controller_pid),
-                    output: if outlives { Output::File(spec.output()) } else { Output::Log },
-                    limits,
-                }
+            Err(NotPrepared::Failed(error)) => {
+                return Input::LaunchFailed(launch, ErrorChain(&error).to_string());
             }
         };
-        match self.tools.supervisor.start(plan).await {
+        if let Program::Command(_) = plan.program {
+            // Before the launch, so that what an earlier process left is known as such.
+            let owner = self.context.client_dirs.owner(&spec.id);
+            self.watch = Some(self.context.state_files.watch(launch.clone(), &spec.files.state, owner));
+        }
+        match self.context.supervisor.start(plan).await {
             Ok(handle) => {
-                if let Homes::Units { .. } = &*homes {
-                    // Only now is there a folder, and what is in it is the new process's.
+                if let ClientDirs::Units { .. } = &*self.context.client_dirs {
+                    // systemd makes the folder at the start, so what is in it is the new process's.
                     self.watch_running(launch.clone(), spec);
+                    self.renewal = Some(Box::new(SecretRenewal::new(launch.clone(), spec.clone(), false)));
                 }
                 Input::Launched(launch, handle)
             }
-            Err(error) => Input::LaunchFailed(launch, Chain(&error).to_string()),
+            Err(error) if error.is_temporary() => {
+                Input::LaunchPostponed(launch, ErrorChain(&error).to_string())
+            }
+            Err(error) => Input::LaunchFailed(launch, ErrorChain(&error).to_string()),
         }
     }
 
     fn watch_running(&mut self, launch: Launch, spec: &ClientSpec) {
-        let owner = self.tools.homes.owner(&launch.name);
-        // The one before may be for the same launch, which goes on with another process.
+        if !self.context.launcher.has_state_files() {
+            return;
+        }
+        let owner = self.context.client_dirs.owner(&spec.id);
+        // Dropped first: the earlier watch may be for the same launch, whose process was replaced.
         self.watch = None;
-        self.watch = Some(self.tools.state_files.watch_running(launch, &spec.files.state, owner));
+        self.watch = Some(self.context.state_files.watch_running(launch, &spec.files.state, owner));
     }
 
-    /// Nothing is to be told when it works: the supervisor tells of the end.
+    /// Stops the process. Success arrives as an exit event from the supervisor.
     async fn terminate(&mut self, launch: Launch, handle: &Handle) -> Option<Input> {
-        let grace = self.tools.settings.borrow().supervisor.stop_timeout;
-        let stopped = self.tools.supervisor.stop(handle, grace).await;
-        stopped.err().map(|error| Input::StopFailed(launch, Chain(&error).to_string()))
+        let grace = self.context.settings.borrow().supervisor.stop_timeout;
+        let stopped = self.context.supervisor.stop(handle, grace).await;
+        stopped.err().map(|error| Input::StopFailed(launch, ErrorChain(&error).to_string()))
     }
 }
 
-/// The token of a unit's OneBot implementation, which the unit can't read itself: the file is ours.
-async fn token(file: Option<PathBuf>) -> Result<Option<OsString>, PrepareError> {
-    const LONGEST: u64 = 4096;
-    let Some(file) = file else { return Ok(None) };
-    let read = tokio::task::spawn_blocking(move || read_secret(&file, true, LONGEST)).await;
-    // It does not panic.
-    let content = read.unwrap_or_else(|_| Ok(Vec::new())).map_err(PrepareError::Token)?;
-    // The launch file ends its lines by NUL, and a token has none.
-    Ok(Some(OsString::from_vec(content.into_iter().filter(|byte| *byte != 0).collect())))
+/// An event to send after a failed launch. An operator may have started the unit with the environment of an earlier launch
+/// meanwhile. The fleet ignored that process, because the launch would have replaced it.
+fn still_running(found: &Input, running: Option<(Launch, Handle)>) -> Option<Input> {
+    let (Input::LaunchFailed(launch, _)
+    | Input::LaunchPostponed(launch, _)
+    | Input::LaunchRefused(launch, _)) = found
+    else {
+        return None;
+    };
+    let (earlier, handle) = running.filter(|(earlier, _)| earlier.generation < launch.generation)?;
+    Some(ProcessEvent::Replaced(earlier, handle).into())
 }
 
-/// Whether somebody listens on the port, on 127.0.0.1 or everywhere.
-fn probe(launch: Launch, port: u16) -> Input {
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        Ok(_) => Input::Probed(launch, PortState::Free),
-        // The latter: a port that this machine keeps for somebody else.
-        Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
-            Input::Probed(launch, PortState::Taken)
-        }
-        Err(error) => Input::LaunchFailed(launch, format!("can't look at port {port}: {error}")),
-    }
-}
-
-/// Makes what must be there before a client is launched. Blocks on the file system.
-fn prepare(template: &Path, executable: &Path, spec: &ClientSpec) -> Result<TemplateCommand, PrepareError> {
-    template::ensure(template, executable)?;
-    let command = template::command(template, &spec.name)?;
-    let files = &spec.files;
-    for folder in
-        [Some(files.tmpdir.as_path()), files.state.parent(), files.qrcode.parent(), files.pid.parent()]
-    {
-        let Some(folder) = folder else { continue };
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|source| PrepareError::Folder { folder: folder.to_owned(), source })?;
-    }
-    // An earlier process that was killed may have left its image, and whoever scans that one scans in vain. What a
-    // caller named is not ours to delete.
-    if files.qrcode == ClientFiles::in_folder(files.tmpdir.clone(), &spec.name).qrcode {
-        match fs::remove_file(&files.qrcode) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(PrepareError::Image { path: files.qrcode.clone(), source });
+/// Probes whether a program listens on the port, on 127.0.0.1 or everywhere. If so the ports after it are tried as well, so that
+/// thousands of taken ones cost one round trip.
+fn probe(launch: Launch, first: u16) -> Input {
+    let mut last_taken = None;
+    for port in first..=u16::MAX {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => break,
+            // Permission denied: a port below ip_unprivileged_port_start.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) =>
+            {
+                last_taken = Some(port);
             }
-            _ => {}
+            Err(error) => return Input::LaunchFailed(launch, format!("can't look at port {port}: {error}")),
         }
     }
-    Ok(command)
+    Input::Probed(launch, last_taken.map_or(PortState::Free, PortState::TakenUpTo))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::client::Generation;
+    use crate::model::name::ClientName;
+
+    #[test]
+    fn unit_started_by_operator_is_reported_after_failed_launch() {
+        let launch =
+            |generation| Launch { name: ClientName::new("a").unwrap(), generation: Generation(generation) };
+        let handle =
+            Handle::Unit { name: "wqclient@a.service".into(), invocation_id: "1".repeat(32).into(), pid: 7 };
+        let running = |generation| Some((launch(generation), handle.clone()));
+        let failed: [fn(Launch, String) -> Input; 3] =
+            [Input::LaunchFailed, Input::LaunchPostponed, Input::LaunchRefused];
+        for failed in failed {
+            let failed = failed(launch(2), "no token".into());
+            let told = still_running(&failed, running(1));
+            assert!(
+                matches!(told, Some(Input::Process(ProcessEvent::Replaced(earlier, _))) if earlier == launch(1))
+            );
+            assert!(still_running(&failed, running(2)).is_none() && still_running(&failed, None).is_none());
+        }
+        let launched = Input::Launched(launch(2), handle.clone());
+        assert!(still_running(&launched, running(1)).is_none());
+    }
+
+    #[test]
+    fn probe_skips_taken_ports() {
+        let launch = Launch { name: ClientName::new("a").unwrap(), generation: Generation(1) };
+        let probed = |first| match probe(launch.clone(), first) {
+            Input::Probed(_, state) => state,
+            other => panic!("{other:?}"),
+        };
+        let listen = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        // Other tests may take a port at any time, so three free ones in a row are searched for.
+        let (first, _held) = std::iter::repeat_with(|| {
+            let one = listen(0).unwrap();
+            let port = one.local_addr().unwrap().port();
+            Some((port, [one, listen(port.checked_add(1)?).ok()?, listen(port.checked_add(2)?).ok()?]))
+        })
+        .flatten()
+        .next()
+        .unwrap();
+        let PortState::TakenUpTo(last) = probed(first) else { panic!("three listen") };
+        assert!(last >= first + 2, "{first} {last}");
+    }
 }

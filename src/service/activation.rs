@@ -1,4 +1,4 @@
-//! Sockets that the service manager opened for us (sd_listen_fds(3), systemd.socket(5)).
+//! Socket activation: sockets that the service manager opened (sd_listen_fds(3), systemd.socket(5)).
 
 use std::io;
 use std::net::TcpListener;
@@ -9,11 +9,11 @@ use listenfd::ListenFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_acceptconn;
 
-/// The names that sockets for the API have: `FileDescriptorName=` of their units. There are two of them because all sockets
-/// of one unit have the same; what is behind a name is seen from the socket itself.
+/// The names of the API's sockets, `FileDescriptorName=` of their units. Two, as all sockets of a unit share one name; the kind of a
+/// socket is read from the socket itself.
 pub const NAMES: [&str; 2] = ["api", "api-unix"];
 
-/// A socket that was opened for us; it listens.
+/// A listening socket of the service manager.
 #[derive(Debug)]
 pub enum Activated {
     /// A TCP socket.
@@ -23,7 +23,7 @@ pub enum Activated {
 }
 
 impl Activated {
-    /// The same socket once more.
+    /// Duplicates the descriptor.
     pub fn try_clone(&self) -> io::Result<Self> {
         match self {
             Self::Tcp(socket) => socket.try_clone().map(Self::Tcp),
@@ -31,19 +31,19 @@ impl Activated {
         }
     }
 
-    /// Whether a caller is in the queue of those who are not accepted yet.
+    /// Whether a connection waits to be accepted.
     pub fn is_called(&self) -> bool {
         let socket = match self {
             Self::Tcp(socket) => socket.as_fd(),
             Self::Unix(socket) => socket.as_fd(),
         };
         let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-        // Where that can't be found out nobody is answered, as before.
+        // On an error callers wait, as they do without this check.
         poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 }
 
-/// Something was handed over that is no door for callers. Left alone it would take connections that nobody answers.
+/// The service manager handed over a descriptor that cannot be served. Ignoring it would leave its callers without an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ActivationError {
     /// None of [`NAMES`].
@@ -52,12 +52,12 @@ pub enum ActivationError {
          api-unix, in its unit"
     )]
     Name(String),
-    /// No stream socket that listens.
+    /// It is not a listening stream socket.
     #[error(
         "the socket {0:?} that the service manager hands over is no TCP or Unix stream socket that listens"
     )]
     Kind(String),
-    /// It can't be used.
+    /// The system refuses to use it.
     #[error("the socket {name:?} that the service manager hands over can't be used")]
     Io {
         /// Its name.
@@ -68,7 +68,7 @@ pub enum ActivationError {
     },
 }
 
-/// Takes what was handed over: nothing, most often. To be called once, before there are threads: it changes the environment.
+/// Takes the sockets that were handed over, usually none. To be called once, before there are threads: it changes the environment.
 pub fn take() -> Result<Vec<Activated>, ActivationError> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
@@ -85,7 +85,7 @@ pub fn take() -> Result<Vec<Activated>, ActivationError> {
 }
 
 fn listener(handed_over: &mut ListenFd, at: usize, name: String) -> Result<Activated, ActivationError> {
-    // What is of another kind stays where it is.
+    // A descriptor of another kind is left open.
     let socket = if let Ok(Some(socket)) = handed_over.take_tcp_listener(at) {
         Activated::Tcp(socket)
     } else if let Ok(Some(socket)) = handed_over.take_unix_listener(at) {
@@ -100,7 +100,7 @@ fn listener(handed_over: &mut ListenFd, at: usize, name: String) -> Result<Activ
     match (listens, nonblocking) {
         (Ok(true), Ok(())) => Ok(socket),
         (_, Err(source)) => Err(ActivationError::Io { name, source }),
-        // With Accept=yes it is a connection.
+        // A unit with Accept=yes hands over a connection.
         _ => Err(ActivationError::Kind(name)),
     }
 }

@@ -1,36 +1,37 @@
 //! Events that an operator acts on. Each has a name, and in the journal an ID: `journalctl MESSAGE_ID=…` finds all of one
 //! kind, and `journalctl --catalog` explains it (`systemd/wqcontroller.catalog`).
 //!
-//! The name stands in the log macro, as in `info!(name: events::CLIENT_STARTED, …)`; elsewhere than in the journal it is
-//! not seen.
+//! The log macro has the name, as in `info!(name: events::CLIENT_STARTED, …)`. Only the journal shows it.
+
+use tracing::{Level, Metadata};
 
 /// A client has a process.
 pub const CLIENT_STARTED: &str = "client-started";
 /// A client is logged in.
 pub const CLIENT_RUNNING: &str = "client-running";
-/// A client ended unasked, or can't be started.
+/// A client ended though no caller asked for it, or can't be started.
 pub const CLIENT_FAILED: &str = "client-failed";
-/// A client is not started again.
+/// A client is held: it is not started again by itself.
 pub const CLIENT_HELD: &str = "client-held";
-/// A client was logged in and is no more, while its process goes on.
+/// A client is no longer logged in, while its process keeps running.
 pub const CLIENT_OFFLINE: &str = "client-offline";
-/// A client waits for somebody who scans its code.
+/// A client waits for a person to scan its login code.
 pub const CLIENT_NEEDS_SCAN: &str = "client-needs-scan";
-/// The registry file is not what it must be, or can't be written.
+/// The registry file is refused, or can't be written.
 pub const REGISTRY_REFUSED: &str = "registry-refused";
 /// The configuration has mistakes.
 pub const CONFIGURATION_REFUSED: &str = "configuration-refused";
 /// The service manager can't be reached on its bus.
 pub const BUS_LOST: &str = "bus-lost";
 
-/// What the journal is told of a kind of events.
+/// A kind of events in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Its name.
     pub name: &'static str,
-    /// Its `MESSAGE_ID`, for ever.
+    /// Its `MESSAGE_ID`, which never changes.
     pub id: &'static str,
-    /// What the client's phase is then, where it is about a client.
+    /// The phase of the client after such an event, if it is about a client.
     pub phase: Option<&'static str>,
 }
 
@@ -51,7 +52,18 @@ const fn event(name: &'static str, id: &'static str, phase: Option<&'static str>
     Event { name, id, phase }
 }
 
-/// The one of this name.
+/// The priority of an event, by the numbers of syslog(3). Notice is for normal events that a person has to act on.
+pub fn priority(metadata: &Metadata<'_>) -> u8 {
+    match *metadata.level() {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO if metadata.name() == CLIENT_NEEDS_SCAN => 5,
+        Level::INFO => 6,
+        _ => 7,
+    }
+}
+
+/// Finds an event by its name.
 pub fn find(name: &str) -> Option<Event> {
     ALL.into_iter().find(|event| event.name == name)
 }

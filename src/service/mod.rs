@@ -1,10 +1,12 @@
-//! Being a service: where the log goes, which sockets are listened on, what the service manager is told.
+//! Being a service: the log, the sockets, and what the service manager is told.
 
 pub mod activation;
 pub mod events;
 pub mod journal;
-pub mod lines;
+pub mod line_format;
 pub mod log;
+pub mod nonblocking_writer;
 pub mod notify;
 pub mod reload;
+pub mod socket_file;
 pub mod sockets;

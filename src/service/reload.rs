@@ -1,7 +1,7 @@
-//! How `systemctl reload` waits until the configuration was read again, and comes to know what came of it.
+//! Lets `systemctl reload` wait for a reload and learn its result.
 //!
-//! A signal has no answer, and that of `Type=notify-reload` (systemd 253) can't say that the configuration was refused. So what
-//! `ExecReload=` executes, [`run`], waits for the file in which the controller writes how each reload ended.
+//! A signal has no answer, and `Type=notify-reload` (systemd 253) can't say that the configuration was refused. So [`run`], which
+//! `ExecReload=` executes, waits for the file in which the controller writes the result of each reload.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,32 +15,32 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::files::{FileError, replace};
 
-/// The file, in our runtime directory.
+/// The file in the runtime directory.
 const FILE: &str = "reload";
-/// How long until the file is looked at again, in nanoseconds.
+/// How often the file is checked, in nanoseconds.
 const PAUSE: i64 = 10_000_000;
 
-/// How a reload ended.
+/// The result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The new configuration holds.
+    /// The new configuration is in effect.
     Taken,
-    /// It has mistakes, and the old one holds.
+    /// The new configuration was refused, and the old one stays.
     Refused,
 }
 
-/// A reload that is under way.
+/// A reload in progress.
 #[derive(Debug)]
 pub struct Reload {
-    /// Where its end is told. None without a runtime directory, and then nobody waits.
+    /// The file for its result. None without a runtime directory; then no process waits for it.
     file: Option<PathBuf>,
     begun: u64,
 }
 
-/// Why a controller can't be had to read its configuration again.
+/// Why a controller can't be told to reload.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// This is not executed by systemd, or the unit has no `RuntimeDirectory=`.
+    /// The command is not executed by systemd, or the unit has no `RuntimeDirectory=`.
     #[error("$RUNTIME_DIRECTORY is not set; this is for ExecReload= of a unit with RuntimeDirectory=")]
     NoDirectory,
     /// The signal can't be sent.
@@ -48,7 +48,7 @@ pub enum ReloadError {
     Signal {
         /// The process.
         pid: i32,
-        /// What the system says.
+        /// The error.
         #[source]
         source: io::Error,
     },
@@ -58,13 +58,13 @@ pub enum ReloadError {
 }
 
 impl Reload {
-    /// It begins now.
+    /// Begins a reload.
     pub fn begin() -> Self {
         let file = directory(std::env::var_os("RUNTIME_DIRECTORY")).map(|folder| folder.join(FILE));
         Self { file, begun: now() }
     }
 
-    /// It has ended like this.
+    /// Ends it with this result.
     pub fn end(self, outcome: Outcome) -> Result<(), FileError> {
         let Some(file) = self.file else { return Ok(()) };
         let word = match outcome {
@@ -75,7 +75,7 @@ impl Reload {
     }
 }
 
-/// Has the controller that is this process read its configuration again, and waits until it has.
+/// Tells the controller that is process `pid` to reload, and waits for the result.
 pub fn run(pid: i32) -> Result<Outcome, ReloadError> {
     let folder = directory(std::env::var_os("RUNTIME_DIRECTORY")).ok_or(ReloadError::NoDirectory)?;
     ask(pid, &folder.join(FILE))
@@ -85,7 +85,7 @@ fn ask(pid: i32, file: &Path) -> Result<Outcome, ReloadError> {
     let failed = |errno: Errno| ReloadError::Signal { pid, source: errno.into() };
     let process = (pid > 0).then(|| Pid::from_raw(pid)).flatten().ok_or(Errno::SRCH).map_err(failed)?;
     let process = pidfd_open(process, PidfdFlags::empty()).map_err(failed)?;
-    // What begins from here on has read all that is there now; what was under way already may have not.
+    // A reload that begins from here on reads all present files. One in progress may have missed some.
     let asked = now();
     pidfd_send_signal(&process, Signal::HUP).map_err(failed)?;
     loop {
@@ -94,7 +94,7 @@ fn ask(pid: i32, file: &Path) -> Result<Outcome, ReloadError> {
         }
         let mut ended = [PollFd::new(&process, PollFlags::IN)];
         let pause = Timespec { tv_sec: 0, tv_nsec: PAUSE };
-        // An error is an interruption, after which the file is looked at again.
+        // An error is an interruption; the file is then checked again.
         if poll(&mut ended, Some(&pause)) == Ok(1) {
             return Err(ReloadError::Ended(pid));
         }
@@ -112,12 +112,12 @@ fn read(file: &Path) -> Option<(u64, Outcome)> {
     Some((begun.parse().ok()?, outcome))
 }
 
-/// The first of a list of directories, which is ours (systemd.exec(5), `$RUNTIME_DIRECTORY`).
+/// The first of the list of runtime directories (systemd.exec(5), `$RUNTIME_DIRECTORY`).
 fn directory(list: Option<OsString>) -> Option<PathBuf> {
     std::env::split_paths(&list?).next().filter(|path| path.is_absolute())
 }
 
-/// Nanoseconds since the machine was booted.
+/// Nanoseconds since the boot of the machine.
 fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     // Neither is ever negative.

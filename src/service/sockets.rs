@@ -2,22 +2,16 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags};
-use rustix::process::umask;
-use tokio::net::{TcpListener, UnixListener, UnixStream, lookup_host};
-use tokio::time::timeout;
+use tokio::net::{TcpListener, UnixListener, lookup_host};
 use tracing::warn;
 
 use super::activation::Activated;
-use crate::config::{ListenAddress, OpenListener, UnixSocket};
+use super::socket_file::{SocketFile, open};
+use crate::config::{ListenAddress, OpenListener};
 
 /// A socket that is listened on.
 #[derive(Debug)]
@@ -26,29 +20,18 @@ pub enum Socket {
     Tcp(TcpListener),
     /// A Unix stream socket.
     Unix {
-        /// It.
+        /// The listener.
         listener: UnixListener,
-        /// Where it is; none where it has no file, and so no permissions.
+        /// Its path; none for a socket without a file, which has no permissions.
         path: Option<PathBuf>,
-        /// Its file, if that is ours to remove.
+        /// Its file, if the controller made it.
         file: Option<SocketFile>,
         /// Whether its callers have to show a token.
         require_token: bool,
     },
 }
 
-/// The file of a Unix socket; removed when dropped, if it is still ours.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
-}
-
-/// How long we wait for others who change sockets in the same folder.
-const TURN: Duration = Duration::from_secs(10);
-
-/// An address cannot be listened on.
+/// The controller cannot listen on an address.
 #[derive(Debug, thiserror::Error)]
 #[error("can't listen on {address}")]
 pub struct BindError {
@@ -67,14 +50,18 @@ pub async fn bind(addresses: &[ListenAddress]) -> Result<Vec<Socket>, BindError>
                 let found = lookup_host((host.as_str(), *port)).await.map_err(failed)?;
                 sockets.extend(tcp(host, found).await.map_err(failed)?);
             }
-            ListenAddress::Unix(socket) => sockets.push(unix(socket).await.map_err(failed)?),
+            ListenAddress::Unix(socket) => {
+                let (listener, file) = open(socket).await.map_err(failed)?;
+                let (path, require_token) = (Some(socket.path.clone()), socket.require_token);
+                sockets.push(Socket::Unix { listener, path, file: Some(file), require_token });
+            }
         }
     }
     Ok(sockets)
 }
 
-/// What the service manager listens on already, to be served in the place of `configured` addresses. Of these only
-/// `require_token` still counts, for the Unix socket of the same path. Must be called within a tokio runtime.
+/// Takes the sockets of the service manager in place of the `configured` addresses. Of those only `require_token` still counts, for
+/// the Unix socket of the same path. Must be called within a tokio runtime.
 pub fn take_over(activated: Vec<Activated>, configured: &[ListenAddress]) -> io::Result<Vec<Socket>> {
     let serve = |socket| match socket {
         Activated::Tcp(listener) => TcpListener::from_std(listener).map(Socket::Tcp),
@@ -84,7 +71,7 @@ pub fn take_over(activated: Vec<Activated>, configured: &[ListenAddress]) -> io:
                 ListenAddress::Unix(socket) => socket.require_token && Some(&socket.path) == path.as_ref(),
                 ListenAddress::Tcp { .. } => false,
             };
-            // Without a file everybody on this machine reaches it.
+            // Without a file every user of this machine can connect.
             let require_token = path.is_none() || configured.iter().any(asks);
             let listener = UnixListener::from_std(listener)?;
             Ok(Socket::Unix { listener, path, file: None, require_token })
@@ -93,11 +80,11 @@ pub fn take_over(activated: Vec<Activated>, configured: &[ListenAddress]) -> io:
     activated.into_iter().map(serve).collect()
 }
 
-/// A name such as localhost can have several addresses, of which not all need to exist on this machine. But where one
-/// is another program's, whoever calls the name would reach now us and now the other.
+/// A name such as localhost can have several addresses, and not all need to exist on this machine. But if another program listens
+/// on one of them, callers of the name would reach either program by chance.
 async fn tcp(host: &str, addresses: impl IntoIterator<Item = SocketAddr>) -> io::Result<Vec<Socket>> {
     let (mut sockets, mut missing, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
-    // A hosts file may give the same one twice.
+    // A hosts file may list an address twice.
     for address in addresses.into_iter().filter(|address| seen.insert(*address)) {
         match TcpListener::bind(address).await {
             Ok(listener) => sockets.push(Socket::Tcp(listener)),
@@ -110,86 +97,18 @@ async fn tcp(host: &str, addresses: impl IntoIterator<Item = SocketAddr>) -> io:
         return Err(missing.pop().map_or(nothing, |(_, error)| error));
     }
     for (address, error) in missing {
-        warn!(%address, %error, "one of the addresses of {host} can't be listened on");
+        warn!(%address, %error, "can't listen on {address}, one of the addresses of {host}: {error}");
     }
     Ok(sockets)
 }
 
-/// Opens a Unix socket. In the moment between its making and its permissions nobody but our user can connect.
-async fn unix(address: &UnixSocket) -> io::Result<Socket> {
-    let path = &address.path;
-    let group = address.group.as_deref().map(group_id).transpose()?;
-    // Only one at a time: who finds a dead socket removes it, which by then could be the new one of another.
-    let _turn = turn(path).await?;
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket {
-        // One that nobody answers on is left from a process that was killed.
-        match UnixStream::connect(path).await {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
-            _ => return Err(io::ErrorKind::AddrInUse.into()),
-        }
-    }
-    // For the whole process, but it only ever takes rights away, and only those of others.
-    let usual = umask(Mode::RWXG | Mode::RWXO);
-    let bound = UnixListener::bind(path);
-    umask(usual);
-    let listener = bound?;
-    let file = SocketFile::new(path)?;
-    file.open_to(address.mode, group)?;
-    let require_token = address.require_token;
-    Ok(Socket::Unix { listener, path: Some(path.clone()), file: Some(file), require_token })
-}
-
-/// Waits for the right to change sockets in the folder of `path`; it lasts as long as what is returned.
-async fn turn(path: &Path) -> io::Result<fs::File> {
-    let folder = fs::File::open(path.parent().unwrap_or(Path::new("/")))?;
-    let lock = tokio::task::spawn_blocking(move || {
-        rustix::fs::flock(&folder, FlockOperation::LockExclusive).map(|()| folder)
-    });
-    match timeout(TURN, lock).await {
-        Ok(Ok(locked)) => Ok(locked?),
-        Ok(Err(error)) => Err(io::Error::other(error)),
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "another program keeps its folder locked")),
-    }
-}
-
-/// The number of a group, which may be given as such.
-fn group_id(group: &str) -> io::Result<Gid> {
-    if let Ok(number) = group.parse() {
-        return Ok(Gid::from_raw(number));
-    }
-    match nix::unistd::Group::from_name(group)? {
-        Some(found) => Ok(Gid::from_raw(found.gid.as_raw())),
-        None => Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no group {group:?}"))),
-    }
-}
-
-impl SocketFile {
-    fn new(path: &Path) -> io::Result<Self> {
-        let metadata = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
-    }
-
-    /// Gives the file its group and permissions. By a descriptor, so that nothing else put in its place gets them.
-    fn open_to(&self, mode: u32, group: Option<Gid>) -> io::Result<()> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&self.path, flags, Mode::empty())?;
-        if let Some(group) = group {
-            rustix::fs::chownat(&file, "", None, Some(group), AtFlags::EMPTY_PATH)?;
-        }
-        // A descriptor with O_PATH has no fchmod(2), but its name in /proc has (open(2), "O_PATH").
-        let name = format!("/proc/self/fd/{}", file.as_raw_fd());
-        fs::set_permissions(name, fs::Permissions::from_mode(mode))
-    }
-}
-
 impl Socket {
-    /// Whether its callers have to show a token where its file would decide.
+    /// Whether callers need a token although the file's permissions decide who may connect.
     pub fn requires_token(&self) -> bool {
         matches!(self, Self::Unix { require_token: true, .. })
     }
 
-    /// What must be so before it may be served: the address really listened on counts, not how it was written.
+    /// The listener as the access rules see it: by the address that it really listens on, not as it was written.
     pub fn open_listener(&self) -> Option<OpenListener> {
         match self {
             Self::Tcp(listener) => {
@@ -216,20 +135,13 @@ impl fmt::Display for Socket {
     }
 }
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
-        if ours {
-            // Left behind it is found to be dead at the next start.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::UnixSocket;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use tokio::net::UnixStream;
 
     #[tokio::test]
     async fn a_dead_socket_is_replaced_and_a_living_one_left_alone() {
@@ -351,7 +263,7 @@ mod tests {
     #[tokio::test]
     async fn of_a_name_addresses_may_be_missing_but_not_taken() {
         let free: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        // For documentation: no machine has it.
+        // An address for documentation, which no machine has.
         let missing: SocketAddr = "192.0.2.1:4000".parse().unwrap();
         let other = TcpListener::bind(free).await.unwrap();
         let taken = other.local_addr().unwrap();

@@ -1,22 +1,22 @@
-//! What is in a state file, and whether it is to be believed.
+//! Reads a state file, and decides whether its content counts.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use tracing::{debug, warn};
 
-use super::{Occasion, Watched};
-use crate::files::{FileError, Fingerprint, Owner, read_untrusted};
-use crate::model::chain::Chain;
+use super::{ReadReason, WatchedFile};
+use crate::files::{FileError, FileOwner, Fingerprint, read_untrusted};
+use crate::model::error_chain::ErrorChain;
 use crate::model::state::{ReportError, StateReport};
 
-/// What a client's state file says now, if it is to be believed. Blocks on the file system.
-pub fn read(path: &Path, owner: &Owner) -> Option<Arc<StateReport>> {
+/// The content of a client's state file, if it is complete and has the right owner. Blocks on the file system.
+pub fn read(path: &Path, owner: &FileOwner) -> Option<Arc<StateReport>> {
     let (content, _) = read_untrusted(path, owner, StateReport::MAX_BYTES).ok()?;
     StateReport::parse(&content).ok().map(Arc::new)
 }
 
-/// Why a state file is of no use.
+/// Why the content of a state file does not count.
 #[derive(Debug, thiserror::Error)]
 enum Unusable<'a> {
     #[error(transparent)]
@@ -25,13 +25,13 @@ enum Unusable<'a> {
     Content(ReportError),
 }
 
-impl Watched {
-    pub(super) fn learn(
+impl WatchedFile {
+    pub(super) fn accept(
         &mut self,
         path: &Path,
         there: Fingerprint,
         content: &Result<(Vec<u8>, Fingerprint), FileError>,
-        occasion: Occasion,
+        reason: ReadReason,
     ) -> Option<Arc<StateReport>> {
         let parsed = match content {
             Ok((_, print)) if self.baseline == Some(*print) => return None,
@@ -48,17 +48,15 @@ impl Watched {
                 self.broken = None;
                 Some(Arc::new(report))
             }
-            // While a client writes, its file is broken for a moment; so this is said only of one that stays so.
+            // A file is broken for a moment while its client writes, so a warning comes only if it stays broken.
             Err(error) => {
                 let stays =
-                    occasion == Occasion::Rescan && self.broken.is_some_and(|(print, _)| print == there);
+                    reason == ReadReason::Rescan && self.broken.is_some_and(|(print, _)| print == there);
+                let (client, path, error) = (&self.launch.name, path.display(), ErrorChain(&error));
                 if stays {
-                    warn!(
-                        client = %self.launch.name, path = %path.display(), error = %Chain(&error),
-                        "the client's state file can't be used; what it said before still holds"
-                    );
+                    warn!(%client, %path, %error, "its state file {path} can't be used: {error}; keeping the last state");
                 } else {
-                    debug!(client = %self.launch.name, path = %path.display(), error = %Chain(&error), "state file");
+                    debug!(%client, %path, %error, "its state file can't be used yet: {error}");
                 }
                 self.broken = Some((there, stays));
                 None

@@ -1,4 +1,4 @@
-//! What inotify tells of the folders that state files are in.
+//! The folders of state files, watched by inotify.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -14,20 +14,20 @@ use rustix::io::Errno;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{COLLECT, Shared, Table};
+use super::{COLLECT, WatchState, WatchTable};
 
 #[derive(Debug, Default)]
-pub(super) struct Folder {
-    /// Inotify's number for it; none where it could not be watched.
+pub(super) struct WatchedFolder {
+    /// Its watch descriptor; none if it could not be watched.
     pub(super) descriptor: Option<i32>,
     /// How many files in it are watched.
     pub(super) files: usize,
-    /// Whether it was said that it cannot be watched.
+    /// Whether it was logged that it cannot be watched.
     said: bool,
 }
 
-impl Shared {
-    pub(super) fn watch_folder(&self, path: &Path, folder: &mut Folder) {
+impl WatchState {
+    pub(super) fn watch_folder(&self, path: &Path, folder: &mut WatchedFolder) {
         let Some(inotify) = &self.inotify else { return };
         if folder.descriptor.is_some() {
             return;
@@ -36,28 +36,26 @@ impl Shared {
             WatchFlags::CLOSE_WRITE | WatchFlags::MODIFY | WatchFlags::MOVED_TO | WatchFlags::CREATE;
         match inotify::add_watch(inotify, path, changes | WatchFlags::ONLYDIR) {
             Ok(descriptor) => (folder.descriptor, folder.said) = (Some(descriptor), false),
-            // That of a unit is gone while that is started anew, and looked for until it is there.
+            // The folder of a unit is gone during a restart. Rescans try again until it is there.
             Err(Errno::NOENT) => {}
             Err(error) => {
                 if !std::mem::replace(&mut folder.said, true) {
-                    warn!(
-                        folder = %path.display(), %error,
-                        "this folder can't be watched, so states in it are noticed only every check_interval"
-                    );
+                    let folder = path.display();
+                    warn!(%folder, %error, "cannot watch {folder} ({error}); reading state files in it every check_interval");
                 }
             }
         }
     }
 
-    /// Waits for changes: the watched files that were touched, or none where too much happened to tell.
-    pub(super) async fn touched(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<HashSet<PathBuf>> {
+    /// Waits for changes; returns the changed files, or none if inotify's queue overflowed.
+    pub(super) async fn changed_files(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<HashSet<PathBuf>> {
         let Some(inotify) = &self.inotify else { return std::future::pending().await };
         loop {
             match inotify.read_with(|fd| self.read_events(fd, buffer)).await {
                 Ok(Some(paths)) if paths.is_empty() => sleep(COLLECT).await,
                 Ok(paths) => return paths,
                 Err(error) => {
-                    warn!(%error, "inotify can't be read");
+                    warn!(%error, "cannot read inotify events ({error}); reading all state files");
                     sleep(Duration::from_secs(1)).await;
                     return None;
                 }
@@ -65,8 +63,8 @@ impl Shared {
         }
     }
 
-    /// As [`Shared::touched`], but what there is now, if there is any. None also where a folder is not watched.
-    pub(super) fn touched_so_far(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<HashSet<PathBuf>> {
+    /// As [`WatchState::changed_files`], but does not wait. None also if a folder has no watch.
+    pub(super) fn changed_so_far(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<HashSet<PathBuf>> {
         let inotify = self.inotify.as_ref()?;
         let mut all = HashSet::new();
         loop {
@@ -74,7 +72,7 @@ impl Shared {
                 Ok(paths) => all.extend(paths?),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
-                    warn!(%error, "inotify can't be read");
+                    warn!(%error, "cannot read inotify events ({error}); reading all state files");
                     return None;
                 }
             }
@@ -91,8 +89,8 @@ impl Shared {
         let mut paths = HashSet::new();
         let mut any = false;
         let mut table = self.table();
-        let Table { files, folders } = &mut *table;
-        let mut folders: HashMap<i32, (&PathBuf, &mut Folder)> = folders
+        let WatchTable { files, folders } = &mut *table;
+        let mut folders: HashMap<i32, (&PathBuf, &mut WatchedFolder)> = folders
             .iter_mut()
             .filter_map(|(path, folder)| Some((folder.descriptor?, (path, folder))))
             .collect();
@@ -108,7 +106,7 @@ impl Shared {
             }
             let Some((path, folder)) = folders.get_mut(&event.wd()) else { continue };
             if event.events().contains(ReadFlags::IGNORED) {
-                // The folder is gone, as a unit's is whenever that stops; another may be in its place by now.
+                // The folder is gone, like that of a unit that stops. Another one may have taken its place.
                 folder.descriptor = None;
                 self.look_again.notify_one();
                 continue;

@@ -1,4 +1,4 @@
-//! State files as clients write them, and as file systems tell of them.
+//! State files, with and without inotify.
 
 use super::*;
 use crate::model::client::Generation;
@@ -8,7 +8,7 @@ use std::fs;
 struct Bench {
     folder: tempfile::TempDir,
     files: StateFiles,
-    reports: mpsc::Receiver<Reported>,
+    inputs: mpsc::Receiver<Input>,
     _settings: watch::Sender<Arc<Settings>>,
 }
 
@@ -19,31 +19,31 @@ impl Bench {
         if !with_inotify {
             Arc::get_mut(&mut files.0).unwrap().inotify = None;
         }
-        let (sender, reports) = mpsc::channel(16);
+        let (sender, inputs) = mpsc::channel(16);
         let (settings, receiver) =
             watch::channel(Arc::new(Settings { check_interval, ..Settings::default() }));
         tokio::spawn(files.clone().run(sender, receiver));
-        Self { folder, files, reports, _settings: settings }
+        Self { folder, files, inputs, _settings: settings }
     }
 
     fn path(&self) -> PathBuf {
         self.folder.path().join("mojo_webqq_state_小明.json")
     }
 
-    fn watch(&self, generation: u64) -> Watch {
+    fn watch(&self, generation: u64) -> StateFileWatch {
         let name = ClientName::new("小明").unwrap();
-        self.files.watch(Launch { name, generation: Generation(generation) }, &self.path(), Owner::me())
+        self.files.watch(Launch { name, generation: Generation(generation) }, &self.path(), FileOwner::me())
     }
 
-    /// Another client's file, by which it is seen that all were looked at.
-    fn watch_other(&self) -> Watch {
+    /// Another client's file, whose report shows that all files were read.
+    fn watch_other(&self) -> StateFileWatch {
         let launch = Launch { name: ClientName::new("other").unwrap(), generation: Generation(99) };
-        self.files.watch(launch, &self.folder.path().join("other"), Owner::me())
+        self.files.watch(launch, &self.folder.path().join("other"), FileOwner::me())
     }
 
-    /// Waits until all files were looked at, twice from the beginning; nothing but the other one is reported.
+    /// Waits until all files were read twice from the beginning. Only the other one is reported.
     async fn look(&mut self) {
-        // Each of another size: the clock of a file system is not always fine enough to tell two writings apart.
+        // Each of another size, as the timestamps of a file system may be too coarse to differ.
         for word in ["a", "bb", "ccc"] {
             fs::write(self.folder.path().join("other"), state(word)).unwrap();
             assert_eq!(self.next().await, (word.into(), 99));
@@ -52,10 +52,14 @@ impl Bench {
 
     /// The next report's state and generation.
     async fn next(&mut self) -> (String, u64) {
-        let reported = tokio::time::timeout(Duration::from_secs(10), self.reports.recv());
-        let reported = reported.await.unwrap().unwrap();
-        (reported.report.state.to_string(), reported.launch.generation.0)
+        let input = tokio::time::timeout(Duration::from_secs(10), self.inputs.recv());
+        state_and_generation(input.await.unwrap().unwrap())
     }
+}
+
+fn state_and_generation(input: Input) -> (String, u64) {
+    let Input::Report(launch, report) = input else { panic!("{input:?}") };
+    (report.state.to_string(), launch.generation.0)
 }
 
 fn state(word: &str) -> String {
@@ -65,7 +69,7 @@ fn state(word: &str) -> String {
 const NEVER: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
-async fn every_way_of_writing_is_seen() {
+async fn state_file_is_read_however_it_is_written() {
     let mut bench = Bench::new(NEVER, true);
     let _watch = bench.watch(1);
     fs::write(bench.path(), state("init")).unwrap();
@@ -79,7 +83,7 @@ async fn every_way_of_writing_is_seen() {
 }
 
 #[tokio::test]
-async fn what_an_earlier_process_said_does_not_count() {
+async fn state_file_of_an_earlier_process_is_ignored() {
     let mut bench = Bench::new(Duration::from_millis(10), true);
     fs::write(bench.path(), state("running")).unwrap();
     let first = bench.watch(1);
@@ -92,7 +96,7 @@ async fn what_an_earlier_process_said_does_not_count() {
 }
 
 #[tokio::test]
-async fn nor_does_it_where_all_files_are_looked_at_again() {
+async fn state_file_of_an_earlier_process_is_ignored_by_rescans() {
     let mut bench = Bench::new(Duration::from_millis(10), false);
     fs::write(bench.path(), state("running")).unwrap();
     let _watch = bench.watch(1);
@@ -101,7 +105,7 @@ async fn nor_does_it_where_all_files_are_looked_at_again() {
 }
 
 #[tokio::test]
-async fn a_broken_file_is_passed_over() {
+async fn broken_state_file_is_ignored() {
     let mut bench = Bench::new(Duration::from_millis(10), false);
     let _watch = bench.watch(1);
     let _other = bench.watch_other();
@@ -121,7 +125,7 @@ async fn a_broken_file_is_passed_over() {
 }
 
 #[tokio::test]
-async fn without_inotify_looking_again_is_enough() {
+async fn rescans_find_changes_without_inotify() {
     let mut bench = Bench::new(Duration::from_millis(10), false);
     let _watch = bench.watch(1);
     fs::write(bench.path(), state("scaning")).unwrap();
@@ -129,7 +133,7 @@ async fn without_inotify_looking_again_is_enough() {
 }
 
 #[tokio::test]
-async fn who_catches_up_knows_all_that_was_written() {
+async fn catch_up_reads_everything_written() {
     for with_inotify in [true, false] {
         let mut bench = Bench::new(NEVER, with_inotify);
         let _watch = bench.watch(1);
@@ -137,18 +141,18 @@ async fn who_catches_up_knows_all_that_was_written() {
             fs::write(bench.path(), state(word)).unwrap();
             bench.files.catch_up().await;
             let mut last = None;
-            while let Ok(reported) = bench.reports.try_recv() {
-                last = Some(reported.report.state.to_string());
+            while let Ok(input) = bench.inputs.try_recv() {
+                last = Some(state_and_generation(input).0);
             }
             assert_eq!(last.as_deref(), Some(word), "{with_inotify}");
         }
-        // Also where there is nothing new.
+        // It returns even if nothing changed.
         bench.files.catch_up().await;
     }
 }
 
 #[tokio::test]
-async fn who_catches_up_knows_also_what_inotify_does_not_tell() {
+async fn catch_up_reads_files_without_a_watch() {
     let mut bench = Bench::new(NEVER, true);
     let _watch = bench.watch(1);
     {
@@ -159,11 +163,11 @@ async fn who_catches_up_knows_also_what_inotify_does_not_tell() {
     }
     fs::write(bench.path(), state("stop")).unwrap();
     bench.files.catch_up().await;
-    assert_eq!(bench.reports.try_recv().unwrap().report.state.as_str(), "stop");
+    assert_eq!(state_and_generation(bench.inputs.try_recv().unwrap()), ("stop".into(), 1));
 }
 
 #[tokio::test]
-async fn a_folder_that_comes_anew_is_watched_anew() {
+async fn replaced_folder_is_watched_again() {
     let mut bench = Bench::new(Duration::from_millis(10), true);
     let folder = bench.folder.path().to_owned();
     let _watch = bench.watch(1);
@@ -179,10 +183,10 @@ async fn a_folder_that_comes_anew_is_watched_anew() {
 }
 
 #[tokio::test]
-async fn what_inotify_does_not_tell_is_found_in_time() {
+async fn rescans_find_changes_that_inotify_misses() {
     let mut bench = Bench::new(Duration::from_millis(1), true);
     let _watch = bench.watch(1);
-    // As a file system does that is written from elsewhere.
+    // As on a network file system, where inotify does not see writes of other machines.
     inotify::remove_watch(
         bench.files.0.inotify.as_ref().unwrap().as_fd(),
         bench.files.0.table().folders[bench.folder.path()].descriptor.unwrap(),
@@ -197,7 +201,7 @@ async fn what_inotify_does_not_tell_is_found_in_time() {
 }
 
 #[tokio::test]
-async fn nothing_stays_behind() {
+async fn dropped_watches_are_removed() {
     let bench = Bench::new(NEVER, true);
     let (one, two) = (bench.watch(1), bench.watch(2));
     drop(one);
@@ -207,9 +211,9 @@ async fn nothing_stays_behind() {
     assert!(table.files.is_empty() && table.folders.is_empty());
 }
 
-/// As a unit that is started again: its folder goes and comes, and nobody waits until it is time to look.
+/// Like a unit that restarts: its folder is removed and created again, and no rescan is due.
 #[tokio::test]
-async fn a_folder_that_is_made_anew_is_watched_anew_at_once() {
+async fn replaced_folder_is_watched_again_at_once() {
     let mut bench = Bench::new(NEVER, true);
     let _watch = bench.watch(1);
     fs::write(bench.path(), state("running")).unwrap();
@@ -217,7 +221,7 @@ async fn a_folder_that_is_made_anew_is_watched_anew_at_once() {
     fs::remove_dir_all(bench.folder.path()).unwrap();
     fs::create_dir(bench.folder.path()).unwrap();
     let launch = Launch { name: ClientName::new("小明").unwrap(), generation: Generation(2) };
-    let _again = bench.files.watch_running(launch, &bench.path(), Owner::me());
+    let _again = bench.files.watch_running(launch, &bench.path(), FileOwner::me());
     fs::write(bench.path(), state("loading")).unwrap();
     while bench.next().await != ("loading".into(), 2) {}
 }

@@ -1,15 +1,24 @@
-//! Starting, watching and ending processes. [`Supervisor`] is what a way of doing so must offer;
-//! [`AnySupervisor`] is the one that was chosen.
+//! Starts, watches and stops processes. [`Supervisor`] is the trait, [`AnySupervisor`] the implementation that was chosen.
+//!
+//! - `detect`: which implementation runs the clients
+//! - `direct`: child processes; `systemd`: units; `sim`: simulated processes for tests
+//! - `events`: how they report what happens to processes
+//! - `implementation`: the launcher of programs that hold an account
+//! - `output`, `output_file`, `relay`: what clients print
+//! - `proc`: facts of `/proc`
 
-mod adopt;
-pub mod choose;
+pub mod detect;
 pub mod direct;
-mod groups;
+mod events;
+pub mod implementation;
 mod output;
 mod output_file;
 mod proc;
+pub mod relay;
 pub mod sim;
 pub mod systemd;
+
+pub use events::EventSender;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -21,22 +30,28 @@ use std::time::Duration;
 
 use crate::config::LimitSettings;
 use crate::files::FileError;
-use crate::model::client::{Exit, Handle, ManagerKind};
+use crate::model::boot::Started;
+use crate::model::client::{Handle, ManagerKind};
 use crate::model::fleet::Launch;
-use crate::model::saved::{Found, SavedClient};
+use crate::model::name::UnitId;
+use crate::model::persisted::{PersistedClient, ProcessStatus};
 use crate::template::{TemplateCommand, TemplateError};
+use implementation::ImplementationChild;
+use systemd::{CurrentSecret, ReloadIf, Renewal, RenewalError};
 
-/// All that is needed to start one client.
+/// Everything that a launch needs.
 pub struct LaunchPlan {
     /// Which launch of which client.
     pub launch: Launch,
+    /// The ID of the client's unit.
+    pub id: UnitId,
     /// What to execute.
     pub program: Program,
-    /// Its whole environment; nothing is inherited besides. A unit has one of its own, and takes nothing but `MOJO_WEBQQ_*`.
+    /// Its whole environment; nothing else is inherited. A unit has its own, and takes only `MOJO_WEBQQ_*` from here.
     pub env: Vec<(OsString, OsString)>,
-    /// Where what it prints goes; what a unit prints goes to the journal.
+    /// Where its output goes. The output of a unit goes to the journal.
     pub output: Output,
-    /// What a unit may use.
+    /// The resource limits of a unit.
     pub limits: LimitSettings,
 }
 
@@ -45,21 +60,23 @@ pub struct LaunchPlan {
 pub enum Program {
     /// A file, as a child process.
     Command(TemplateCommand),
-    /// A template in a unit, where it is found out how to execute it; none: the built-in client.
+    /// A template, executed by the launcher in the unit. None stands for the built-in client.
     Template(Option<PathBuf>),
+    /// An implementation, by its launcher: as a child process with these folders, or in its unit, which has its own.
+    Implementation(Option<ImplementationChild>),
 }
 
 /// Where a client's output goes.
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// Line by line into our log.
+    /// To the controller's log, line by line.
     Log,
-    /// To the end of this file, which does not go away with us.
+    /// Appended to this file, which outlives the controller.
     File(PathBuf),
 }
 
 impl fmt::Debug for LaunchPlan {
-    /// Leaves the environment out: it holds passwords.
+    /// Without the environment, which holds passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LaunchPlan")
             .field("launch", &self.launch)
@@ -69,7 +86,7 @@ impl fmt::Debug for LaunchPlan {
     }
 }
 
-/// Why there is no process.
+/// Why a launch failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The system refused to execute the program.
@@ -90,7 +107,7 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// The plan is for another kind of supervisor. A mistake of the program.
+    /// The plan is for another kind of supervisor, which is a bug.
     #[error("the launch was planned for another supervisor")]
     OtherSupervisor,
     /// The template can't be executed.
@@ -105,8 +122,8 @@ pub enum StartError {
         #[source]
         source: FileError,
     },
-    /// systemd can't be asked, or refuses.
-    #[error("{0} can't be started")]
+    /// systemd cannot be reached, or refuses.
+    #[error("{0}")]
     Bus(Arc<str>, #[source] systemd::BusError),
     /// A unit of this name runs, and we did not start it.
     #[error("{0} is {1} already, not by this controller; if nobody needs it, stop it with systemctl")]
@@ -119,7 +136,7 @@ pub enum StartError {
         /// What became of the job, and of the unit.
         why: String,
     },
-    /// The process is there but cannot be watched, so it was killed again.
+    /// The process could not be watched, so it was killed.
     #[error("can't watch the new process {pid}")]
     Watch {
         /// Its pid.
@@ -130,51 +147,48 @@ pub enum StartError {
     },
 }
 
-/// Why a process is still there.
+impl StartError {
+    /// Whether it has nothing to do with the client, so that a later start may succeed.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Bus(_, error) if error.is_lost())
+    }
+}
+
+/// Why a stop failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {
-    /// Not even SIGKILL ended it; most often it waits for a device or a network file system.
+    /// It survived SIGKILL. Most often it waits for a device or a network file system.
     #[error("process {pid} does not end, not even by SIGKILL")]
     Immortal {
         /// Its pid.
         pid: u32,
     },
-    /// systemd can't be asked, or refuses.
-    #[error("{0} can't be stopped")]
+    /// systemd cannot be reached, or refuses.
+    #[error("{0}")]
     Bus(Arc<str>, #[source] systemd::BusError),
 }
 
-/// What happens to a process that runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// It ended, by itself or not.
-    Ended(Launch, Exit),
-    /// Another one took its place, with the same environment: an operator started its unit anew.
-    Replaced(Launch, Handle),
-    /// An operator froze it, or thawed it.
-    Frozen(Launch, bool),
-}
-
-/// A way of running processes. What ends is told once, through the channel of [`Event`]s that an implementation
-/// is made with.
+/// A way of running processes. Each exit is reported once, through the [`EventSender`] that an implementation is made with.
 pub trait Supervisor {
-    /// Starts a process. Cancellation: when the future is dropped the process may or may not be there; its end is
-    /// told all the same.
+    /// Starts a process. If the future is dropped, there may be a process or not; its exit is reported either way.
     fn start(&self, plan: LaunchPlan) -> impl Future<Output = Result<Handle, StartError>> + Send;
 
-    /// This launch is about to come, and what it takes to be known for it can be asked for while other things are done.
-    fn announce(&self, _launch: &Launch) {}
+    /// Requests ahead what the start of this launch needs to know. The launch follows.
+    fn prefetch(&self, _launch: &Launch, _id: &UnitId) {}
 
-    /// Looks for the processes that an earlier controller left, and watches those that are there. A process counts only
-    /// when it is beyond doubt the same: pids are used again.
-    fn adopt(&self, saved: Vec<SavedClient>) -> impl Future<Output = Vec<(SavedClient, Found)>> + Send;
+    /// Finds the processes that an earlier controller left, and watches those that still run. Identifies each beyond doubt, as
+    /// pids are reused.
+    fn adopt(
+        &self,
+        saved: Vec<PersistedClient>,
+    ) -> impl Future<Output = Vec<(PersistedClient, ProcessStatus)>> + Send;
 
-    /// Asks a process to end, insists after `grace`, and returns when it is gone. One that is gone already is no
-    /// error. A further call while one is under way can only shorten the grace.
+    /// Stops a process, kills it after `grace`, and returns when it is gone. It is no error if it is gone already. Another call
+    /// meanwhile can only shorten the grace.
     fn stop(&self, handle: &Handle, grace: Duration) -> impl Future<Output = Result<(), StopError>> + Send;
 
-    /// Removes what is kept of a launch that nobody needs any more: its client is forgotten.
-    fn discard(&self, _launch: Launch) -> impl Future<Output = ()> + Send {
+    /// Removes what is kept of a launch whose client left the list.
+    fn discard(&self, _launch: Launch, _id: UnitId) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 }
@@ -182,26 +196,26 @@ pub trait Supervisor {
 /// The supervisor that was chosen.
 #[derive(Debug)]
 pub enum AnySupervisor {
-    /// Child processes of our own.
+    /// Child processes of the controller.
     Direct(direct::Direct),
     /// Units of systemd.
     Units(systemd::Units),
-    /// Processes on paper, for tests.
+    /// Simulated processes, for tests.
     Sim(sim::Sim),
 }
 
 impl AnySupervisor {
-    /// What clients are, for people: in the log, and in the line that `systemctl status` shows.
-    pub fn way(&self) -> Cow<'static, str> {
+    /// The kind of the clients, for the log and the status line of `systemctl status`.
+    pub fn describe(&self) -> Cow<'static, str> {
         match self {
             Self::Direct(_) => "child processes".into(),
             Self::Units(units) if units.is_reachable() => units.describe().into(),
-            Self::Units(units) => format!("{}, systemd can't be asked", units.describe()).into(),
+            Self::Units(units) => format!("{}, systemd is unreachable", units.describe()).into(),
             Self::Sim(_) => "on paper".into(),
         }
     }
 
-    /// Whose units clients are, where they are units.
+    /// The manager of the units; none where clients are no units.
     pub fn manager(&self) -> Option<ManagerKind> {
         match self {
             Self::Units(units) => Some(units.manager()),
@@ -209,7 +223,72 @@ impl AnySupervisor {
         }
     }
 
-    /// Whether processes outlive the controller whatever the configuration says.
+    /// Returns when systemd has been unreachable for `time` without interruption. Never returns where clients are no units.
+    pub async fn unreachable_for(&self, time: Duration) {
+        match self {
+            Self::Units(units) => units.unreachable_for(time).await,
+            Self::Direct(_) | Self::Sim(_) => std::future::pending().await,
+        }
+    }
+
+    /// What started the machine or container, if known.
+    pub fn started(&self) -> Option<Started> {
+        match self {
+            Self::Direct(direct) => direct.started(),
+            Self::Units(units) => Some(units.started()),
+            Self::Sim(_) => None,
+        }
+    }
+
+    /// Restores files that running clients need and that were removed; returns their paths. Blocks on the file system.
+    pub fn remake_files(&self) -> Result<Vec<PathBuf>, FileError> {
+        match self {
+            Self::Units(units) => units.remake_launch_files(),
+            Self::Direct(_) | Self::Sim(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The unit of the client with this ID; none where clients are no units.
+    pub fn unit_of(&self, id: &UnitId) -> Option<Arc<str>> {
+        match self {
+            Self::Units(units) => Some(units.unit_of(id)),
+            Self::Direct(_) | Self::Sim(_) => None,
+        }
+    }
+
+    /// The running unit of the client with this ID, and the launch whose environment it has, which may be an earlier one if an
+    /// operator started it. None where clients are no units.
+    pub fn running_unit(&self, id: &UnitId) -> Option<(Launch, Handle)> {
+        match self {
+            Self::Units(units) => units.running(id),
+            Self::Direct(_) | Self::Sim(_) => None,
+        }
+    }
+
+    /// Whether a unit runs as the client with this ID, also one that an operator started a moment ago. False where clients are no
+    /// units, or systemd cannot be reached.
+    pub async fn is_unit_active(&self, id: &UnitId) -> bool {
+        match self {
+            Self::Units(units) => units.is_active(id).await.unwrap_or(false),
+            Self::Direct(_) | Self::Sim(_) => false,
+        }
+    }
+
+    /// Gives the client of this launch the secrets as they are now, if it is a unit. A child process reads the operator's files.
+    pub async fn renew_secrets(
+        &self,
+        launch: Launch,
+        id: UnitId,
+        secrets: Vec<CurrentSecret>,
+        when: ReloadIf,
+    ) -> Result<Renewal, RenewalError> {
+        match self {
+            Self::Units(units) => units.renew_secrets(launch, id, secrets, when).await,
+            Self::Direct(_) | Self::Sim(_) => Ok(Renewal::Unchanged),
+        }
+    }
+
+    /// Whether processes always outlive the controller, whatever the configuration says.
     pub fn always_outlived(&self) -> bool {
         matches!(self, Self::Units(_))
     }
@@ -218,6 +297,11 @@ impl AnySupervisor {
 /// The ID of this boot: `/proc/sys/kernel/random/boot_id`.
 pub fn boot_id() -> io::Result<Arc<str>> {
     proc::boot_id()
+}
+
+/// A new random ID: `/proc/sys/kernel/random/uuid`.
+pub fn random_id() -> io::Result<Arc<str>> {
+    proc::random_id()
 }
 
 impl Supervisor for AnySupervisor {
@@ -229,15 +313,15 @@ impl Supervisor for AnySupervisor {
         }
     }
 
-    fn announce(&self, launch: &Launch) {
+    fn prefetch(&self, launch: &Launch, id: &UnitId) {
         match self {
-            Self::Direct(direct) => direct.announce(launch),
-            Self::Units(units) => units.announce(launch),
-            Self::Sim(sim) => sim.announce(launch),
+            Self::Direct(direct) => direct.prefetch(launch, id),
+            Self::Units(units) => units.prefetch(launch, id),
+            Self::Sim(sim) => sim.prefetch(launch, id),
         }
     }
 
-    async fn adopt(&self, saved: Vec<SavedClient>) -> Vec<(SavedClient, Found)> {
+    async fn adopt(&self, saved: Vec<PersistedClient>) -> Vec<(PersistedClient, ProcessStatus)> {
         match self {
             Self::Direct(direct) => direct.adopt(saved).await,
             Self::Units(units) => units.adopt(saved).await,
@@ -253,11 +337,11 @@ impl Supervisor for AnySupervisor {
         }
     }
 
-    async fn discard(&self, launch: Launch) {
+    async fn discard(&self, launch: Launch, id: UnitId) {
         match self {
-            Self::Direct(direct) => direct.discard(launch).await,
-            Self::Units(units) => units.discard(launch).await,
-            Self::Sim(sim) => sim.discard(launch).await,
+            Self::Direct(direct) => direct.discard(launch, id).await,
+            Self::Units(units) => units.discard(launch, id).await,
+            Self::Sim(sim) => sim.discard(launch, id).await,
         }
     }
 }

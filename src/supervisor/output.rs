@@ -1,5 +1,6 @@
-//! What a client prints, line by line into the log.
+//! Logs what clients print, line by line.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -12,20 +13,42 @@ use crate::model::name::ClientName;
 /// The longest line that is logged whole, in bytes; a longer one becomes several.
 const MAX_LINE: usize = 8 * 1024;
 
-/// How many lines of one stream are logged within [`WINDOW`]; of more, only their number. A client that floods is not to
-/// fill the journal, nor what the journal takes of us, with nothing but its own.
+/// How many lines of one stream are logged within [`WINDOW`]. Of further lines only the number is logged, so that one client
+/// cannot flood the journal or use up the controller's own rate limit there.
 const MAX_LINES: u32 = 1000;
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Logs what comes out of `stream` until its end.
-pub(super) async fn log_lines(mut stream: impl AsyncRead + Unpin, client: ClientName) {
-    let mut lines = LineLog::new(client);
+/// How much of the last line is kept, in bytes.
+const MAX_LAST: usize = 1024;
+
+/// Whose output it is.
+#[derive(Clone, Debug)]
+pub(super) struct OutputSource {
+    /// The account.
+    pub(super) client: ClientName,
+    /// What stands before each line: nothing for a client, and `yogurt: ` for an implementation of that name.
+    label: Arc<str>,
+}
+
+impl OutputSource {
+    pub(super) fn client(client: ClientName) -> Self {
+        Self { client, label: "".into() }
+    }
+
+    pub(super) fn implementation(client: ClientName, name: &str) -> Self {
+        Self { client, label: format!("{name}: ").into() }
+    }
+}
+
+/// Logs the lines of `stream` until its end; returns [`LineLog::last_words`].
+pub(super) async fn log_lines(mut stream: impl AsyncRead + Unpin, source: OutputSource) -> Option<String> {
+    let mut lines = LineLog::new(source);
     lines.buffer.reserve(1024);
     loop {
         let read = tokio::select! {
             read = stream.read_buf(&mut lines.buffer) => read,
             () = sleep_until(lines.allowance.ends), if lines.allowance.left_out > 0 => {
-                lines.allowance.renew(&lines.client);
+                lines.allowance.renew(&lines.source);
                 continue;
             }
         };
@@ -33,68 +56,91 @@ pub(super) async fn log_lines(mut stream: impl AsyncRead + Unpin, client: Client
             Ok(0) => break,
             Ok(_) => lines.log_complete(),
             Err(error) => {
-                info!(client = %lines.client, %error, "the client's output can't be read any more");
+                info!(client = %lines.source.client, %error, "its output can't be read any more: {error}");
                 break;
             }
         }
         lines.buffer.reserve(1024);
     }
     lines.log_rest();
+    lines.last_words()
 }
 
-/// Makes lines of what a client prints, and logs them.
+/// Splits the output of a client into lines and logs them.
 #[derive(Debug)]
 pub(super) struct LineLog {
-    pub(super) client: ClientName,
-    /// What was read and is not logged.
+    pub(super) source: OutputSource,
+    /// What was read and not logged yet.
     buffer: BytesMut,
     allowance: Allowance,
+    /// The last line, unless its own priority is below a warning.
+    last: Vec<u8>,
 }
 
 impl LineLog {
-    pub(super) fn new(client: ClientName) -> Self {
-        Self { client, buffer: BytesMut::new(), allowance: Allowance::new() }
+    pub(super) fn new(source: OutputSource) -> Self {
+        Self { source, buffer: BytesMut::new(), allowance: Allowance::new(), last: Vec::new() }
     }
 
-    /// Takes what was read, and logs the lines that are complete with it.
+    /// The last line, which may say why the client exited. None if its own priority is below a warning.
+    pub(super) fn last_words(&self) -> Option<String> {
+        let text = printable(&self.last);
+        let text = text.strip_prefix("wqclient: ").unwrap_or(&text);
+        (!text.trim().is_empty()).then(|| text.to_owned())
+    }
+
+    /// Adds what was read, and logs the complete lines.
     pub(super) fn take(&mut self, read: &[u8]) {
         self.buffer.extend_from_slice(read);
         self.log_complete();
     }
 
-    /// How many bytes of a line that is not complete wait.
+    /// The length of the incomplete last line in bytes.
     pub(super) fn waiting(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Says what was left out, once the time for it has come. Whether nothing is left to be said.
+    /// Logs how many lines were dropped, once the window is over. Returns whether nothing is left to log.
     pub(super) fn settle(&mut self) -> bool {
         if self.allowance.left_out > 0 && Instant::now() >= self.allowance.ends {
-            self.allowance.renew(&self.client);
+            self.allowance.renew(&self.source);
         }
         self.allowance.left_out == 0
     }
 
-    /// Nothing follows: logs the rest, whole line or not, and says what was left out.
+    /// Nothing follows: logs the rest, even without a line end, and how many lines were dropped.
     pub(super) fn log_rest(&mut self) {
-        if !self.buffer.is_empty() && self.allowance.covers_one_more(&self.client) {
-            log(&self.client, &self.buffer);
+        if !self.buffer.is_empty() {
+            keep(&mut self.last, &self.buffer);
+        }
+        if !self.buffer.is_empty() && self.allowance.covers_one_more(&self.source) {
+            log(&self.source, &self.buffer);
         }
         self.buffer.clear();
-        self.allowance.renew(&self.client);
+        self.allowance.renew(&self.source);
     }
 
     fn log_complete(&mut self) {
-        let Self { client, buffer, allowance } = self;
+        let Self { source, buffer, allowance, last } = self;
         take_lines(buffer, |line| {
-            if allowance.covers_one_more(client) {
-                log(client, line);
+            keep(last, line);
+            if allowance.covers_one_more(source) {
+                log(source, line);
             }
         });
     }
 }
 
-/// What a stream may still have logged.
+/// Keeps a line as the last one.
+fn keep(last: &mut Vec<u8>, line: &[u8]) {
+    let (priority, text) = split_priority(line);
+    last.clear();
+    if text.len() == line.len() || priority <= 4 {
+        last.extend_from_slice(&text[..text.len().min(MAX_LAST)]);
+    }
+}
+
+/// How many lines of a stream may still be logged.
 #[derive(Debug)]
 struct Allowance {
     ends: Instant,
@@ -107,9 +153,9 @@ impl Allowance {
         Self { ends: Instant::now() + WINDOW, lines: MAX_LINES, left_out: 0 }
     }
 
-    fn covers_one_more(&mut self, client: &ClientName) -> bool {
+    fn covers_one_more(&mut self, source: &OutputSource) -> bool {
         if Instant::now() >= self.ends {
-            self.renew(client);
+            self.renew(source);
         }
         match self.lines.checked_sub(1) {
             Some(lines) => self.lines = lines,
@@ -118,13 +164,14 @@ impl Allowance {
         self.left_out == 0
     }
 
-    /// Begins anew, and says what was left out.
-    fn renew(&mut self, client: &ClientName) {
+    /// Begins a new window, and logs how many lines were dropped.
+    fn renew(&mut self, source: &OutputSource) {
         if self.left_out > 0 {
             let seconds = WINDOW.as_secs();
+            let OutputSource { client, label } = source;
             warn!(
                 %client,
-                "{} lines of the client's output were left out: it prints more than {MAX_LINES} in {seconds} s",
+                "{label}{} lines of its output were dropped: it prints more than {MAX_LINES} in {seconds} s",
                 self.left_out
             );
         }
@@ -132,25 +179,25 @@ impl Allowance {
     }
 }
 
-/// One place in the code for each priority, for that is where the name of an event stands, and in the name the journal
-/// finds what the client gave.
-fn log(client: &ClientName, line: &[u8]) {
+/// Logs a line with its priority. Each priority has its own macro call: the name of an event is fixed there, and the journal
+/// writer takes the priority from the name.
+fn log(OutputSource { client, label }: &OutputSource, line: &[u8]) {
     let (priority, text) = split_priority(line);
     let text = printable(text);
     match priority {
-        0 => error!(name: "client-0", target: "client", %client, "{text}"),
-        1 => error!(name: "client-1", target: "client", %client, "{text}"),
-        2 => error!(name: "client-2", target: "client", %client, "{text}"),
-        3 => error!(name: "client-3", target: "client", %client, "{text}"),
-        4 => warn!(name: "client-4", target: "client", %client, "{text}"),
-        5 => info!(name: "client-5", target: "client", %client, "{text}"),
-        6 => info!(name: "client-6", target: "client", %client, "{text}"),
-        _ => debug!(name: "client-7", target: "client", %client, "{text}"),
+        0 => error!(name: "client-0", target: "client", %client, "{label}{text}"),
+        1 => error!(name: "client-1", target: "client", %client, "{label}{text}"),
+        2 => error!(name: "client-2", target: "client", %client, "{label}{text}"),
+        3 => error!(name: "client-3", target: "client", %client, "{label}{text}"),
+        4 => warn!(name: "client-4", target: "client", %client, "{label}{text}"),
+        5 => info!(name: "client-5", target: "client", %client, "{label}{text}"),
+        6 => info!(name: "client-6", target: "client", %client, "{label}{text}"),
+        _ => debug!(name: "client-7", target: "client", %client, "{label}{text}"),
     }
 }
 
 /// The priority that a line may begin with, `<3>`, as services write it for the journal: see sd-daemon(3).
-fn split_priority(line: &[u8]) -> (u8, &[u8]) {
+pub(super) fn split_priority(line: &[u8]) -> (u8, &[u8]) {
     match line {
         [b'<', digit @ b'0'..=b'7', b'>', text @ ..] => (digit - b'0', text),
         _ => (6, line),
@@ -158,7 +205,7 @@ fn split_priority(line: &[u8]) -> (u8, &[u8]) {
 }
 
 /// Takes every complete line out of `buffer`, and what is too long to wait for its end.
-fn take_lines(buffer: &mut BytesMut, mut each: impl FnMut(&[u8])) {
+pub(super) fn take_lines(buffer: &mut BytesMut, mut each: impl FnMut(&[u8])) {
     loop {
         let window = &buffer[..buffer.len().min(MAX_LINE)];
         let (line, skip) = match window.iter().position(|b| *b == b'\n') {
@@ -174,7 +221,7 @@ fn take_lines(buffer: &mut BytesMut, mut each: impl FnMut(&[u8])) {
     }
 }
 
-/// How much of `window` ends where a character ends, so that a cut leaves no half of one.
+/// The length of the part of `window` that ends at a character boundary.
 fn whole_characters(window: &[u8]) -> usize {
     let starts_character = |at: &usize| window[*at] & 0b1100_0000 != 0b1000_0000;
     match (window.len().saturating_sub(4)..window.len()).rev().find(starts_character) {
@@ -183,8 +230,8 @@ fn whole_characters(window: &[u8]) -> usize {
     }
 }
 
-/// Text that moves no cursor and changes no colour on the terminal of whoever reads the log.
-fn printable(line: &[u8]) -> String {
+/// The text with control characters escaped, so that it cannot control the reader's terminal.
+pub(super) fn printable(line: &[u8]) -> String {
     let mut text = String::with_capacity(line.len());
     for c in String::from_utf8_lossy(line).chars() {
         if c.is_control() && c != '\t' { text.extend(c.escape_default()) } else { text.push(c) }
@@ -204,13 +251,13 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_cut_at_their_ends() {
+    fn output_is_split_into_lines() {
         assert_eq!(lines(b"one\ntwo\r\n\nthr"), (vec!["one".into(), "two".into()], 3));
         assert_eq!(lines(b""), (vec![], 0));
     }
 
     #[test]
-    fn an_endless_line_is_cut_between_characters() {
+    fn endless_line_is_cut_between_characters() {
         let (found, left) = lines("界".repeat(MAX_LINE).as_bytes());
         assert!(found.iter().all(|line| line.chars().all(|c| c == '界')), "a character was cut");
         assert!(left < MAX_LINE);
@@ -219,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_priority_is_understood() {
+    fn line_priority_is_parsed() {
         assert_eq!(split_priority(b"<3>broken"), (3, &b"broken"[..]));
         assert_eq!(split_priority(b"<7>"), (7, &b""[..]));
         for plain in [&b"text"[..], b"<8>x", b"<33>x", b"<", b"< 3>x"] {
@@ -227,8 +274,19 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn last_words_exclude_information() {
+        let last =
+            async |input: &[u8]| log_lines(input, OutputSource::client(ClientName::new("a").unwrap())).await;
+        assert_eq!(last(b"one\nCan't locate Mojo.pm\n").await.as_deref(), Some("Can't locate Mojo.pm"));
+        assert_eq!(last(b"<6>fine\n<3>wqclient: broken").await.as_deref(), Some("broken"));
+        assert_eq!(last(b"<4>an hour ago\n<6>fine\n").await, None);
+        assert_eq!(last(b"").await, None);
+        assert!(last("界".repeat(5000).as_bytes()).await.unwrap().len() <= MAX_LAST + 8);
+    }
+
     #[test]
-    fn escape_sequences_are_shown_not_obeyed() {
+    fn escape_sequences_are_escaped() {
         assert_eq!(printable(b"\x1b[31mred\x07 \xff\tok"), "\\u{1b}[31mred\\u{7} \u{fffd}\tok");
     }
 }

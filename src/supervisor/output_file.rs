@@ -1,6 +1,6 @@
-//! The files that take the output of clients who outlive their controller. While there is a controller it logs what comes, as
-//! it does with what comes through a pipe, and the next one begins where it ended. Nobody else reads along, so they are kept
-//! small: a client that floods must not fill the disk that the registry file is on.
+//! Files for the output of clients that outlive their controller. A controller logs what is appended, as it does with a pipe, and
+//! the next one continues where it ended. The files are kept small: a client that floods must not fill the disk of the registry
+//! file.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -19,102 +19,100 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::output::LineLog;
+use super::output::{LineLog, OutputSource};
 use crate::files::{FileError, replace};
 use crate::locks::locked;
-use crate::model::chain::Chain;
-use crate::model::name::ClientName;
+use crate::model::error_chain::ErrorChain;
 
-/// How often is asked which files were written to: soon enough for who waits for a line.
+/// How often the changed files are read. Short enough for a person who waits for a line.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// The most bytes of a file that are read at once. More is a flood.
+/// How many bytes of a file are read at once. More is a flood.
 const MAX_READ: u64 = 512 * 1024;
-/// How many events are taken at once: more than inotify keeps unless told otherwise.
+/// How many inotify events are read at once: more than its default queue holds.
 const MAX_EVENTS: usize = 20_000;
 /// A file that is larger than this, in bytes, is emptied.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
-/// How much of its end, in bytes, is kept beside it under the name with `.old`.
+/// How much of its end, in bytes, is kept in a file beside it, with `.old` appended to the name.
 const KEPT_BYTES: u64 = 1024 * 1024;
 
-/// Opens such files, logs what comes into them, and keeps them small.
+/// Opens such files, logs what is appended, and keeps them small.
 #[derive(Debug)]
 pub(super) struct OutputFiles {
-    table: Arc<Mutex<Table>>,
+    table: Arc<Mutex<OpenOutputs>>,
     _reader: AbortOnDropHandle<()>,
 }
 
-/// The files that are open, and who tells which of them were written to: to look into each of a thousand, twice a second, would
-/// be most of what an idle controller does.
+/// The open files, and an inotify instance that says which of them changed. Looking into each of a thousand files twice a second
+/// would be most of what an idle controller does.
 #[derive(Debug)]
-struct Table {
-    /// With inotify's number for each, none where it could not be watched. Two of the same file have the same.
+struct OpenOutputs {
+    /// Each with its watch descriptor, none if it could not be watched. Two entries of the same file have the same descriptor.
     open: Vec<(Option<i32>, Weak<OutputFile>)>,
-    /// None where the system gives no inotify instance.
+    /// None if there is no inotify instance left: then all files are read each time.
     inotify: Option<OwnedFd>,
 }
 
-/// One of them; read and kept small as long as this lives.
+/// An output file, read and kept small until this is dropped.
 #[derive(Debug)]
 pub(super) struct OutputFile {
     path: PathBuf,
     file: File,
-    /// Holds where a line begins that the next controller has not seen in the log.
+    /// Contains the offset of the first line that is not logged, for the next controller.
     mark: File,
-    reading: Mutex<Reading>,
+    reading: Mutex<ReadPosition>,
 }
 
 #[derive(Debug)]
-struct Reading {
-    /// How far it is read.
+struct ReadPosition {
+    /// The offset up to which it is read.
     position: u64,
     marked: u64,
     lines: LineLog,
 }
 
 impl OutputFiles {
-    /// Starts the task that looks at them.
+    /// Starts the task that reads them.
     pub(super) fn new() -> Self {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
-        let table = Arc::new(Mutex::new(Table { open: Vec::new(), inotify }));
+        let table = Arc::new(Mutex::new(OpenOutputs { open: Vec::new(), inotify }));
         let reader = tokio::spawn(look_again_and_again(table.clone()));
         Self { table, _reader: AbortOnDropHandle::new(reader) }
     }
 
-    /// Opens the file at `path`, or makes it, to write at its end. What is in it and was not logged is logged now.
-    pub(super) fn open(&self, path: &Path, client: &ClientName) -> io::Result<Arc<OutputFile>> {
+    /// Opens or creates the file at `path` for appending, and logs what is in it and was not logged.
+    pub(super) fn open(&self, path: &Path, source: OutputSource) -> io::Result<Arc<OutputFile>> {
         let no_link = OFlags::NOFOLLOW.bits().cast_signed();
         let mut options = OpenOptions::new();
         options.read(true).create(true).mode(0o600).custom_flags(no_link);
         let file = options.clone().append(true).open(path)?;
         let mark = options.write(true).truncate(false).open(beside(path, ".read"))?;
         let size = file.metadata()?.len();
-        // Where nothing was written down somebody else has read it, if anybody.
+        // Without a mark an earlier version wrote it, which did not log it.
         let position = read_mark(&mark).filter(|position| *position <= size).unwrap_or(size);
         if position < size {
-            info!(%client, "what follows was printed while no controller was there");
+            info!(client = %source.client, "the following lines were printed while no controller was there");
         }
-        let lines = LineLog::new(client.clone());
-        let reading = Mutex::new(Reading { position, marked: position, lines });
+        let lines = LineLog::new(source);
+        let reading = Mutex::new(ReadPosition { position, marked: position, lines });
         let file = Arc::new(OutputFile { path: path.to_owned(), file, mark, reading });
         write_mark(&file.mark, position)?;
-        // Before it is read: what comes later is told.
+        // Watched before it is read, so that no later change is missed.
         locked(&self.table).add(&file);
         file.read(&mut file.reading());
         Ok(file)
     }
 }
 
-impl Table {
+impl OpenOutputs {
     fn add(&mut self, file: &Arc<OutputFile>) {
-        // This very file, whatever its path leads to by now.
+        // By its descriptor: the path may lead to another file by now.
         let path = format!("/proc/self/fd/{}", file.file.as_raw_fd());
         let inotify = self.inotify.as_ref();
         let watch = inotify.and_then(|inotify| inotify::add_watch(inotify, path, WatchFlags::MODIFY).ok());
         self.open.push((watch, Arc::downgrade(file)));
     }
 
-    /// The files to look into: those that were written to since this was last asked, and those of which that can't be known.
-    /// Those that nobody has any more are forgotten.
+    /// The files to read: those that changed since the last call, and those without a watch. Drops closed files.
     fn due(&mut self) -> Vec<Arc<OutputFile>> {
         let mut gone = HashSet::new();
         self.open.retain(|(watch, file)| {
@@ -126,7 +124,7 @@ impl Table {
             watch.map(|watch| gone.remove(&watch));
         }
         for watch in gone {
-            // Fails only where it is gone with its file.
+            // Fails only if the watch is gone with its file.
             let _ = self.inotify.as_ref().map(|inotify| inotify::remove_watch(inotify, watch));
         }
         let written = self.written();
@@ -138,7 +136,7 @@ impl Table {
         due.filter_map(|(_, file)| file.upgrade()).collect()
     }
 
-    /// What inotify tells; none where too much happened to tell.
+    /// The watch descriptors of changed files; none if the queue overflowed.
     fn written(&self) -> Option<HashSet<i32>> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(self.inotify.as_ref()?, &mut buffer);
@@ -156,12 +154,12 @@ impl Table {
 }
 
 impl OutputFile {
-    /// Another handle, for a process to write to.
+    /// A handle for a process to write to.
     pub(super) fn handle(&self) -> io::Result<File> {
         self.file.try_clone()
     }
 
-    /// Logs what is there, whole line or not: its writer is gone. Blocks on the file system.
+    /// Logs the rest, even without a line end, after its writer is gone. Blocks on the file system.
     pub(super) fn log_rest(&self) {
         let mut reading = self.reading();
         self.read(&mut reading);
@@ -169,11 +167,17 @@ impl OutputFile {
         self.mark(&mut reading);
     }
 
-    fn reading(&self) -> MutexGuard<'_, Reading> {
+    /// As [`OutputFile::log_rest`]; returns the last line.
+    pub(super) fn log_rest_and_last(&self) -> Option<String> {
+        self.log_rest();
+        self.reading().lines.last_words()
+    }
+
+    fn reading(&self) -> MutexGuard<'_, ReadPosition> {
         locked(&self.reading)
     }
 
-    /// Logs what came, and empties the file when it is too large. Whether that is all until it is written to again.
+    /// Logs what was appended, and empties the file when it is too large. Returns whether all is read.
     fn look(&self) -> Result<bool, FileError> {
         let mut reading = self.reading();
         let is_through = self.read(&mut reading);
@@ -182,12 +186,12 @@ impl OutputFile {
         Ok(is_through && is_settled)
     }
 
-    /// Reads on, so far as that goes at once; whether that is to the end.
-    fn read(&self, reading: &mut Reading) -> bool {
+    /// Reads on, up to [`MAX_READ`]. Returns whether that is the end.
+    fn read(&self, reading: &mut ReadPosition) -> bool {
         let end = reading.position + MAX_READ;
         let mut buffer = [0; 16 * 1024];
         while reading.position < end {
-            // An error is like an end: it is tried again, and what can't be read is still in the file.
+            // An error counts as the end: the rest stays in the file, and is tried again at the next change.
             match self.file.read_at(&mut buffer, reading.position) {
                 Ok(0) | Err(_) => break,
                 Ok(read) => {
@@ -200,18 +204,18 @@ impl OutputFile {
         reading.position < end
     }
 
-    /// Writes down for the next controller how far it is logged.
-    fn mark(&self, reading: &mut Reading) {
+    /// Writes the mark: how far the file is logged, for the next controller.
+    fn mark(&self, reading: &mut ReadPosition) {
         let logged = reading.position - reading.lines.waiting() as u64;
-        // Where it can't be written lines are logged again by the next one, which is better than never.
+        // If it cannot be written, the next controller logs some lines twice, which is better than never.
         if logged != reading.marked && write_mark(&self.mark, logged).is_ok() {
             reading.marked = logged;
         }
     }
 
-    /// Empties it when it is too large, and keeps its end. As with logrotate's `copytruncate`, what is written between the
-    /// two is lost.
-    fn cut(&self, reading: &mut Reading) -> Result<(), FileError> {
+    /// Empties a file that is too large, and keeps its end. As with logrotate's `copytruncate`, what is written between the two
+    /// steps is lost.
+    fn cut(&self, reading: &mut ReadPosition) -> Result<(), FileError> {
         let failed = |source| FileError::Io { path: self.path.clone(), source };
         let size = self.file.metadata().map_err(failed)?.len();
         if size <= MAX_BYTES {
@@ -219,11 +223,11 @@ impl OutputFile {
         }
         if size > reading.position {
             let left_out = size - reading.position;
-            warn!(client = %reading.lines.client, "{left_out} bytes of the client's output were left out: it prints too much");
+            warn!(client = %reading.lines.source.client, "{left_out} bytes of its output were dropped: it prints too much");
         }
         let mut end = vec![0; usize::try_from(KEPT_BYTES).unwrap_or(0)];
         self.file.read_exact_at(&mut end, size - KEPT_BYTES).map_err(failed)?;
-        // First emptied: on a full disk that makes the room. Its writers append, so they go on at its new end.
+        // Emptied before the end is saved: on a full disk that makes room. Writers append, so they continue at the new end.
         self.file.set_len(0).map_err(failed)?;
         reading.lines.log_rest();
         reading.position = 0;
@@ -238,7 +242,7 @@ fn beside(path: &Path, extension: &str) -> PathBuf {
     path.into()
 }
 
-/// A number of always the same length, so that one write replaces it.
+/// The mark has a fixed length, so that one write replaces it.
 fn write_mark(file: &File, position: u64) -> io::Result<()> {
     file.write_all_at(format!("{position:020}\n").as_bytes(), 0)
 }
@@ -249,7 +253,7 @@ fn read_mark(file: &File) -> Option<u64> {
     std::str::from_utf8(&text).ok()?.parse().ok()
 }
 
-async fn look_again_and_again(table: Arc<Mutex<Table>>) {
+async fn look_again_and_again(table: Arc<Mutex<OpenOutputs>>) {
     let mut interval = interval(INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut unfinished = Vec::new();
@@ -265,13 +269,14 @@ async fn look_again_and_again(table: Arc<Mutex<Table>>) {
         let looked = tokio::task::spawn_blocking(move || {
             let is_unfinished = |file: &Arc<OutputFile>| {
                 !file.look().unwrap_or_else(|error| {
-                    warn!(error = %Chain(&error), "a client's output is too large, and can't be made smaller");
+                    let error = ErrorChain(&error);
+                    warn!(%error, "the output file of a client is too large, and can't be emptied: {error}");
                     false
                 })
             };
             files.iter().filter(|file| is_unfinished(file)).map(Arc::downgrade).collect()
         });
-        // It only ever fails when the runtime ends.
+        // Fails only when the runtime ends.
         unfinished = looked.await.unwrap_or_default();
     }
 }

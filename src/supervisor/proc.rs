@@ -1,4 +1,4 @@
-//! The few facts of `/proc` that tell one process from another.
+//! The facts of `/proc` that identify processes.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ pub(super) struct Stat {
     pub(super) state: u8,
     /// The process group.
     pub(super) group: u32,
-    /// Whether it was forked and has executed nothing yet: `PF_FORKNOEXEC` of the kernel's flags.
+    /// Whether it was forked and has not called exec yet: `PF_FORKNOEXEC` of the kernel's flags.
     pub(super) only_forked: bool,
     /// Clock ticks from boot to its start.
     pub(super) start_ticks: u64,
@@ -28,7 +28,7 @@ pub(super) fn stat(pid: u32) -> io::Result<Stat> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown form of /proc/PID/stat"))
 }
 
-/// The process's own name may hold spaces and parentheses, so the fields are counted from the last `)`.
+/// The name of the process may have spaces and parentheses, so the fields are counted from the last `)`.
 fn parse_stat(content: &[u8]) -> Option<Stat> {
     let end_of_name = content.iter().rposition(|b| *b == b')')?;
     let rest = std::str::from_utf8(&content[end_of_name + 1..]).ok()?;
@@ -40,12 +40,12 @@ fn parse_stat(content: &[u8]) -> Option<Stat> {
     Some(Stat { state, group, only_forked: flags & PF_FORKNOEXEC != 0, start_ticks })
 }
 
-/// The processes, zombies left out, of every process group.
+/// All processes except zombies, with their process groups.
 pub(super) fn groups() -> io::Result<Vec<(u32, Stat)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // One that is gone meanwhile is simply not there.
+        // One that exits meanwhile is left out.
         if let Ok(stat) = stat(pid)
             && stat.state != b'Z'
         {
@@ -55,9 +55,14 @@ pub(super) fn groups() -> io::Result<Vec<(u32, Stat)>> {
     Ok(found)
 }
 
-/// The program that a process executes; none for one that is not ours to look into.
+/// The program of a process; none without permission to look into it.
 pub(super) fn program(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()
+}
+
+/// When the first process of our PID namespace started, in clock ticks since the kernel did. `ProtectProc=` of a service hides it.
+pub(super) fn init_start() -> io::Result<u64> {
+    Ok(stat(1)?.start_ticks)
 }
 
 /// The ID of this boot.
@@ -65,12 +70,17 @@ pub(super) fn boot_id() -> io::Result<Arc<str>> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().into())
 }
 
+/// A random UUID of the kernel's.
+pub(super) fn random_id() -> io::Result<Arc<str>> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn reads_a_stat_line_whatever_the_name() {
+    fn stat_line_with_any_process_name() {
         let line = b"77 (a) b (c) S 1 42 42 0 -1 4194560 123 0 0 0 1 2 0 0 20 0 1 0 987654 2703360 217 18";
         let stat = Stat { state: b'S', group: 42, only_forked: false, start_ticks: 987_654 };
         assert_eq!(parse_stat(line), Some(stat));
@@ -81,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_this_process() {
+    fn stat_of_this_process() {
         let me = stat(std::process::id()).unwrap();
         assert!(me.start_ticks > 0);
         assert!(

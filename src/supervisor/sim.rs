@@ -1,60 +1,66 @@
-//! A scripted supervisor for tests: processes that exist only on paper, in a world that outlives the supervisor as real
-//! processes outlive a controller.
+//! A supervisor for tests: simulated processes on a simulated machine, which outlives the supervisor.
 //!
-//! The program of a plan is the script: `exit:STATUS` ends at once, `run` runs until it is stopped, `ignore-term` until it
-//! is killed; anything else cannot be executed.
+//! The program of a plan is its script: `exit:STATUS` exits at once, `run` runs until it is stopped, `ignore-term` until it is
+//! killed. Anything else cannot be executed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{Event, LaunchPlan, Program, StartError, StopError, Supervisor};
+use super::{EventSender, LaunchPlan, Program, StartError, StopError, Supervisor};
 use crate::locks::locked;
 use crate::model::client::{Exit, Handle};
-use crate::model::fleet::Launch;
-use crate::model::saved::{Found, SavedClient};
+use crate::model::fleet::{Launch, ProcessEvent};
+use crate::model::name::UnitId;
+use crate::model::persisted::{PersistedClient, ProcessStatus};
 
-/// A machine on paper.
+/// A simulated machine.
 #[derive(Clone, Debug, Default)]
-pub struct World(Arc<Mutex<State>>);
+pub struct SimMachine(Arc<Mutex<MachineState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct MachineState {
     boots: u32,
     last_pid: u32,
-    processes: BTreeMap<u32, Process>,
+    processes: BTreeMap<u32, SimProcess>,
+    discarded: Vec<Launch>,
 }
 
 #[derive(Debug)]
-struct Process {
-    heeds_term: bool,
+struct SimProcess {
+    exits_on_term: bool,
     end: watch::Sender<Option<Exit>>,
 }
 
-/// Runs processes on paper.
+/// Runs simulated processes.
 #[derive(Debug)]
 pub struct Sim {
-    world: World,
-    ended: mpsc::Sender<Event>,
+    machine: SimMachine,
+    events: EventSender,
 }
 
-impl World {
-    /// Starts the machine anew: no process survives.
+impl SimMachine {
+    /// Reboots the machine: no process survives.
     pub fn reboot(&self) {
         let mut state = self.state();
         state.boots += 1;
         state.processes.clear();
     }
 
-    /// Ends a process from outside, as kill(1) does.
+    /// Kills a process from outside, as kill(1) does.
     pub fn kill(&self, pid: u32, signal: i32) {
         self.end(pid, Exit::Signal(signal));
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    /// The launches that were discarded, in order.
+    pub fn discarded(&self) -> Vec<Launch> {
+        self.state().discarded.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, MachineState> {
         locked(&self.0)
     }
 
@@ -66,23 +72,22 @@ impl World {
 }
 
 impl Sim {
-    /// A supervisor in `world` that tells every end through `ended`.
-    pub fn new(world: World, ended: mpsc::Sender<Event>) -> Self {
-        Self { world, ended }
+    /// A supervisor in `machine` that reports every exit through `events`.
+    pub fn new(machine: SimMachine, events: EventSender) -> Self {
+        Self { machine, events }
     }
 
-    /// Tells the end of a process when it comes.
+    /// Reports the exit of a process when it comes.
     fn watch(&self, launch: Launch, mut end: watch::Receiver<Option<Exit>>, is_child: bool) {
-        let ended = self.ended.clone();
+        let events = self.events.clone();
         tokio::spawn(async move {
             let exit = match end.wait_for(Option::is_some).await {
                 Ok(exit) => exit.unwrap_or(Exit::Unknown),
-                // The machine went down.
+                // The machine was rebooted.
                 Err(_) => return,
             };
             let exit = if is_child { exit } else { Exit::Unknown };
-            // Nobody listens any more when the test is over.
-            let _ = ended.send(Event::Ended(launch, exit)).await;
+            events.send(vec![ProcessEvent::Exited(launch, exit)]).await;
         });
     }
 }
@@ -98,57 +103,61 @@ impl Supervisor for Sim {
         }
         let (end, ended) = watch::channel(None);
         let (pid, boot_id) = {
-            let mut state = self.world.state();
+            let mut state = self.machine.state();
             state.last_pid += 1;
             let (pid, boot) = (state.last_pid, state.boots);
-            state.processes.insert(pid, Process { heeds_term: script != "ignore-term", end });
+            state.processes.insert(pid, SimProcess { exits_on_term: script != "ignore-term", end });
             (pid, boot.to_string().into())
         };
         self.watch(plan.launch, ended, true);
         if let Some(exit) = ends_with {
-            self.world.end(pid, exit);
+            self.machine.end(pid, exit);
         }
         Ok(Handle::Direct { pid, start_ticks: u64::from(pid), boot_id })
     }
 
-    async fn adopt(&self, saved: Vec<SavedClient>) -> Vec<(SavedClient, Found)> {
-        let adopt = |client: SavedClient| {
-            let state = self.world.state();
+    async fn adopt(&self, saved: Vec<PersistedClient>) -> Vec<(PersistedClient, ProcessStatus)> {
+        let adopt = |client: PersistedClient| {
+            let state = self.machine.state();
             let Some(Handle::Direct { pid, start_ticks, boot_id }) = &client.handle else {
-                return (client, Found::Gone { rebooted: false });
+                return (client, ProcessStatus::Gone { rebooted: false });
             };
             let found = match state.processes.get(pid) {
-                _ if **boot_id != *state.boots.to_string() => Found::Gone { rebooted: true },
+                _ if **boot_id != *state.boots.to_string() => ProcessStatus::Gone { rebooted: true },
                 Some(process) if *start_ticks == u64::from(*pid) => {
                     let launch = Launch { name: client.spec.name.clone(), generation: client.generation };
                     self.watch(launch, process.end.subscribe(), false);
-                    Found::Running(Handle::Direct {
+                    ProcessStatus::Running(Handle::Direct {
                         pid: *pid,
                         start_ticks: *start_ticks,
                         boot_id: boot_id.clone(),
                     })
                 }
-                _ => Found::Gone { rebooted: false },
+                _ => ProcessStatus::Gone { rebooted: false },
             };
             (client, found)
         };
         saved.into_iter().map(adopt).collect()
     }
 
+    async fn discard(&self, launch: Launch, _id: UnitId) {
+        self.machine.state().discarded.push(launch);
+    }
+
     async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), StopError> {
         let Handle::Direct { pid, .. } = handle else { return Ok(()) };
         let end = self
-            .world
+            .machine
             .state()
             .processes
             .get(pid)
-            .map(|process| (process.heeds_term, process.end.subscribe()));
-        let Some((heeds_term, mut end)) = end else { return Ok(()) };
-        if heeds_term {
-            self.world.end(*pid, Exit::Signal(15));
+            .map(|process| (process.exits_on_term, process.end.subscribe()));
+        let Some((exits_on_term, mut end)) = end else { return Ok(()) };
+        if exits_on_term {
+            self.machine.end(*pid, Exit::Signal(15));
         }
         if timeout(grace, end.wait_for(Option::is_some)).await.is_err() {
-            self.world.end(*pid, Exit::Signal(9));
+            self.machine.end(*pid, Exit::Signal(9));
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # What the built-in client takes while it is idle: one alone, from a program file that nobody else uses, and twenty of one
-# controller. Memory as smaps_rollup and status of proc(5) have it, and processor time over 30 s. Builds with --release.
+# controller. Memory as smaps_rollup and status of proc(5) have it, and processor time over 30 s. Builds with --profile dist.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-cargo build --release --locked --quiet
+cargo build --profile dist --locked --quiet
 folder=$(mktemp -d)
 started=()
 finish() {
@@ -32,7 +32,7 @@ row() { # what, pids
 
 printf '%-22s %10s %10s %10s %14s\n' '' 'PSS, MiB' 'most' 'RSS, most' 'ticks in 30 s'
 # A file of its own, in which nothing is shared.
-cp target/release/wqcontroller "$folder/wqclient"
+cp target/dist/wqcontroller "$folder/wqclient"
 MOJO_WEBQQ_ACCOUNT=alone MOJO_WEBQQ_PLUGIN_OPENQQ_PORT=$port MOJO_WEBQQ_TMPDIR=$folder "$folder/wqclient" >"$folder/log" 2>&1 &
 started+=("$!")
 until curl -sf "http://127.0.0.1:$port/openqq/get_user_info" >/dev/null; do sleep 0.2; done
@@ -41,7 +41,7 @@ row 'one, alone' "${started[0]}"
 mkdir "$folder/twenty"
 printf 'listen = "127.0.0.1:%s"\nbackend_start_port = %s\ntmpdir = "%s"\nlog_level = "warn"\n' \
   "$controller" $((controller + 1)) "$folder/twenty" >"$folder/wqcontroller.toml"
-XDG_STATE_HOME=$folder target/release/wqcontroller --config "$folder/wqcontroller.toml" >"$folder/log" 2>&1 &
+XDG_STATE_HOME=$folder target/dist/wqcontroller --config "$folder/wqcontroller.toml" >"$folder/log" 2>&1 &
 started+=("$!")
 api=http://127.0.0.1:$controller/openqq
 pids=()

@@ -1,5 +1,5 @@
 //! A thousand small clients: how long `check_client` of all takes, how long a restart of the controller does, and what the
-//! controller takes while nothing happens. `cargo bench --bench fleet` prints a table; no figure is asserted.
+//! controller takes while nothing happens. `cargo bench --profile dist --bench fleet` prints a table; no figure is asserted.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -71,7 +71,7 @@ fn main() {
         "all are taken up before the first answer"
     );
 
-    println!("{CLIENTS} clients, one controller (release build)");
+    println!("{CLIENTS} clients, one controller");
     println!("{:<52} {:>9} {:>9} {:>9}", "", "p50", "p99", "most");
     row("start_client, one after the other", &mut starts);
     row("check_client of all", &mut checks);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The proxy beside nginx and beside no proxy at all: the same upstream, the same wrk, one worker each, in one run.
-# Needs nginx, wrk and curl; builds the controller with --release. ROUNDS, SECONDS_EACH and HEADERS=all may be set.
+# Needs nginx, wrk and curl; builds the controller with --profile dist. ROUNDS, SECONDS_EACH and HEADERS=all may be set.
 # Prints a table of medians, with the lowest and the highest of all rounds.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -8,7 +8,7 @@ rounds=${ROUNDS:-5} each=${SECONDS_EACH:-5}
 for tool in nginx wrk curl; do
   command -v "$tool" >/dev/null || { echo "tests/bench/proxy.sh: $tool is missing" >&2; exit 1; }
 done
-cargo build --release --locked --quiet
+cargo build --profile dist --locked --quiet
 folder=$(mktemp -d)
 started=()
 finish() {
@@ -29,7 +29,7 @@ log_level = "warn"
 [http]
 worker_threads = 1
 END
-XDG_STATE_HOME=$folder target/release/wqcontroller --config "$folder/wqcontroller.toml" & ours=$!
+XDG_STATE_HOME=$folder target/dist/wqcontroller --config "$folder/wqcontroller.toml" & ours=$!
 started+=("$ours")
 call() { curl -s --retry 100 --retry-delay 0 --retry-connrefused "http://127.0.0.1:$1/openqq/$2"; }
 reply=$(call "$controller" 'start_client?client=a')

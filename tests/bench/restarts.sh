@@ -2,14 +2,14 @@
 # Twenty restarts of the service under load, on a machine with systemd (tests/systemd/machine.sh): how many requests fail,
 # and whether the clients, which are units, are still the same processes. Needs root, wrk and curl.
 #
-#   tests/bench/restarts.sh [PROGRAM]       the program is target/release/wqcontroller where none is named
+#   tests/bench/restarts.sh [PROGRAM]       the program is target/dist/wqcontroller where none is named
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-program=${1:-target/release/wqcontroller}
+program=${1:-target/dist/wqcontroller}
 machine=tests/systemd/machine.sh
 name=restarts-$$
 fail() { echo "restarts.sh: $*" >&2; exit 1; }
-[ -x "$program" ] || fail "$program is missing: cargo build --release"
+[ -x "$program" ] || fail "$program is missing: cargo build --profile dist"
 for tool in wrk curl; do command -v $tool >/dev/null || fail "$tool is not installed"; done
 why=$($machine check) || fail "$why"
 

@@ -1,5 +1,5 @@
-//! What clients that are units cost: their starts beside the same units started by nobody but systemd, asked by root and by the
-//! controller's user, and restarts of a controller that has many. `cargo bench --bench units` boots a machine of its own (tests/systemd/machine.sh, which needs
+//! What clients that are units cost: their starts, compared with the same units started by systemd alone, asked by root and by the
+//! controller's user, and restarts of a controller that has many. `cargo bench --profile dist --bench units` boots a machine of its own (tests/systemd/machine.sh, which needs
 //! root) and prints a table; no figure is asserted.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

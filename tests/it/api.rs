@@ -13,13 +13,13 @@ fn without(mut reply: Value, keys: &[&str]) -> Value {
 }
 
 #[test]
-fn start_and_stop_as_in_the_seed() {
+fn start_and_stop_match_the_original() {
     let controller = Controller::new();
     let answer = controller.get("/openqq/start_client?client=webqq_client_01");
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
     let started = answer.json();
     let pid = started["pid"].as_u64().unwrap();
-    let expected = json!({"client": "webqq_client_01", "code": 0, "pid": pid, "port": controller.first_port, "status": "success"});
+    let expected = json!({"account": "webqq_client_01", "client": "webqq_client_01", "code": 0, "pid": pid, "port": controller.first_port, "status": "success"});
     assert_eq!(started, expected);
     assert!(is_alive(pid as u32));
     assert_eq!(controller.stop_client("webqq_client_01"), expected);
@@ -28,12 +28,11 @@ fn start_and_stop_as_in_the_seed() {
 }
 
 #[test]
-fn parameters_come_back_but_secrets_do_not_and_nothing_is_overridden() {
+fn start_echoes_parameters_without_secrets() {
     let controller = Builder::new().config("[client]\nsecret_params = [\"cookie\"]").start();
     let more = "log_level=debug&pwd=geheim&Cookie=geheim&code=9&status=x&pid=1&port=1&note=%E5%B0%8F+%2B";
     let started = controller.start_client_with("a", more);
-    let expected =
-        json!({"client": "a", "code": 0, "status": "success", "log_level": "debug", "note": "小 +"});
+    let expected = json!({"account": "a", "client": "a", "code": 0, "status": "success", "log_level": "debug", "note": "小 +"});
     assert_eq!(without(started.clone(), &["pid", "port"]), expected);
     assert_eq!(started["port"], controller.first_port);
     controller.wait_for_listening("a");
@@ -49,7 +48,28 @@ fn parameters_come_back_but_secrets_do_not_and_nothing_is_overridden() {
 }
 
 #[test]
-fn no_client_and_unknown_client() {
+fn check_client_with_empty_name_lists_no_client() {
+    let controller = Controller::new();
+    controller.start_client("a");
+    let nobody = json!({"code": 1, "status": "client not exists"});
+    assert_eq!(controller.get("/openqq/check_client?client=").json(), nobody);
+    assert_eq!(controller.get("/openqq/check_client").json()["client"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn jquery_cache_breaker_is_ignored() {
+    let controller = Controller::new();
+    let started = controller.get("/openqq/start_client?client=a&_=1479112345").json();
+    assert_eq!((&started["code"], started.get("_")), (&json!(0), None), "{started}");
+    controller.wait_for_listening("a");
+    let env = controller.get("/openqq/env?client=a").text();
+    assert!(!env.contains("1479112345"), "{env}");
+    assert_eq!(controller.get("/openqq/check_client?client=a&_=1").json()["code"], 0);
+    assert_eq!(controller.get("/openqq/stop_client?client=a&_=2").json()["code"], 0);
+}
+
+#[test]
+fn missing_and_unknown_client_are_refused() {
     let controller = Controller::new();
     for path in ["start_client", "stop_client", "get_qrcode", "get_user_info", "whatever"] {
         for query in ["", "?", "?client=", "?other=1"] {
@@ -69,7 +89,7 @@ fn no_client_and_unknown_client() {
 }
 
 #[test]
-fn a_second_start_finds_the_first() {
+fn second_start_says_already_exists() {
     let controller = Controller::new();
     let first = controller.start_client("a");
     let mut expected = first.clone();
@@ -80,7 +100,7 @@ fn a_second_start_finds_the_first() {
 }
 
 #[test]
-fn any_other_path() {
+fn unknown_path_is_refused() {
     let controller = Controller::new();
     for path in
         ["/", "/openqq", "/openqq/", "/openqqq/start_client", "/favicon.ico", "/openwx/start_client?client=a"]
@@ -95,7 +115,7 @@ fn any_other_path() {
 }
 
 #[test]
-fn head_is_get_without_its_body() {
+fn head_is_get_without_body() {
     let controller = Controller::new();
     for path in ["/openqq/start_client?client=a", "/openqq/check_client", "/openqq/stop_client?client=a"] {
         let answer = controller.send(ureq::http::Request::head(controller.url(path)).body(()).unwrap());
@@ -106,7 +126,7 @@ fn head_is_get_without_its_body() {
 }
 
 #[test]
-fn the_limit_admits_exactly_as_many() {
+fn max_clients_admits_exactly_as_many() {
     let controller = Builder::new().config("max_clients = 2").start();
     controller.start_client("a");
     let second = controller.start_client("b");
@@ -118,8 +138,8 @@ fn the_limit_admits_exactly_as_many() {
 }
 
 #[test]
-fn no_port_is_left() {
-    // The highest port is the only one, and somebody has it.
+fn start_without_free_port_is_refused() {
+    // The highest port is the only one, and another program has it.
     let _other_program = std::net::TcpListener::bind(("127.0.0.1", u16::MAX)).unwrap();
     let controller = Builder::new().first_port_is(u16::MAX).start();
     let refused = json!({"client": "b", "code": 2, "status": "no available port"});
@@ -127,7 +147,7 @@ fn no_port_is_left() {
 }
 
 #[test]
-fn a_launch_that_fails_says_why() {
+fn failed_launch_says_why() {
     let controller = Builder::new().template("#!/no/such/interpreter\n").start();
     let failed = controller.start_client_with("a", "log_level=debug");
     assert_eq!(
@@ -136,13 +156,13 @@ fn a_launch_that_fails_says_why() {
     );
     let reason = failed["reason"].as_str().unwrap();
     assert!(reason.contains("template") && reason.contains("No such file"), "{reason}");
-    controller.log.wait_for("client could not be started");
+    controller.log.wait_for("could not be started");
     assert_eq!(controller.clients(), [] as [Value; 0]);
     assert_eq!(controller.start_client_with("a", "")["code"], 3, "it can be tried again");
 }
 
 #[test]
-fn names_of_all_kinds() {
+fn client_names_of_all_kinds_are_accepted() {
     let controller = Controller::new();
     let names = ["小明", "a b", "a.b", "50%", "a-b", "+", "&=", "?#", "\"quoted\"", "...", "wqclient@x"];
     for name in names {
@@ -169,7 +189,7 @@ fn names_of_all_kinds() {
 }
 
 #[test]
-fn names_and_parameters_that_are_refused() {
+fn invalid_names_and_parameters_are_refused() {
     let controller = Controller::new();
     let long = "x".repeat(49);
     for (query, why) in [
@@ -208,7 +228,7 @@ fn names_and_parameters_that_are_refused() {
 }
 
 #[test]
-fn files_stay_in_the_allowed_folders() {
+fn file_parameters_stay_in_allowed_folders() {
     let allowed = tempfile::tempdir().unwrap();
     let config = format!("[client]\nallowed_dirs = [{:?}]", allowed.path().to_str().unwrap());
     let controller = Builder::new().config(&config).start();
@@ -224,7 +244,7 @@ fn files_stay_in_the_allowed_folders() {
 }
 
 #[test]
-fn check_client_never_lies_and_is_never_spoilt() {
+fn check_client_is_consistent_with_garbled_state_files() {
     let controller = Controller::new();
     let port = |n: u16| controller.first_port + n;
     let silent = controller.start_client("silent");
@@ -235,8 +255,9 @@ fn check_client_never_lies_and_is_never_spoilt() {
     let names: Vec<&str> = clients.iter().map(|client| client["account"].as_str().unwrap()).collect();
     assert_eq!(names, ["broken", "liar", "silent"]);
     let known = json!({"account": "silent", "state": "init", "pid": silent["pid"], "port": port(0), "phase": "up",
-                       "exits": 0, "last_exit": null, "held": false, "frozen": false, "next_start": null});
-    let ours = ["pid", "phase", "exits", "last_exit", "held", "frozen", "next_start"];
+                       "exits": 0, "last_exit": null, "held": false, "frozen": false, "next_start": null,
+                       "unit": null});
+    let ours = ["pid", "phase", "exits", "last_exit", "held", "frozen", "next_start", "unit"];
     assert_eq!(clients[2], known);
     assert_eq!(
         without(clients[0].clone(), &ours),
@@ -257,7 +278,7 @@ fn check_client_never_lies_and_is_never_spoilt() {
 }
 
 #[test]
-fn a_state_of_an_earlier_process_is_not_believed() {
+fn state_of_earlier_process_is_ignored() {
     let controller = Controller::new();
     let path = controller.path("mojo_webqq_state_a.json");
     std::fs::write(&path, r#"{"state":"running"}"#).unwrap();
@@ -267,7 +288,7 @@ fn a_state_of_an_earlier_process_is_not_believed() {
 }
 
 #[test]
-fn stop_at_once_or_when_it_is_gone() {
+fn stop_answers_at_once_or_after_exit() {
     let controller = Controller::new();
     let slow = controller.start_client_with("slow", "fake_ignore_term=1");
     controller.wait_for_listening("slow");
@@ -278,7 +299,7 @@ fn stop_at_once_or_when_it_is_gone() {
 }
 
 #[test]
-fn twenty_starts_at_once_get_twenty_ports() {
+fn concurrent_starts_get_distinct_ports() {
     let builder = Builder::new();
     let taken = builder.first_port() + 5;
     let _other_program = std::net::TcpListener::bind(("127.0.0.1", taken)).unwrap();
@@ -306,7 +327,7 @@ fn twenty_starts_at_once_get_twenty_ports() {
 }
 
 #[test]
-fn a_port_is_used_again_after_its_client_is_gone() {
+fn port_is_reused_after_client_is_gone() {
     let controller = Controller::new();
     controller.start_client("a");
     let second = controller.start_client("b");
@@ -321,7 +342,7 @@ fn a_port_is_used_again_after_its_client_is_gone() {
 }
 
 #[test]
-fn the_qr_image() {
+fn qr_image_is_served_with_etag() {
     let controller = Controller::new();
     controller.start_client("a");
     let get = || controller.get("/openqq/get_qrcode?client=a");
@@ -351,7 +372,7 @@ fn the_qr_image() {
 }
 
 #[test]
-fn a_qr_image_is_not_trusted() {
+fn invalid_qr_image_is_not_served() {
     let controller = Controller::new();
     controller.start_client("a");
     let path = controller.path("mojo_webqq_qrcode_a.jpg");
@@ -372,7 +393,7 @@ fn a_qr_image_is_not_trusted() {
 }
 
 #[test]
-fn an_image_of_an_earlier_process_is_not_shown() {
+fn qr_image_of_earlier_process_is_not_served() {
     let controller = Controller::new();
     std::fs::write(controller.path("mojo_webqq_qrcode_a.jpg"), b"\x89PNG\r\n\x1a\nstale").unwrap();
     controller.start_client("a");

@@ -1,8 +1,14 @@
-//! The command line: what the executable says to somebody who types it.
+//! The command line: what the executable says to a user.
 
+use std::fs::Permissions;
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
-use crate::fixture::program;
+use crate::fixture::{Builder, program};
 use crate::output::run;
 
 /// What one run gave: status, standard output, standard error.
@@ -122,8 +128,156 @@ fn a_check_without_any_file_says_that_the_defaults_hold() {
     assert_eq!(status, Some(0));
 }
 
+/// Makes a file in the folder of a configuration file.
+fn beside(config: &str, name: &str, content: &str, mode: u32) -> String {
+    let path = Path::new(config).with_file_name(name);
+    std::fs::write(&path, content).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
 #[test]
-fn a_client_says_what_is_missing() {
+fn check_config_names_all_that_a_start_would_fail_on() {
+    let (folder, path) = file("");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        // It is asked who it is, and is no controller.
+        let (mut stream, _) = taken.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    });
+    let open = beside(&path, "open", "a-token-of-sixteen", 0o644);
+    let plain = beside(&path, "plain", "exec true", 0o644);
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let none = at("none");
+    let content = format!(
+        "listen = '127.0.0.1:{port}'\ntmpdir = {tmpdir:?}\nlog_path = {log:?}\ntemplate_path = {plain:?}\n\
+         auth.tokens = [{{ name = 'bot', file = {none:?} }}, {{ name = 'eye', file = {open:?} }}]\n\
+         [onebot.clients.'小红']\ntoken_file = {none:?}\n\
+         [onebot.clients.b]\nurl = 'ws://127.0.0.1:1/'\nlisten = '127.0.0.1:2'\n\
+         [onebot.clients.by_http]\nurl = 'http://127.0.0.1:1/'\n\
+         [implementations.y]\nkind = 'yogurt'\nprogram = {none:?}\nsign_url = 'http://127.0.0.1:1/'\n\
+         [implementations.z]\nkind = 'command'\ncommand = '/bin/true'\nurl = 'ws://127.0.0.1:{{port}}/'\n\
+         file = 'f'\nfile_template = {none:?}\n",
+        tmpdir = at("tmp"),
+        log = at("no/log"),
+    );
+    std::fs::write(&path, content).unwrap();
+    let (status, printed, complaint) = called(&["--check-config", "--config", &path]);
+    server.join().unwrap();
+    assert_eq!((status, printed.as_str()), (Some(78), ""), "{complaint}");
+    let expected = [
+        format!("wqcontroller: log_path: {}: No such file", at("no")),
+        format!("wqcontroller: auth.tokens: can't use the file of token bot: {none}: No such file"),
+        format!("wqcontroller: auth.tokens: can't use the file of token eye: {open}: "),
+        format!("wqcontroller: listen: 127.0.0.1:{port}: Address already in use"),
+        format!("wqcontroller: template_path: the template {plain} is not executable"),
+        "wqcontroller: onebot.clients.\"b\": `url` of [onebot.clients.\"b\"] in the configuration must be"
+            .to_owned(),
+        format!("wqcontroller: onebot.clients.\"小红\".token_file: {none}: No such file"),
+        format!("wqcontroller: implementations.y.program: {none}: No such file"),
+        format!("wqcontroller: implementations.z.file_template: {none}: No such file"),
+    ];
+    let lines: Vec<&str> = complaint.lines().collect();
+    assert_eq!(lines.len(), expected.len(), "{complaint}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(&expected), "{line}");
+    }
+    assert!(!folder.path().join("tmp").exists(), "a check changes nothing");
+}
+
+#[test]
+fn check_config_tells_of_a_qrcode_path_that_units_cannot_read() {
+    let (_folder, path) = file("");
+    let told = "onebot.clients.\"bot\": qrcode_path in [onebot] of the configuration, /home/me/qr.png: a client that is a unit \
+                sees nothing of the machine's /home (ProtectHome=yes in wqclient@.service)";
+    for (mode, expected) in [
+        ("systemd", (Some(78), false, true)),
+        ("auto", (Some(0), true, false)),
+        ("direct", (Some(0), false, false)),
+    ] {
+        let content = format!(
+            "listen = '127.0.0.1:0'\nsupervisor.mode = {mode:?}\n[onebot.clients.bot]\nqrcode_path = '/home/me/qr.png'\n"
+        );
+        std::fs::write(&path, content).unwrap();
+        let (status, printed, complaint) = called(&["--check-config", "--config", &path]);
+        assert_eq!(
+            (status, printed.contains(told), complaint.contains(told)),
+            expected,
+            "{mode}: {printed}{complaint}"
+        );
+    }
+}
+
+#[test]
+fn check_config_tells_of_a_qrcode_path_that_a_child_process_cannot_read() {
+    let (folder, path) = file("");
+    let closed = folder.path().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    let image = closed.join("qr.png");
+    let content = format!(
+        "listen = '127.0.0.1:0'\nsupervisor.mode = 'direct'\n[onebot.clients.bot]\nqrcode_path = {image:?}\n"
+    );
+    std::fs::write(&path, content).unwrap();
+    let (status, printed, complaint) = as_other_user(&folder, &closed, &path);
+    assert_eq!((status, complaint.as_str()), (Some(0), ""));
+    let line = format!(
+        "  onebot.clients.\"bot\".qrcode_path: {}: Permission denied (os error 13)\n",
+        image.display()
+    );
+    assert!(printed.ends_with(&line), "{printed}");
+}
+
+/// What `--check-config` says to a user who may not enter the folder `closed`.
+fn as_other_user(folder: &tempfile::TempDir, closed: &Path, config: &str) -> (Option<i32>, String, String) {
+    let mut command = Command::new(program());
+    // Root may read all.
+    if rustix::process::geteuid().is_root() {
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        command.uid(65534).gid(65534);
+    }
+    std::fs::set_permissions(closed, Permissions::from_mode(0o000)).unwrap();
+    let said = run(command.args(["--check-config", "--config", config]));
+    std::fs::set_permissions(closed, Permissions::from_mode(0o700)).unwrap();
+    said
+}
+
+#[test]
+fn check_config_beside_a_running_controller_finds_no_mistake() {
+    let controller = Builder::new().start();
+    let config = controller.read_config().replace("127.0.0.1:0", &controller.address.to_string());
+    controller.write_config(&config);
+    let path = controller.path("wqcontroller.toml");
+    let (status, printed, complaint) = called(&["--check-config", "--config", path.to_str().unwrap()]);
+    assert_eq!((status, complaint.as_str()), (Some(0), ""));
+    assert!(printed.starts_with("The configuration is in order."), "{printed}");
+}
+
+#[test]
+fn check_config_lists_unreadable_files_as_unchecked() {
+    let (folder, path) = file("");
+    let closed = folder.path().join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    let (inside, log) = (closed.join("token"), closed.join("log"));
+    std::fs::write(&inside, "a-token-of-sixteen").unwrap();
+    let content = format!(
+        "listen = '127.0.0.1:0'\nlog_path = {log:?}\nauth.tokens = [{{ name = 'bot', file = {inside:?} }}]"
+    );
+    std::fs::write(&path, content).unwrap();
+    let (status, printed, complaint) = as_other_user(&folder, &closed, &path);
+    assert_eq!((status, complaint.as_str()), (Some(0), ""));
+    let expected = format!(
+        "No mistake was found, but not all could be checked. It was read from:\n  {path}\n\
+         Not checked, or only as far as this user may:\n  log_path: {}: Permission denied (os error 13)\n  \
+         auth.tokens: can't use the file of token bot: {}: Permission denied (os error 13)\n",
+        log.display(),
+        inside.display()
+    );
+    assert_eq!(printed, expected);
+}
+
+#[test]
+fn client_names_the_missing_variable() {
     let client = |variables: &[(&str, &str)]| {
         run(Command::new(program()).arg("client").env_clear().envs(variables.iter().copied()))
     };
@@ -136,7 +290,7 @@ fn a_client_says_what_is_missing() {
 }
 
 #[test]
-fn a_reader_that_has_gone_is_no_reason_to_panic() {
+fn closed_standard_output_does_not_panic() {
     let (_folder, bad) = file("bad = 1");
     for (arguments, status) in [(&["--check-config"][..], 0), (&["--config", &bad], 78), (&["--help"], 0)] {
         let (reader, writer) = std::io::pipe().unwrap();

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use tokio::sync::mpsc;
 use wqcontroller::model::client::{Exit, Handle};
 use wqcontroller::model::fleet::Launch;
-use wqcontroller::model::saved::Found;
+use wqcontroller::model::persisted::ProcessStatus;
 use wqcontroller::supervisor::direct::Direct;
-use wqcontroller::supervisor::sim::{Sim, World};
-use wqcontroller::supervisor::{AnySupervisor, Event, Program};
+use wqcontroller::supervisor::sim::{Sim, SimMachine};
+use wqcontroller::supervisor::{AnySupervisor, EventSender, Program};
 use wqcontroller::template::TemplateCommand;
 
 use crate::fixture::wait_until;
@@ -29,15 +28,18 @@ fn command(program: &str, args: &[&str]) -> Program {
 }
 
 /// Handles of a process with the same pid: of another time, and of another boot.
-fn recycled(handle: &Handle) -> Vec<(Handle, Found)> {
+fn recycled(handle: &Handle) -> Vec<(Handle, ProcessStatus)> {
     let Handle::Direct { pid, start_ticks, boot_id } = handle.clone() else { panic!("{handle:?}") };
     let later = Handle::Direct { pid, start_ticks: start_ticks + 1, boot_id };
     let of_another_boot = Handle::Direct { pid, start_ticks, boot_id: "another".into() };
-    vec![(later, Found::Gone { rebooted: false }), (of_another_boot, Found::Gone { rebooted: true })]
+    vec![
+        (later, ProcessStatus::Gone { rebooted: false }),
+        (of_another_boot, ProcessStatus::Gone { rebooted: true }),
+    ]
 }
 
 impl Kind for Children {
-    async fn supervisor(&self, events: mpsc::Sender<Event>) -> AnySupervisor {
+    async fn supervisor(&self, events: EventSender) -> AnySupervisor {
         AnySupervisor::Direct(Direct::new(events).unwrap())
     }
 
@@ -57,11 +59,11 @@ impl Kind for Children {
         wait_until("the process is ready", || self.ready_file(launch).exists());
     }
 
-    fn found_failed(&self) -> Found {
-        Found::Gone { rebooted: false }
+    fn found_failed(&self) -> ProcessStatus {
+        ProcessStatus::Gone { rebooted: false }
     }
 
-    fn impostors(&self, handle: &Handle) -> Vec<(Handle, Found)> {
+    fn impostors(&self, handle: &Handle) -> Vec<(Handle, ProcessStatus)> {
         recycled(handle)
     }
 
@@ -71,8 +73,8 @@ impl Kind for Children {
     }
 }
 
-impl Kind for World {
-    async fn supervisor(&self, events: mpsc::Sender<Event>) -> AnySupervisor {
+impl Kind for SimMachine {
+    async fn supervisor(&self, events: EventSender) -> AnySupervisor {
         AnySupervisor::Sim(Sim::new(self.clone(), events))
     }
 
@@ -88,11 +90,11 @@ impl Kind for World {
 
     fn wait_until_ready(&self, _: &Launch) {}
 
-    fn found_failed(&self) -> Found {
-        Found::Gone { rebooted: false }
+    fn found_failed(&self) -> ProcessStatus {
+        ProcessStatus::Gone { rebooted: false }
     }
 
-    fn impostors(&self, handle: &Handle) -> Vec<(Handle, Found)> {
+    fn impostors(&self, handle: &Handle) -> Vec<(Handle, ProcessStatus)> {
         recycled(handle)
     }
 
@@ -108,5 +110,5 @@ async fn direct_conforms() {
 
 #[tokio::test]
 async fn sim_conforms() {
-    conforms(World::default()).await;
+    conforms(SimMachine::default()).await;
 }

@@ -5,6 +5,7 @@ mod folders;
 mod log;
 mod notify;
 mod reload;
+mod removed;
 mod sockets;
 mod terminal;
 
@@ -17,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fixture::{PATIENCE, wait_until};
 
-/// The answer to a GET request through a Unix socket, as it comes; none where nobody listens.
+/// The answer to a GET request through a Unix socket, as it comes; none where no program listens.
 fn unix_get(socket: &Path, path: &str) -> Option<String> {
     let stream = UnixStream::connect(socket).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

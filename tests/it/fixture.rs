@@ -20,7 +20,7 @@ use crate::output::Log;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the log says when the configuration was read again.
-pub const RELOADED: &str = "the configuration was loaded anew";
+pub const RELOADED: &str = "configuration reloaded";
 
 pub struct Controller {
     command: Command,
@@ -32,7 +32,7 @@ pub struct Controller {
     _ports: Ports,
 }
 
-/// Ports below those that the kernel gives to outgoing connections. Nobody else gets them, not even another run of these
+/// Ports below those that the kernel gives to outgoing connections. No other program gets them, not even another run of these
 /// tests beside this one: who has a name in the namespace of the ports has them.
 struct Ports(u16, #[expect(dead_code, reason = "held, not used")] UnixDatagram);
 
@@ -49,7 +49,7 @@ impl Ports {
             let name = format!("wqcontroller-test-ports-{first}");
             let name = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
             let Ok(held) = UnixDatagram::bind_addr(&name) else { continue };
-            // A run that was killed may have left clients behind, on ports that nobody claims any more.
+            // A run that was killed may have left clients behind, on ports that no run claims any more.
             if (first..first + Self::COUNT).all(is_free) {
                 return Self(first, held);
             }
@@ -58,8 +58,8 @@ impl Ports {
     }
 }
 
-/// Whether nobody listens on a port. Nobody does for this question either: a child that another thread just starts has open
-/// what this process has, and by a socket that does not listen the port is not taken.
+/// Whether a port is free. This does not listen there either: a child that another thread starts at the same time inherits the
+/// socket, and a socket that does not listen does not take the port.
 fn is_free(port: u16) -> bool {
     let socket =
         net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
@@ -205,7 +205,7 @@ impl Builder {
     pub fn command(&self, template: Option<&Path>) -> Command {
         let config = self.write_config(template);
         let mut command = Command::new(program());
-        // Not the registry of whoever runs the tests.
+        // Not the registry of the user who runs the tests.
         command.env_remove("STATE_DIRECTORY").env("XDG_STATE_HOME", self.path("state-home"));
         command.arg("--config").arg(config).envs(self.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -385,7 +385,7 @@ impl Controller {
 
     fn become_ready(&mut self) {
         self.log.follow(self.process.stderr.take().unwrap());
-        self.log.wait_for("ready tmpdir=");
+        self.log.wait_for("ready; temporary files are in ");
         if let Some(address) = self.listening().iter().find_map(|address| address.parse().ok()) {
             self.address = address;
         }
@@ -429,8 +429,8 @@ impl Drop for Controller {
     }
 }
 
-/// Writes a file, by another process: a child that another thread just starts has open what this process has, and the kernel
-/// runs no file that somebody may still write to.
+/// Writes a file, by another process: a child that another thread starts at the same time inherits what this process has open,
+/// and the kernel executes no file that is open for writing.
 pub fn write_file(path: &Path, content: &str, mode: u32) {
     let mut install = Command::new("install");
     install.arg("-m").arg(format!("{mode:o}")).arg("/dev/stdin").arg(path);

@@ -13,7 +13,7 @@ use crate::fixture::{Builder, Controller, wait_until};
 use crate::server::{OK, Server};
 
 /// What the log says when calls begin to fail.
-const TROUBLE: &str = "poll_api does not work, it is tried on";
+const TROUBLE: &str = "poll_api failed: ";
 /// What it says when they work again.
 const MENDED: &str = "poll_api works again";
 
@@ -31,7 +31,7 @@ fn calling(url: &str) -> Controller {
 }
 
 #[test]
-fn a_redirect_to_the_controllers_own_api_starts_a_client() {
+fn heartbeat_redirect_to_own_api_starts_client() {
     let order: Arc<Mutex<Option<String>>> = Arc::default();
     let given = order.clone();
     let server =
@@ -49,7 +49,7 @@ fn a_redirect_to_the_controllers_own_api_starts_a_client() {
 }
 
 #[test]
-fn it_is_a_get_that_says_who_calls_and_goes_on_whatever_the_answer() {
+fn heartbeat_is_get_with_user_agent_and_continues_after_errors() {
     let answers = [
         OK.to_owned(),
         status("204 No Content").replace("Content-Length: 4\r\n\r\nbody", "\r\n"),
@@ -78,7 +78,7 @@ fn it_is_a_get_that_says_who_calls_and_goes_on_whatever_the_answer() {
 }
 
 #[test]
-fn the_next_call_comes_the_interval_after_the_answer() {
+fn heartbeat_interval_counts_from_response() {
     const INTERVAL: Duration = Duration::from_millis(200);
     let answered: Arc<Mutex<Vec<Instant>>> = Arc::default();
     let noted = answered.clone();
@@ -96,7 +96,7 @@ fn the_next_call_comes_the_interval_after_the_answer() {
 }
 
 #[test]
-fn an_answer_that_takes_its_time_is_waited_for() {
+fn heartbeat_waits_for_slow_response() {
     let go: Arc<(Mutex<bool>, Condvar)> = Arc::default();
     let gate = go.clone();
     let server = Server::new(move |_, _| {
@@ -118,7 +118,7 @@ fn an_answer_that_takes_its_time_is_waited_for() {
 }
 
 #[test]
-fn the_end_does_not_wait_for_an_answer() {
+fn shutdown_does_not_wait_for_heartbeat() {
     let server = Server::new(|_, _| {
         std::thread::park();
         String::new()
@@ -129,7 +129,7 @@ fn the_end_does_not_wait_for_an_answer() {
 }
 
 #[test]
-fn trouble_is_told_once_while_it_lasts_and_its_end_too() {
+fn heartbeat_failure_and_recovery_are_logged_once() {
     let answer: Arc<Mutex<String>> = Arc::default();
     let given = answer.clone();
     let server = Server::new(move |_, _| given.lock().unwrap().clone());
@@ -160,7 +160,7 @@ fn trouble_is_told_once_while_it_lasts_and_its_end_too() {
 }
 
 #[test]
-fn no_secret_of_the_url_is_in_the_log() {
+fn heartbeat_url_secrets_are_not_logged() {
     let bad = Arc::new(AtomicBool::new(true));
     let is_bad = bad.clone();
     let server = Server::new(move |number, request| match (is_bad.load(Ordering::SeqCst), number % 4) {
@@ -179,7 +179,7 @@ fn no_secret_of_the_url_is_in_the_log() {
     controller.write_config(&controller.read_config().replace("/poll?", "/other?"));
     controller.reload();
     bad.store(false, Ordering::SeqCst);
-    controller.log.wait_for(&format!("poll_api=http://***@{}/other?***", server.address));
+    controller.log.wait_for(&format!("poll_api at http://***@{}/other?***", server.address));
     server.wait_for_more(3);
     let told = |headers: &str| headers.lines().any(|line| line.to_lowercase().starts_with("referer:"));
     assert!(
@@ -192,7 +192,7 @@ fn no_secret_of_the_url_is_in_the_log() {
 }
 
 #[test]
-fn another_poll_api_counts_from_the_next_reload_on() {
+fn heartbeat_url_changes_on_reload() {
     let (first, second) = (Server::new(|_, _| OK.to_owned()), Server::new(|_, _| OK.to_owned()));
     let controller = Builder::new().config("poll_interval = 0.001").start();
     let without = controller.read_config();
@@ -211,7 +211,7 @@ fn another_poll_api_counts_from_the_next_reload_on() {
     // None, and then another again: in between there were no calls.
     controller.write_config(&without);
     controller.reload();
-    controller.log.wait_for("poll_api is not called any more");
+    controller.log.wait_for("poll_api is no longer called");
     let old = second.requests().len();
     point_to(&first.url("/again"));
     wait_until("it is called again", || {
@@ -221,7 +221,7 @@ fn another_poll_api_counts_from_the_next_reload_on() {
 }
 
 #[test]
-fn a_shorter_interval_counts_at_once() {
+fn heartbeat_interval_changes_on_reload() {
     let server = Server::new(|_, _| OK.to_owned());
     let config = format!("poll_api = {:?}\npoll_interval = 86400", server.url("/"));
     let controller = Builder::new().config(&config).start();
@@ -261,7 +261,7 @@ fn secure_server() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
 }
 
 #[test]
-fn a_redirect_may_lead_to_https() {
+fn heartbeat_follows_redirect_to_https() {
     let calling = |secure: std::net::SocketAddr, trusted: &str| {
         let server = Server::new(move |_, _| redirect(&format!("https://{secure}/")));
         let config = format!("poll_api = {:?}\npoll_interval = 0.001", server.url("/poll"));
@@ -271,7 +271,7 @@ fn a_redirect_may_lead_to_https() {
     let controller = calling(secure, CERTIFICATE);
     wait_until("it was followed a few times", || answers.load(Ordering::SeqCst) > 2);
     assert_eq!(controller.log.count(TROUBLE), 0);
-    // One that nobody vouches for is not spoken to.
+    // A server whose certificate is not trusted gets no request.
     let (secure, answers) = secure_server();
     let controller = calling(secure, "/dev/null");
     wait_until("that is said", || controller.log.count(TROUBLE) > 0);

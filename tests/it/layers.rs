@@ -92,10 +92,11 @@ fn every_import_points_up() {
 }
 
 #[test]
-fn the_model_is_pure() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/model");
+fn model_and_wire_are_pure() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    rust_files(&root, &mut files);
+    rust_files(&root.join("model"), &mut files);
+    rust_files(&root.join("wire"), &mut files);
     for file in files {
         let code = fs::read_to_string(&file).unwrap();
         for word in
@@ -109,6 +110,32 @@ fn the_model_is_pure() {
     }
 }
 
+/// The variables by which tests reach into the program are read in debug builds only; `make` looks into what it built.
+#[test]
+fn test_hooks_are_in_debug_builds_only() {
+    let mut files = Vec::new();
+    rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    let mut hooks = 0;
+    for file in files {
+        let code = fs::read_to_string(&file).unwrap();
+        let lines: Vec<&str> = code.lines().collect();
+        for (at, _) in lines.iter().enumerate().filter(|(_, line)| line.contains("WQCONTROLLER_TEST_")) {
+            // The function that the line stands in begins at the margin, below its attributes.
+            let is_margin = |line: &str| line.starts_with(|c: char| c.is_alphabetic());
+            let begin = (0..at).rev().find(|at| is_margin(lines[*at])).unwrap();
+            let attributes = lines[..begin].iter().rev().take_while(|line| line.starts_with("#["));
+            assert!(
+                attributes.into_iter().any(|line| *line == "#[cfg(debug_assertions)]"),
+                "{}:{} is in a release as well",
+                file.display(),
+                at + 1
+            );
+            hooks += 1;
+        }
+    }
+    assert!(hooks > 0, "no hook is found where there are some");
+}
+
 #[test]
 fn the_rule_itself_sees_what_it_must() {
     let code = "use crate::http::{serve, control::{self, x}};\nuse crate::{model::name, registry};\n// crate::daemon\n\
@@ -116,4 +143,32 @@ fn the_rule_itself_sees_what_it_must() {
     let expected =
         ["http::serve", "http::control", "http::control", "model::name", "registry", "config::Settings"];
     assert_eq!(references(code), expected);
+}
+
+/// The modules of src/http, each above those that may import it.
+const HTTP: [&str; 8] = ["timer", "log_limit", "body", "server", "request", "auth", "proxy", "control"];
+
+#[test]
+fn http_modules_import_only_modules_above() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    let place = |module: &str| HTTP.iter().position(|other| *other == module);
+    let mut wrong = Vec::new();
+    for file in files {
+        let inside = file.strip_prefix(&root).unwrap();
+        let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
+        let own = first.strip_suffix(".rs").unwrap_or(first);
+        if own == "mod" {
+            continue;
+        }
+        let own_place = place(own).unwrap_or_else(|| panic!("{own} is not listed here"));
+        for reference in references(&fs::read_to_string(&file).unwrap()) {
+            let Some(module) = reference.strip_prefix("http::") else { continue };
+            if place(module).is_none_or(|other| other > own_place) {
+                wrong.push(format!("{}: crate::{reference}", inside.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "against the order of src/http:\n{}", wrong.join("\n"));
 }

@@ -7,6 +7,7 @@ mod fake;
 mod fixture;
 mod output;
 mod server;
+mod starts;
 #[path = "../suite/conformance.rs"]
 mod suite;
 
@@ -18,6 +19,7 @@ mod conformance;
 mod daemon;
 mod fuzz;
 mod heartbeat;
+mod implementation;
 mod layers;
 mod manual;
 mod onebot;

@@ -49,7 +49,7 @@ impl Log {
         self.text().matches(text).count()
     }
 
-    /// All that was printed, when nobody can print any more.
+    /// All that was printed, when all writers have gone.
     pub fn to_the_end(&self) -> String {
         let text = self.wait_while(|_| true);
         assert!(self.0.0.lock().unwrap().1, "somebody still holds the stream:\n{text}");

@@ -27,7 +27,7 @@ fn run(controller: &Controller, line: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Does what somebody does who scans the code that was fetched.
+/// Scans the code that was fetched, as a user does.
 pub(crate) fn log_in(controller: &Controller) {
     let page = scan(&fs::read(controller.path("qrcode.png")).unwrap());
     for request in [Request::get(&page), Request::post(&page)] {
@@ -69,7 +69,44 @@ fn commands(text: &str) -> Vec<String> {
 fn both_languages_show_the_same_commands() {
     let (english, chinese) = (read("README.md"), read("README.zh-CN.md"));
     assert_eq!(commands(&english), commands(&chinese));
-    for command in ["cargo run --release", "tests/run", "make deb"] {
+    for command in ["./run", "tests/run", "make deb"] {
         assert!(commands(&english).contains(&command.to_owned()), "{command}");
+    }
+}
+
+/// What a heading is called in a link to it.
+fn anchor(heading: &str) -> String {
+    let kept = heading
+        .trim()
+        .to_lowercase()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+        .collect::<String>();
+    kept.replace(' ', "-")
+}
+
+#[test]
+fn links_of_documents_lead_somewhere() {
+    for document in
+        ["README.md", "README.zh-CN.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "tests/bench/README.md"]
+    {
+        let text = read(document);
+        let anchors: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with('#'))
+            .map(|line| anchor(line.trim_start_matches('#')))
+            .collect();
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if let Some(heading) = link.strip_prefix('#') {
+                assert!(
+                    anchors.iter().any(|anchor| anchor == heading),
+                    "{document}: there is no heading {link}"
+                );
+            } else if !link.starts_with("https://") {
+                let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+                let target = folder.parent().unwrap().join(link.split('#').next().unwrap());
+                assert!(target.exists(), "{document}: {} is not there", target.display());
+            }
+        }
     }
 }

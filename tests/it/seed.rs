@@ -45,8 +45,9 @@ fn the_example_calls_typed_as_they_stand_there_give_the_answers_of_the_seed() {
     let answer = controller.get("/openqq/start_client?client=webqq_client_01");
     let pid = answer.json()["pid"].as_u64().unwrap();
     let port = controller.first_port;
-    let expected =
-        format!(r#"{{"client":"webqq_client_01","code":0,"pid":{pid},"port":{port},"status":"success"}}"#);
+    let expected = format!(
+        r#"{{"account":"webqq_client_01","client":"webqq_client_01","code":0,"pid":{pid},"port":{port},"status":"success"}}"#
+    );
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
     assert_eq!(answer.text(), expected);
     assert!(is_alive(u32::try_from(pid).unwrap()));
@@ -78,7 +79,7 @@ fn a_start_with_log_level_says_it_again_and_the_client_obeys() {
     let controller = Builder::new().config("log_level = \"msg\"").built_in();
     let started = controller.get("/openqq/start_client?client=webqq_client_01&log_level=debug").json();
     let (pid, port) = (started["pid"].clone(), controller.first_port);
-    let expected = json!({"client": NAME, "code": 0, "pid": pid, "port": port, "status": "success", "log_level": "debug"});
+    let expected = json!({"account": NAME, "client": NAME, "code": 0, "pid": pid, "port": port, "status": "success", "log_level": "debug"});
     assert_eq!(started, expected);
     wait_until("its own word", || controller.clients()[0]["log_level"] == "debug");
     assert_eq!(controller.stop_client(NAME), expected);
@@ -123,7 +124,9 @@ fn files_have_the_names_of_the_seed_and_go_when_their_program_ends() {
     let pid_file = "mojo_webqq_controller_process.pid";
     assert_eq!(fs::read_to_string(folder.join(pid_file)).unwrap(), format!("{}\n", controller.pid()));
     let lock = "mojo_webqq_controller_backend.dat.lock";
-    assert_eq!(files(&folder), [lock, pid_file]);
+    // Not of the seed: the original started no program of others.
+    let implementations = "mojo_webqq_controller_backend.dat.implementations.lock";
+    assert_eq!(files(&folder), [implementations, lock, pid_file]);
 
     let started = controller.start_client_with(NAME, "sandbox_login_time=86400");
     controller.wait_for_state(NAME, "scaning");
@@ -131,7 +134,10 @@ fn files_have_the_names_of_the_seed_and_go_when_their_program_ends() {
     let (state, qrcode) = ("mojo_webqq_state_webqq_client_01.json", "mojo_webqq_qrcode_webqq_client_01.jpg");
     let client_pid = "mojo_webqq_pid_webqq_client_01.pid";
     let registry = "mojo_webqq_controller_backend.dat";
-    assert_eq!(files(&folder), [registry, lock, pid_file, template, client_pid, qrcode, state]);
+    assert_eq!(
+        files(&folder),
+        [registry, implementations, lock, pid_file, template, client_pid, qrcode, state]
+    );
     assert_eq!(fs::read_to_string(folder.join(client_pid)).unwrap(), format!("{}\n", started["pid"]));
     let one = check(&controller, "/openqq/check_client");
     for (key, file) in [("pid_path", client_pid), ("qrcode_path", qrcode), ("state_path", state)] {
@@ -148,14 +154,17 @@ fn files_have_the_names_of_the_seed_and_go_when_their_program_ends() {
 
     // What a client leaves is its last word; what a controller leaves is the template, which may have been changed.
     controller.stop_client(NAME);
-    assert_eq!(files(&folder), [registry, lock, pid_file, template, state]);
+    assert_eq!(files(&folder), [registry, implementations, lock, pid_file, template, state]);
     let last: Value = serde_json::from_slice(&fs::read(folder.join(state)).unwrap()).unwrap();
     assert_eq!(last["state"], "stop");
     controller.start_client_with("another", "sandbox_login_time=86400");
     controller.wait_for_state("another", "scaning");
     assert_eq!(controller.end().code(), Some(0));
     // The registry goes on where the next controller begins.
-    assert_eq!(files(&folder), [registry, lock, template, "mojo_webqq_state_another.json", state]);
+    assert_eq!(
+        files(&folder),
+        [registry, implementations, lock, template, "mojo_webqq_state_another.json", state]
+    );
 }
 
 #[test]
@@ -187,9 +196,10 @@ fn every_state_is_seen_by_check_client() {
     let places: Vec<usize> =
         seen.iter().map(|seen| STATES.iter().position(|state| state == seen).unwrap()).collect();
     assert!(places.is_sorted(), "{seen:?}");
-    // The log has them all.
-    for state in &STATES {
-        controller.log.wait_for(&format!("state={state}"));
+    // The log has them all: the first one from the controller, the others from the client.
+    controller.log.wait_for("state init");
+    for state in &STATES[1..] {
+        controller.log.wait_for(&format!("state: {state}"));
     }
     fs::write(controller.path("go"), "").unwrap();
     wait_until("it is gone", || controller.clients().is_empty());

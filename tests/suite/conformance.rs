@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use wqcontroller::config::LimitSettings;
-use wqcontroller::model::client::{ClientFiles, ClientSpec, Exit, Generation, Handle, History};
-use wqcontroller::model::fleet::Launch;
+use wqcontroller::model::client::{ClientFiles, ClientSpec, Exit, Generation, Handle, RestartHistory};
+use wqcontroller::model::fleet::{Input, Launch, ProcessEvent};
 use wqcontroller::model::name::ClientName;
-use wqcontroller::model::saved::{Desired, Found, SavedClient};
-use wqcontroller::supervisor::{AnySupervisor, Event, LaunchPlan, Output, Program, Supervisor};
+use wqcontroller::model::persisted::{Desired, PersistedClient, ProcessStatus};
+use wqcontroller::supervisor::{AnySupervisor, EventSender, LaunchPlan, Output, Program, Supervisor};
 
 /// Nothing that is waited for takes as long; it only bounds a test that fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ pub enum Script {
 /// A kind of supervisor, and the machine it works on.
 pub trait Kind {
     /// A supervisor as a controller has it that has just started.
-    fn supervisor(&self, events: mpsc::Sender<Event>) -> impl Future<Output = AnySupervisor>;
+    fn supervisor(&self, events: EventSender) -> impl Future<Output = AnySupervisor>;
 
     /// What to execute, and its variables.
     fn program(&self, launch: &Launch, script: Script) -> (Program, Vec<(&'static str, String)>);
@@ -39,10 +39,10 @@ pub trait Kind {
     fn wait_until_ready(&self, launch: &Launch);
 
     /// What the next controller finds of a process that failed with status 1.
-    fn found_failed(&self) -> Found;
+    fn found_failed(&self) -> ProcessStatus;
 
     /// Handles that are nearly that of a living process, and what is found of them.
-    fn impostors(&self, handle: &Handle) -> Vec<(Handle, Found)>;
+    fn impostors(&self, handle: &Handle) -> Vec<(Handle, ProcessStatus)>;
 
     /// How a process ended that the next controller has stopped: what that is told, and what the earlier one is.
     fn stopped_by_the_next(&self) -> (Exit, Exit);
@@ -52,14 +52,14 @@ pub trait Kind {
 struct Bench<'a, K> {
     kind: &'a K,
     supervisor: Arc<AnySupervisor>,
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<Input>,
 }
 
 impl<'a, K: Kind> Bench<'a, K> {
     async fn new(kind: &'a K) -> Self {
         // Room for all that a test lets end before it looks.
         let (sender, events) = mpsc::channel(64);
-        Self { kind, supervisor: Arc::new(kind.supervisor(sender).await), events }
+        Self { kind, supervisor: Arc::new(kind.supervisor(EventSender::new(sender)).await), events }
     }
 
     fn plan(&self, generation: u64, script: Script) -> LaunchPlan {
@@ -70,7 +70,14 @@ impl<'a, K: Kind> Bench<'a, K> {
             ("MOJO_WEBQQ_ACCOUNT".into(), launch.name.as_str().into()),
         ];
         env.extend(variables.into_iter().map(|(name, value)| (name.into(), value.into())));
-        LaunchPlan { launch, program, env, output: Output::Log, limits: LimitSettings::default() }
+        LaunchPlan {
+            id: wqcontroller::model::name::UnitId::of(&launch.name),
+            launch,
+            program,
+            env,
+            output: Output::Log,
+            limits: LimitSettings::default(),
+        }
     }
 
     async fn start(&self, generation: u64, script: Script) -> Handle {
@@ -83,13 +90,16 @@ impl<'a, K: Kind> Bench<'a, K> {
 
     /// The next end that is told.
     async fn next(&mut self) -> (u64, Exit) {
-        match timeout(PATIENCE, self.events.recv()).await.unwrap().unwrap() {
-            Event::Ended(launch, exit) => (launch.generation.0, exit),
-            other => panic!("{other:?}"),
+        loop {
+            match timeout(PATIENCE, self.events.recv()).await.unwrap().unwrap() {
+                Input::Process(ProcessEvent::Exited(launch, exit)) => return (launch.generation.0, exit),
+                Input::Process(ProcessEvent::LastWords(..)) => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
 
-    async fn adopt(&self, generation: u64, handle: Handle) -> Found {
+    async fn adopt(&self, generation: u64, handle: Handle) -> ProcessStatus {
         let (_, found) = self.supervisor.adopt(vec![saved(generation, handle)]).await.remove(0);
         found
     }
@@ -101,12 +111,17 @@ fn launch(generation: u64) -> Launch {
     Launch { name, generation: Generation(generation) }
 }
 
-fn saved(generation: u64, handle: Handle) -> SavedClient {
+fn saved(generation: u64, handle: Handle) -> PersistedClient {
     let Launch { name, generation } = launch(generation);
     let files = ClientFiles::in_folder("/nonexistent".into(), &name);
-    let spec = Arc::new(ClientSpec { name, params: [].into(), files });
-    let history = History::default();
-    SavedClient { spec, port: 5000, generation, desired: Desired::Running, handle: Some(handle), history }
+    let spec = Arc::new(ClientSpec {
+        id: wqcontroller::model::name::UnitId::of(&name),
+        name,
+        params: [].into(),
+        files,
+    });
+    let history = RestartHistory::default();
+    PersistedClient { spec, port: 5000, generation, desired: Desired::Running, handle: Some(handle), history }
 }
 
 /// The suite. Each step stands for a promise of the trait.
@@ -181,7 +196,7 @@ pub async fn conforms(kind: impl Kind) {
         assert_eq!(Bench::new(&kind).await.adopt(9, impostor).await, found);
     }
     let mut next = Bench::new(&kind).await;
-    assert_eq!(next.adopt(7, lives.clone()).await, Found::Running(lives.clone()));
+    assert_eq!(next.adopt(7, lives.clone()).await, ProcessStatus::Running(lives.clone()));
     assert_eq!(next.adopt(8, ends).await, kind.found_failed());
     next.supervisor.stop(&lives, LONG).await.unwrap();
     let (by_next, by_first) = kind.stopped_by_the_next();

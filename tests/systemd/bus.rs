@@ -33,7 +33,7 @@ fn answer(caller: Child) -> Value {
 }
 
 #[test]
-fn a_lost_bus_and_a_systemd_that_begins_anew_cost_no_client() {
+fn clients_survive_lost_bus_and_systemd_reexec() {
     let Some(machine) = Machine::boot() else { return };
     machine.start_service();
     let pids: Vec<Value> = ["a", "b", "c"].map(|name| machine.start_client(name, &[])["pid"].clone()).into();
@@ -45,19 +45,21 @@ fn a_lost_bus_and_a_systemd_that_begins_anew_cost_no_client() {
     machine.systemctl(&["daemon-reload"]);
     machine.systemctl(&["daemon-reexec"]);
     // Which leaves the bus and comes back to it; not before then can the bus be lost once more.
-    machine.wait_for_log("systemd left the bus; clients go on, and it is waited for");
+    machine.wait_for_log(
+        "systemd left the system bus; no start or stop until it is back; clients keep running; reconnecting",
+    );
     let asked_again = |times| {
         let log = || machine.journal(&["--unit", UNIT]);
-        wait_until(format!("systemd can be asked again, time {times}"), || {
-            log().matches("systemd can be asked again").count() == times
+        wait_until(format!("connected again, time {times}"), || {
+            log().matches("connected to systemd again").count() == times
         });
     };
     asked_again(1);
     assert!(all_up());
     machine.shell("kill -9 $(systemctl show --value --property MainPID dbus)");
-    machine.wait_for_log("the bus was lost; clients go on, and it is tried again");
+    machine.wait_for_log("lost the connection to systemd");
     let lost = machine.journal(&["MESSAGE_ID=46b1d9e3f7a84c208c5e2d6f9a0b7e89"]);
-    assert!(lost.contains("the bus was lost"), "{lost}");
+    assert!(lost.contains("lost the connection to systemd"), "{lost}");
     // While there is no bus a client ends; and what asks for one waits.
     machine.shell(&format!("kill -9 {}", pids[2]));
     machine.start_client("d", &[]);
@@ -79,7 +81,7 @@ fn a_lost_bus_and_a_systemd_that_begins_anew_cost_no_client() {
 }
 
 #[test]
-fn a_bus_that_is_away_is_told_in_the_status_and_costs_no_beat() {
+fn lost_bus_shows_in_status_and_keeps_watchdog_fed() {
     const WATCHDOG: Duration = Duration::from_secs(2);
     let Some(machine) = Machine::boot() else { return };
     machine.drop_in(&format!("[Service]\nWatchdogSec={}\n", WATCHDOG.as_secs()));
@@ -89,7 +91,7 @@ fn a_bus_that_is_away_is_told_in_the_status_and_costs_no_beat() {
     let process = machine.property(UNIT, "MainPID");
     machine.shell(LOSE_THE_BUS);
     let status = || machine.property(UNIT, "StatusText");
-    wait_until("the status says so", || status().ends_with("template units, systemd can't be asked"));
+    wait_until("the status says so", || status().ends_with("template units, systemd is unreachable"));
     // So long that systemd would have ended it, had it missed a beat.
     let began = Instant::now();
     while began.elapsed() < 3 * WATCHDOG {
@@ -105,7 +107,46 @@ fn a_bus_that_is_away_is_told_in_the_status_and_costs_no_beat() {
 }
 
 #[test]
-fn a_client_that_ends_while_the_bus_is_away_is_not_started_again() {
+fn calls_without_bus_are_answered_within_5_s() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.start_service();
+    let kept = machine.start_client("kept", &[]);
+    let crashing = machine.start_client("crashing", &[]);
+    // Its end is seen, and before it is started again the bus goes.
+    machine.shell(&format!("kill -9 {}", crashing["pid"]));
+    machine.wait_for_client("crashing", "was seen to end", |client| client["exits"] == 1);
+    machine.shell(LOSE_THE_BUS);
+    let reply = answer(machine.calls_start_client("new"));
+    let reason = reply["reason"].as_str().unwrap_or_default();
+    assert_eq!((&reply["code"], reason.contains("cannot reach systemd")), (&3.into(), true), "{reply}");
+    let reply = machine.call("stop_client", &["client=kept"]);
+    assert_eq!(reply["code"], 3, "{reply}");
+    assert_eq!(machine.client("kept")["pid"], kept["pid"]);
+    machine.wait_for_log("new: could not be started: wqclient@new.service: cannot reach systemd on the system bus; not tried again");
+    machine.wait_for_log("kept: could not be stopped: wqclient@kept.service: cannot reach systemd on the system bus; it keeps running until stop_client is called again");
+    machine.wait_for_log("trying again every 5 s");
+    machine.systemctl(&["start", "dbus.socket"]);
+    let seen = machine.wait_for_client("crashing", "is started again", is_running);
+    assert_eq!(seen["exits"], 1, "{seen}");
+    assert_eq!(machine.start_client("new", &[])["code"], 0);
+    assert_eq!(machine.call("stop_client", &["client=kept"])["status"], "success");
+}
+
+#[test]
+fn start_is_answered_when_bus_is_lost_during_it() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.client_drop_in(&format!("[Service]\nExecStartPre=+sh -c '{LOSE_THE_BUS}'\n"));
+    machine.start_service();
+    let reply = answer(machine.calls_start_client("a"));
+    assert_eq!(reply["code"], 503, "{reply}");
+    assert!(reply["status"].as_str().unwrap().contains("systemd can't be reached"), "{reply}");
+    machine.systemctl(&["start", "dbus.socket"]);
+    let a = machine.wait_for_client("a", "runs", is_running);
+    assert_eq!(a["exits"], 0, "{a}");
+}
+
+#[test]
+fn client_that_exits_without_bus_is_not_restarted_early() {
     let Some(machine) = Machine::boot() else { return };
     // It ends cleanly, so systemd forgets that it was ever there.
     machine.script("echo it ran");
@@ -116,14 +157,15 @@ fn a_client_that_ends_while_the_bus_is_away_is_not_started_again() {
     wait_until("it ran", || machine.printed("a", "it ran") == 1);
     wait_until("systemd has forgotten it", || machine.property("wqclient@a", "InvocationID").is_empty());
     machine.systemctl(&["start", "dbus.socket"]);
+    // On a machine that is slow the caller was told meanwhile that systemd is away.
     let reply = answer(caller);
-    assert_eq!(reply["code"], 3, "{reply}");
-    assert!(reply["reason"].as_str().unwrap().contains("it ended before systemd could be asked"), "{reply}");
+    assert!(reply["code"] == 3 || reply["code"] == 503, "{reply}");
+    machine.wait_for_log("it ended before systemd could be asked");
     assert_eq!(machine.printed("a", "it ran"), 1);
 }
 
 #[test]
-fn a_start_whose_client_is_ending_when_the_bus_is_back_is_answered() {
+fn start_is_answered_when_client_exits_while_bus_returns() {
     let Some(machine) = Machine::boot() else { return };
     machine.script("echo it ran");
     // The last of its programs is there until the controller has asked about it.
@@ -137,12 +179,13 @@ fn a_start_whose_client_is_ending_when_the_bus_is_back_is_answered() {
     assert_eq!(machine.property("wqclient@a", "ActiveState"), "deactivating");
     assert_eq!((&reply["code"], &reply["pid"].is_u64()), (&0.into(), &true), "{reply}");
     machine.shell("touch /run/gate");
-    wait_until("its end was seen", || machine.clients().is_empty());
+    let a = machine.wait_for_client("a", "was seen to end", |client| client["phase"] == "gone");
+    assert_eq!(a["held"], true, "{a}");
     assert_eq!(machine.printed("a", "it ran"), 1);
 }
 
 #[test]
-fn however_often_the_bus_is_lost_nothing_starts_twice() {
+fn repeated_bus_loss_starts_no_client_twice() {
     let Some(machine) = Machine::boot() else { return };
     // Nor is anything refused for being begun too often.
     for unit in ["dbus.service", "polkit.service"] {
@@ -171,7 +214,7 @@ fn however_often_the_bus_is_lost_nothing_starts_twice() {
         machine.shell("systemctl kill --signal=KILL dbus.service || true");
         losses += 1;
         wait_until("the bus is back", || {
-            machine.journal(&["--unit", UNIT]).matches("systemd can be asked again").count() >= losses
+            machine.journal(&["--unit", UNIT]).matches("connected to systemd again").count() >= losses
         });
     }
     assert!(losses > 1, "it was never lost in between");
@@ -193,7 +236,7 @@ fn however_often_the_bus_is_lost_nothing_starts_twice() {
 }
 
 #[test]
-fn a_bus_that_hangs_at_the_start_is_waited_for() {
+fn startup_waits_for_hanging_bus() {
     let Some(machine) = Machine::boot() else { return };
     machine.start_service();
     let pid = machine.start_client("a", &[])["pid"].clone();
@@ -211,4 +254,60 @@ fn a_bus_that_hangs_at_the_start_is_waited_for() {
     wait_until("it is up", || machine.is_active(UNIT));
     assert_eq!(machine.property(UNIT, "NRestarts"), "0");
     assert_eq!(machine.client("a")["pid"], pid);
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn client_that_starts_while_bus_is_lost_for_long_is_kept() {
+    let Some(machine) = Machine::boot() else { return };
+    // It loses the bus, and is started by systemd all the same.
+    machine.client_drop_in(&format!("[Service]\nExecStartPre=+sh -c '{LOSE_THE_BUS}'\n"));
+    machine.drop_in("[Service]\nEnvironment=WQCONTROLLER_TEST_START_TIMEOUT=1\n");
+    machine.start_service();
+    let reply = answer(machine.calls_start_client("a"));
+    assert_eq!(reply["code"], 503, "{reply}");
+    // Longer than a start may take, and than a call waits for the bus.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(10) {
+        assert_eq!(machine.client("a")["phase"], "starting");
+    }
+    machine.systemctl(&["start", "dbus.socket"]);
+    let a = machine.wait_for_client("a", "runs", is_running);
+    assert_eq!((&a["pid"], &a["exits"]), (&machine.main_pid("wqclient@a"), &0.into()), "{a}");
+    assert_eq!(machine.call("stop_client", &["client=a"])["status"], "success");
+    assert_eq!(machine.property("wqclient@a", "ActiveState"), "inactive");
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn start_that_takes_too_long_leaves_no_unit() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.client_drop_in("[Service]\nTimeoutStartSec=infinity\nExecStartPre=sleep 600\n");
+    machine.drop_in("[Service]\nEnvironment=WQCONTROLLER_TEST_START_TIMEOUT=2\n");
+    machine.start_service();
+    let reply = answer(machine.calls_start_client("a"));
+    let why = reply["reason"].as_str().unwrap_or_default();
+    assert!(reply["code"] == 3 && why.contains("was not up within 2s and is stopped"), "{reply}");
+    assert_eq!(machine.property("wqclient@a", "ActiveState"), "inactive");
+    assert_eq!(machine.clients(), Vec::<Value>::new());
+}
+
+#[test]
+fn unit_that_operator_starts_without_bus_ends_with_its_account() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.start_service();
+    machine.start_client("a", &[]);
+    machine.systemctl(&["stop", "wqclient@a"]);
+    machine.wait_for_client("a", "is held", |client| client["held"] == true);
+    machine.shell(LOSE_THE_BUS);
+    machine.wait_for_log("clients keep running; reconnecting");
+    // systemctl needs no bus.
+    machine.systemctl(&["start", "wqclient@a"]);
+    assert_eq!(machine.call("stop_client", &["client=a"])["status"], "success", "nothing is known of it");
+    assert!(machine.is_active("wqclient@a"));
+    machine.systemctl(&["start", "dbus.socket"]);
+    wait_until("it ends as well", || machine.property("wqclient@a", "ActiveState") == "inactive");
+    machine.wait_for_log("a: wqclient@a.service still runs although the account was removed; stopping it");
+    assert_eq!(machine.start_client("a", &[])["code"], 0);
+    machine.wait_for_client("a", "runs", is_running);
 }

@@ -5,13 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use tokio::sync::mpsc;
-use wqcontroller::config::{ManagerKind, SystemdSettings, UnitKind};
-use wqcontroller::homes::Homes;
-use wqcontroller::model::client::{Exit, Handle};
-use wqcontroller::model::fleet::Launch;
-use wqcontroller::model::saved::Found;
+use wqcontroller::client_dirs::ClientDirs;
+use wqcontroller::config::{LimitSettings, ManagerKind, SystemdSettings, UnitKind};
+use wqcontroller::model::client::{Exit, Generation, Handle};
+use wqcontroller::model::fleet::{Input, Launch, ProcessEvent};
+use wqcontroller::model::name::{ClientName, UnitId};
+use wqcontroller::model::persisted::ProcessStatus;
 use wqcontroller::supervisor::systemd::Units;
-use wqcontroller::supervisor::{AnySupervisor, Event, Program};
+use wqcontroller::supervisor::{AnySupervisor, EventSender, LaunchPlan, Output, Program, Supervisor};
 
 use crate::machine::{Machine, assert_inside, wait_until};
 use crate::suite::{Kind, Script, conforms};
@@ -57,12 +58,14 @@ impl InUnits {
     }
 
     fn ready_file(&self, launch: &Launch) -> PathBuf {
-        Homes::of_units(self.settings.manager, &self.runtime).folder(&launch.name).join("ready")
+        ClientDirs::of_units(self.settings.manager, &self.runtime, |_| None)
+            .folder(&UnitId::of(&launch.name))
+            .join("ready")
     }
 }
 
 impl Kind for InUnits {
-    async fn supervisor(&self, events: mpsc::Sender<Event>) -> AnySupervisor {
+    async fn supervisor(&self, events: EventSender) -> AnySupervisor {
         let program = PathBuf::from("/usr/sbin/wqcontroller");
         let units = Units::connect(self.settings.clone(), &self.runtime, program, events).await.unwrap();
         units.check().await.unwrap();
@@ -84,30 +87,31 @@ impl Kind for InUnits {
         wait_until("the process is ready", || self.ready_file(launch).exists());
     }
 
-    fn found_failed(&self) -> Found {
-        Found::Ended(Exit::Code(1))
+    fn found_failed(&self) -> ProcessStatus {
+        ProcessStatus::Ended(Exit::Code(1))
     }
 
-    fn impostors(&self, handle: &Handle) -> Vec<(Handle, Found)> {
+    fn impostors(&self, handle: &Handle) -> Vec<(Handle, ProcessStatus)> {
         let Handle::Unit { name, pid, .. } = handle.clone() else { panic!("{handle:?}") };
         // The suite says that it is another client's launch, so its launch file does not make it ours.
         let other_run = Handle::Unit { name, invocation_id: "0".repeat(32).into(), pid };
         let none =
             Handle::Unit { name: "wqclient@gone.service".into(), invocation_id: "0".repeat(32).into(), pid };
-        vec![(other_run, Found::Ended(Exit::Clean)), (none, Found::Ended(Exit::Clean))]
+        vec![(other_run, ProcessStatus::Ended(Exit::Clean)), (none, ProcessStatus::Ended(Exit::Clean))]
     }
 
     fn stopped_by_the_next(&self) -> (Exit, Exit) {
-        // To the earlier one it was somebody else's stop.
+        // To the earlier controller it was the stop of another program.
         (Exit::Signal(15), Exit::Stopped)
     }
 }
 
 #[test]
-fn units_conform() {
+fn units_conform_to_supervisor_suite() {
     let Some(machine) = Machine::boot() else { return };
     machine.run_test("conformance::inside_template_units");
     machine.run_test("conformance::inside_transient_units");
+    machine.run_test("conformance::inside_forget_stops_leftover_unit");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,4 +126,38 @@ async fn inside_template_units() {
 async fn inside_transient_units() {
     assert_inside();
     conforms(InUnits::new(ManagerKind::System, UnitKind::Transient)).await;
+}
+
+/// An operator can start a unit with the environment of an earlier launch: systemd knows of it before the supervisor does, and
+/// the supervisor stops watching it once its client is forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "runs inside of a machine"]
+async fn inside_forget_stops_leftover_unit() {
+    assert_inside();
+    let kind = InUnits::new(ManagerKind::System, UnitKind::Template);
+    let (sender, mut events) = mpsc::channel(64);
+    let supervisor = kind.supervisor(EventSender::new(sender)).await;
+    let launch =
+        |generation| Launch { name: ClientName::new("left").unwrap(), generation: Generation(generation) };
+    let id = UnitId::of(&launch(1).name);
+    assert!(!supervisor.is_unit_active(&id).await);
+    let (program, variables) = kind.program(&launch(1), Script::Run);
+    let mut env = vec![("MOJO_WEBQQ_ACCOUNT".into(), "left".into())];
+    env.extend(variables.into_iter().map(|(name, value)| (name.into(), value.into())));
+    let plan = LaunchPlan {
+        launch: launch(1),
+        id: id.clone(),
+        program,
+        env,
+        output: Output::Log,
+        limits: LimitSettings::default(),
+    };
+    supervisor.start(plan).await.unwrap();
+    kind.wait_until_ready(&launch(1));
+    assert!(supervisor.is_unit_active(&id).await);
+    // The launch after it was overtaken by a stop, so the client is forgotten.
+    supervisor.discard(launch(2), id.clone()).await;
+    assert!(!supervisor.is_unit_active(&id).await);
+    let exited = ProcessEvent::Exited(launch(1), Exit::Signal(15));
+    assert!(matches!(events.recv().await, Some(Input::Process(event)) if event == exited));
 }

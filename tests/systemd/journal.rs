@@ -33,12 +33,12 @@ impl Machine {
 }
 
 #[test]
-fn the_words_about_a_client_have_fields_and_a_meaning() {
+fn client_events_have_journal_fields_and_message_ids() {
     let Some(machine) = Machine::boot() else { return };
     machine.run("journalctl", &["--update-catalog"]);
     machine.systemctl(&["start", UNIT]);
     let reply = machine.start_client("小红", &["sandbox_login_time=20"]);
-    let entry = machine.entry(&["WQ_CLIENT=小红", "SYSLOG_IDENTIFIER=wqcontroller"], "client started");
+    let entry = machine.entry(&["WQ_CLIENT=小红", "SYSLOG_IDENTIFIER=wqcontroller"], "started (pid");
     let field = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
     assert_eq!(field("WQ_PID"), reply["pid"].to_string());
     assert_eq!(field("WQ_PORT"), "5000");
@@ -47,19 +47,16 @@ fn the_words_about_a_client_have_fields_and_a_meaning() {
     assert_eq!(field("_SYSTEMD_UNIT"), UNIT);
     let unit = "wqclient@-73b784d6bf997d84.service";
     assert_eq!(field("WQ_UNIT"), unit, "by its name nobody would find it");
-    assert_eq!(
-        field("MESSAGE"),
-        format!("client started client=小红 generation=1 pid={} port=5000 unit={unit}", reply["pid"])
-    );
+    assert_eq!(field("MESSAGE"), format!("小红: started (pid {}, port 5000)", reply["pid"]));
 
-    let scan = machine.entry(&["WQ_CLIENT=小红", "WQ_STATE=scaning"], "waits for a scan");
-    machine.entry(&["WQ_CLIENT=小红", "WQ_STATE=running"], "client is logged in");
+    let scan =
+        machine.entry(&["WQ_CLIENT=小红", "WQ_STATE=scaning"], "waiting for its login code to be scanned");
+    assert_eq!(scan["PRIORITY"], "5", "a person has to act");
+    machine.entry(&["WQ_CLIENT=小红", "WQ_STATE=running"], "logged in");
     machine.run("kill", &["-9", &reply["pid"].to_string()]);
-    let failed = machine
-        .entry(&["WQ_CLIENT=小红", "PRIORITY=4"], "client ended unexpectedly: it was ended by signal 9");
+    let failed = machine.entry(&["WQ_CLIENT=小红", "PRIORITY=4"], "ended by signal 9");
     assert_eq!((&failed["WQ_PHASE"], &failed["WQ_UNIT"]), (&"gone".into(), &unit.into()));
-    // What it said itself is found by the unit alone.
-    let words = machine.journal(&["--unit", unit, "--identifier", "wqclient"]);
+    let words = machine.journal(&["WQ_CLIENT=小红", "--identifier", "wqclient"]);
     assert!(!words.is_empty());
     let explained =
         |id: &Value| machine.journal(&["--catalog", &format!("MESSAGE_ID={}", id.as_str().unwrap())]);
@@ -75,7 +72,7 @@ fn the_words_about_a_client_have_fields_and_a_meaning() {
 }
 
 #[test]
-fn what_goes_wrong_with_a_client_or_the_bus_is_explained() {
+fn client_and_bus_failures_have_catalog_texts() {
     let Some(machine) = Machine::boot() else { return };
     machine.run("journalctl", &["--update-catalog"]);
     machine.systemctl(&["start", UNIT]);
@@ -90,23 +87,24 @@ fn what_goes_wrong_with_a_client_or_the_bus_is_explained() {
         entry
     };
     machine.start_client("a", &["sandbox_fault_drop=1"]);
-    explained(&["WQ_CLIENT=a", "PRIORITY=6"], "client is logged in", "Client a is logged in");
-    explained(&["WQ_CLIENT=a", "PRIORITY=4"], "client is offline", "Client a is offline");
+    explained(&["WQ_CLIENT=a", "PRIORITY=6"], "logged in", "Client a is logged in");
+    explained(&["WQ_CLIENT=a", "PRIORITY=4"], "offline", "Client a is offline");
     machine.systemctl(&["stop", "wqclient@a"]);
     // The operator did that: it is no warning.
-    explained(&["WQ_CLIENT=a", "PRIORITY=6"], "client is held", "Client a is held");
+    explained(&["WQ_CLIENT=a", "PRIORITY=6"], "; held until its unit is started", "Client a is held");
     machine.configure("[supervisor]\nrestart = \"no\"\n");
     machine.systemctl(&["reload", UNIT]);
     machine.start_client("b", &[]);
     machine.systemctl(&["kill", "--signal=KILL", "wqclient@b"]);
-    let held = explained(&["WQ_CLIENT=b", "PRIORITY=4"], "client is held", "Client b is held");
+    let held =
+        explained(&["WQ_CLIENT=b", "PRIORITY=4"], "; held, not started again until", "Client b is held");
     assert_eq!(held["WQ_FAILURES"], "1");
     machine.shell("systemctl kill --signal=KILL dbus");
-    explained(&["PRIORITY=4"], "clients go on", "The service manager can't be reached");
+    explained(&["PRIORITY=4"], "clients keep running", "The service manager can't be reached");
 }
 
 #[test]
-fn a_failure_that_no_controller_saw_is_told_by_the_next() {
+fn next_controller_reports_unseen_failure() {
     let Some(machine) = Machine::boot() else { return };
     machine.systemctl(&["start", UNIT]);
     machine.start_client("a", &[]);
@@ -116,7 +114,7 @@ fn a_failure_that_no_controller_saw_is_told_by_the_next() {
     machine.systemctl(&["start", UNIT]);
     let told = machine.entry(
         &["MESSAGE_ID=0b9f3a77c2d84e63b1e4a9d05c7f8e23", "WQ_CLIENT=a"],
-        "client ended unexpectedly while no controller was there: it was ended by signal 9",
+        "ended by signal 9 while no controller was there",
     );
     assert_eq!((&told["PRIORITY"], &told["WQ_UNIT"]), (&"4".into(), &"wqclient@a.service".into()));
     let a = machine.wait_for_client("a", "is started again", |client| client["phase"] == "up");
@@ -125,12 +123,12 @@ fn a_failure_that_no_controller_saw_is_told_by_the_next() {
     // Why something can't be is a field of its own.
     machine.systemctl(&["mask", "--runtime", "wqclient@b.service"]);
     assert_ne!(machine.call("start_client", &["client=b"])["status"], "success");
-    let told = machine.entry(&["WQ_CLIENT=b", "PRIORITY=3"], "client could not be started");
+    let told = machine.entry(&["WQ_CLIENT=b", "PRIORITY=3"], "could not be started");
     assert!(told["WQ_ERROR"].as_str().unwrap().contains("masked"), "{told}");
 }
 
 #[test]
-fn what_was_so_before_a_restart_is_no_news_after_it() {
+fn controller_restart_repeats_no_events() {
     let Some(machine) = Machine::boot() else { return };
     machine.systemctl(&["start", UNIT]);
     for name in ["a", "b", "c"] {
@@ -139,21 +137,24 @@ fn what_was_so_before_a_restart_is_no_news_after_it() {
     }
     machine.systemctl(&["stop", "wqclient@c"]);
     machine.wait_for_client("c", "is held", |client| client["held"] == true);
+    // None of its login codes is scanned.
+    machine.start_client("d", &["sandbox_login=scan", "qrcode_expire=0.1", "qrcode_count_max=1"]);
+    machine.wait_for_client("d", "is held", |client| client["held"] == true);
     machine.systemctl(&["restart", UNIT]);
-    machine.wait_for_status("3 clients: 2 running, 1 held; template units");
+    machine.wait_for_status("4 clients: 2 running, 2 held; template units");
     let pid = machine.property(UNIT, "MainPID");
-    machine.entry(&[&format!("_PID={pid}")], "the clients of the registry were looked for there=2 gone=1");
+    machine.entry(&[&format!("_PID={pid}")], "clients of the registry: 2 running, 2 gone");
     machine.entry(&[&format!("_PID={pid}")], "ready");
     let told = machine.journal(&[&format!("_PID={pid}"), "--output=cat"]);
-    assert!(!told.contains("logged in") && !told.contains("still there"), "{told}");
+    assert!(!told.contains("logged in") && !told.contains("still running"), "{told}");
     assert!(machine.journal(&[&format!("_PID={pid}"), "--priority=warning"]).is_empty(), "{told}");
     // What is new is told as ever.
     machine.systemctl(&["restart", "wqclient@a"]);
-    machine.entry(&[&format!("_PID={pid}"), "WQ_CLIENT=a"], "client is logged in");
+    machine.entry(&[&format!("_PID={pid}"), "WQ_CLIENT=a"], "logged in");
 }
 
 #[test]
-fn what_is_refused_has_a_meaning_too() {
+fn refused_configuration_and_registry_have_message_ids() {
     let Some(machine) = Machine::boot() else { return };
     machine.run("journalctl", &["--update-catalog"]);
     let explained = |message: &str, subject: &str| {
@@ -164,6 +165,8 @@ fn what_is_refused_has_a_meaning_too() {
     };
     machine.configure("max_clients = 0\n");
     assert!(!machine.try_run("systemctl", &["start", UNIT]).status.success());
+    let refused = "the configuration is refused, so the controller does not start:\n/etc/";
+    explained(refused, "Subject: The configuration is refused");
     explained("`max_clients` is 0, must be", "Subject: The configuration is refused");
     machine.configure("");
     machine.systemctl(&["start", UNIT]);
@@ -180,7 +183,7 @@ fn what_is_refused_has_a_meaning_too() {
 }
 
 #[test]
-fn last_words_are_found_by_the_unit() {
+fn last_log_lines_belong_to_unit() {
     let Some(machine) = Machine::boot() else { return };
     const TIMES: usize = 30;
     machine.configure("max_clients = 0\n");
@@ -199,7 +202,7 @@ fn last_words_are_found_by_the_unit() {
 }
 
 #[test]
-fn a_clients_own_lines_are_there_with_the_level_that_it_gave() {
+fn client_output_keeps_its_priority() {
     let Some(machine) = Machine::boot() else { return };
     machine.template("for n in 0 1 2 3 4 5 6 7; do echo \"<$n>level $n\"; done; echo plain >&2");
     machine.systemctl(&["start", UNIT]);
@@ -214,13 +217,13 @@ fn a_clients_own_lines_are_there_with_the_level_that_it_gave() {
     assert_eq!(machine.entry(&own, "plain")["PRIORITY"], "6");
     assert!(!machine.journal(&own).contains("level 7"), "log_level is info");
     // The built-in client gives levels to its own words.
-    assert_eq!(machine.entry(&own, "The client has started.")["PRIORITY"], "6");
+    assert_eq!(machine.entry(&own, "listening on 127.0.0.1:")["PRIORITY"], "6");
     let both = machine.journal(&["WQ_CLIENT=a"]);
-    assert!(both.contains("client started") && both.contains("plain"), "{both}");
+    assert!(both.contains("started (pid") && both.contains("plain"), "{both}");
 }
 
 #[test]
-fn the_lines_of_a_client_that_outlives_the_controller_are_there_too() {
+fn output_of_outliving_client_is_logged() {
     let Some(machine) = Machine::boot() else { return };
     let waits = "(until test -e /run/wqcontroller/go; do sleep 0.1; done; echo '<3>while nobody read') &";
     machine.template(&format!("echo hello; {waits}"));
@@ -245,37 +248,37 @@ fn the_lines_of_a_client_that_outlives_the_controller_are_there_too() {
 }
 
 #[test]
-fn a_client_that_floods_silences_nobody() {
+fn flooding_client_is_rate_limited_alone() {
     let Some(machine) = Machine::boot() else { return };
     machine.template(
         "if [ \"$MOJO_WEBQQ_ACCOUNT\" = flood ]; then yes 'no end of it' & yes 'nor of this' >&2 & fi; echo hello",
     );
     machine.systemctl(&["start", UNIT]);
     machine.start_client("flood", &[]);
-    machine.entry(&["WQ_CLIENT=flood"], "lines of the client's output were left out");
+    machine.entry(&["WQ_CLIENT=flood"], "lines of its output were dropped");
     for n in 0..20 {
         let name = format!("c{n}");
         let filter = format!("WQ_CLIENT={name}");
         machine.start_client(&name, &[]);
         machine.entry(&[&filter, "SYSLOG_IDENTIFIER=wqclient"], "hello");
-        machine.entry(&[&filter, "SYSLOG_IDENTIFIER=wqcontroller"], "client started");
+        machine.entry(&[&filter, "SYSLOG_IDENTIFIER=wqcontroller"], "started (pid");
     }
     let log = machine.journal(&["--unit", "systemd-journald"]);
     assert!(!log.contains("Suppressed"), "{log}");
     let log = machine.journal(&["--unit", UNIT, "PRIORITY=4"]);
-    assert!(!log.contains("lines of the log were dropped"), "{log}");
+    assert!(!log.contains("log lines were dropped"), "{log}");
 }
 
 #[test]
-fn the_log_goes_on_when_journald_is_restarted() {
+fn log_survives_journald_restart() {
     let Some(machine) = Machine::boot() else { return };
     machine.systemctl(&["start", UNIT]);
     machine.start_client("before", &[]);
-    machine.entry(&["WQ_CLIENT=before"], "client started");
+    machine.entry(&["WQ_CLIENT=before"], "started (pid");
     machine.systemctl(&["restart", "systemd-journald"]);
     machine.start_client("after", &[]);
-    machine.entry(&["WQ_CLIENT=after"], "client started");
-    // Whoever stops it takes its sockets away for a while. Nobody waits for it, and what was said is said later.
+    machine.entry(&["WQ_CLIENT=after"], "started (pid");
+    // Stopping it takes its sockets away for a while. The controller does not wait, and logs the lines later.
     machine.systemctl(&[
         "stop",
         "systemd-journald.socket",
@@ -284,15 +287,17 @@ fn the_log_goes_on_when_journald_is_restarted() {
     ]);
     machine.start_client("meanwhile", &[]);
     machine.systemctl(&["start", "systemd-journald"]);
-    machine.entry(&["WQ_CLIENT=meanwhile"], "client started");
+    machine.entry(&["WQ_CLIENT=meanwhile"], "started (pid");
     assert_eq!(machine.property(UNIT, "NRestarts"), "0");
 }
 
 #[test]
-fn what_is_not_for_the_journal_does_not_go_there() {
+fn redirected_output_stays_out_of_journal() {
     let Some(machine) = Machine::boot() else { return };
     machine.drop_in("[Service]\nStandardError=append:/var/log/wq-stderr\n");
     machine.systemctl(&["start", UNIT]);
-    wait_until("it says so", || machine.shell("cat /var/log/wq-stderr").contains(" INFO ready tmpdir="));
+    wait_until("it says so", || {
+        machine.shell("cat /var/log/wq-stderr").contains(" INFO ready; temporary files are in ")
+    });
     assert!(machine.entries(&["SYSLOG_IDENTIFIER=wqcontroller"]).is_empty());
 }

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub const TESTS: &str = "/usr/libexec/wqcontroller-tests";
 
 /// A machine that runs. Dropped it is gone, also when the test fails or this program is killed: `machine.sh` ends it
-/// when nobody holds the other end of its standard input any more.
+/// when the other end of its standard input is closed.
 pub struct Machine {
     /// What it is called; there is no other machine of that name.
     pub name: String,
@@ -39,13 +39,7 @@ pub struct Plan {
 impl Plan {
     /// A machine on which the project is installed.
     pub fn new() -> Self {
-        // Where it tells boots apart, it is to see the machine's.
-        let boot_id = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd/boot-id.conf");
-        Self { install: installed::all(), ..Self::bare() }.install(
-            boot_id,
-            "/etc/systemd/system/wqcontroller.service.d/10-boot-id.conf",
-            0o644,
-        )
+        Self { install: installed::all(), ..Self::bare() }
     }
 
     /// A machine on which it is not.
@@ -168,6 +162,12 @@ impl Machine {
         self.command(program).args(arguments).output().unwrap()
     }
 
+    /// What was printed on its console since it was booted.
+    pub fn console(&self) -> String {
+        let printed = script().args(["console", &self.name]).stdin(Stdio::null()).output().unwrap();
+        String::from_utf8_lossy(&printed.stdout).into_owned()
+    }
+
     /// Runs a program inside that must not fail: what it printed, without white space at its end.
     pub fn run(&self, program: &str, arguments: &[&str]) -> String {
         let output = self.try_run(program, arguments);
@@ -242,6 +242,7 @@ pub fn wait_until(what: impl Display, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(20));
+        // Looking takes about 20 ms of a processor, which other machines want.
+        std::thread::sleep(Duration::from_millis(50));
     }
 }

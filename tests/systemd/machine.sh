@@ -15,7 +15,7 @@
 # Machines keep their files in $MACHINES, by default /var/tmp/wqcontroller-machines, which must not be on an overlay.
 # Where the controllers of cgroup v1 are in use, machines are booted with those (systemd's hybrid mode): limits that are
 # not enforced there would otherwise seem to be. Nothing can be frozen then; with --unified it can, and limits do nothing.
-# The ID of a machine's boot is in /run/boot_id, too, for services with a /proc of their own, which shows this machine's.
+# As in any container the boot ID in /proc is this machine's, and the same before and after a reboot of the machine.
 set -u
 MACHINES=${MACHINES:-/var/tmp/wqcontroller-machines}
 SYSTEMD=/lib/systemd/systemd
@@ -24,7 +24,13 @@ say() { echo "machine.sh: $*" >&2; }
 die() { say "$*"; exit 1; }
 
 # ---- pids: one counts only with its start time, which is empty for a zombie
-start_time() { sed -n 's/.*) \([^ZX] .*\)/\1/p' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+start_time() { # by the shell alone, for each command that is run inside asks for it
+  local stat
+  { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 0
+  # shellcheck disable=SC2086 # what follows the name are fields, the state first; see proc_pid_stat(5)
+  set -- ${stat##*) }
+  case $1 in Z | X) ;; *) echo "${20}" ;; esac
+}
 is_alive() { # sets INIT
   INIT=
   [ -s "$DISK/pid" ] || return 1
@@ -102,12 +108,8 @@ init() {
     "$root" || exit 1
   if [ ! -e "$root/etc/wqmachine" ]; then furnish "$root"; fi
   mount -t proc proc "$root/proc" -o nosuid,nodev,noexec
-  # A boot of its own, which the journal and we tell boots apart by.
-  cat /proc/sys/kernel/random/uuid >"$DISK/boot_id"
-  mount --bind "$DISK/boot_id" "$root/proc/sys/kernel/random/boot_id"
   mount -t sysfs sysfs "$root/sys" -o nosuid,nodev,noexec
   mount -t tmpfs tmpfs "$root/run" -o nosuid,nodev,mode=755
-  install -m 444 "$DISK/boot_id" "$root/run/boot_id"
   mount -t tmpfs tmpfs "$root/tmp" -o nosuid,nodev,mode=1777
   mount -t tmpfs tmpfs "$root/dev" -o nosuid,mode=755
   for item in null zero full random urandom tty; do

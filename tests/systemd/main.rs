@@ -3,6 +3,7 @@
 // A test may fail in any way; clippy.toml sees only what stands in a #[test] itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod implementation;
 mod installed;
 mod machine;
 #[path = "../suite/conformance.rs"]
@@ -11,13 +12,17 @@ mod suite;
 mod bus;
 mod conformance;
 mod endings;
+mod isolation;
 mod journal;
 mod limits;
 mod machines;
 mod many;
+mod names;
 mod onebot;
 mod operator;
 mod package;
+mod reboot;
 mod service;
 mod sockets;
 mod units;
+mod yogurt;

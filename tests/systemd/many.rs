@@ -4,7 +4,7 @@ use crate::machine::{Machine, wait_until};
 use crate::service::UNIT;
 
 #[test]
-fn a_controller_killed_in_mid_start_loses_none_and_starts_none_twice() {
+fn controller_killed_during_starts_loses_and_duplicates_none() {
     let Some(machine) = Machine::boot() else { return };
     machine.start_service();
     for round in 0..5 {
@@ -41,7 +41,7 @@ fn a_controller_killed_in_mid_start_loses_none_and_starts_none_twice() {
 }
 
 #[test]
-fn two_hundred_clients_start_at_once_and_are_back_after_a_boot() {
+fn two_hundred_clients_start_and_return_after_reboot() {
     const COUNT: usize = 200;
     let Some(mut machine) = Machine::boot() else { return };
     // Small ones: what is tried here is not what they do.
@@ -73,7 +73,7 @@ fn two_hundred_clients_start_at_once_and_are_back_after_a_boot() {
 }
 
 #[test]
-fn a_machine_is_not_given_more_starts_at_once_than_it_can_do() {
+fn concurrent_starts_are_bounded() {
     const COUNT: usize = 50;
     const AT_ONCE: usize = 32;
     let Some(machine) = Machine::boot() else { return };

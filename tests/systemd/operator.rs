@@ -8,10 +8,10 @@ use crate::machine::{Machine, Plan, assert_inside, wait_until};
 use crate::service::UNIT;
 use crate::units::is_running;
 
-const STRANGER: &str = "and no client in the registry is it; it is left alone";
+const STRANGER: &str = "runs and belongs to no account in the registry; left alone";
 
 #[test]
-fn what_was_stopped_can_be_started_again_as_the_same_client() {
+fn unit_stopped_by_operator_can_be_started_again() {
     let Some(machine) = Machine::boot() else { return };
     machine.start_service();
     let before = machine.start_client("a", &[]);
@@ -23,7 +23,7 @@ fn what_was_stopped_can_be_started_again_as_the_same_client() {
     assert_ne!(a["held"], true);
     machine.wait_for_client("a", "its state file is read", is_running);
     machine.call("get_user_info", &["client=a"]);
-    machine.wait_for_log("client was started through systemd");
+    machine.wait_for_log("started through systemd (pid");
 
     // While the controller is away, too.
     machine.systemctl(&["stop", "wqclient@a"]);
@@ -58,21 +58,37 @@ fn what_was_stopped_can_be_started_again_as_the_same_client() {
     wait_until("its launch file is gone", no_launch_file);
     let log = machine.journal(&["--unit", UNIT]);
     assert!(!log.contains(STRANGER), "{log}");
+
+    // The address that a client listens at is taken by the client itself where an operator has started it.
+    machine.start_client("bot", &["backend=onebot", "onebot_listen=127.0.0.1:3009"]);
+    for _ in 0..3 {
+        machine.systemctl(&["stop", "wqclient@bot"]);
+        machine.wait_for_client("bot", "is held", |client| client["held"] == true);
+        let start = machine.command("systemctl").args(["start", "wqclient@bot"]).spawn();
+        let reply = machine.call("start_client", &["client=bot"]);
+        assert!(reply["reason"].is_null(), "{reply}");
+        assert!(start.unwrap().wait().unwrap().code().is_some());
+        let bot = machine.wait_for_client("bot", "is up", |client| client["phase"] == "up");
+        assert_ne!(bot["held"], true, "{bot}");
+        wait_until("the process is that of the unit", || {
+            machine.client("bot")["pid"] == machine.main_pid("wqclient@bot")
+        });
+    }
 }
 
 #[test]
-fn a_unit_that_is_nobodys_is_told_at_once_and_left_alone() {
+fn unknown_unit_is_logged_and_left_alone() {
     let Some(machine) = Machine::boot() else { return };
     machine.start_service();
     machine.start_client("a", &[]);
     machine.shell("systemd-run --quiet --unit=wqclient-x --collect sleep 600");
-    machine.wait_for_log(&format!("this unit runs, {STRANGER} unit=wqclient-x.service"));
+    machine.wait_for_log(&format!("wqclient-x.service {STRANGER}"));
     machine.systemctl(&["restart", UNIT]);
     assert!(machine.is_active("wqclient-x"));
     let log = || machine.journal(&["--unit", UNIT]);
     wait_until("it is told once by each controller", || log().matches(STRANGER).count() == 2);
     let log = log();
-    assert!(!log.contains(&format!("{STRANGER} unit=wqclient@a.service")), "it is a client: {log}");
+    assert!(!log.contains(&format!("wqclient@a.service {STRANGER}")), "it is a client: {log}");
     // One that takes the name of a client is in its way, and the caller is told.
     machine.shell("mkdir -p /run/wqcontroller/launch");
     machine.write("/etc/systemd/system/wqclient@b.service", "[Service]\nExecStart=sleep 600\n");
@@ -84,14 +100,22 @@ fn a_unit_that_is_nobodys_is_told_at_once_and_left_alone() {
 }
 
 #[test]
-fn what_is_frozen_is_shown_as_that() {
+fn frozen_unit_shows_as_frozen() {
     let Some(machine) = Plan::new().unified().boot() else { return };
     machine.start_service();
     machine.start_client("a", &[]);
     machine.wait_for_client("a", "runs", is_running);
     machine.systemctl(&["freeze", "wqclient@a"]);
     machine.wait_for_client("a", "is frozen", |client| client["frozen"] == true);
-    machine.wait_for_log("client was frozen through systemd");
+    machine.wait_for_log("frozen through systemd");
+    let reply = machine.shell("curl --silent 'http://127.0.0.1:4000/openqq/get_user_info?client=a'");
+    let reply: Value = serde_json::from_str(&reply).unwrap();
+    assert_eq!(
+        (&reply["code"], &reply["status"]),
+        (&503.into(), &"the client is frozen; systemctl thaw wqclient@a.service lets it go on".into())
+    );
+    let status = || machine.property(UNIT, "StatusText");
+    wait_until("the status says so", || status().starts_with("1 client: 1 frozen;"));
     // The next controller sees it, too, and that it was thawed while there was none.
     machine.systemctl(&["restart", UNIT]);
     machine.wait_for_client("a", "is frozen", |client| client["frozen"] == true);
@@ -105,7 +129,7 @@ fn what_is_frozen_is_shown_as_that() {
 }
 
 #[test]
-fn what_is_done_is_shown_soon() {
+fn operator_actions_show_soon() {
     let Some(machine) = Machine::boot() else { return };
     machine.start_service();
     machine.start_client("a", &[]);

@@ -1,4 +1,4 @@
-//! The package for Debian: what somebody has who installs it, upgrades it and takes it away. `tests/run` builds it, and says
+//! The package for Debian: what it leaves when it is installed, upgraded and removed. `tests/run` builds it, and says
 //! in `WQCONTROLLER_DEB` where it is and in `WQCONTROLLER_DEBIAN_13` where a Debian 13 is, if there is one.
 
 mod confinement;
@@ -128,7 +128,7 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
         machine.read_the_manual();
     }
 
-    // Time for whoever is slow, too.
+    // Slow machines need more time.
     const SLOWER: &str = "/run/systemd/system/wqclient@.service.d";
     machine.write(
         &format!("{SLOWER}/50-test.conf"),
@@ -148,7 +148,7 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
     assert!(machine.follow(&lines[4]).contains("发送成功"));
     machine.shell(&format!("rm -r {SLOWER}; systemctl daemon-reload"));
 
-    // The same by the socket for a group, and nobody else.
+    // The same by the socket, for a group only.
     machine.shell("useradd --groups wqcontroller bot; useradd stranger");
     let call =
         "curl --silent --fail --unix-socket /run/wqcontroller.sock http://localhost/openqq/check_client";
@@ -169,16 +169,18 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
     }
     machine.check_confinement(UNIT, CLIENT_UNIT);
 
-    // A machine of these tests tells its boot by a file over one in /proc, which is missing in a /proc of the service's own.
-    let drop_in = "/etc/systemd/system/wqcontroller.service.d/50-boot.conf";
-    machine.write(drop_in, "[Service]\nBindReadOnlyPaths=/run/boot_id:/proc/sys/kernel/random/boot_id\n");
     machine.reboot();
     assert_eq!(machine.property(UNIT, "ActiveState"), "active");
     machine.wait_for_state(ACCOUNT, "running");
 
+    // One that an administrator stopped, and that is to stay so.
+    machine.start_client("stopped", &[]);
+    machine.systemctl(&["stop", "wqclient@stopped"]);
+    machine.wait_for_client("stopped", "is held", |client| client["held"] == true);
+
     // What an administrator made is theirs, and what a client kept is there until the package is purged.
     machine.shell("echo limits.tasks_max = 400 >/etc/wqcontroller/wqcontroller.toml.d/50-local.toml");
-    // Whoever calls on meanwhile starts nothing again.
+    // A caller that goes on calling meanwhile starts nothing again.
     let calls = "until [ -e /tmp/removed ]; do \
                  curl --silent --output /dev/null http://127.0.0.1:4000/openqq/check_client; \
                  curl --silent --output /dev/null --unix-socket /run/wqcontroller.sock http://localhost/; done";
@@ -195,25 +197,24 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
     );
     machine.install(PACKAGE);
     assert_eq!(machine.property(UNIT, "ActiveState"), "active");
-    let account = machine.call("check_client", &[])["client"][0].clone();
-    assert!(account["account"] == ACCOUNT && account["held"] == true, "it is known, and waits: {account}");
-    machine.follow(&lines[0]);
     machine.wait_for_state(ACCOUNT, "running");
+    assert_eq!(machine.client("stopped")["held"], true, "it is known, and waits");
+    machine.call("stop_client", &["client=stopped"]);
     let stopped = machine.follow(&lines[5]);
     assert!(stopped.contains("\"status\":\"success\""), "{stopped}");
 
     machine.follow(&lines[0]);
-    machine.shell(&format!("rm -r $(dirname {drop_in}) /etc/wqcontroller/wqcontroller.toml.d"));
+    machine.shell("rm -r /etc/wqcontroller/wqcontroller.toml.d");
     machine.shell("userdel bot; userdel stranger");
     machine.follow(&token_line());
     // And what others have shared with it.
     machine.shell("install -m 640 -o nobody -g wqcontroller /dev/null /etc/wqcontroller/shared");
-    // Through which nobody's files are reached.
+    // Changes must not go through it to the files of another user.
     machine
         .shell("touch /root/other && chown nobody /root/other && ln -s /root/other /etc/wqcontroller/link");
     machine.shell("chown -h wqcontroller:wqcontroller /etc/wqcontroller/link");
     machine.run("apt-get", &["purge", "--yes", "--quiet", "wqcontroller"]);
-    // Whoever gets the number of the user next is not to get the token.
+    // The next user with the same number must not get the token.
     for (file, who) in [
         ("/etc/wqcontroller/mybot.token", "root root 600"),
         ("/etc/wqcontroller/shared", "nobody root 640"),
@@ -234,12 +235,12 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
 }
 
 #[test]
-fn installed_used_booted_removed_purged_and_installed_again() {
+fn package_install_use_reboot_remove_purge_reinstall() {
     from_beginning_to_end(None);
 }
 
 #[test]
-fn the_same_on_debian_13() {
+fn package_on_debian_13() {
     let Some(root) = std::env::var_os("WQCONTROLLER_DEBIAN_13") else {
         // It comes from a mirror, which can't be reached everywhere.
         say_not_run("WQCONTROLLER_DEBIAN_13 names no system; tests/run makes one with CI=true");
@@ -249,7 +250,7 @@ fn the_same_on_debian_13() {
 }
 
 #[test]
-fn installed_where_the_bus_does_not_run() {
+fn package_installs_without_running_bus() {
     let Some(machine) = machine(None) else { return };
     // As on a system to which the package brings it.
     machine.systemctl(&["stop", "dbus.socket", "dbus.service"]);
@@ -260,7 +261,7 @@ fn installed_where_the_bus_does_not_run() {
 }
 
 #[test]
-fn nobody_notices_an_upgrade() {
+fn package_upgrade_drops_no_call() {
     let Some(package) = package() else { return };
     let folder = tempfile::tempdir().unwrap();
     let higher = higher(&package, folder.path());
@@ -283,7 +284,7 @@ fn nobody_notices_an_upgrade() {
     let version = machine.run("dpkg-query", &["--show", "--showformat", "${Version}", "wqcontroller"]);
     assert_eq!(version, format!("{}+1", env!("CARGO_PKG_VERSION")));
     let log = machine.journal(&["--unit", UNIT]);
-    assert!(log.contains("ending: open requests first, clients go on"), "{log}");
+    assert!(log.contains("finishing open requests, clients keep running"), "{log}");
     machine.wait_for_status("3 clients: 3 running; template units");
 }
 
@@ -320,7 +321,7 @@ fn inside_upgrade() {
 }
 
 #[test]
-fn what_is_wrong_with_the_configuration_is_clear_in_the_status() {
+fn configuration_error_shows_in_unit_status() {
     let Some(machine) = machine(None) else { return };
     machine.install(PACKAGE);
     machine.configure("max_client = 1\n");

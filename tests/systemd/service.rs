@@ -5,6 +5,28 @@ use serde_json::Value;
 use crate::machine::{Machine, wait_until};
 use crate::units::is_running;
 
+#[test]
+fn check_config_of_root_judges_as_the_user_of_the_service() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.configure("[[auth.tokens]]\nname = \"bot\"\nfile = \"/etc/wqcontroller/bot.token\"\n");
+    machine.shell("echo a-token-of-sixteen | install -m 600 /dev/stdin /etc/wqcontroller/bot.token");
+    let check = || {
+        let output = machine.try_run("wqcontroller", &["--check-config"]);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (status, _, complaint) = check();
+    let why = "auth.tokens: can't use the file of token bot: /etc/wqcontroller/bot.token: Permission denied";
+    assert!(status == Some(78) && complaint.contains(why), "{status:?} {complaint}");
+    machine.shell("chown wqcontroller /etc/wqcontroller/bot.token");
+    let (status, printed, complaint) = check();
+    assert_eq!((status, complaint.as_str()), (Some(0), ""), "{printed}");
+    assert!(
+        printed.contains("All was tried as wqcontroller, the user of wqcontroller.service."),
+        "{printed}"
+    );
+}
+
 /// The unit under test.
 pub const UNIT: &str = "wqcontroller.service";
 
@@ -51,7 +73,7 @@ impl Machine {
 }
 
 #[test]
-fn it_is_ready_only_when_it_serves() {
+fn ready_is_sent_when_service_answers() {
     let Some(machine) = Machine::boot() else { return };
     // With an account from before, so that there is something to take up.
     machine.systemctl(&["start", UNIT]);
@@ -69,7 +91,7 @@ fn it_is_ready_only_when_it_serves() {
 }
 
 #[test]
-fn neither_it_nor_a_client_is_started_too_often_for_systemd() {
+fn start_limits_of_systemd_do_not_apply() {
     let Some(machine) = Machine::boot() else { return };
     // Five times in ten seconds is what systemd takes by itself.
     for _ in 0..8 {
@@ -85,7 +107,7 @@ fn neither_it_nor_a_client_is_started_too_often_for_systemd() {
 }
 
 #[test]
-fn it_is_watched_and_leaves_no_core() {
+fn watchdog_is_set_and_core_dumps_are_off() {
     let Some(machine) = Machine::boot() else { return };
     machine.systemctl(&["start", UNIT]);
     assert_eq!(machine.property(UNIT, "WatchdogUSec"), "30s");
@@ -93,7 +115,7 @@ fn it_is_watched_and_leaves_no_core() {
 }
 
 #[test]
-fn it_tells_how_many_clients_do_what() {
+fn status_counts_clients_by_state() {
     let Some(machine) = Machine::boot() else { return };
     machine.configure("[supervisor]\nrestart = \"no\"\n");
     machine.systemctl(&["start", UNIT]);
@@ -110,7 +132,7 @@ fn it_tells_how_many_clients_do_what() {
 }
 
 #[test]
-fn a_reload_is_told_and_a_mistake_changes_nothing() {
+fn reload_is_reported_and_error_changes_nothing() {
     let Some(machine) = Machine::boot() else { return };
     machine.systemctl(&["start", UNIT]);
     let pid = machine.property(UNIT, "MainPID");
@@ -143,7 +165,7 @@ fn a_reload_is_told_and_a_mistake_changes_nothing() {
 }
 
 #[test]
-fn a_reload_is_waited_for() {
+fn systemctl_reload_waits_for_controller() {
     let Some(machine) = Machine::boot() else { return };
     // It is held for a while.
     machine.drop_in("[Service]\nWatchdogSec=0\n");
@@ -178,7 +200,7 @@ fn a_reload_is_waited_for() {
 }
 
 #[test]
-fn why_it_does_not_start_is_told() {
+fn failed_start_says_why() {
     let Some(machine) = Machine::boot() else { return };
     machine.configure("max_clients = 0\n");
     assert!(!machine.try_run("systemctl", &["start", UNIT]).status.success());
@@ -201,7 +223,7 @@ fn why_it_does_not_start_is_told() {
 
 #[test]
 #[cfg(debug_assertions)]
-fn a_controller_whose_registry_hangs_is_started_anew() {
+fn watchdog_restarts_controller_with_hanging_registry() {
     let Some(machine) = Machine::boot() else { return };
     machine.drop_in(
         "[Service]\nWatchdogSec=10\nRestartSec=0\nEnvironment=WATCHDOG_USEC=1000000 WQCONTROLLER_TEST_HANG=hang\n",
@@ -224,7 +246,7 @@ fn a_controller_whose_registry_hangs_is_started_anew() {
 }
 
 #[test]
-fn a_controller_that_works_is_left_alone() {
+fn watchdog_leaves_working_controller_alone() {
     let Some(machine) = Machine::boot() else { return };
     machine.drop_in("[Service]\nWatchdogSec=500ms\n");
     machine.systemctl(&["start", UNIT]);
@@ -237,7 +259,7 @@ fn a_controller_that_works_is_left_alone() {
 }
 
 #[test]
-fn units_that_live_go_on_whatever_the_configuration_says_now() {
+fn running_units_are_kept_when_supervisor_mode_changes() {
     let Some(machine) = Machine::boot() else { return };
     machine.start_service();
     let before = machine.start_client("a", &[]);
@@ -245,7 +267,8 @@ fn units_that_live_go_on_whatever_the_configuration_says_now() {
     machine.systemctl(&["restart", UNIT]);
     machine.wait_for_client("a", "runs", is_running);
     machine.wait_for_status(
-        "1 client: 1 running; template units (clients of the registry are template units, and live)",
+        "1 client: 1 running; template units (clients of the registry are template units, and live; stop them and restart the \
+         controller to change that)",
     );
     assert_eq!(machine.client("a")["pid"], before["pid"]);
     // All of one kind: there is one way to stop them.

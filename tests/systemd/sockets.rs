@@ -1,4 +1,4 @@
-//! Sockets that systemd holds: who reaches them, and that nobody notices a restart.
+//! Sockets that systemd holds: who reaches them, and that callers do not notice a restart.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -35,7 +35,7 @@ impl Machine {
 }
 
 #[test]
-fn a_call_starts_the_service_and_both_sockets_are_served() {
+fn socket_activation_starts_service_on_both_sockets() {
     let Some(machine) = Machine::boot() else { return };
     machine.configure("listen = \"127.0.0.1:4001\"\n");
     machine.shell("groupadd bots; useradd --groups bots bot; useradd stranger");
@@ -47,7 +47,7 @@ fn a_call_starts_the_service_and_both_sockets_are_served() {
     assert!(machine.reaches_unix_socket("bot"));
     assert!(!machine.reaches_unix_socket("stranger"));
     for words in
-        ["listening on 127.0.0.1:4000", "listening on unix:/run/wqcontroller.sock", "`listen` does not count"]
+        ["listening on 127.0.0.1:4000", "listening on unix:/run/wqcontroller.sock", "`listen` has no effect"]
     {
         machine.wait_for_log(words);
     }
@@ -65,7 +65,7 @@ fn a_call_starts_the_service_and_both_sockets_are_served() {
 }
 
 #[test]
-fn what_is_really_listened_on_decides_who_is_let_in() {
+fn access_depends_on_address_of_activated_socket() {
     let Some(machine) = Machine::boot() else { return };
     machine.socket_drop_in(SOCKET, "[Socket]\nListenStream=\nListenStream=0.0.0.0:4000\n");
     machine.systemctl(&["start", SOCKET]);
@@ -96,8 +96,107 @@ fn what_is_really_listened_on_decides_who_is_let_in() {
     refused("the socket \"api\" that the service manager hands over is no TCP or Unix stream socket");
 }
 
+/// The commands that README has for another address, and what is to be written in the editor.
+fn recipe() -> (Vec<String>, String) {
+    let read = |name: &str| {
+        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+    };
+    let readme = read("README.md");
+    let blocks: Vec<_> = readme.split("```").collect();
+    let at = blocks.iter().position(|block| block.contains("systemctl edit wqcontroller.socket\n")).unwrap();
+    let commands = blocks[at].strip_prefix("sh\n").unwrap().lines().map(|line| line.replace("sudo ", ""));
+    let (commands, drop_in): (Vec<_>, _) =
+        (commands.collect(), blocks[at + 2].strip_prefix("ini\n").unwrap());
+    // The manual and the other README have the same.
+    let manual = read("man/wqcontroller.8");
+    for text in [commands.join("\n") + "\n", drop_in.to_owned()] {
+        assert!(manual.contains(&format!(".Bd -literal -offset indent\n{text}.Ed\n")), "{text}");
+    }
+    assert!(read("README.zh-CN.md").contains(drop_in));
+    (commands, drop_in.to_owned())
+}
+
+impl Machine {
+    /// Types a command at a terminal; the editor that it opens is left with this text.
+    fn type_with_editor(&self, command: &str, text: &str) {
+        self.write("/root/text", text);
+        // Newer versions of systemd name a line before the file.
+        self.write("/root/editor", "#!/bin/sh\nfor file; do :; done\ncat /root/text >\"$file\"\n");
+        let typed =
+            format!("chmod 755 /root/editor; SYSTEMD_EDITOR=/root/editor script -qec '{command}' /dev/null");
+        self.shell(&typed);
+    }
+
+    fn answers_at(&self, port: u16) -> bool {
+        let url = format!("http://127.0.0.1:{port}/openqq/check_client");
+        self.try_run("curl", &["--silent", "--fail", &url]).status.success()
+    }
+}
+
 #[test]
-fn nobody_notices_twenty_restarts() {
+fn socket_address_change_of_manual_works() {
+    let Some(machine) = Machine::boot() else { return };
+    let (commands, drop_in) = recipe();
+    machine.systemctl(&["enable", "--now", SOCKET, UNIX_SOCKET, UNIT]);
+    assert!(machine.answers_at(4000));
+    let [edit, restart] = &commands[..] else { panic!("{commands:?}") };
+    machine.type_with_editor(edit, &drop_in);
+    machine.shell(restart);
+    assert!(machine.answers_at(4001) && !machine.answers_at(4000));
+    wait_until("the service is up", || machine.property(UNIT, "SubState") == "running");
+    assert_eq!(told(&machine, &["--unix-socket", "/run/wqcontroller.sock"]), NOBODY);
+    assert_eq!(machine.systemctl(&["list-units", "--failed", "--no-legend", "--plain"]), "");
+}
+
+#[test]
+fn service_fails_when_socket_unit_does_not_listen() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.systemctl(&["enable", "--now", SOCKET, UNIX_SOCKET, UNIT]);
+    let words = "wqcontroller.socket was changed while it was active and no longer listens: run `systemctl restart \
+                 wqcontroller.socket`, then `systemctl start wqcontroller`";
+    // By a restart, as an upgrade does it, and by a crash.
+    for (port, way) in [(4001, &["restart", UNIT][..]), (4002, &["kill", "--signal=KILL", UNIT])] {
+        let drop_in = format!("[Socket]\nListenStream=\nListenStream=127.0.0.1:{port}\n");
+        machine.socket_drop_in(SOCKET, &drop_in);
+        machine.try_run("systemctl", way);
+        wait_until("it has failed", || machine.property(UNIT, "ActiveState") == "failed");
+        assert_eq!(machine.property(UNIT, "ExecMainStatus"), "78");
+        assert_eq!(machine.property(UNIT, "StatusText"), words);
+        let log = machine.journal(&["--unit", UNIT, "--priority=err"]);
+        assert!(log.contains(words), "{log}");
+        // As it says.
+        machine.systemctl(&["restart", SOCKET]);
+        machine.systemctl(&["start", UNIT]);
+        assert!(machine.answers_at(port));
+    }
+}
+
+#[test]
+fn service_waits_for_enabled_socket_with_taken_address() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.systemctl(&["enable", SOCKET, UNIX_SOCKET]);
+    machine.write("/etc/systemd/system/other.socket", "[Socket]\nListenStream=127.0.0.1:4000\n");
+    machine.write("/etc/systemd/system/other.service", "[Service]\nExecStart=sleep 1000000\n");
+    machine.systemctl(&["start", "other.socket"]);
+    assert!(!machine.try_run("systemctl", &["start", UNIT]).status.success());
+    wait_until("it says so", || {
+        let status = machine.property(UNIT, "StatusText");
+        status.contains("wqcontroller.socket is enabled but failed, so its address would refuse connections")
+    });
+    // It is tried again until it works.
+    machine.systemctl(&["stop", "other.socket"]);
+    wait_until("it is up", || machine.property(UNIT, "SubState") == "running");
+    assert!(machine.answers_at(4000));
+
+    // An operator can do without it.
+    machine.systemctl(&["disable", "--now", SOCKET]);
+    machine.systemctl(&["start", UNIT]);
+    assert!(!machine.answers_at(4000));
+    assert_eq!(told(&machine, &["--unix-socket", "/run/wqcontroller.sock"]), NOBODY);
+}
+
+#[test]
+fn twenty_restarts_drop_no_call() {
     let Some(machine) = Machine::boot() else { return };
     machine.configure("[supervisor]\nclients_outlive_controller = true\n");
     machine.drop_in("[Service]\nKillMode=process\n");
@@ -139,6 +238,9 @@ fn inside_twenty_restarts() {
     assert!(kinds.is_empty(), "of {} requests failed: {kinds:#?}", done.load(Ordering::Relaxed));
 }
 
+/// What is answered where there are no clients.
+const NOBODY: &str = r#"{"client":[],"code":0} 200"#;
+
 /// What is said of a call, through whichever socket.
 fn told(machine: &Machine, socket: &[&str]) -> String {
     let call = [
@@ -152,7 +254,7 @@ fn told(machine: &Machine, socket: &[&str]) -> String {
 }
 
 #[test]
-fn who_calls_a_controller_that_can_t_start_is_told() {
+fn callers_are_answered_when_controller_cannot_start() {
     let Some(machine) = Machine::boot() else { return };
     let by_unix = ["--unix-socket", "/run/wqcontroller.sock"];
     let refused =
@@ -177,7 +279,7 @@ fn who_calls_a_controller_that_can_t_start_is_told() {
     machine.configure("");
     machine.systemctl(&["restart", UNIT]);
     for socket in [&[][..], &by_unix] {
-        assert_eq!(told(&machine, socket), r#"{"client":[],"code":0} 200"#);
+        assert_eq!(told(&machine, socket), NOBODY);
     }
     for unit in [SOCKET, UNIX_SOCKET] {
         assert_eq!(machine.property(unit, "ActiveState"), "active", "{unit}");
@@ -185,7 +287,7 @@ fn who_calls_a_controller_that_can_t_start_is_told() {
 }
 
 #[test]
-fn who_mends_the_configuration_can_start_it_though_callers_do_so_all_the_time() {
+fn fixed_configuration_starts_service_despite_constant_callers() {
     let Some(machine) = Machine::boot() else { return };
     machine.systemctl(&["start", SOCKET]);
     for _ in 0..3 {
@@ -209,7 +311,7 @@ fn who_mends_the_configuration_can_start_it_though_callers_do_so_all_the_time() 
 }
 
 #[test]
-fn the_service_starts_those_of_its_sockets_that_are_enabled() {
+fn service_starts_its_enabled_sockets() {
     let Some(machine) = Machine::boot() else { return };
     machine.systemctl(&["enable", UNIX_SOCKET]);
     machine.systemctl(&["start", UNIT]);

@@ -49,11 +49,11 @@ pub fn is_running(client: &Value) -> bool {
 }
 
 #[test]
-fn each_client_is_a_unit_with_a_user_of_its_own_and_outlives_the_controller() {
+fn client_is_unit_with_own_user_and_outlives_controller() {
     let Some(machine) = Machine::boot() else { return };
     machine.start_service();
     assert_eq!(machine.property(UNIT, "StatusText"), "no clients; template units");
-    machine.wait_for_log("clients are template units: template units can be started");
+    machine.wait_for_log("clients run as template units: template units can be started");
     let a = machine.start_client("a", &["sandbox_login=scan"]);
     let ming = machine.start_client("小明", &[]);
     let ming_unit = "wqclient@-df3ea25a4369305a.service";
@@ -65,7 +65,8 @@ fn each_client_is_a_unit_with_a_user_of_its_own_and_outlives_the_controller() {
     machine.wait_for_client("韩梅梅", "runs", is_running);
     let sent = machine.call("send_friend_message", &["client=韩梅梅", "uid=10001", "content=hello"]);
     assert_eq!(sent["code"], 0, "clients of the sandbox meet, though they are different users: {sent}");
-    let alone = machine.shell("journalctl --no-pager --quiet | grep 'cannot meet the others' || true");
+    let alone =
+        machine.shell("journalctl --no-pager --quiet | grep 'cannot reach the other clients' || true");
     assert!(alone.is_empty(), "{alone}");
     machine.call("stop_client", &["client=韩梅梅"]);
     let friends = machine.call("get_friend_info", &["client=小明"]);
@@ -79,7 +80,11 @@ fn each_client_is_a_unit_with_a_user_of_its_own_and_outlives_the_controller() {
     );
     assert_eq!(machine.shell(&format!("tr '\\0' ' ' </proc/{}/cmdline", ming["pid"])), "wqclient(小明)");
     assert_eq!(machine.shell("stat -c %a /run/wqclient/a /var/lib/private/wqclient/a"), "750\n700");
-    assert_eq!(machine.shell("cat /sys/fs/cgroup/*/wqclient.slice/*/cgroup.procs | sort -u | wc -l"), "2");
+    assert_eq!(
+        machine.shell("cat /sys/fs/cgroup/*/wqclient.slice/*/cgroup.procs | sort -u | wc -l"),
+        "3",
+        "and a relay"
+    );
     assert_eq!(machine.property("wqclient@a", "TasksMax"), "512");
 
     // A restart, a kill and an end of the controller are nothing to them.
@@ -99,8 +104,14 @@ fn each_client_is_a_unit_with_a_user_of_its_own_and_outlives_the_controller() {
     assert_eq!(machine.clients().len(), 1);
 }
 
+/// Whether a client has tried to reach its OneBot implementation, which is not there.
+fn is_looking(client: &Value) -> bool {
+    client["state"] == "loading"
+        && client["reason"].as_str().is_some_and(|why| why.contains("Connection refused"))
+}
+
 #[test]
-fn a_unit_gets_the_token_of_its_account_in_a_file_of_its_own_and_in_no_variable() {
+fn template_unit_gets_token_in_private_file() {
     const TOKEN: &str = "sehr-geheimes-wort";
     let Some(machine) = Machine::boot() else { return };
     machine.configure(
@@ -114,9 +125,9 @@ fn a_unit_gets_the_token_of_its_account_in_a_file_of_its_own_and_in_no_variable(
     let uid = machine.shell(&format!("stat -c %u /proc/{}", bot["pid"]));
     for _ in 0..2 {
         let pid = machine.main_pid("wqclient@bot");
-        // Nobody listens there; a token that could not be read would be said before.
+        // No program listens there; a token that could not be read would be reported first.
         machine.wait_for_client("bot", "it looks for its implementation", |client| {
-            client["pid"] == pid && client["state"] == "loading" && client.get("reason").is_none()
+            client["pid"] == pid && is_looking(client)
         });
         assert_eq!(machine.shell("stat -c '%a %u' /run/wqclient/bot/onebot_token"), format!("600 {uid}"));
         assert_eq!(machine.shell("cat /run/wqclient/bot/onebot_token"), TOKEN);
@@ -137,7 +148,7 @@ fn a_unit_gets_the_token_of_its_account_in_a_file_of_its_own_and_in_no_variable(
 }
 
 #[test]
-fn what_an_operator_does_is_shown_and_has_the_last_word() {
+fn operator_stop_and_restart_are_respected() {
     let Some(machine) = Machine::boot() else { return };
     machine.configure("[supervisor]\nrestart = \"always\"\n[limits]\nmemory_max = \"256M\"\n");
     machine.start_service();
@@ -157,7 +168,7 @@ fn what_an_operator_does_is_shown_and_has_the_last_word() {
     assert_eq!((&a["phase"], &a["held"], &a["next_start"]), (&"gone".into(), &true.into(), &Value::Null));
     machine.configure("[supervisor]\nrestart = \"always\"\n");
     machine.systemctl(&["reload", UNIT]);
-    machine.wait_for_log("the configuration was loaded anew");
+    machine.wait_for_log("configuration reloaded");
     machine.start_client("a", &[]);
     assert_eq!(machine.property("wqclient@a", "MemoryMax"), "infinity", "a limit that is gone does not stay");
 
@@ -190,7 +201,7 @@ fn what_an_operator_does_is_shown_and_has_the_last_word() {
 }
 
 #[test]
-fn secrets_are_seen_by_nobody_and_the_controller_may_start_nothing_else() {
+fn secrets_stay_private_and_polkit_allows_only_client_units() {
     let Some(machine) = Machine::boot() else { return };
     machine.start_service();
     machine.start_client("a", &["pwd=hunter2"]);
@@ -239,10 +250,13 @@ fn secrets_are_seen_by_nobody_and_the_controller_may_start_nothing_else() {
     };
     let may = |verb: &str, unit: &str| user_may("wqcontroller", verb, unit);
     assert!(!user_may("nobody", "stop", "wqclient@b.service"), "nor anybody else's");
+    assert!(may("reload", "wqclient@a.service") && machine.is_active("wqclient@a"));
     assert!(may("kill", "wqclient@a.service"), "its own units are its business");
     assert!(may("stop", "wqclient@b.service"));
     for (verb, unit) in [
         ("stop", "dbus.service"),
+        ("reload", "dbus.service"),
+        ("reload", "wqcontroller.service"),
         ("start", "systemd-journal-flush.service"),
         ("restart", "wqcontroller.service"),
         ("start", "wqclient@a/../x.service"),
@@ -258,7 +272,7 @@ fn secrets_are_seen_by_nobody_and_the_controller_may_start_nothing_else() {
 }
 
 #[test]
-fn what_cannot_be_started_says_why_and_is_forgotten_by_systemd() {
+fn failed_start_gives_reason_and_leaves_no_unit() {
     let Some(machine) = Machine::boot() else { return };
     machine.start_service();
     machine.systemctl(&["mask", "--runtime", "wqclient@a.service"]);
@@ -276,15 +290,15 @@ fn what_cannot_be_started_says_why_and_is_forgotten_by_systemd() {
     machine.shell("rm /var/lib/private/wqclient/full");
     machine.start_client("full", &[]);
 
-    // Somebody else's.
+    // The unit of another program.
     machine.shell("systemd-run --quiet --unit=wqclient-x --collect sleep 600");
     machine.systemctl(&["restart", UNIT]);
-    machine.wait_for_log("this unit runs, and no client in the registry is it; it is left alone");
+    machine.wait_for_log("runs and belongs to no account in the registry; left alone");
     assert!(machine.is_active("wqclient-x"));
 }
 
 #[test]
-fn the_template_of_the_seed_runs_in_the_unit_as_it_is() {
+fn perl_template_of_original_runs_as_unit() {
     let perl = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/perl");
     let template = "/etc/wqcontroller/mojo_webqq_controller_template.pl";
     let plan = Plan::new().bind(perl, "/usr/share/stand-in").install(
@@ -323,10 +337,22 @@ fn the_template_of_the_seed_runs_in_the_unit_as_it_is() {
     machine.shell(&format!("chmod 666 {template}"));
     let refused = machine.call("start_client", &["client=a"]);
     assert!(refused["reason"].as_str().unwrap().contains("others may write it"), "{refused}");
+    // So is one that the unit's user may not run, and one that no user can run.
+    machine.shell(&format!("chmod 600 {template}"));
+    let refused = machine.call("start_client", &["client=a"]);
+    let reason = refused["reason"].as_str().unwrap();
+    assert_eq!(refused["code"], 3, "{refused}");
+    assert!(reason.contains("has mode 0600") && reason.contains("chmod 755"), "{refused}");
+    machine.shell("echo 'exec true' >/etc/wqcontroller/plain; chmod 644 /etc/wqcontroller/plain");
+    machine.configure("template_path = \"/etc/wqcontroller/plain\"\n");
+    machine.systemctl(&["reload", "wqcontroller"]);
+    let refused = machine.call("start_client", &["client=a"]);
+    assert!(refused["reason"].as_str().unwrap().contains("is not executable"), "{refused}");
+    assert!(machine.call("check_client", &["client=a"])["code"] == 1);
 }
 
 #[test]
-fn a_transient_unit_gets_the_token_of_its_account_in_a_file_of_its_own_too() {
+fn transient_unit_gets_token_in_private_file() {
     const TOKEN: &str = "sehr-geheimes-wort";
     let Some(machine) = Machine::boot() else { return };
     machine.shell("useradd --create-home lin && loginctl enable-linger lin");
@@ -345,9 +371,7 @@ fn a_transient_unit_gets_the_token_of_its_account_in_a_file_of_its_own_too() {
         "systemd-run --user --quiet --unit=wq -p Type=notify /usr/sbin/wqcontroller --config /home/lin/wq.toml",
     );
     let bot = machine.start_client("bot", &["backend=onebot", "onebot_url=ws://127.0.0.1:1/"]);
-    machine.wait_for_client("bot", "it looks for its implementation", |client| {
-        client["state"] == "loading" && client.get("reason").is_none()
-    });
+    machine.wait_for_client("bot", "it looks for its implementation", is_looking);
     let environment = machine.shell(&format!("tr '\\0' '\\n' </proc/{}/environ", bot["pid"]));
     let path =
         environment.lines().find_map(|line| line.strip_prefix("MOJO_WEBQQ_ONEBOT_TOKEN_FILE=")).unwrap();
@@ -361,7 +385,7 @@ fn a_transient_unit_gets_the_token_of_its_account_in_a_file_of_its_own_too() {
 }
 
 #[test]
-fn a_user_that_lingers_runs_clients_as_units_of_its_own() {
+fn lingering_user_runs_clients_as_own_units() {
     let Some(machine) = Machine::boot() else { return };
     machine.shell("useradd --create-home lin && loginctl enable-linger lin");
     wait_until("its bus is there", || {
@@ -381,6 +405,11 @@ fn a_user_that_lingers_runs_clients_as_units_of_its_own() {
     let main_pid = as_lin("systemctl --user show --value -p MainPID wqclient--df3ea25a4369305a.service");
     assert_eq!(main_pid, started["pid"].to_string());
     assert!(!as_lin("systemctl --user show wqclient--df3ea25a4369305a.service").contains("hunter2"));
+    // A user's manager adds no fields, so the relay puts the name on each line.
+    wait_until("its output has its name in the journal", || {
+        let unit = "_SYSTEMD_USER_UNIT=wqclient--df3ea25a4369305a.service";
+        !machine.journal(&["WQ_CLIENT=小明", "SYSLOG_IDENTIFIER=wqclient", unit]).is_empty()
+    });
     as_lin("systemctl --user restart wq");
     assert_eq!(machine.client("小明")["pid"], started["pid"]);
     as_lin("systemctl --user stop wqclient--df3ea25a4369305a.service");
@@ -391,8 +420,8 @@ fn a_user_that_lingers_runs_clients_as_units_of_its_own() {
     as_lin("systemctl --user restart wq");
     assert_eq!(machine.client("小明")["pid"], started["pid"]);
     let status = as_lin("systemctl --user show --value -p StatusText wq");
-    let kept =
-        "transient units of the user (clients of the registry are transient units of the user, and live)";
+    let kept = "transient units of the user (clients of the registry are transient units of the user, and live; stop them and \
+                restart the controller to change that)";
     assert!(status.ends_with(kept), "{status}");
     assert_eq!(machine.call("stop_client", &["client=小明"])["status"], "success");
 }

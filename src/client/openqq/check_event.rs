@@ -1,32 +1,32 @@
-//! `check_event`: a long poll for what happens.
+//! `check_event`: a long poll for events.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::reply::Reply;
-use crate::client::reports::Recent;
+use super::reply::ApiReply;
+use crate::client::reports::RecentEvents;
 use crate::model::state::ClientState;
 
-/// How long a caller waits where nothing happens.
+/// How long a caller waits for an event.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// The events that wait, else the next one, else none. Dropped before it returns it has taken no event: the server
-/// drops it as soon as its caller hangs up.
-pub(super) async fn wait(recent: &Recent, mut state: watch::Receiver<ClientState>) -> Reply {
+/// Returns the waiting events, else the next one, else none. If it is dropped before, as the server does when
+/// the caller hangs up, it has taken no event.
+pub(crate) async fn wait(recent: &RecentEvents, mut state: watch::Receiver<ClientState>) -> ApiReply {
     tokio::select! {
-        // Where events and the end come together, the events are told.
+        // If events and the end come together, the events are returned.
         biased;
-        events = recent.take() => Reply::array(events),
+        events = recent.take() => ApiReply::array(events),
         () = sleep(WAIT) => nothing(),
         _ = state.wait_for(|state| *state == ClientState::Stop) => nothing(),
     }
 }
 
 /// No events.
-pub(super) fn nothing() -> Reply {
-    Reply::array("[]".to_owned())
+pub(crate) fn nothing() -> ApiReply {
+    ApiReply::array("[]".to_owned())
 }
 
 #[cfg(test)]
@@ -35,8 +35,8 @@ mod tests {
     use tokio::time::Instant;
 
     #[tokio::test(start_paused = true)]
-    async fn an_empty_list_after_half_a_minute_or_at_the_end() {
-        let (recent, state) = (Recent::new(20), watch::Sender::new(ClientState::Running));
+    async fn check_event_is_empty_after_the_timeout_or_at_the_end() {
+        let (recent, state) = (RecentEvents::new(20), watch::Sender::new(ClientState::Running));
         let start = Instant::now();
         assert_eq!(wait(&recent, state.subscribe()).await.json(), "[]");
         assert_eq!(start.elapsed(), WAIT);

@@ -1,41 +1,41 @@
-//! `send_…_message`: whom a call means, and what became of its message.
+//! `send_…_message`: finds the recipient of a call and sends its message.
 
-use super::call::Call;
-use super::reply::{NotFound, Reply, Unsent};
-use crate::client::backend::{Backend, BackendError, Recipient};
-use crate::client::outbox::Outbox;
-use crate::client::queue::PushError;
+use super::call::RequestParams;
+use super::reply::{ApiReply, NotFound};
+use crate::client::backend::message::Recipient;
+use crate::client::backend::{Backend, BackendError};
+use crate::client::outbox::{Outbox, SendError};
 
-/// Parameters by which a call names something, and what that has in their place.
-type Properties<'a, const N: usize> = [(&'static str, &'a str); N];
+/// The parameters by which a call names an object, and the object's values.
+type MatchProperties<'a, const N: usize> = [(&'static str, &'a str); N];
 
-/// `send_friend_message`. With `async` the answer comes as soon as the message is queued, else when it was sent.
-pub(super) async fn to_friend<B: Backend>(
+/// `send_friend_message`. With `async` the answer comes once the message is queued, else once it is sent.
+pub(crate) async fn to_friend<B: Backend>(
     backend: &B,
     outbox: &Outbox,
-    call: &Call,
-) -> Result<Reply, BackendError> {
+    call: &RequestParams,
+) -> Result<ApiReply, BackendError> {
     let friends = backend.friends().await?;
     let found = friends.iter().find(|friend| {
         let display = friend.displayname.as_str();
-        is_meant(
+        matches_all(
             call,
             [("id", &friend.id), ("uid", &friend.uid), ("name", &friend.name), ("displayname", display)],
         )
     });
-    let Some(friend) = found else { return Ok(Reply::not_found(NotFound::Friend)) };
-    Ok(send(outbox, Recipient::Friend(friend.id.clone()), call).await)
+    let Some(friend) = found else { return Ok(ApiReply::not_found(NotFound::Friend)) };
+    Ok(send(backend, outbox, Recipient::Friend(friend.id.clone()), call).await)
 }
 
 /// `send_group_message`.
-pub(super) async fn to_group<B: Backend>(
+pub(crate) async fn to_group<B: Backend>(
     backend: &B,
     outbox: &Outbox,
-    call: &Call,
-) -> Result<Reply, BackendError> {
+    call: &RequestParams,
+) -> Result<ApiReply, BackendError> {
     let groups = backend.groups().await?;
     let found = groups.into_iter().find(|group| {
-        is_meant(
+        matches_all(
             call,
             [
                 ("id", &group.id),
@@ -45,48 +45,48 @@ pub(super) async fn to_group<B: Backend>(
             ],
         )
     });
-    let Some(group) = found else { return Ok(Reply::not_found(NotFound::Group)) };
-    Ok(send(outbox, Recipient::Group(group.id), call).await)
+    let Some(group) = found else { return Ok(ApiReply::not_found(NotFound::Group)) };
+    Ok(send(backend, outbox, Recipient::Group(group.id), call).await)
 }
 
 /// `send_discuss_message`.
-pub(super) async fn to_discuss<B: Backend>(
+pub(crate) async fn to_discuss<B: Backend>(
     backend: &B,
     outbox: &Outbox,
-    call: &Call,
-) -> Result<Reply, BackendError> {
+    call: &RequestParams,
+) -> Result<ApiReply, BackendError> {
     let discusses = backend.discusses().await?;
-    let found = discusses.into_iter().find(|discuss| is_meant(call, [("id", &discuss.id)]));
-    let Some(discuss) = found else { return Ok(Reply::not_found(NotFound::Discuss)) };
-    Ok(send(outbox, Recipient::Discuss(discuss.id), call).await)
+    let found = discusses.into_iter().find(|discuss| matches_all(call, [("id", &discuss.id)]));
+    let Some(discuss) = found else { return Ok(ApiReply::not_found(NotFound::Discuss)) };
+    Ok(send(backend, outbox, Recipient::Discuss(discuss.id), call).await)
 }
 
-/// `send_sess_message`: to somebody who is in the same group or discussion.
-pub(super) async fn to_member<B: Backend>(
+/// `send_sess_message`: to a member of the same group or discussion.
+pub(crate) async fn to_member<B: Backend>(
     backend: &B,
     outbox: &Outbox,
-    call: &Call,
-) -> Result<Reply, BackendError> {
+    call: &RequestParams,
+) -> Result<ApiReply, BackendError> {
     let is_given = |name: &str| call.get(name).is_some_and(|value| !value.is_empty());
     let to = if is_given("group_id") || is_given("group_uid") {
         let groups = backend.groups().await?;
         let group = groups
             .into_iter()
-            .find(|group| is_meant(call, [("group_id", &group.id), ("group_uid", &group.uid)]));
+            .find(|group| matches_all(call, [("group_id", &group.id), ("group_uid", &group.uid)]));
         let group = match group {
             Some(group) => backend.group(&group.id, false).await?,
-            None => return Ok(Reply::not_found(NotFound::GroupMember)),
+            None => return Ok(ApiReply::not_found(NotFound::GroupMember)),
         };
         let mut members = group.member.iter();
-        let member = members.find(|member| is_meant(call, [("id", &member.id), ("uid", &member.uid)]));
+        let member = members.find(|member| matches_all(call, [("id", &member.id), ("uid", &member.uid)]));
         let member = member.map(|member| member.id.clone());
         member.map(|member| Recipient::GroupMember { group: group.id, member }).ok_or(NotFound::GroupMember)
     } else if is_given("discuss_id") {
         let discusses = backend.discusses().await?;
-        let discuss = discusses.into_iter().find(|discuss| is_meant(call, [("discuss_id", &discuss.id)]));
+        let discuss = discusses.into_iter().find(|discuss| matches_all(call, [("discuss_id", &discuss.id)]));
         let found = discuss.and_then(|discuss| {
             let mut members = discuss.member.iter();
-            let member = members.find(|member| is_meant(call, [("id", &member.id), ("uid", &member.uid)]));
+            let member = members.find(|member| matches_all(call, [("id", &member.id), ("uid", &member.uid)]));
             let member = member?.id.clone();
             Some(Recipient::DiscussMember { discuss: discuss.id, member })
         });
@@ -95,47 +95,33 @@ pub(super) async fn to_member<B: Backend>(
         Err(NotFound::AnyMember)
     };
     match to {
-        Ok(to) => Ok(send(outbox, to, call).await),
-        Err(what) => Ok(Reply::not_found(what)),
+        Ok(to) => Ok(send(backend, outbox, to, call).await),
+        Err(what) => Ok(ApiReply::not_found(what)),
     }
 }
 
-/// Whether the call gives at least one of these properties, and all it gives are so. An empty one means nobody.
-pub(super) fn is_meant<const N: usize>(call: &Call, properties: Properties<'_, N>) -> bool {
+/// Whether the call gives at least one of these properties, and all that it gives are equal. An empty value
+/// matches nothing.
+pub(crate) fn matches_all<const N: usize>(call: &RequestParams, properties: MatchProperties<'_, N>) -> bool {
     let mut given = properties.iter().filter_map(|(name, is)| call.get(name).map(|wanted| (wanted, *is)));
     let all = given.clone().all(|(wanted, is)| wanted == is && !wanted.is_empty());
     given.next().is_some() && all
 }
 
-async fn send(outbox: &Outbox, to: Recipient, call: &Call) -> Reply {
-    // Refused here and not in its turn, when an asynchronous caller would not hear of it.
+async fn send<B: Backend>(backend: &B, outbox: &Outbox, to: Recipient, call: &RequestParams) -> ApiReply {
+    // Refused here and not in its turn: an asynchronous caller could no longer be told.
     let Some(content) = call.get("content").filter(|content| !content.is_empty()) else {
-        return Reply::not_sent(Unsent::NoContent, "the message has no content");
+        return ApiReply::not_sent(&SendError::NoContent);
     };
-    let outcome = match outbox.submit(to, content.to_owned()) {
-        Ok(outcome) => outcome,
-        Err(PushError::Full) => {
-            return Reply::not_sent(Unsent::TooMany, "too many messages wait to be sent");
-        }
-        Err(PushError::Closed) => return stopped(),
-    };
+    let (id, content) = (backend.message_id(), content.to_owned());
     if call.is_set("async") {
-        return Reply::queued();
+        return match outbox.queue(id.clone(), to, content) {
+            Ok(()) => ApiReply::queued(&id),
+            Err(error) => ApiReply::not_sent(&error),
+        };
     }
-    match outcome.await {
-        Ok(Ok(sent)) => Reply::sent(&sent),
-        Ok(Err(error)) => {
-            let why = match error {
-                BackendError::Code(_) => Unsent::Code,
-                BackendError::NoAnswer => Unsent::NoAnswer,
-                _ => Unsent::NotDelivered,
-            };
-            Reply::not_sent(why, error.to_string())
-        }
-        Err(_) => stopped(),
+    match outbox.send(id, to, content).await {
+        Ok(sent) => ApiReply::sent(&sent),
+        Err(error) => ApiReply::not_sent(&error),
     }
-}
-
-fn stopped() -> Reply {
-    Reply::not_sent(Unsent::Stopped, "the client stopped before the message's turn")
 }

@@ -1,83 +1,83 @@
-//! `shutup_group_member` and `kick_group_member`: what the account does as an admin or owner of a group.
+//! `shutup_group_member` and `kick_group_member`: what the account may do as an admin or owner of a group.
 
 use std::time::Duration;
 
-use super::call::Call;
-use super::messages::is_meant;
-use super::reply::Reply;
+use super::call::RequestParams;
+use super::messages::matches_all;
+use super::reply::ApiReply;
+use crate::client::backend::objects::Group;
 use crate::client::backend::{Backend, BackendError, MAX_MUTE};
-use crate::client::objects::Group;
 
-/// Whom a call means: the ids of a group and of members.
-struct Meant {
+/// The targets of a call: the ids of a group and of members.
+struct Targets {
     group: String,
     members: Vec<String>,
 }
 
-/// `shutup_group_member`. What is wrong is said in the original's order: of the group, the time, the members, and at last that
-/// nobody can be muted for so long.
-pub(super) async fn mute<B: Backend>(backend: &B, call: &Call) -> Result<Reply, BackendError> {
-    let Some(group) = find_group(backend, call).await? else { return Ok(Reply::object_not_found()) };
+/// `shutup_group_member`. Errors are checked in the original's order: the group, the time, the members, and
+/// last the length of the mute. A time of 0 ends a mute.
+pub(crate) async fn mute<B: Backend>(backend: &B, call: &RequestParams) -> Result<ApiReply, BackendError> {
+    let Some(group) = find_group(backend, call).await? else { return Ok(ApiReply::object_not_found()) };
     let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let Some(minutes) = call.get("time").filter(is_number) else { return Ok(Reply::no_shutup_time()) };
+    let Some(minutes) = call.get("time").filter(is_number) else { return Ok(ApiReply::no_shutup_time()) };
     let meant = match find_members(backend, call, &group).await? {
         Ok(meant) => meant,
         Err(reply) => return Ok(reply),
     };
     let most = MAX_MUTE.as_secs() / 60;
-    let Some(minutes) = minutes.parse().ok().filter(|minutes| (1..=most).contains(minutes)) else {
-        return Ok(done(Err(BackendError::Refused(format!("time must be 1 to {most} minutes")))));
+    let Some(minutes) = minutes.parse().ok().filter(|minutes| (0..=most).contains(minutes)) else {
+        return Ok(done(Err(BackendError::Refused(format!("time must be 0 to {most} minutes")))));
     };
     let time = Duration::from_secs(minutes * 60);
     Ok(done(backend.mute(&meant.group, &meant.members, time).await))
 }
 
 /// `kick_group_member`.
-pub(super) async fn kick<B: Backend>(backend: &B, call: &Call) -> Result<Reply, BackendError> {
-    let Some(group) = find_group(backend, call).await? else { return Ok(Reply::object_not_found()) };
+pub(crate) async fn kick<B: Backend>(backend: &B, call: &RequestParams) -> Result<ApiReply, BackendError> {
+    let Some(group) = find_group(backend, call).await? else { return Ok(ApiReply::object_not_found()) };
     match find_members(backend, call, &group).await? {
         Ok(meant) => Ok(done(backend.kick(&meant.group, &meant.members).await)),
         Err(reply) => Ok(reply),
     }
 }
 
-fn done(outcome: Result<(), BackendError>) -> Reply {
+fn done(outcome: Result<(), BackendError>) -> ApiReply {
     match outcome {
-        Ok(()) => Reply::success(),
-        Err(error) => Reply::failure(&error),
+        Ok(()) => ApiReply::success(),
+        Err(error) => ApiReply::failure(&error),
     }
 }
 
-/// The id of the group that is meant.
-async fn find_group<B: Backend>(backend: &B, call: &Call) -> Result<Option<String>, BackendError> {
+/// The id of the group that the call names.
+async fn find_group<B: Backend>(backend: &B, call: &RequestParams) -> Result<Option<String>, BackendError> {
     let groups = backend.groups().await?;
-    let is_it = |group: &Group| is_meant(call, [("group_id", &group.id), ("group_uid", &group.uid)]);
+    let is_it = |group: &Group| matches_all(call, [("group_id", &group.id), ("group_uid", &group.uid)]);
     Ok(groups.into_iter().find(is_it).map(|group| group.id))
 }
 
-/// Finds the members of a group; those by id and by uid add up.
+/// Finds the members that the call names, by id and by uid together.
 async fn find_members<B: Backend>(
     backend: &B,
-    call: &Call,
+    call: &RequestParams,
     group: &str,
-) -> Result<Result<Meant, Reply>, BackendError> {
+) -> Result<Result<Targets, ApiReply>, BackendError> {
     let list = |name| {
         let words = call.get(name).unwrap_or_default().split(',').map(str::trim);
         words.filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>()
     };
     let (ids, uids) = (list("member_id"), list("member_uid"));
     if ids.is_empty() && uids.is_empty() {
-        return Ok(Err(Reply::no_member_id()));
+        return Ok(Err(ApiReply::no_member_id()));
     }
     let group = backend.group(group, false).await?;
     let by_id = ids.iter().map(|id| (id, group.member.iter().find(|member| member.id == *id)));
     let by_uid = uids.iter().map(|uid| (uid, group.member.iter().find(|member| member.uid == *uid)));
     let mut members: Vec<String> = Vec::new();
     for (given, found) in by_id.chain(by_uid) {
-        let Some(member) = found else { return Ok(Err(Reply::member_not_found(given))) };
+        let Some(member) = found else { return Ok(Err(ApiReply::member_not_found(given))) };
         if !members.contains(&member.id) {
             members.push(member.id.clone());
         }
     }
-    Ok(Ok(Meant { group: group.id, members }))
+    Ok(Ok(Targets { group: group.id, members }))
 }

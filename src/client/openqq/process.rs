@@ -1,26 +1,32 @@
-//! `get_client_info`, `stop_client` and `relogin`: what is about this process and its login.
+//! `get_client_info`, `stop_client` and `relogin`: calls about this process and its login.
 
 use serde_json::json;
 
-use super::reply::{self, Reply};
-use crate::client::endings::{RELOGIN_DELAY, STOP_DELAY};
-use crate::client::events::unix_seconds;
-use crate::client::settings::Settings;
+use super::call::RequestParams;
+use super::reply::{self, ApiReply};
+use crate::client::process::shutdown::{RELOGIN_DELAY, STOP_DELAY};
+use crate::client::process::unix_seconds;
+use crate::client::settings::ClientSettings;
 
-/// What the API says about this process.
-pub(in crate::client) struct Own {
+/// Whether a `relogin` removes the binding to the account.
+pub(crate) fn forgets_account(call: &RequestParams) -> bool {
+    call.get("forget") == Some("1")
+}
+
+/// The facts about this process that the API shows.
+pub(crate) struct ProcessInfo {
     account: String,
     start_time: u64,
     /// Whether requests are logged.
-    pub(super) http_debug: bool,
+    pub(crate) http_debug: bool,
     log_encoding: Option<String>,
     log_path: Option<String>,
     log_level: &'static str,
 }
 
-impl Own {
-    /// What `settings` say; `start_time` in Unix seconds.
-    pub(in crate::client) fn new(settings: &Settings, start_time: u64) -> Self {
+impl ProcessInfo {
+    /// From `settings`; `start_time` in Unix seconds.
+    pub(crate) fn new(settings: &ClientSettings, start_time: u64) -> Self {
         Self {
             account: settings.account.to_string(),
             start_time,
@@ -37,8 +43,8 @@ impl Own {
     }
 
     /// The answer to `get_client_info`.
-    pub(super) fn client_info(&self) -> Reply {
-        Reply::ok(json!({
+    pub(crate) fn client_info(&self) -> ApiReply {
+        ApiReply::ok(json!({
             "code": reply::OK,
             "status": "success",
             "account": self.account,
@@ -55,9 +61,9 @@ impl Own {
     }
 
     /// The answer to `stop_client`.
-    pub(super) fn will_stop(&self) -> Reply {
+    pub(crate) fn will_stop(&self) -> ApiReply {
         let pid = std::process::id();
-        Reply::ok(json!({
+        ApiReply::ok(json!({
             "code": reply::OK,
             "status": format!("success, client({pid}) will stop in {} seconds", STOP_DELAY.as_secs()),
             "account": self.account,
@@ -68,9 +74,9 @@ impl Own {
     }
 
     /// The answer to `relogin`.
-    pub(super) fn will_relogin(&self) -> Reply {
+    pub(crate) fn will_relogin(&self) -> ApiReply {
         let (pid, seconds) = (std::process::id(), RELOGIN_DELAY.as_secs());
-        Reply::ok(json!({
+        ApiReply::ok(json!({
             "code": reply::OK,
             "status": format!("success, client({pid}) will relogin in {seconds} seconds"),
             "account": self.account,

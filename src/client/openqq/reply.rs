@@ -1,5 +1,5 @@
-//! [`Reply`]: the codes, status texts and JSON of the API. They are the original's where it has one; of the negative
-//! codes those are ours that it has not.
+//! [`ApiReply`]: the codes, status texts and JSON of the API. They are the original's where it has one; the
+//! other negative codes are ours.
 
 use std::pin::Pin;
 
@@ -13,74 +13,52 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::client::backend::{BackendError, Sent};
-use crate::http::answer::{Body, BodyError, JSON, whole_body};
+use crate::client::outbox::SendError;
+use crate::http::auth::Refusal;
+use crate::http::body::{Body, BodyError, JSON, whole_body};
 use crate::model::state::ClientState;
 
 /// Success.
-pub(super) const OK: i32 = 0;
-/// Nothing has all the properties that were given.
+pub(crate) const OK: i32 = 0;
+/// No object has all the given properties.
 const OBJECT_NOT_FOUND: i32 = 100;
 /// No member was named.
 const NO_MEMBER_ID: i32 = 200;
-/// The network did not do it.
+/// The network refused.
 const FAILURE: i32 = 201;
-/// How long somebody is to be muted is missing or no number of minutes.
+/// The duration of a mute is missing or not a number of minutes.
 const NO_SHUTUP_TIME: i32 = 400;
-/// The network took the message and did not say what became of it.
-const NO_ANSWER: i32 = -1;
 /// The request cannot be read.
-pub(super) const BAD_REQUEST: i32 = -2;
-/// The client stopped before the message's turn.
-const STOPPED: i32 = -3;
-/// The backend did not take the message.
-const NOT_DELIVERED: i32 = -4;
-/// The network did not take the message, and gave a code.
-const REFUSED: i32 = -5;
-/// The message has no content.
-const NO_CONTENT: i32 = -6;
+pub(crate) const BAD_REQUEST: i32 = -2;
 /// The client is not in the state `running`.
 const NOT_RUNNING: i32 = -7;
-/// Too many messages wait to be sent.
-const TOO_MANY: i32 = -8;
 
-/// How many bytes of a list are gathered before it is sent in parts.
+/// A browser sends the request for another web site.
+const FOREIGN_SITE: i32 = 403;
+/// The host that the request is for is not ours.
+const FOREIGN_HOST: i32 = 421;
+
+/// From this size on a list is sent in parts, in bytes.
 const LARGE_LIST: usize = 1024 * 1024;
 
-/// What a call is answered: JSON, nearly always with status 200, errors included, as with the original.
-pub(super) struct Reply {
+/// The answer to a call: JSON, nearly always with status 200, also for errors, as in the original.
+pub(crate) struct ApiReply {
     status: StatusCode,
-    content: Content,
+    content: ReplyBody,
     retry: bool,
 }
 
-/// JSON text, a part at a time where it may be too much for the memory.
-type Parts = Pin<Box<dyn Stream<Item = Result<String, BodyError>> + Send>>;
+/// JSON text in parts.
+type BodyParts = Pin<Box<dyn Stream<Item = Result<String, BodyError>> + Send>>;
 
-enum Content {
+enum ReplyBody {
     Whole(String),
-    Parts(Parts),
+    Parts(BodyParts),
 }
 
-/// Why a message is not sent.
+/// The missing recipient of a message.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Unsent {
-    /// See [`STOPPED`].
-    Stopped,
-    /// See [`NOT_DELIVERED`].
-    NotDelivered,
-    /// See [`REFUSED`].
-    Code,
-    /// See [`NO_ANSWER`].
-    NoAnswer,
-    /// See [`TOO_MANY`].
-    TooMany,
-    /// See [`NO_CONTENT`].
-    NoContent,
-}
-
-/// Whom a message was for and who is not there.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum NotFound {
+pub(crate) enum NotFound {
     Friend,
     Group,
     Discuss,
@@ -90,24 +68,24 @@ pub(super) enum NotFound {
     AnyMember,
 }
 
-impl Reply {
+impl ApiReply {
     /// `value`, as it is.
-    pub(super) fn ok(value: Value) -> Self {
-        Self { status: StatusCode::OK, content: Content::Whole(value.to_string()), retry: false }
+    pub(crate) fn ok(value: Value) -> Self {
+        Self { status: StatusCode::OK, content: ReplyBody::Whole(value.to_string()), retry: false }
     }
 
-    /// An object of ours.
-    pub(super) fn of(object: &impl Serialize) -> Self {
-        // Objects of ours, with strings as keys: nothing in them can fail.
+    /// An object of the API.
+    pub(crate) fn of(object: &impl Serialize) -> Self {
+        // Serialization of our own types with string keys cannot fail.
         Self::array(serde_json::to_string(object).unwrap_or_default())
     }
 
-    /// A list, whose items come one after another as JSON text. A small one is an answer like any other; of a large one
-    /// never more than a part is in memory.
+    /// A list of items that come one after another as JSON text. A large list is sent in parts, so that only
+    /// one part is in memory.
     ///
     /// # Errors
-    /// The first of an item, while nothing has been answered yet. Later ones break the answer off.
-    pub(super) async fn list(
+    /// The first failing item, as long as nothing was sent. A later one breaks the answer off.
+    pub(crate) async fn list(
         items: impl Stream<Item = Result<String, BackendError>> + Send + 'static,
     ) -> Result<Self, BackendError> {
         let (mut items, mut first) = (Box::pin(items), String::from("["));
@@ -122,7 +100,7 @@ impl Reply {
                 let all = end(first).chain(rest).chain(end("]".to_owned()));
                 return Ok(Self {
                     status: StatusCode::OK,
-                    content: Content::Parts(Box::pin(all)),
+                    content: ReplyBody::Parts(Box::pin(all)),
                     retry: false,
                 });
             }
@@ -132,47 +110,44 @@ impl Reply {
     }
 
     /// An array that is JSON already.
-    pub(super) fn array(json: String) -> Self {
-        Self { status: StatusCode::OK, content: Content::Whole(json), retry: false }
+    pub(crate) fn array(json: String) -> Self {
+        Self { status: StatusCode::OK, content: ReplyBody::Whole(json), retry: false }
     }
 
     /// An error of the whole call.
-    pub(super) fn error(status: StatusCode, code: i32, text: impl Into<String>) -> Self {
+    pub(crate) fn error(status: StatusCode, code: i32, text: impl Into<String>) -> Self {
         Self { status, ..Self::ok(json!({ "code": code, "status": text.into() })) }
     }
 
-    /// The client is in a state in which it cannot do that. The original let such a caller wait without a word.
-    pub(super) fn not_running(state: &ClientState) -> Self {
+    /// The client cannot serve the call in this state. The original let such a caller wait without an answer.
+    pub(crate) fn not_running(state: &ClientState) -> Self {
         let text = json!({ "code": NOT_RUNNING, "status": "client not running", "state": state });
         Self { status: StatusCode::SERVICE_UNAVAILABLE, retry: true, ..Self::ok(text) }
     }
 
-    /// The message is queued; nobody waits for what becomes of it.
-    pub(super) fn queued() -> Self {
-        Self::ok(json!({ "code": OK, "status": "request already in execution" }))
+    /// The message is queued. Its outcome is reported with this id.
+    pub(crate) fn queued(id: &str) -> Self {
+        Self::ok(json!({ "id": id, "code": OK, "status": "request already in execution" }))
     }
 
     /// The message was sent.
-    pub(super) fn sent(sent: &Sent) -> Self {
+    pub(crate) fn sent(sent: &Sent) -> Self {
         let info = sent.remark.map_or_else(|| "发送正常".to_owned(), |code| format!("忽略返回值: {code}"));
         Self::ok(json!({ "id": sent.message.id, "code": OK, "status": "发送成功", "info": info }))
     }
 
-    /// The message was not sent; `info` says why.
-    pub(super) fn not_sent(why: Unsent, info: impl Into<String>) -> Self {
-        let code = match why {
-            Unsent::Stopped => STOPPED,
-            Unsent::NotDelivered => NOT_DELIVERED,
-            Unsent::Code => REFUSED,
-            Unsent::NoAnswer => NO_ANSWER,
-            Unsent::TooMany => TOO_MANY,
-            Unsent::NoContent => NO_CONTENT,
-        };
-        Self::ok(json!({ "id": null, "code": code, "status": "发送失败", "info": info.into() }))
+    /// The message was not sent, or may have been; `info` says why.
+    pub(crate) fn not_sent(error: &SendError) -> Self {
+        let mut reply =
+            json!({ "id": null, "code": error.code(), "status": "发送失败", "info": error.to_string() });
+        if let SendError::TooMany { retry_after } = error {
+            reply["retry_after"] = json!(retry_after);
+        }
+        Self::ok(reply)
     }
 
-    /// Nobody to send to.
-    pub(super) fn not_found(what: NotFound) -> Self {
+    /// The recipient does not exist.
+    pub(crate) fn not_found(what: NotFound) -> Self {
         let (code, status) = match what {
             NotFound::Friend => (100, "friend not found"),
             NotFound::Group => (101, "group not found"),
@@ -186,67 +161,67 @@ impl Reply {
     }
 
     /// Nothing has all the properties that were given.
-    pub(super) fn object_not_found() -> Self {
+    pub(crate) fn object_not_found() -> Self {
         Self::ok(json!({ "code": OBJECT_NOT_FOUND, "status": "object not found" }))
     }
 
     /// A member that is not in the group; `given` as the caller named it.
-    pub(super) fn member_not_found(given: &str) -> Self {
+    pub(crate) fn member_not_found(given: &str) -> Self {
         Self::ok(json!({ "code": OBJECT_NOT_FOUND, "status": format!("member {given} not found") }))
     }
 
     /// No member was named.
-    pub(super) fn no_member_id() -> Self {
+    pub(crate) fn no_member_id() -> Self {
         Self::ok(json!({ "code": NO_MEMBER_ID, "status": "member id empty" }))
     }
 
-    /// How long is missing, or no number of minutes.
-    pub(super) fn no_shutup_time() -> Self {
+    /// The duration of a mute is missing or not a number of minutes.
+    pub(crate) fn no_shutup_time() -> Self {
         Self::ok(json!({ "code": NO_SHUTUP_TIME, "status": "shutup time missing or error" }))
     }
 
-    /// It was done.
-    pub(super) fn success() -> Self {
+    /// Success.
+    pub(crate) fn success() -> Self {
         Self::ok(json!({ "code": OK, "status": "success" }))
     }
 
-    /// The network did not do it; `info` says why.
-    pub(super) fn failure(error: &BackendError) -> Self {
+    /// The network refused; `info` says why.
+    pub(crate) fn failure(error: &BackendError) -> Self {
         Self::ok(json!({ "code": FAILURE, "status": "failure", "info": error.to_string() }))
     }
 
     /// The JSON text.
     #[cfg(test)]
-    pub(super) fn json(&self) -> &str {
+    pub(crate) fn json(&self) -> &str {
         match &self.content {
-            Content::Whole(json) => json,
-            Content::Parts(_) => panic!("it comes in parts"),
+            ReplyBody::Whole(json) => json,
+            ReplyBody::Parts(_) => panic!("it comes in parts"),
         }
     }
 
-    /// The same with every part of the text, and what goes before and after all of it, as `change` makes it.
-    pub(super) fn wrapped(
+    /// Transforms each part of the text with `change`, and adds text before and after.
+    pub(crate) fn wrapped(
         self,
         before: String,
         change: impl Fn(&str) -> String + Send + 'static,
         after: String,
     ) -> Self {
         let content = match self.content {
-            Content::Whole(json) => Content::Whole(before + &change(&json) + &after),
-            Content::Parts(parts) => {
+            ReplyBody::Whole(json) => ReplyBody::Whole(before + &change(&json) + &after),
+            ReplyBody::Parts(parts) => {
                 let all = parts.map(move |part| Ok(change(&part?)));
                 let end = |text| stream::iter([Ok(text)]);
-                Content::Parts(Box::pin(end(before).chain(all).chain(end(after))))
+                ReplyBody::Parts(Box::pin(end(before).chain(all).chain(end(after))))
             }
         };
         Self { content, ..self }
     }
 
-    /// The answer with it.
-    pub(super) fn into_response(self) -> Response<Body> {
+    /// The HTTP answer.
+    pub(crate) fn into_response(self) -> Response<Body> {
         let body = match self.content {
-            Content::Whole(json) => whole_body(json),
-            Content::Parts(parts) => {
+            ReplyBody::Whole(json) => whole_body(json),
+            ReplyBody::Parts(parts) => {
                 Body::stream(StreamBody::new(parts.map(|part| Ok(Frame::data(Bytes::from(part?))))))
             }
         };
@@ -260,13 +235,29 @@ impl Reply {
     }
 }
 
-/// The answer to a path that is not ours, or a method that a path does not take.
-pub(super) fn no_such_api() -> Response<Body> {
+/// The answer to an unknown path or method.
+pub(crate) fn no_such_api() -> Response<Body> {
     text(StatusCode::FORBIDDEN, "api not found")
 }
 
+/// What a web page is answered that may not call.
+pub(crate) fn not_let_in(refusal: &Refusal) -> Response<Body> {
+    match refusal {
+        Refusal::Host(host) => {
+            let why = format!(
+                "the host {host:?} is not known here: call localhost or 127.0.0.1, or go through the controller"
+            );
+            ApiReply::error(StatusCode::MISDIRECTED_REQUEST, FOREIGN_HOST, why).into_response()
+        }
+        _ => {
+            let why = "a browser sent this for another web site: go through the controller, which can allow the site";
+            ApiReply::error(StatusCode::FORBIDDEN, FOREIGN_SITE, why.to_owned()).into_response()
+        }
+    }
+}
+
 /// An answer in plain text.
-pub(super) fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
+pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
     let mut response = Response::new(whole_body(text.into()));
     *response.status_mut() = status;
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");

@@ -1,56 +1,84 @@
-//! [`Answer`]: what a receiver's answer to the report of a message asks for.
+//! [`ReceiverAnswer`]: what a receiver asks for in its answer to the report of a message.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::client::backend::{MAX_MUTE, Recipient};
+use crate::client::backend::MAX_MUTE;
+use crate::client::backend::message::Recipient;
+use crate::model::lenient::{self, Lenient};
 
-/// For how long somebody is muted where the answer does not say, as in the original.
+/// The length of a mute if the answer has none, as in the original.
 const USUAL_MUTE: Duration = Duration::from_secs(60);
 
-/// Where a message came from, in ids of this login.
+/// The message that a report is about. Ids are those of this login.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::client) struct Source {
-    /// Where a reply goes.
+pub(crate) struct ReportedMessage {
+    /// The id of the message.
+    pub id: String,
+    /// Whether the own account wrote it.
+    pub is_own: bool,
+    /// The recipient of a reply.
     pub reply_to: Recipient,
-    /// Who wrote it.
+    /// The sender.
     pub sender: String,
 }
 
-/// What is to be done in answer to a message.
+/// The actions that an answer asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::client) struct Answer {
-    /// A text to send to where the message came from.
+pub(crate) struct ReceiverAnswer {
+    /// A text to send to the chat of the message.
     pub reply: Option<String>,
-    /// Mute the sender of a group message, for so long.
+    /// Whether `format` is not text. The original ignores it for received messages.
+    pub is_other_format: bool,
+    /// Mute the sender of a group message for this long.
     pub shutup: Option<Duration>,
 }
 
-impl Answer {
-    /// Reads an answer. None: it asks for nothing, which is the receiver's own business.
-    pub(super) fn read(body: &[u8]) -> Option<Self> {
-        let Ok(Value::Object(mut object)) = serde_json::from_slice(body) else { return None };
-        let reply = match object.remove("reply") {
-            Some(Value::String(reply)) if !reply.is_empty() => Some(reply),
-            _ => None,
+impl ReceiverAnswer {
+    /// Reads an answer, whatever its `Content-Type`: many receivers print JSON as `text/html`. None: it asks
+    /// for nothing.
+    ///
+    /// # Errors
+    /// It seems to ask for something, but is unusable: why.
+    pub(crate) fn read(body: &[u8]) -> Result<Option<Self>, &'static str> {
+        let is_text = std::str::from_utf8(body).is_ok();
+        let mut object = match lenient::read(body.trim_ascii()) {
+            // A repaired text would not be what was meant, and people would receive it.
+            Ok(Lenient { value: Value::Object(_), .. }) if !is_text => return Err("it is not UTF-8"),
+            Ok(Lenient { value: Value::Object(object), .. }) => object,
+            Ok(_) => return Ok(None),
+            Err(_) if body.trim_ascii_start().starts_with(b"{") => {
+                return Err("it begins like a JSON object and is none");
+            }
+            Err(_) => return Ok(None),
         };
-        let shutup = number(&object, "shutup").is_some_and(|wanted| wanted != 0);
+        // The types that the original turns into text.
+        let reply = match object.remove("reply") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(reply)) => Some(reply).filter(|reply| !reply.is_empty()),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            Some(Value::Bool(set)) => Some(u8::from(set).to_string()),
+            Some(Value::Array(_) | Value::Object(_)) => return Err("its reply is a list or an object"),
+        };
+        let is_other_format =
+            object.get("format").is_some_and(|format| !format.is_null() && format != "text");
+        let shutup = number(&object, "shutup").is_some_and(|wanted| wanted != 0.0);
         let time = || match number(&object, "shutup_time") {
-            Some(seconds) if seconds > 0 => Duration::from_secs(seconds).min(MAX_MUTE),
+            Some(seconds) if seconds >= 1.0 => Duration::from_secs_f64(seconds.min(MAX_MUTE.as_secs_f64())),
             _ => USUAL_MUTE,
         };
-        let answer = Self { reply, shutup: shutup.then(time) };
-        (answer.reply.is_some() || answer.shutup.is_some()).then_some(answer)
+        let answer = Self { reply, is_other_format, shutup: shutup.then(time) };
+        Ok((answer.reply.is_some() || answer.shutup.is_some()).then_some(answer))
     }
 }
 
-/// A whole number, which programs in Perl and PHP write as text as often as not.
-fn number(object: &Map<String, Value>, key: &str) -> Option<u64> {
+/// A number. Programs in Perl and PHP often write it as text.
+fn number(object: &Map<String, Value>, key: &str) -> Option<f64> {
     match object.get(key)? {
-        Value::Number(number) => number.as_u64(),
-        Value::String(text) => text.parse().ok(),
-        Value::Bool(set) => Some(u64::from(*set)),
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok().filter(|number: &f64| number.is_finite()),
+        Value::Bool(set) => Some(f64::from(u8::from(*set))),
         _ => None,
     }
 }
@@ -59,25 +87,64 @@ fn number(object: &Map<String, Value>, key: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn read(text: &str) -> Option<ReceiverAnswer> {
+        ReceiverAnswer::read(text.as_bytes()).unwrap()
+    }
+
+    fn reply(text: &str) -> ReceiverAnswer {
+        ReceiverAnswer { reply: Some(text.to_owned()), is_other_format: false, shutup: None }
+    }
+
     #[test]
-    fn what_is_asked_for() {
-        let read = |text: &str| Answer::read(text.as_bytes());
-        let mute = |seconds| Some(Duration::from_secs(seconds));
-        let reply = Some("好的".to_owned());
-        assert_eq!(read(r#"{"reply":"好的","code":0}"#), Some(Answer { reply: reply.clone(), shutup: None }));
-        for (text, time) in [
+    fn reply_of_an_answer_is_read_like_the_original() {
+        for (text, expected) in [
+            (r#"{"reply":"好的","code":0}"#, "好的"),
+            ("\u{feff} {\"reply\":\"好的\"}\n", "好的"),
+            (r#"{"reply":"x","format":"text"}"#, "x"),
+            (r#"{"reply":"x","format":null}"#, "x"),
+            (r#"{"reply":17}"#, "17"),
+            (r#"{"reply":1.5}"#, "1.5"),
+            (r#"{"reply":true}"#, "1"),
+            // As programs write it that cut texts.
+            ("\u{feff}{\"reply\":\"好\\ud83d\",\"time\":1e999}", "好\u{fffd}"),
+        ] {
+            assert_eq!(read(text), Some(reply(expected)), "{text}");
+        }
+        let media = read(r#"{"reply":"x","format":"media"}"#);
+        assert_eq!(media, Some(ReceiverAnswer { is_other_format: true, ..reply("x") }));
+    }
+
+    #[test]
+    fn mute_of_an_answer_is_read_from_any_number() {
+        for (text, seconds) in [
             (r#"{"shutup":1}"#, 60),
+            (r#"{"shutup":1.0,"shutup_time":90.0}"#, 90),
             (r#"{"shutup":"1","shutup_time":"5"}"#, 5),
             (r#"{"shutup":true,"shutup_time":-1}"#, 60),
+            (r#"{"shutup":1,"shutup_time":0}"#, 60),
+            (r#"{"shutup":1,"shutup_time":"1e999"}"#, 60),
             (r#"{"shutup":1,"shutup_time":18446744073709551615}"#, 30 * 24 * 60 * 60),
         ] {
-            assert_eq!(read(text), Some(Answer { reply: None, shutup: mute(time) }), "{text}");
+            let shutup = Some(Duration::from_secs(seconds));
+            assert_eq!(
+                read(text),
+                Some(ReceiverAnswer { reply: None, is_other_format: false, shutup }),
+                "{text}"
+            );
         }
-        let both = r#"{"reply":"好的","shutup":1,"shutup_time":90}"#;
-        assert_eq!(read(both), Some(Answer { reply, shutup: mute(90) }));
-        for nothing in ["", "ok", "[]", "{}", r#"{"reply":1}"#, r#"{"reply":"","shutup":0}"#, r#"["reply"]"#]
+        let both = read(r#"{"reply":"x","shutup":1,"shutup_time":90}"#);
+        assert_eq!(both, Some(ReceiverAnswer { shutup: Some(Duration::from_secs(90)), ..reply("x") }));
+    }
+
+    #[test]
+    fn empty_answers_differ_from_unusable_ones() {
+        for nothing in
+            ["", "ok", "[]", "{}", r#"{"reply":null}"#, r#"{"reply":"","shutup":0}"#, r#"["reply"]"#]
         {
             assert_eq!(read(nothing), None, "{nothing}");
+        }
+        for unusable in [&br#"{"reply":"x""#[..], br#"{"reply":["x"]}"#, b"{\"reply\":\"\xc4\xe3\"}"] {
+            assert!(ReceiverAnswer::read(unusable).is_err(), "{unusable:?}");
         }
     }
 }

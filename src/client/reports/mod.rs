@@ -1,26 +1,24 @@
-//! Reports: what happens is posted to `post_api` as JSON, in order, and not lost while nobody takes it; it is also
-//! kept for `check_event` and printed, where that is wanted.
+//! Reports: events and messages are posted to `post_api` as JSON, in order, and are not lost while the receiver
+//! is away. They are also kept for `check_event`, and printed, if configured.
 //!
-//! Whatever happens is told to the [`Reporter`], which never waits. What is to be posted goes through the [`spool`],
-//! which outlives the client, to the one `Deliverer`. A receiver that is away or hangs delays reports, nothing else.
+//! Everything is passed to the [`Reporter`], which never waits. Reports to be posted go through the [`spool`],
+//! which outlives the client, to the one `Deliverer`. A receiver that is away or hangs delays reports and
+//! nothing else.
 
-// What is reported.
-mod choice;
+// Input: what is to be reported.
 mod recent;
 mod reporter;
-mod settings;
 
-// What waits.
-mod journal;
-mod record;
+// The queue, in memory and on disk.
+mod lane;
 mod spool;
+mod wal;
 
-// What goes out.
+// Output: posts, and what their answers ask for.
 mod answer;
-mod deliverer;
+mod delivery;
 
-pub(super) use answer::{Answer, Source};
-pub(super) use deliverer::{DelivererError, open};
-pub(super) use recent::Recent;
+pub(super) use answer::{ReceiverAnswer, ReportedMessage};
+pub(super) use delivery::{DelivererError, open};
+pub(super) use recent::RecentEvents;
 pub(super) use reporter::Reporter;
-pub(super) use settings::ReportSettings;

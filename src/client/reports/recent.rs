@@ -1,4 +1,4 @@
-//! [`Recent`]: the newest events, for `check_event`.
+//! [`RecentEvents`]: the newest events, for `check_event`.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -6,35 +6,36 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::locks::locked;
 use tokio::sync::Notify;
 
-/// The most bytes that are kept; the newest event is kept however long it is.
+/// The most bytes that are kept; the newest event is kept even if it is longer.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// A list of the newest events, each of which is given to one caller.
+/// The newest events. Each is returned to one caller.
 #[derive(Clone)]
-pub(in crate::client) struct Recent(Arc<Shared>);
+pub(crate) struct RecentEvents(Arc<RecentState>);
 
-struct Shared {
-    events: Mutex<Events>,
-    /// Wakes one waiting caller an event, in the order in which they came; one that is gone passes it on.
-    came: Notify,
+struct RecentState {
+    events: Mutex<EventBuffer>,
+    /// Wakes one waiting caller per event, in the order in which they came; one that is gone passes the wakeup
+    /// on.
+    new_report: Notify,
 }
 
 #[derive(Default)]
-struct Events {
+struct EventBuffer {
     texts: VecDeque<String>,
     bytes: usize,
     most: usize,
 }
 
-impl Recent {
+impl RecentEvents {
     /// Keeps at most `most` events.
-    pub(in crate::client) fn new(most: usize) -> Self {
-        let events = Mutex::new(Events { most, ..Events::default() });
-        Self(Arc::new(Shared { events, came: Notify::new() }))
+    pub(crate) fn new(most: usize) -> Self {
+        let events = Mutex::new(EventBuffer { most, ..EventBuffer::default() });
+        Self(Arc::new(RecentState { events, new_report: Notify::new() }))
     }
 
-    /// Keeps an event (JSON), and lets go of the oldest ones for it.
-    pub(super) fn push(&self, text: String) {
+    /// Adds an event (JSON), and drops the oldest ones if there are too many.
+    pub(crate) fn push(&self, text: String) {
         {
             let mut events = self.events();
             events.bytes += text.len();
@@ -44,18 +45,17 @@ impl Recent {
                 events.bytes -= oldest.len();
             }
         }
-        self.0.came.notify_one();
+        self.0.new_report.notify_one();
     }
 
-    /// All events there are, as an array in JSON; waits for one where there is none. Dropped while it waits it has
-    /// taken nothing.
-    pub(in crate::client) async fn take(&self) -> String {
+    /// Takes all events as a JSON array; waits for one if there are none. Cancel-safe.
+    pub(crate) async fn take(&self) -> String {
         loop {
-            let came = self.0.came.notified();
+            let new_report = self.0.new_report.notified();
             if let Some(events) = self.take_now() {
                 return events;
             }
-            came.await;
+            new_report.await;
         }
     }
 
@@ -76,8 +76,8 @@ impl Recent {
         Some(array)
     }
 
-    fn events(&self) -> MutexGuard<'_, Events> {
-        // Nothing that holds it can panic half-way.
+    fn events(&self) -> MutexGuard<'_, EventBuffer> {
+        // No holder of the lock can panic half-way.
         locked(&self.0.events)
     }
 }
@@ -99,8 +99,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_newest_are_kept_for_one_caller() {
-        let recent = Recent::new(2);
+    async fn newest_events_are_kept_for_one_caller() {
+        let recent = RecentEvents::new(2);
         assert_eq!(poll_once(recent.take()).await, None);
         ["1", "2", "3"].iter().for_each(|event| recent.push((*event).into()));
         assert_eq!(recent.take().await, "[2,3]");
@@ -113,8 +113,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_event_goes_to_one_waiter_and_past_those_that_are_gone() {
-        let recent = Recent::new(20);
+    async fn event_wakes_one_live_waiter() {
+        let recent = RecentEvents::new(20);
         let mut gone = Box::pin(recent.take());
         let (mut first, mut second) = (pin!(recent.take()), pin!(recent.take()));
         assert_eq!(poll_once(gone.as_mut()).await, None);

@@ -1,4 +1,4 @@
-//! [`Reporter`]: takes what happens, and passes it on to everybody who wants it.
+//! [`Reporter`]: passes events and messages on to all outputs.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -6,67 +6,67 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::answer::Source;
-use super::choice::{CODE, Choice, is_kept};
-use super::recent::Recent;
-use super::settings::ReportSettings;
+use super::answer::ReportedMessage;
+use super::recent::RecentEvents;
 use super::spool::Spool;
-use crate::client::events::{Event, Message};
+use crate::client::backend::event::AccountEvent;
+use crate::client::backend::message::{ChatMessage, Direction};
+use crate::client_settings::{CODE, EventFilter, ReportSettings, is_kept};
 use crate::locks::locked;
-use crate::service::lines::Lines;
+use crate::service::nonblocking_writer::Lines;
 
-/// The spool, and how its deliverer hears of a new report.
-pub(super) struct Outgoing {
+/// The spool, and the notification of its deliverer.
+pub(crate) struct ReportQueue {
     spool: Mutex<Spool>,
-    pub(super) came: Notify,
+    pub(crate) new_report: Notify,
 }
 
-impl Outgoing {
-    pub(super) fn new(spool: Spool) -> Arc<Self> {
-        Arc::new(Self { spool: Mutex::new(spool), came: Notify::new() })
+impl ReportQueue {
+    pub(crate) fn new(spool: Spool) -> Arc<Self> {
+        Arc::new(Self { spool: Mutex::new(spool), new_report: Notify::new() })
     }
 
-    /// The spool; never held while something is waited for.
-    pub(super) fn spool(&self) -> MutexGuard<'_, Spool> {
-        // Where a thread had panicked, at worst one report is not counted right.
+    /// Locks the spool; never held across an await.
+    pub(crate) fn spool(&self) -> MutexGuard<'_, Spool> {
+        // After a panic of a holder, at worst one report is miscounted.
         locked(&self.spool)
     }
 }
 
-/// Takes reports; never waits for anybody.
+/// Accepts reports without waiting.
 #[derive(Clone)]
-pub(in crate::client) struct Reporter {
-    choice: Arc<Choice>,
+pub(crate) struct Reporter {
+    filter: Arc<EventFilter>,
     /// Whether a login code is reported with its image.
     media: bool,
-    /// None where nothing is posted.
-    outgoing: Option<Arc<Outgoing>>,
-    /// None where nothing is printed.
+    /// None: nothing is posted.
+    outgoing: Option<Arc<ReportQueue>>,
+    /// None: nothing is printed.
     printed: Option<Lines>,
-    recent: Recent,
+    recent: RecentEvents,
 }
 
 impl Reporter {
-    /// A reporter to whom nobody listens.
+    /// A reporter without outputs.
     #[cfg(test)]
-    pub(in crate::client) fn to_nobody() -> Self {
-        Self::new(&ReportSettings::default(), None, None, Recent::new(20))
+    pub(crate) fn disconnected() -> Self {
+        Self::new(&ReportSettings::default(), None, None, RecentEvents::new(20))
     }
 
-    pub(super) fn new(
+    pub(crate) fn new(
         settings: &ReportSettings,
-        outgoing: Option<Arc<Outgoing>>,
+        outgoing: Option<Arc<ReportQueue>>,
         printed: Option<Lines>,
-        recent: Recent,
+        recent: RecentEvents,
     ) -> Self {
-        let choice = Arc::new(settings.events.clone());
-        Self { choice, media: settings.media, outgoing, printed, recent }
+        let filter = Arc::new(settings.events.clone());
+        Self { filter, media: settings.media, outgoing, printed, recent }
     }
 
     /// Reports an event that is no message.
-    pub(in crate::client) fn event(&self, event: &Event) {
+    pub(crate) fn event(&self, event: &AccountEvent) {
         let name = event.name();
-        let (kept, sent) = (is_kept(name), self.choice.takes(name) && self.is_heard());
+        let (kept, sent) = (is_kept(name), self.filter.accepts(name) && self.has_output());
         if !kept && !sent {
             return;
         }
@@ -79,7 +79,7 @@ impl Reporter {
         }
         let is_code = name == CODE;
         if is_code && !self.media {
-            // Null and not shorter: whoever looks for it by its place finds a place.
+            // Null in its place, so that the other parameters keep their positions.
             if let Some(image) = report.pointer_mut("/params/1") {
                 *image = Value::Null;
             }
@@ -88,28 +88,33 @@ impl Reporter {
     }
 
     /// Reports a message.
-    pub(in crate::client) fn message(&self, message: &Message) {
+    pub(crate) fn message(&self, message: &ChatMessage) {
         let report = message.to_json();
         self.recent.push(report.to_string());
-        if self.is_heard() {
-            let source = |reply_to| Source { reply_to, sender: message.sender.id.clone() };
+        if self.has_output() {
+            let source = |reply_to| ReportedMessage {
+                id: message.id.clone(),
+                is_own: message.direction == Direction::Sent,
+                reply_to,
+                sender: message.sender.id.clone(),
+            };
             self.send(&report, false, message.reply_to().map(source));
         }
     }
 
-    fn is_heard(&self) -> bool {
+    fn has_output(&self) -> bool {
         self.outgoing.is_some() || self.printed.is_some()
     }
 
-    fn send(&self, report: &Value, is_code: bool, source: Option<Source>) {
+    fn send(&self, report: &Value, is_code: bool, source: Option<ReportedMessage>) {
         let text = report.to_string();
         if let Some(printed) = &self.printed {
-            // It is a queue to a thread, which takes it or counts it as dropped.
+            // A queue to a thread, which writes it or counts it as dropped.
             let _ = printed.clone().write(format!("{text}\n").as_bytes());
         }
         if let Some(outgoing) = &self.outgoing {
             outgoing.spool().push(text, is_code, source);
-            outgoing.came.notify_one();
+            outgoing.new_report.notify_one();
         }
     }
 }

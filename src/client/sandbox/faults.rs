@@ -1,4 +1,4 @@
-//! [`Faults`]: what goes wrong on purpose, so that a program can be tried against it. All is regular, nothing random.
+//! [`Faults`]: deliberate faults, to test programs against. All are regular, none is random.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -8,28 +8,28 @@ use tokio::time::sleep;
 use crate::client::backend::BackendError;
 use crate::client::settings::FaultSettings;
 
-/// What ends a login on purpose.
+/// A fault that ends a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum LoginFault {
     /// The connection is lost; the login is still good.
     Dropped,
     /// The login is no longer good.
     Expired,
 }
 
-/// What goes wrong on purpose.
-pub(super) struct Faults {
+/// The configured faults.
+pub(crate) struct Faults {
     settings: FaultSettings,
     sent: AtomicU32,
 }
 
 impl Faults {
-    pub(super) fn new(settings: FaultSettings) -> Self {
+    pub(crate) fn new(settings: FaultSettings) -> Self {
         Self { settings, sent: AtomicU32::new(0) }
     }
 
-    /// Waits for what ends a login that has just begun; for ever, where nothing is to.
-    pub(super) async fn end_of_login(&self) -> Fault {
+    /// Waits for the fault that ends a new login; forever if there is none.
+    pub(crate) async fn end_of_login(&self) -> LoginFault {
         async fn after(time: Option<Duration>) {
             match time {
                 Some(time) => sleep(time).await,
@@ -37,13 +37,13 @@ impl Faults {
             }
         }
         tokio::select! {
-            () = after(self.settings.drop) => Fault::Dropped,
-            () = after(self.settings.expire) => Fault::Expired,
+            () = after(self.settings.drop) => LoginFault::Dropped,
+            () = after(self.settings.expire) => LoginFault::Expired,
         }
     }
 
-    /// What every message goes through first.
-    pub(super) async fn before_sending(&self) -> Result<(), BackendError> {
+    /// Applies the faults of sending to a message.
+    pub(crate) async fn before_sending(&self) -> Result<(), BackendError> {
         if let Some(delay) = self.settings.delay {
             sleep(delay).await;
         }

@@ -1,5 +1,5 @@
-//! [`Login`]: the way from a code to a confirmed login. Whoever fetches the URL in the code has scanned it, and the
-//! page that it gets confirms it. With `sandbox_login=auto` it also goes on by itself, after a time.
+//! [`SandboxLogin`]: the steps from a code to a confirmed login. Fetching the URL in the code counts as the
+//! scan, and the page confirms it. With `sandbox_login=auto` it also proceeds by itself, after a time.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use http::Method;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::client::backend::{News, Page};
+use crate::client::backend::{BackendEvent, Page};
 use crate::client::settings::SandboxSettings;
 use crate::locks::locked;
 
-/// Where the pages are; a nonce follows.
-pub(super) const PATH: &str = "/sandbox/login/";
+/// The path of the pages; a nonce follows.
+pub(crate) const PATH: &str = "/sandbox/login/";
 
-/// How an automatic login's time is spent before each step, in hundredths: as init or loading, loading, scaning,
-/// confirming and updating.
+/// How the time of an automatic login is divided, in hundredths: before loading, code, scan, confirmation and
+/// readiness.
 const SHARES: [u32; 5] = [5, 15, 40, 20, 20];
 
-/// The most that the first two steps take each: a slow login waits for its scan, not for its plugins.
+/// The longest that the first two steps take each: a slow login waits for its scan, not before it.
 const LONGEST_START: Duration = Duration::from_millis(500);
 
-/// How far somebody came with a code.
+/// The progress of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Progress {
     Shown,
@@ -30,8 +30,8 @@ enum Progress {
     Confirmed,
 }
 
-/// The code that holds now, and what became of it.
-pub(super) struct Login {
+/// The current code and its progress.
+pub(crate) struct SandboxLogin {
     port: u16,
     is_auto: bool,
     time: Duration,
@@ -40,17 +40,17 @@ pub(super) struct Login {
     progress: watch::Sender<Progress>,
 }
 
-/// Nobody hears the news any more.
-pub(super) struct NobodyHears;
+/// The receiver of the backend's events is gone.
+pub(crate) struct SandboxClosed;
 
-impl From<mpsc::error::SendError<News>> for NobodyHears {
-    fn from(_: mpsc::error::SendError<News>) -> Self {
+impl From<mpsc::error::SendError<BackendEvent>> for SandboxClosed {
+    fn from(_: mpsc::error::SendError<BackendEvent>) -> Self {
         Self
     }
 }
 
-impl Login {
-    pub(super) fn new(settings: &SandboxSettings, port: u16) -> Self {
+impl SandboxLogin {
+    pub(crate) fn new(settings: &SandboxSettings, port: u16) -> Self {
         Self {
             port,
             is_auto: !settings.scan,
@@ -61,38 +61,42 @@ impl Login {
         }
     }
 
-    /// Logs in. `still_valid`: an earlier login holds, so that there is nothing to scan.
-    pub(super) async fn run(&self, news: &mpsc::Sender<News>, still_valid: bool) -> Result<(), NobodyHears> {
+    /// Logs in. `still_valid`: an earlier login is still valid, so that there is nothing to scan.
+    pub(crate) async fn run(
+        &self,
+        news: &mpsc::Sender<BackendEvent>,
+        still_valid: bool,
+    ) -> Result<(), SandboxClosed> {
         let share = |step: usize| self.time * SHARES[step] / 100;
         sleep(share(0).min(LONGEST_START)).await;
-        news.send(News::Loading).await?;
+        news.send(BackendEvent::Loading).await?;
         sleep(share(1).min(LONGEST_START)).await;
         if !still_valid {
             while !self.show_one(news, share(2), share(3)).await? {}
         }
-        news.send(News::Confirmed).await?;
+        news.send(BackendEvent::Confirmed).await?;
         sleep(share(4)).await;
-        news.send(News::Ready { scanned: !still_valid }).await?;
+        news.send(BackendEvent::Ready { scanned: !still_valid }).await?;
         Ok(())
     }
 
-    /// Shows one code until it is confirmed (true) or expires.
+    /// Shows one code until it is confirmed (true) or expires (false).
     async fn show_one(
         &self,
-        news: &mpsc::Sender<News>,
+        news: &mpsc::Sender<BackendEvent>,
         scan_time: Duration,
         confirm_time: Duration,
-    ) -> Result<bool, NobodyHears> {
+    ) -> Result<bool, SandboxClosed> {
         let expiry = Instant::now() + self.expire;
         let mut progress = self.progress.subscribe();
         self.progress.send_replace(Progress::Shown);
         let url = self.renew();
-        news.send(News::Code(url)).await?;
+        news.send(BackendEvent::LoginCode(url)).await?;
         let mut reach = async |wanted: Progress, by_itself: Duration| {
             let itself = Instant::now() + by_itself;
             let reached = async {
                 tokio::select! {
-                    // The sender is our own.
+                    // The sender is a field of ours.
                     _ = progress.wait_for(|progress| *progress >= wanted) => {}
                     () = sleep_until(itself), if self.is_auto => {}
                 }
@@ -102,7 +106,7 @@ impl Login {
         if !reach(Progress::Scanned, scan_time).await {
             return Ok(false);
         }
-        news.send(News::Scanned).await?;
+        news.send(BackendEvent::Scanned).await?;
         let confirmed = reach(Progress::Confirmed, confirm_time).await;
         self.nonce().clear();
         Ok(confirmed)
@@ -114,7 +118,8 @@ impl Login {
 
     fn renew(&self) -> String {
         let mut random = [0_u8; 16];
-        // Cannot fail for so few bytes once the machine is up; were it to, the code would only be easier to guess.
+        // Cannot fail for so few bytes once the machine is up. If it did, the code would only be easier to
+        // guess.
         let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
         let nonce: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let url = format!("http://127.0.0.1:{}{PATH}{nonce}", self.port);
@@ -123,7 +128,7 @@ impl Login {
     }
 
     /// The page at a path: GET is the scan, POST the confirmation.
-    pub(super) fn page(&self, method: &Method, path: &str, account: &str) -> Option<Page> {
+    pub(crate) fn page(&self, method: &Method, path: &str, account: &str) -> Option<Page> {
         let given = path.strip_prefix(PATH)?;
         let holds = !given.is_empty() && *self.nonce() == given;
         let reach = |to| self.progress.send_if_modified(|now| std::mem::replace(now, (*now).max(to)) < to);

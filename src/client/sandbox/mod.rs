@@ -1,18 +1,20 @@
-//! [`Sandbox`]: a backend that needs nothing. Its world is a file; other clients on this machine that are in the
-//! same world are reached, and people who are no client say back what they are told.
+//! [`Sandbox`]: a backend without a network. Its world is a file. Other clients on this machine with the same
+//! world are reached through `network`, and people without a client echo what they are told.
+//!
+//! `world` is the file, `view` (pure) the world as one account sees it, and the difference between two views
+//! becomes events.
 
 // The world.
 mod view;
 mod watch;
 mod world;
 
-// Who comes in, and what may go wrong.
+// The login, and deliberate faults.
 mod faults;
 mod login;
 
-// The others.
+// The other clients.
 mod network;
-mod wire;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,40 +26,41 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::backend::{Backend, BackendError, News, Page, Recipient, Sent};
-use super::events::{Message, unix_seconds};
-use super::objects::{Discuss, Friend, Group, User};
-use super::settings::Settings;
+use super::backend::message::ChatMessage;
+use super::backend::objects::{Discuss, Friend, Group, User};
+use super::backend::{Backend, BackendError, BackendEvent, Draft, Page, Sent};
+use super::process::unix_seconds;
+use super::settings::{ClientSettings, SandboxSettings};
 use crate::locks::locked;
-use crate::model::chain::Chain;
+use crate::model::error_chain::ErrorChain;
 use crate::model::name::ClientName;
-use faults::{Fault, Faults};
-use login::{Login, NobodyHears};
-use network::{Links, Network};
-use view::{Place, Ruling, View};
-use world::World;
+use faults::{Faults, LoginFault};
+use login::{SandboxClosed, SandboxLogin};
+use network::{PeerLinks, PeerNetwork};
+use view::{ModerationAction, SandboxChat, View};
+use world::SandboxWorld;
 pub(super) use world::WorldError;
 
-/// How long people who are no client take to answer.
+/// How long people without a client take to answer.
 const ECHO_DELAY: Duration = Duration::from_millis(200);
 
-/// How many answers may be on their way. Sending is far slower than answering, unless the interval is zero.
-const WAITING_ECHOES: usize = 64;
+/// How many echoes may wait. Sending is far slower than answering, unless the interval is zero.
+const MAX_QUEUED_ECHOES: usize = 64;
 
-/// What handle and driver have in common.
-struct Shared {
+/// The state that handle and driver share.
+struct SandboxState {
     account: ClientName,
     view: Mutex<View>,
-    links: Links,
+    links: PeerLinks,
     next_id: AtomicU64,
-    login: Login,
+    login: SandboxLogin,
     faults: Faults,
     /// Whether the account is logged in.
-    is_in: AtomicBool,
+    is_logged_in: AtomicBool,
     relogin: Notify,
 }
 
-impl Shared {
+impl SandboxState {
     fn view(&self) -> MutexGuard<'_, View> {
         locked(&self.view)
     }
@@ -68,48 +71,52 @@ impl Shared {
 }
 
 /// The handle: people, groups and sending.
-pub(super) struct Sandbox {
-    shared: Arc<Shared>,
+pub(crate) struct Sandbox {
+    shared: Arc<SandboxState>,
     echoes: mpsc::Sender<Echo>,
-    news: mpsc::Sender<News>,
+    news: mpsc::Sender<BackendEvent>,
 }
 
-/// The driver: logins, and what others do and say.
-pub(super) struct Driver {
-    shared: Arc<Shared>,
-    network: Network,
+/// The driver: logs in, and reports what other clients do.
+pub(crate) struct SandboxDriver {
+    shared: Arc<SandboxState>,
+    network: PeerNetwork,
     world: Option<PathBuf>,
     echoes: mpsc::Receiver<Echo>,
-    news: mpsc::Sender<News>,
+    news: mpsc::Sender<BackendEvent>,
 }
 
-/// An answer that is on its way.
+/// An answer that waits for its time.
 struct Echo {
     due: Instant,
-    message: Message,
+    message: ChatMessage,
 }
 
-/// Opens the sandbox for the account of `settings`. The driver reports to `news`.
+/// Opens the sandbox. The driver reports to `news`.
 ///
 /// # Errors
-/// The description of the world cannot be read.
-pub(super) fn open(settings: &Settings, news: mpsc::Sender<News>) -> Result<(Sandbox, Driver), WorldError> {
-    let (account, own) = (&settings.account, &settings.sandbox);
-    let (sender, receiver) = mpsc::channel(WAITING_ECHOES);
-    let shared = Arc::new(Shared {
+/// The file of the world cannot be read.
+pub(crate) fn open(
+    settings: &ClientSettings,
+    own: &SandboxSettings,
+    news: mpsc::Sender<BackendEvent>,
+) -> Result<(Sandbox, SandboxDriver), WorldError> {
+    let account = &settings.account;
+    let (sender, receiver) = mpsc::channel(MAX_QUEUED_ECHOES);
+    let shared = Arc::new(SandboxState {
         account: account.clone(),
-        view: Mutex::new(View::new(World::read(own.world.as_deref())?, account)),
-        links: Links::default(),
-        // Numbers go on where an earlier run was, near enough: nobody sends a thousand messages a second.
+        view: Mutex::new(View::new(SandboxWorld::read(own.world.as_deref())?, account)),
+        links: PeerLinks::default(),
+        // Ids continue beyond those of an earlier run: no account sends a thousand messages a second.
         next_id: AtomicU64::new(unix_seconds() * 1000),
-        login: Login::new(own, settings.port.get()),
+        login: SandboxLogin::new(own, settings.port.get()),
         faults: Faults::new(own.faults),
-        is_in: AtomicBool::new(false),
+        is_logged_in: AtomicBool::new(false),
         relogin: Notify::new(),
     });
     let folder = own.network.clone().unwrap_or_else(|| settings.files.tmpdir.join("mojo_webqq_sandbox"));
-    let network = Network::new(folder, own.world.as_deref(), account);
-    let driver = Driver {
+    let network = PeerNetwork::new(folder, own.world.as_deref(), account);
+    let driver = SandboxDriver {
         shared: shared.clone(),
         network,
         world: own.world.clone(),
@@ -119,40 +126,40 @@ pub(super) fn open(settings: &Settings, news: mpsc::Sender<News>) -> Result<(San
     Ok((Sandbox { shared, echoes: sender, news }, driver))
 }
 
-impl Driver {
-    /// Logs in, and again whenever a login ends. Returns when nobody wants to hear it any more.
-    pub(super) async fn run(mut self) {
+impl SandboxDriver {
+    /// Logs in, and again whenever a login ends. Returns when the receiver of the events is dropped.
+    pub(crate) async fn run(mut self) {
         let shared = self.shared.clone();
         let mut still_valid = false;
         loop {
             tokio::select! {
                 done = shared.login.run(&self.news, still_valid) => match done {
                     Ok(()) => {}
-                    Err(NobodyHears) => return,
+                    Err(SandboxClosed) => return,
                 },
                 () = shared.relogin.notified() => {
                     still_valid = false;
                     continue;
                 }
             }
-            shared.is_in.store(true, Ordering::Relaxed);
+            shared.is_logged_in.store(true, Ordering::Relaxed);
             let end = tokio::select! {
                 fault = shared.faults.end_of_login() => fault,
-                () = shared.relogin.notified() => Fault::Expired,
-                () = self.be_there() => return,
+                () = shared.relogin.notified() => LoginFault::Expired,
+                () = self.run_session() => return,
             };
-            shared.is_in.store(false, Ordering::Relaxed);
-            shared.view().everybody_leaves();
-            info!("The sandbox's login ended ({end:?}).");
-            still_valid = end == Fault::Dropped;
+            shared.is_logged_in.store(false, Ordering::Relaxed);
+            shared.view().all_peers_left();
+            info!("the sandbox ended the login ({end:?})");
+            still_valid = end == LoginFault::Dropped;
         }
     }
 
-    /// Hears what others do and say. Returns when nobody wants to know it any more.
-    async fn be_there(&mut self) {
+    /// Runs while logged in: reports what other clients do. Returns when the receiver of the events is dropped.
+    async fn run_session(&mut self) {
         let (shared, news) = (&self.shared, &self.news);
         let network = async {
-            network::alone(&self.network.run(shared, news).await);
+            network::log_alone(&self.network.run(shared, news).await);
             std::future::pending::<()>().await;
         };
         let echoes = async {
@@ -160,7 +167,7 @@ impl Driver {
                 // All take the same time, so the oldest is always the next.
                 sleep_until(echo.due).await;
                 echo.message.time = unix_seconds();
-                if news.send(News::Received(echo.message)).await.is_err() {
+                if news.send(BackendEvent::Message(echo.message)).await.is_err() {
                     return;
                 }
             }
@@ -173,46 +180,53 @@ impl Driver {
     }
 }
 
-/// Tells of what changes in the file of the world.
-async fn follow_world(path: Option<&PathBuf>, shared: &Shared, news: &mpsc::Sender<News>) {
+/// Reports changes of the file of the world.
+async fn follow_world(path: Option<&PathBuf>, shared: &SandboxState, news: &mpsc::Sender<BackendEvent>) {
     let Some(path) = path else { return std::future::pending().await };
     let watch = match watch::WorldWatch::new(path) {
         Ok(watch) => watch,
         Err(error) => {
-            warn!(%error, "The sandbox's world cannot be watched; changes count at the next start.");
+            warn!("cannot watch the sandbox's world: {error}; changes apply at the next start");
             return std::future::pending().await;
         }
     };
     while watch.changed().await.is_ok() {
-        match World::read(Some(path)) {
+        match SandboxWorld::read(Some(path)) {
             Ok(world) => {
                 let events = shared.view().replace_world(world);
-                info!(changes = events.len(), "The sandbox's world was read anew.");
-                if network::report(news, events).await.is_err() {
+                info!("reloaded the sandbox's world ({} changes)", events.len());
+                if network::emit(news, events).await.is_err() {
                     return;
                 }
             }
-            Err(error) => warn!(error = %Chain(&error), "The sandbox's world stays as it was."),
+            Err(error) => {
+                warn!("cannot reload the sandbox's world: {}; keeping the old one", ErrorChain(&error))
+            }
         }
     }
 }
 
 impl Sandbox {
     fn logged_in(&self) -> Result<(), BackendError> {
-        if self.shared.is_in.load(Ordering::Relaxed) { Ok(()) } else { Err(BackendError::LoggedOut) }
+        if self.shared.is_logged_in.load(Ordering::Relaxed) { Ok(()) } else { Err(BackendError::LoggedOut) }
     }
 
-    async fn rule(&self, group: &str, members: &[String], until: Option<u64>) -> Result<(), BackendError> {
+    async fn moderate(
+        &self,
+        group: &str,
+        members: &[String],
+        until: Option<u64>,
+    ) -> Result<(), BackendError> {
         self.logged_in()?;
         for member in members {
             let ruling = {
                 let view = self.shared.view();
                 let (group, member) = view.resolve_member(group, member)?;
-                Ruling { group, member, by: view.own_uid().to_owned(), muted_until: until }
+                ModerationAction { group, member, by: view.own_uid().to_owned(), muted_until: until }
             };
-            let events = self.shared.view().rule(&ruling)?;
-            self.shared.links.announce(&ruling);
-            network::report(&self.news, events).await.map_err(|_| BackendError::LoggedOut)?;
+            let events = self.shared.view().moderate(&ruling)?;
+            self.shared.links.broadcast(&ruling);
+            network::emit(&self.news, events).await.map_err(|_| BackendError::LoggedOut)?;
         }
         Ok(())
     }
@@ -220,36 +234,47 @@ impl Sandbox {
 
 impl Backend for Sandbox {
     async fn user(&self) -> Result<User, BackendError> {
-        Ok(self.shared.view().look().user)
+        Ok(self.shared.view().snapshot().user)
     }
 
     async fn friends(&self) -> Result<Arc<Vec<Friend>>, BackendError> {
-        Ok(Arc::new(self.shared.view().look().friends))
+        Ok(Arc::new(self.shared.view().snapshot().friends))
     }
 
     async fn groups(&self) -> Result<Vec<Group>, BackendError> {
-        let groups = self.shared.view().look().groups.into_iter();
+        let groups = self.shared.view().snapshot().groups.into_iter();
         Ok(groups.map(|group| Group { member: Vec::new(), ..group }).collect())
     }
 
     async fn group(&self, id: &str, _anew: bool) -> Result<Group, BackendError> {
-        let mut groups = self.shared.view().look().groups.into_iter();
+        let mut groups = self.shared.view().snapshot().groups.into_iter();
         groups.find(|group| group.id == id).ok_or(BackendError::Gone)
     }
 
     async fn discusses(&self) -> Result<Vec<Discuss>, BackendError> {
-        Ok(self.shared.view().look().discusses)
+        Ok(self.shared.view().snapshot().discusses)
     }
 
-    async fn send(&self, to: &Recipient, content: &str) -> Result<Sent, BackendError> {
-        self.shared.faults.before_sending().await?;
+    fn message_id(&self) -> String {
+        self.shared.next_id()
+    }
+
+    async fn send(&self, draft: &Draft) -> Result<Sent, BackendError> {
+        let (to, content) = (&draft.to, &draft.content);
+        tokio::select! {
+            ready = self.shared.faults.before_sending() => ready?,
+            () = draft.claim.withdrawn() => return Err(BackendError::Withdrawn),
+        }
         self.logged_in()?;
-        let ids = [self.shared.next_id(), self.shared.next_id()];
+        if !draft.claim.begin() {
+            return Err(BackendError::Withdrawn);
+        }
+        let ids = [draft.id.clone(), self.shared.next_id()];
         let route = self.shared.view().route(to, content, ids, unix_seconds())?;
         match (&route.place, route.to.first()) {
-            (Place::Group(_) | Place::Discuss(_), _) => {
+            (SandboxChat::Group(_) | SandboxChat::Discuss(_), _) => {
                 for uid in &route.to {
-                    self.shared.links.tell(uid, &route.place, content);
+                    self.shared.links.notify(uid, &route.place, content);
                 }
             }
             (_, Some(uid)) => self.shared.links.deliver(uid, &route.place, content).await?,
@@ -258,17 +283,17 @@ impl Backend for Sandbox {
         if let Some(message) = route.echo
             && self.echoes.try_send(Echo { due: Instant::now() + ECHO_DELAY, message }).is_err()
         {
-            debug!("Somebody has too much to answer, and leaves this message out.");
+            debug!("dropped an echo: {MAX_QUEUED_ECHOES} are waiting already");
         }
         Ok(route.message.into())
     }
 
     async fn mute(&self, group: &str, members: &[String], time: Duration) -> Result<(), BackendError> {
-        self.rule(group, members, Some(unix_seconds().saturating_add(time.as_secs()))).await
+        self.moderate(group, members, Some(unix_seconds().saturating_add(time.as_secs()))).await
     }
 
     async fn kick(&self, group: &str, members: &[String]) -> Result<(), BackendError> {
-        self.rule(group, members, None).await
+        self.moderate(group, members, None).await
     }
 
     fn relogin(&self) {

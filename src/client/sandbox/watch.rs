@@ -1,4 +1,4 @@
-//! Waits until the file of the world is another. Costs nothing while it is not.
+//! [`WorldWatch`]: waits for changes of the file of the world, by inotify.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,17 +9,17 @@ use std::path::Path;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
-use crate::readable::ReadableFd;
+use crate::async_fd::ReadableFd;
 
 /// The file, watched.
-pub(super) struct WorldWatch {
+pub(crate) struct WorldWatch {
     inotify: ReadableFd,
     name: OsString,
 }
 
 impl WorldWatch {
-    /// Watches `path`: its folder, for editors replace a file.
-    pub(super) fn new(path: &Path) -> io::Result<Self> {
+    /// Watches the folder of `path`, since editors replace files.
+    pub(crate) fn new(path: &Path) -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         inotify::add_watch(&inotify, folder, WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO)?;
@@ -27,8 +27,8 @@ impl WorldWatch {
         Ok(Self { inotify: ReadableFd::new(inotify)?, name })
     }
 
-    /// Waits until somebody has written the file.
-    pub(super) async fn changed(&self) -> io::Result<()> {
+    /// Waits until the file is written or replaced.
+    pub(crate) async fn changed(&self) -> io::Result<()> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         loop {
             let touched = self.inotify.read_with(|fd| {

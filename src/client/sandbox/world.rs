@@ -1,4 +1,4 @@
-//! [`World`]: everybody there is in the sandbox and who is in which group, as a file says it.
+//! [`SandboxWorld`]: the people, groups and discussions of the sandbox, from a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -6,14 +6,14 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use ring::digest;
 use rustix::fs::OFlags;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
-use crate::client::objects::{ClientType, Presence, Role};
+use crate::client::backend::objects::{ClientType, GroupRole, Presence};
 use crate::model::name::ClientName;
 
-/// The world that is there without any file.
+/// The built-in world.
 const EMBEDDED: &str = include_str!("world.toml");
 
 /// The largest file of a world that is read, in bytes.
@@ -28,100 +28,100 @@ pub(crate) enum WorldError {
     /// The file is too large.
     #[error("the sandbox's world {0:?} is larger than {MAX_BYTES} bytes")]
     TooLarge(PathBuf),
-    /// It is no plain file, from which nothing might ever come.
+    /// It is not a regular file.
     #[error("the sandbox's world {0:?} is not a regular file")]
     NotAFile(PathBuf),
-    /// It is not TOML, not of a world, or contradicts itself.
+    /// It is not TOML, has unknown keys, or contradicts itself.
     #[error("the sandbox's world {0:?} is not valid: {1}")]
     Wrong(PathBuf, String),
 }
 
-/// Everybody there is.
+/// A world.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct World {
+pub(crate) struct SandboxWorld {
     #[serde(default)]
-    pub(super) people: Vec<Person>,
+    pub(crate) people: Vec<Person>,
     #[serde(default)]
-    pub(super) groups: Vec<GroupOf>,
+    pub(crate) groups: Vec<WorldGroup>,
     #[serde(default)]
-    pub(super) discusses: Vec<DiscussOf>,
+    pub(crate) discusses: Vec<WorldDiscuss>,
 }
 
-/// A person, by the names of the wire; `account` only where it is not the name.
+/// A person, with the wire's names; `account` only if it differs from the name.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Person {
-    pub(super) uid: String,
-    pub(super) name: String,
-    pub(super) account: Option<String>,
-    pub(super) markname: Option<String>,
-    pub(super) category: Option<String>,
-    pub(super) state: Presence,
-    pub(super) client_type: ClientType,
-    pub(super) sex: Option<String>,
-    pub(super) birthday: String,
-    pub(super) phone: String,
-    pub(super) mobile: String,
-    pub(super) email: String,
-    pub(super) country: String,
-    pub(super) province: String,
-    pub(super) city: String,
-    pub(super) college: String,
-    pub(super) occupation: String,
-    pub(super) homepage: String,
-    pub(super) blood: String,
-    pub(super) personal: String,
-    pub(super) signature: String,
-    pub(super) face: u32,
-    pub(super) flag: u32,
-    pub(super) is_vip: u8,
-    pub(super) vip_level: u8,
-    pub(super) qage: u32,
+pub(crate) struct Person {
+    pub(crate) uid: String,
+    pub(crate) name: String,
+    pub(crate) account: Option<String>,
+    pub(crate) markname: Option<String>,
+    pub(crate) category: Option<String>,
+    pub(crate) state: Presence,
+    pub(crate) client_type: ClientType,
+    pub(crate) sex: Option<String>,
+    pub(crate) birthday: String,
+    pub(crate) phone: String,
+    pub(crate) mobile: String,
+    pub(crate) email: String,
+    pub(crate) country: String,
+    pub(crate) province: String,
+    pub(crate) city: String,
+    pub(crate) college: String,
+    pub(crate) occupation: String,
+    pub(crate) homepage: String,
+    pub(crate) blood: String,
+    pub(crate) personal: String,
+    pub(crate) signature: String,
+    pub(crate) face: u32,
+    pub(crate) flag: u32,
+    pub(crate) is_vip: u8,
+    pub(crate) vip_level: u8,
+    pub(crate) qage: u32,
 }
 
 /// A group and its members, by uid.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct GroupOf {
-    pub(super) uid: String,
-    pub(super) name: String,
-    pub(super) markname: Option<String>,
+pub(crate) struct WorldGroup {
+    pub(crate) uid: String,
+    pub(crate) name: String,
+    pub(crate) markname: Option<String>,
     #[serde(default)]
-    pub(super) memo: String,
+    pub(crate) memo: String,
     #[serde(default)]
-    pub(super) createtime: u64,
+    pub(crate) createtime: u64,
     #[serde(default)]
-    pub(super) level: u32,
+    pub(crate) level: u32,
     #[serde(default = "most_members")]
-    pub(super) max_member: u32,
+    pub(crate) max_member: u32,
     #[serde(default = "most_admins")]
-    pub(super) max_admin: u32,
-    pub(super) owner: String,
+    pub(crate) max_admin: u32,
+    pub(crate) owner: String,
     #[serde(default)]
-    pub(super) admins: Vec<String>,
+    pub(crate) admins: Vec<String>,
     #[serde(default)]
-    pub(super) members: Vec<String>,
-    /// What members are called here.
+    pub(crate) members: Vec<String>,
+    /// The names of members in this group.
     #[serde(default)]
-    pub(super) cards: BTreeMap<String, String>,
-    /// What accounts are here that are not in the world. None: nothing.
-    pub(super) guests: Option<Role>,
+    pub(crate) cards: BTreeMap<String, String>,
+    /// The role of accounts that are not in the world. None: they are not members.
+    pub(crate) guests: Option<GroupRole>,
 }
 
 /// A discussion and its members, by uid.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct DiscussOf {
-    /// What tells it from others for good; its name may change.
-    pub(super) key: String,
-    pub(super) name: String,
-    pub(super) owner: String,
+pub(crate) struct WorldDiscuss {
+    /// Identifies it permanently; its name may change.
+    pub(crate) key: String,
+    pub(crate) name: String,
+    pub(crate) owner: String,
     #[serde(default)]
-    pub(super) members: Vec<String>,
+    pub(crate) members: Vec<String>,
     /// Whether accounts that are not in the world are members.
     #[serde(default)]
-    pub(super) guests: bool,
+    pub(crate) guests: bool,
 }
 
 fn most_members() -> u32 {
@@ -132,9 +132,9 @@ fn most_admins() -> u32 {
     10
 }
 
-impl World {
-    /// The world of a file, or the one that is built in.
-    pub(super) fn read(path: Option<&Path>) -> Result<Self, WorldError> {
+impl SandboxWorld {
+    /// Reads the world from a file, or the built-in one.
+    pub(crate) fn read(path: Option<&Path>) -> Result<Self, WorldError> {
         let Some(path) = path else {
             return Self::parse(EMBEDDED).map_err(|why| WorldError::Wrong("world.toml".into(), why));
         };
@@ -153,11 +153,11 @@ impl World {
         Self::parse(&text).map_err(|why| WorldError::Wrong(path.to_owned(), why))
     }
 
-    /// Reads a description and checks that it holds together.
+    /// Parses a description, and checks that it is consistent.
     ///
     /// # Errors
-    /// It does not: why, in a line.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// It is not: why, in a line.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let world: Self = toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
             line.map_or(String::new(), |line| format!("line {line}: ")) + error.message()
@@ -177,7 +177,7 @@ impl World {
             if !is_number(&group.uid) || !seen.insert(&group.uid) {
                 return wrong(format!("the group {:?} has no uid of digits of its own", group.name));
             }
-            if group.guests == Some(Role::Owner) {
+            if group.guests == Some(GroupRole::Owner) {
                 return wrong(format!("the group {:?} cannot belong to every guest", group.name));
             }
         }
@@ -199,8 +199,8 @@ impl World {
         Ok(world)
     }
 
-    /// Who `account` is: a person of this world, or a guest, the same each time.
-    pub(super) fn person(&self, account: &ClientName) -> Person {
+    /// The person of `account`: one of this world, or a guest, the same each time.
+    pub(crate) fn person(&self, account: &ClientName) -> Person {
         let name = account.as_str();
         let is_called = |person: &&Person| {
             person.account.as_deref() == Some(name) || person.name == name || person.uid == name
@@ -220,7 +220,7 @@ fn is_number(uid: &str) -> bool {
     (1..=20).contains(&uid.len()) && uid.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// The QQ number of a guest: the name itself where it looks like one.
+/// The QQ number of a guest: the name itself if it looks like one.
 fn own_uid(name: &str) -> String {
     if (5..=12).contains(&name.len()) && !name.starts_with('0') && is_number(name) {
         return name.to_owned();
@@ -228,16 +228,16 @@ fn own_uid(name: &str) -> String {
     number(&[name])
 }
 
-/// A number of ten digits that depends on `parts` alone.
-pub(super) fn number(parts: &[&str]) -> String {
-    let mut hash = Sha256::new();
+/// A number of ten digits that depends only on `parts`.
+pub(crate) fn number(parts: &[&str]) -> String {
+    let mut hash = digest::Context::new(&digest::SHA256);
     for part in parts {
         hash.update(part.as_bytes());
-        // No name contains it, so ["ab", "c"] and ["a", "bc"] differ.
-        hash.update([0]);
+        // No name contains the zero byte, so ["ab", "c"] and ["a", "bc"] differ.
+        hash.update(&[0]);
     }
-    let bytes = hash.finalize();
-    let hash = bytes.iter().take(8).fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
+    let bytes = hash.finish();
+    let hash = bytes.as_ref().iter().take(8).fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
     (1_000_000_000 + hash % 3_000_000_000).to_string()
 }
 
@@ -246,11 +246,11 @@ mod tests {
     use super::*;
 
     fn person(account: &str) -> Person {
-        World::read(None).unwrap().person(&ClientName::new(account).unwrap())
+        SandboxWorld::read(None).unwrap().person(&ClientName::new(account).unwrap())
     }
 
     #[test]
-    fn who_is_who() {
+    fn accounts_map_to_people() {
         assert_eq!(person("小红").uid, "10001");
         assert_eq!(person("10001").name, "小红");
         assert_eq!(person("12345678").uid, "12345678");
@@ -259,10 +259,10 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_hold_together() {
-        let said = |text: &str| World::parse(text).unwrap_err();
+    fn inconsistent_worlds_are_refused() {
+        let said = |text: &str| SandboxWorld::parse(text).unwrap_err();
         let one = "[[people]]\nuid = \"1\"\nname = \"a\"\n";
-        assert!(World::parse(one).is_ok());
+        assert!(SandboxWorld::parse(one).is_ok());
         assert!(said(&format!("{one}{one}")).contains("two people have the uid 1"));
         assert!(said("[[people]]\nuid = \"x\"\nname = \"a\"\n").contains("no uid of digits"));
         let group = "[[groups]]\nuid = \"5\"\nname = \"g\"\n";

@@ -1,130 +1,115 @@
-//! Who is let in: the decision about a request before anything else is done with it. Pure, but for the token files, which
-//! `tokens` reads.
+//! Whether a request is let in, decided before anything else is done with it. Pure, except that `tokens` reads
+//! files.
 //!
-//! Three questions, in this order. Is the name that we are called by ours? A page whose own name was pointed at us (DNS
-//! rebinding) is not asked for anything else. Does a browser say that another web site wants it? And who is it: does the
-//! token open what is asked for?
+//! Three checks, in this order. The host has to be ours: a page whose own name was pointed at us (DNS rebinding)
+//! learns nothing else. A browser must not send the request for another web site. The token has to open the
+//! call.
 
-mod complaints;
 mod sites;
 mod tokens;
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, REFERER, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Uri};
+use http::{HeaderMap, Request, Uri};
+use tracing::warn;
 
-use super::ROOT;
-use super::params::{ParamError, take};
 use crate::config::{Access, Settings};
-use crate::model::reply::Reply;
-pub use complaints::Complaints;
+use crate::http::log_limit::LogRateLimiter;
+use crate::http::request::params::{ParamError, take};
+use crate::http::server::Peer;
+use crate::wire::Reply;
+use crate::wire::calls::only_reads;
 pub use sites::{Sites, answer_preflight, is_preflight, open_to};
 pub use tokens::{TokenError, Tokens};
 
-/// The parameter of the query in which programs that can't set headers show their token.
+/// The query parameter with the token, for programs that can't set headers.
 const TOKEN: &str = "token";
 
-/// Reads of the single-account API: what a read-only token opens besides our own. `check_event` is one of them, although
-/// an event that was fetched is not shown to the next who asks.
-const READS: [&str; 11] = [
-    "check_client",
-    "get_qrcode",
-    "get_user_info",
-    "get_friend_info",
-    "get_group_info",
-    "get_group_basic_info",
-    "get_discuss_info",
-    "get_client_info",
-    "search_friend",
-    "search_group",
-    "check_event",
-];
+/// How many refused requests are logged a minute.
+const MAX_LOGGED: u32 = 10;
 
-/// By which door a request came.
+/// The kind of listener that a request came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entrance {
-    /// TCP: a token is needed where there is one.
-    Tcp {
-        /// The address of ours that was called.
-        local: IpAddr,
-    },
-    /// A Unix socket: its file says who may connect.
+pub enum ListenerKind {
+    /// TCP: a token is needed if there are any.
+    Tcp,
+    /// A Unix socket: the permissions of its file decide who may connect.
     Unix {
-        /// Whether that is not enough.
+        /// Whether a token is needed as well.
         require_token: bool,
     },
 }
 
-/// What the configuration says about who is let in.
+/// The configuration of who is let in.
 #[derive(Debug, Default)]
 pub struct Guard {
     tokens: Tokens,
     sites: Sites,
 }
 
-/// Why a request is not let in. Displayed for the log: never with a token.
+/// Why a request is not let in, for the log. It never shows a token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It calls us by a name that is not ours; as much of it as can be shown.
-    #[error("it is for the host {0:?}, which is not in hosts of [http]")]
+    /// The host is not ours; a part that is safe to show.
+    #[error("the host {0:?} is not in hosts of [http]")]
     Host(String),
-    /// A browser sends it for another web site; which, where it says so.
+    /// A browser sends it for another web site, which is named if known.
     #[error("a browser sent it for another web site ({0})")]
     Site(String),
-    /// It shows no token.
-    #[error("it shows no token")]
+    /// There is no token.
+    #[error("it has no token")]
     NoToken,
-    /// It shows one that is not known.
-    #[error("its token is not known")]
+    /// The token is unknown.
+    #[error("its token is unknown")]
     UnknownToken,
-    /// It shows several, or one that can't be read; why.
+    /// There are several tokens, or one that can't be read.
     #[error("its token can't be read: {0}")]
-    Unclear(&'static str),
-    /// Its token does not open this; the name of the token.
+    MalformedToken(&'static str),
+    /// The token does not open this call; the name of the token.
     #[error("its token {0} is read-only")]
     ReadOnly(String),
 }
 
 impl Refusal {
-    /// What the caller is told.
+    /// The response to the caller.
     pub fn reply(&self) -> Reply {
         match self {
             Self::Host(host) => Reply::foreign_host(host),
             Self::Site(_) => Reply::foreign_site(),
             Self::NoToken => Reply::token_needed(),
             Self::UnknownToken => Reply::token_unknown(),
-            Self::Unclear(why) => Reply::bad_request(*why),
+            Self::MalformedToken(why) => Reply::bad_request(*why),
             Self::ReadOnly(_) => Reply::token_read_only(),
         }
     }
 }
 
 impl Guard {
-    /// For `settings`, whose tokens were loaded.
+    /// From the settings and their tokens.
     pub fn new(settings: &Settings, tokens: Tokens) -> Self {
         let (hosts, origins) = (settings.http.hosts.clone(), settings.http.allowed_origins.clone());
         Self { tokens, sites: Sites { hosts, origins } }
     }
 
-    /// The names and web sites that are ours.
+    /// Our hosts and the allowed web sites.
     pub fn sites(&self) -> &Sites {
         &self.sites
     }
 
-    /// Decides about a request. What is let in has nothing left of our own token: while there are tokens at all, `token`
-    /// of the query and `Authorization` are ours, and `Referer` may repeat the query.
-    pub fn admit<B>(&self, request: &mut Request<B>, entrance: Entrance) -> Result<(), Refusal> {
-        if let Entrance::Tcp { local } = entrance {
-            self.sites.check_host(request.uri(), request.headers(), local)?;
+    /// Decides about a request, and removes our token from one that is let in. While there are tokens, the query
+    /// parameter `token` and the header `Authorization` are ours, and `Referer` may repeat the query.
+    pub fn admit<B>(&self, request: &mut Request<B>, listener_kind: ListenerKind) -> Result<(), Refusal> {
+        if listener_kind == ListenerKind::Tcp {
+            self.sites.check_host(request.uri(), request.headers())?;
         }
         self.sites.check_site(request.headers())?;
         if self.tokens.is_empty() {
             return Ok(());
         }
         let shown = take_token(request)?;
-        if matches!(entrance, Entrance::Unix { require_token: false }) {
+        if matches!(listener_kind, ListenerKind::Unix { require_token: false }) {
             return Ok(());
         }
         let shown = shown.ok_or(Refusal::NoToken)?;
@@ -132,7 +117,7 @@ impl Guard {
         match known.access {
             Access::ReadWrite => Ok(()),
             Access::ReadOnly
-                if allowed_to_read(request.method(), request.uri()) && !has_body(request.headers()) =>
+                if only_reads(request.method(), request.uri().path()) && !has_body(request.headers()) =>
             {
                 Ok(())
             }
@@ -141,20 +126,33 @@ impl Guard {
     }
 }
 
-/// Whether a read-only token opens this: it changes nothing. A path that is written in another way than usual is not known.
-pub fn allowed_to_read(method: &Method, uri: &Uri) -> bool {
-    let call = uri.path().strip_prefix(ROOT);
-    matches!(*method, Method::GET | Method::HEAD) && call.is_some_and(|call| READS.contains(&call))
+/// Logs refused requests, at most [`MAX_LOGGED`] a minute.
+#[derive(Clone, Debug)]
+pub struct RejectionLog(Arc<LogRateLimiter>);
+
+impl Default for RejectionLog {
+    fn default() -> Self {
+        Self(Arc::new(LogRateLimiter::new(MAX_LOGGED)))
+    }
 }
 
-/// Whether a body comes with a request. A client that expects none with a call that reads may take it for a request of its
-/// own, at which nobody has looked.
+impl RejectionLog {
+    /// Logs a refusal, or counts it.
+    pub(super) fn log(&self, peer: Peer, refusal: &Refusal) {
+        if let Some(suppressed) = self.0.allow() {
+            warn!(%peer, "request from {peer} refused: {refusal}{suppressed}");
+        }
+    }
+}
+
+/// Whether a body follows. A client may expect none with a call that reads, and take the body for another
+/// request, which was not checked.
 fn has_body(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     headers.contains_key(TRANSFER_ENCODING) || lengths.any(|length| length != "0")
 }
 
-/// Takes the token out of the query and the headers.
+/// Takes the token out of query and headers.
 fn take_token<B>(request: &mut Request<B>) -> Result<Option<String>, Refusal> {
     let of_query = take_from_query(request.uri_mut());
     let of_header = bearer(request.headers());
@@ -162,45 +160,47 @@ fn take_token<B>(request: &mut Request<B>) -> Result<Option<String>, Refusal> {
     request.headers_mut().remove(REFERER);
     match (of_query?, of_header?) {
         (Some(one), Some(other)) if one != other => {
-            Err(Refusal::Unclear("the token in the query is not the one in the header"))
+            Err(Refusal::MalformedToken("the token in the query is not the one in the header"))
         }
         (one, other) => Ok(one.or(other)),
     }
 }
 
-/// The token of the query, which is gone from it even when it can't be used. An empty one is none.
+/// Takes the token out of the query, even if it can't be used. An empty one counts as none.
 fn take_from_query(uri: &mut Uri) -> Result<Option<String>, Refusal> {
     let query = uri.query().unwrap_or_default();
     let (token, rest) = match take(query.as_bytes(), TOKEN) {
         Ok((None, _)) => return Ok(None),
         Ok((Some(token), rest)) => (Ok(Some(token).filter(|token| !token.is_empty())), rest.into_owned()),
-        Err(ParamError::Twice(_)) => (Err(Refusal::Unclear("the parameter token is given twice")), vec![]),
-        Err(_) => (Err(Refusal::Unclear("the parameter token is not text")), vec![]),
+        Err(ParamError::Twice(_)) => {
+            (Err(Refusal::MalformedToken("the parameter token is given twice")), vec![])
+        }
+        Err(_) => (Err(Refusal::MalformedToken("the parameter token is not text")), vec![]),
     };
     let mut target = uri.path().as_bytes().to_vec();
     if !rest.is_empty() {
         target.push(b'?');
         target.extend_from_slice(&rest);
     }
-    // Path and query are parts of a URI, and so is what they make without one parameter. Scheme and host are no longer
-    // needed.
+    // Path and query are parts of a URI, and still are without one parameter. Scheme and host are not needed any
+    // more.
     *uri = PathAndQuery::from_maybe_shared(bytes::Bytes::from(target)).map(Uri::from).unwrap_or_default();
     token
 }
 
-/// The token of `Authorization: Bearer` (RFC 6750, 2.1; the scheme in upper or lower case, RFC 9110, 11.1).
+/// The token of `Authorization: Bearer` (RFC 6750, 2.1). The scheme is case-insensitive (RFC 9110, 11.1).
 fn bearer(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let mut all = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = all.next() else { return Ok(None) };
     if all.next().is_some() {
-        return Err(Refusal::Unclear("there are two Authorization headers"));
+        return Err(Refusal::MalformedToken("there are two Authorization headers"));
     }
     let token = |value: &HeaderValue| {
         let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
         let token = token.trim();
         (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
     };
-    // Of another scheme it is no token.
+    // Another scheme has no token of ours.
     Ok(token(value))
 }
 

@@ -1,24 +1,24 @@
-//! Names and web sites: by which names we are called, and whose pages may call us.
+//! [`Sites`]: by which host names we may be called, and for which web sites.
 
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderName,
-    HeaderValue, ORIGIN, VARY,
+    HeaderValue, ORIGIN, VARY, VIA,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 
 use super::Refusal;
-use crate::http::answer::{Body, empty};
+use crate::http::body::{Body, empty};
 
 /// How a browser says for whose page it sends a request (Fetch Metadata Request Headers, 2.3).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// How much of a name from outside is shown, in characters.
+/// The most characters of a foreign name that are shown.
 const SHOWN: usize = 100;
 
-/// What the configuration names.
+/// Hosts and web sites of the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Sites {
     /// See [`crate::config::HttpSettings::hosts`].
@@ -28,51 +28,54 @@ pub struct Sites {
 }
 
 impl Sites {
-    /// Whether the name that a request is for is ours. In the target it counts before that in `Host` (RFC 9112, 3.2.2).
-    /// A request without one, as of HTTP/1.0, comes from no browser.
-    pub fn check_host(&self, uri: &Uri, headers: &HeaderMap, local: IpAddr) -> Result<(), Refusal> {
+    /// Checks the host that a request is for. An authority in the target overrides `Host` (RFC 9112, 3.2.2). A
+    /// request without either is HTTP/1.0 and comes from no browser.
+    pub fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         if let Some(authority) = uri.authority() {
-            return self.check_name(authority.as_str().as_bytes(), local);
+            return self.check_name(authority.as_str().as_bytes());
         }
-        headers.get_all(HOST).iter().try_for_each(|host| self.check_name(host.as_bytes(), local))
+        headers.get_all(HOST).iter().try_for_each(|host| self.check_name(host.as_bytes()))
     }
 
-    fn check_name(&self, name: &[u8], local: IpAddr) -> Result<(), Refusal> {
-        let is_ours = std::str::from_utf8(name).is_ok_and(|name| self.is_ours(name, local));
+    fn check_name(&self, name: &[u8]) -> Result<(), Refusal> {
+        let is_ours = std::str::from_utf8(name).is_ok_and(|name| self.is_ours(name));
         if is_ours { Ok(()) } else { Err(Refusal::Host(shown(name))) }
     }
 
-    /// Whether `name`, a host with or without port, is ours; `local` is the address that was called. The port is not
-    /// looked at: whoever forwards one to us may use another.
-    fn is_ours(&self, name: &str, local: IpAddr) -> bool {
+    /// Whether `name`, a host with or without port, is ours. The port is ignored, since a port forwarding may
+    /// change it. Any address is accepted: NAT and `docker run -p` change addresses too, and a page can't rebind
+    /// an address, which needs no DNS. The exceptions are those that [lead to loopback](leads_here).
+    fn is_ours(&self, name: &str) -> bool {
         let Some(host) = without_port(name) else { return false };
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        // In brackets there are IPv6 addresses only, and nowhere else.
-        let address: Option<IpAddr> = match bare {
-            Some(bare) => bare.parse().ok().filter(IpAddr::is_ipv6),
-            None => host.parse().ok().filter(IpAddr::is_ipv4),
-        };
-        if let Some(address) = address.map(|address| address.to_canonical()) {
-            let listed = || self.hosts.iter().any(|known| known.parse() == Ok(address));
-            return address.is_loopback() || address == local.to_canonical() || listed();
+        // Only IPv6 addresses are in brackets, and they always are.
+        if let Some(bare) = bare {
+            return bare.parse().is_ok_and(|ip: Ipv6Addr| !leads_here(ip) || self.names(&ip.to_string()));
         }
-        if bare.is_some() {
-            return false;
+        if let Ok(ip) = host.parse::<Ipv4Addr>() {
+            return !ip.is_unspecified() || self.names(host);
         }
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
             return false;
         }
-        // Resolvers know no other address for them than loopback (RFC 6761, 6.3).
+        // Resolvers only know loopback for these names (RFC 6761, 6.3).
         let is_local =
             host == "localhost" || host.strip_suffix(".localhost").is_some_and(|name| !name.is_empty());
-        is_local || self.hosts.contains(&host)
+        is_local || self.names(&host)
     }
 
-    /// Whether a browser may send this. What a browser says of itself no page can change, and programs say nothing.
+    /// Whether the configuration lists `host`, in lower case, an address without brackets.
+    fn names(&self, host: &str) -> bool {
+        self.hosts.iter().any(|known| known == host)
+    }
+
+    /// Checks for which site a browser sends a request. A page can't change what a browser says here, and other
+    /// programs say nothing.
     ///
-    /// `same-site` is another port of the same name, so another program. Without `Sec-Fetch-Site`, which old browsers do not
-    /// send, and others only where they trust the connection, there is `Origin`; it names us where it is what `Host` says.
+    /// `same-site` means another port of the same host, so another program. Old browsers send no
+    /// `Sec-Fetch-Site`, and new ones only over connections they trust; then `Origin` decides, which is ours if
+    /// it equals `Host`.
     pub fn check_site(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         if self.allowed_origin(headers).is_some() {
             return Ok(());
@@ -96,7 +99,17 @@ impl Sites {
         }
     }
 
-    /// The `Origin` of a request, where the configuration allows it.
+    /// Checks a request to a client: its host, and for which site a browser sends it. With `Via` it came through the
+    /// controller, which has checked it; a page can't set that header (the Fetch standard, "forbidden request-header").
+    pub fn check_direct(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        if headers.contains_key(VIA) {
+            return Ok(());
+        }
+        self.check_host(uri, headers)?;
+        self.check_site(headers)
+    }
+
+    /// The `Origin` of a request, if the configuration allows it.
     pub fn allowed_origin(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         if self.origins.is_empty() {
             return None;
@@ -108,35 +121,42 @@ impl Sites {
     }
 }
 
-/// The host of `host:port`. None where what follows the host is no port.
+/// Whether Linux connects to loopback for an address that browsers do not treat as loopback: the unspecified
+/// address, and IPv4 loopback mapped into IPv6. Any page can send a request there, without `Origin` or
+/// `Sec-Fetch-Site`.
+fn leads_here(ip: Ipv6Addr) -> bool {
+    ip.is_unspecified() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_unspecified() || ip.is_loopback())
+}
+
+/// The host of `host:port`; none if what follows the host is no port.
 fn without_port(name: &str) -> Option<&str> {
     let end = match name.find(']') {
         Some(end) => end + 1,
         None => name.find(':').unwrap_or(name.len()),
     };
     let (host, port) = name.split_at_checked(end)?;
-    // With nothing after its colon it is the usual one (RFC 3986, 3.2.3). Parsing takes a sign, too.
+    // An empty port means the default one (RFC 3986, 3.2.3). `parse` would accept a sign.
     let is_port = |port: &str| {
         port.is_empty() || port.len() <= 5 && !port.starts_with('+') && port.parse::<u16>().is_ok()
     };
     (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(host)
 }
 
-/// As much of what came from outside as is shown.
+/// The part of a foreign text that is shown.
 fn shown(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    // What has no shape of its own, or turns the direction of what follows, is not for a terminal.
+    // Invisible characters, and those that change the direction of text, are not for a terminal.
     let is_harmless = |c: &char| *c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric();
     text.chars().take(SHOWN).map(|c| if is_harmless(&c) { c } else { '?' }).collect()
 }
 
-/// Whether a browser asks if a page may send a request (the Fetch standard, "CORS-preflight request").
+/// Whether a request is a CORS preflight (the Fetch standard, "CORS-preflight request").
 pub fn is_preflight<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The answer to that for a page of an allowed site; [`open_to`] completes it. A client must not give it, for it is no
-/// client's affair, and a browser shows no token with the question.
+/// The response to a preflight from an allowed site; [`open_to`] completes it. The controller answers it, not a
+/// client: browsers send no token with a preflight.
 pub fn answer_preflight() -> Response<Body> {
     let mut response = empty(StatusCode::NO_CONTENT);
     for (name, value) in [
@@ -149,7 +169,7 @@ pub fn answer_preflight() -> Response<Body> {
     response
 }
 
-/// Lets the pages of `origin`, and of no other site, read an answer.
+/// Lets pages of `origin`, and of no other site, read a response.
 pub fn open_to(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
@@ -159,20 +179,14 @@ pub fn open_to(headers: &mut HeaderMap, origin: HeaderValue) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
-
-    const LAN: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 1, 5));
 
     fn sites() -> Sites {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        Sites {
-            hosts: words(&["bots.example.org", "203.0.113.9", "2001:db8::1"]),
-            origins: words(&["https://console.example"]),
-        }
+        Sites { hosts: words(&["bots.example.org"]), origins: words(&["https://console.example"]) }
     }
 
     #[test]
-    fn names_that_are_ours() {
+    fn own_hosts_are_accepted() {
         for ours in [
             "127.0.0.1:4000",
             "127.0.0.1",
@@ -183,8 +197,8 @@ mod tests {
             "a.localhost:4000",
             "[::1]:4000",
             "[::1]",
-            "[::ffff:127.0.0.1]:1",
             "192.168.1.5:4000",
+            "192.168.1.6",
             "[::ffff:192.168.1.5]",
             "Bots.Example.Org.",
             "bots.example.org:443",
@@ -193,20 +207,28 @@ mod tests {
             "localhost:",
             "localhost:65535",
         ] {
-            assert!(sites().is_ours(ours, LAN), "{ours}");
+            assert!(sites().is_ours(ours), "{ours}");
         }
     }
 
     #[test]
-    fn names_that_are_not() {
+    fn foreign_hosts_are_refused() {
         for foreign in [
             "",
             ":4000",
+            "0.0.0.0:4000",
+            "0.0.0.0",
+            "0.0.0.0.",
+            "[::]:4000",
+            "[::]",
+            "[0:0::0.0.0.0]",
+            "[::ffff:0.0.0.0]:4000",
+            "[::ffff:127.0.0.1]:1",
+            "[::FFFF:7f08:901]",
             "evil.example",
             "x",
-            "192.168.1.6",
-            "0.0.0.0:4000",
-            "[::]",
+            "[fe80::1%eth0]",
+            "1.2.3.4.5",
             "127.0.0.1.evil.example",
             "127.1",
             "0x7f.0.0.1",
@@ -236,8 +258,17 @@ mod tests {
             "sub.bots.example.org",
             " localhost",
         ] {
-            assert!(!sites().is_ours(foreign, LAN), "{foreign}");
+            assert!(!sites().is_ours(foreign), "{foreign}");
         }
+    }
+
+    #[test]
+    fn address_leading_to_loopback_is_accepted_if_configured() {
+        let sites = |host: &str| Sites { hosts: vec![host.into()], ..Sites::default() };
+        assert!(sites("0.0.0.0").is_ours("0.0.0.0:4000") && !sites("0.0.0.0").is_ours("[::]:4000"));
+        assert!(sites("::").is_ours("[::]:4000") && !sites("::").is_ours("0.0.0.0:4000"));
+        // Addresses in the configuration are canonical, so it does not list the mapped one.
+        assert!(!sites("127.0.0.1").is_ours("[::ffff:127.0.0.1]:4000"));
     }
 
     fn headers(all: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -249,10 +280,10 @@ mod tests {
     }
 
     #[test]
-    fn the_target_counts_before_the_header() {
+    fn authority_in_target_overrides_host_header() {
         let check = |target: &str, hosts: &[&'static str]| {
             let hosts: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
-            sites().check_host(&target.parse().unwrap(), &headers(&hosts), LAN).is_ok()
+            sites().check_host(&target.parse().unwrap(), &headers(&hosts)).is_ok()
         };
         assert!(
             check("/", &["localhost"])
@@ -267,7 +298,18 @@ mod tests {
     }
 
     #[test]
-    fn browsers_that_say_for_whom() {
+    fn direct_request_of_another_site_is_refused_unless_it_came_through_the_controller() {
+        let check = |all: &[_]| Sites::default().check_direct(&"/".parse().unwrap(), &headers(all)).is_ok();
+        let (host, rebound) = (("host", "127.0.0.1:5000"), ("host", "evil.example:5000"));
+        let foreign = ("sec-fetch-site", "cross-site");
+        assert!(check(&[]) && check(&[host]) && check(&[host, ("sec-fetch-site", "none")]));
+        assert!(!check(&[rebound]) && !check(&[host, foreign]));
+        assert!(!check(&[host, ("origin", "http://127.0.0.1:4000")]), "another port is another program");
+        assert!(check(&[host, foreign, ("via", "1.1 wqcontroller-1")]));
+    }
+
+    #[test]
+    fn sec_fetch_site_and_origin_decide_for_browsers() {
         let site = |all: &[_]| sites().check_site(&headers(all)).is_ok();
         for fine in [
             &[][..],

@@ -1,8 +1,10 @@
 use super::*;
+use crate::wire::calls::{CLIENT_CALLS, CONTROLLER_CALLS, CallAccess};
+use http::Method;
 
 const KEY: &str = "0123456789abcdef";
 const EYE: &str = "fedcba9876543210";
-const TCP: Entrance = Entrance::Tcp { local: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST) };
+const TCP: ListenerKind = ListenerKind::Tcp;
 
 fn guard(with_tokens: bool) -> Guard {
     let tokens = [("key", KEY, Access::ReadWrite), ("eye", EYE, Access::ReadOnly)];
@@ -19,10 +21,10 @@ fn request(target: &str, headers: &[(&str, &str)]) -> Request<()> {
     request
 }
 
-/// What becomes of a request: the target that remains, or why it is refused.
-fn admitted(target: &str, headers: &[(&str, &str)], entrance: Entrance) -> Result<String, Refusal> {
+/// What remains of a request that is let in, or why it is not.
+fn admitted(target: &str, headers: &[(&str, &str)], listener_kind: ListenerKind) -> Result<String, Refusal> {
     let mut request = request(target, headers);
-    let decided = guard(true).admit(&mut request, entrance);
+    let decided = guard(true).admit(&mut request, listener_kind);
     let left = format!("{} {:?}", request.uri(), request.headers());
     assert!(!left.contains(KEY) && !left.contains(EYE), "{left}");
     assert!(!request.headers().contains_key(AUTHORIZATION));
@@ -30,7 +32,7 @@ fn admitted(target: &str, headers: &[(&str, &str)], entrance: Entrance) -> Resul
 }
 
 #[test]
-fn a_token_opens_and_does_not_travel_on() {
+fn token_admits_and_is_removed_from_request() {
     let bearer = format!("Bearer {KEY}");
     for (target, header, rest) in [
         (format!("/openqq/x?token={KEY}"), None, "/openqq/x"),
@@ -52,7 +54,7 @@ fn a_token_opens_and_does_not_travel_on() {
 }
 
 #[test]
-fn without_the_right_token_nobody_gets_in() {
+fn wrong_or_missing_token_is_refused() {
     let (one, other) = (format!("Bearer {KEY}"), format!("Bearer {EYE}"));
     let authorization = |value: &'static str| vec![("authorization", value)];
     for (target, headers, why) in [
@@ -70,27 +72,27 @@ fn without_the_right_token_nobody_gets_in() {
         (
             "/openqq/x?token=x",
             vec![("authorization", one.as_str())],
-            Refusal::Unclear("the token in the query is not the one in the header"),
+            Refusal::MalformedToken("the token in the query is not the one in the header"),
         ),
         (
             "/openqq/x?token=%ff",
             vec![("authorization", &one)],
-            Refusal::Unclear("the parameter token is not text"),
+            Refusal::MalformedToken("the parameter token is not text"),
         ),
         (
             "/openqq/x?token=a&%74oken=b",
             vec![("authorization", &one)],
-            Refusal::Unclear("the parameter token is given twice"),
+            Refusal::MalformedToken("the parameter token is given twice"),
         ),
         (
             "/openqq/x",
             vec![("authorization", &one), ("authorization", &other)],
-            Refusal::Unclear("there are two Authorization headers"),
+            Refusal::MalformedToken("there are two Authorization headers"),
         ),
         (
             "/openqq/x",
             vec![("authorization", &one), ("authorization", &one)],
-            Refusal::Unclear("there are two Authorization headers"),
+            Refusal::MalformedToken("there are two Authorization headers"),
         ),
     ] {
         assert_eq!(admitted(target, &headers, TCP), Err(why), "{target} {headers:?}");
@@ -100,13 +102,15 @@ fn without_the_right_token_nobody_gets_in() {
 }
 
 #[test]
-fn a_read_only_token_opens_what_reads() {
+fn read_only_token_opens_reading_calls_only() {
     let decide = |method: &Method, path: &str| {
         let mut request = request(&format!("{path}?token={EYE}&client=a"), &[]);
         *request.method_mut() = method.clone();
         guard(true).admit(&mut request, TCP)
     };
-    for call in READS {
+    let own = CONTROLLER_CALLS.iter().map(|call| (call.name, call.access));
+    let all = own.chain(CLIENT_CALLS.iter().map(|call| (call.name, call.access)));
+    for (call, _) in all.filter(|(_, access)| *access == CallAccess::Read) {
         let path = format!("/openqq/{call}");
         assert_eq!(decide(&Method::GET, &path), Ok(()), "{path}");
         assert_eq!(decide(&Method::HEAD, &path), Ok(()), "{path}");
@@ -139,7 +143,7 @@ fn a_read_only_token_opens_what_reads() {
 }
 
 #[test]
-fn a_body_is_nothing_that_reads() {
+fn read_only_token_refuses_body() {
     let with = |name: &str, value: &str| {
         let target = format!("/openqq/get_user_info?token={EYE}");
         guard(true).admit(&mut request(&target, &[(name, value)]), TCP)
@@ -152,18 +156,18 @@ fn a_body_is_nothing_that_reads() {
 }
 
 #[test]
-fn on_a_unix_socket_its_file_decides_unless_told_otherwise() {
-    let file = Entrance::Unix { require_token: false };
+fn unix_socket_needs_token_only_if_configured() {
+    let file = ListenerKind::Unix { require_token: false };
     let (bearer, foreign) = (format!("Bearer {KEY}"), [("host", "anything at all")]);
     assert_eq!(admitted("/openqq/x", &foreign, file), Ok("/openqq/x".into()));
-    // It is ours here as well, so it does not travel on.
+    // A token is ours here too, so it is removed.
     assert_eq!(
         admitted(&format!("/openqq/x?token={KEY}"), &[("authorization", &bearer)], file),
         Ok("/openqq/x".into())
     );
     let twice = admitted("/openqq/x?token=a&token=b&c=1", &[], file);
-    assert_eq!(twice, Err(Refusal::Unclear("the parameter token is given twice")));
-    let token = Entrance::Unix { require_token: true };
+    assert_eq!(twice, Err(Refusal::MalformedToken("the parameter token is given twice")));
+    let token = ListenerKind::Unix { require_token: true };
     assert_eq!(admitted("/openqq/x", &foreign, token), Err(Refusal::NoToken));
     assert_eq!(admitted("/openqq/x", &[("authorization", &bearer)], token), Ok("/openqq/x".into()));
     let page = [("sec-fetch-site", "cross-site")];
@@ -171,7 +175,7 @@ fn on_a_unix_socket_its_file_decides_unless_told_otherwise() {
 }
 
 #[test]
-fn without_tokens_nothing_is_touched() {
+fn without_tokens_request_is_unchanged() {
     let headers =
         [("authorization", "Basic x"), ("referer", "http://h/?token=x"), ("host", "127.0.0.1:4000")];
     let mut touched = request("/openqq/x?token=a&token=b", &headers);
@@ -181,10 +185,10 @@ fn without_tokens_nothing_is_touched() {
 }
 
 #[test]
-fn who_is_called_by_another_name_is_told_nothing_else() {
+fn foreign_host_is_refused_before_token_check() {
     let foreign = [("host", "evil.example"), ("sec-fetch-site", "same-origin")];
     assert_eq!(admitted("/openqq/x", &foreign, TCP), Err(Refusal::Host("evil.example".into())));
-    // What is logged of a name turns no line around and begins none.
+    // A name in the log can't break or reverse a line.
     let odd = [("host", "b\u{e9} \u{202e}\u{2028}\u{200b}")];
     assert_eq!(admitted("/openqq/x", &odd, TCP), Err(Refusal::Host("b\u{e9} ???".into())));
     let page = [("host", "localhost"), ("origin", "https://evil.example")];

@@ -1,34 +1,34 @@
-//! The tokens: read from files that nobody else may read, kept as digests, compared in constant time.
+//! Tokens: read from files with restricted permissions, kept as digests, compared in constant time.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use ring::digest::{Digest, SHA256, digest};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use crate::config::{Access, TokenPlace, TokenSource};
 use crate::files::{FileError, read_secret};
 
-/// The fewest bytes of a token: with fewer it could be guessed.
+/// The shortest token, in bytes. A shorter one could be guessed.
 pub const SHORTEST: usize = 16;
-/// The most bytes of a token's file.
+/// The largest token file, in bytes.
 pub const LONGEST: u64 = 4096;
 
-/// A token, as far as it is kept.
+/// A token, without its value.
 #[derive(Clone)]
-pub struct Token {
-    /// What the log calls it.
+pub struct ApiToken {
+    /// Its name in the log.
     pub name: String,
     /// What it opens.
     pub access: Access,
-    digest: [u8; 32],
+    digest: Digest,
 }
 
 /// All tokens.
 #[derive(Clone, Debug, Default)]
-pub struct Tokens(Vec<Token>);
+pub struct Tokens(Vec<ApiToken>);
 
-/// Why a token can't be used. Never with the token.
+/// Why a token can't be used. It never shows the token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// Its file can't be used.
@@ -40,12 +40,12 @@ pub enum TokenError {
         #[source]
         source: FileError,
     },
-    /// There is no folder of credentials.
+    /// There is no directory of credentials.
     #[error(
         "token {0} is a credential, and there is no CREDENTIALS_DIRECTORY: give it to the service with LoadCredential="
     )]
     NoCredentials(String),
-    /// Its content is no token.
+    /// The file has no valid token.
     #[error(
         "{}: token {name} {why}; for example, make one with: openssl rand -hex 32", path.display()
     )]
@@ -57,15 +57,15 @@ pub enum TokenError {
         /// What is wrong.
         why: String,
     },
-    /// Two are the same, so that nobody could tell what it opens.
+    /// Two tokens are equal, so their access would be ambiguous.
     #[error("the tokens {0} and {1} are the same; each must have a value of its own")]
     Same(String, String),
 }
 
 impl Tokens {
-    /// Reads them. Blocks on files. `credentials` is `$CREDENTIALS_DIRECTORY`.
+    /// Reads the tokens. Blocks on files. `credentials` is `$CREDENTIALS_DIRECTORY`.
     pub fn load(sources: &[TokenSource], credentials: Option<&Path>) -> Result<Self, TokenError> {
-        let mut tokens: Vec<Token> = Vec::new();
+        let mut tokens: Vec<ApiToken> = Vec::new();
         for TokenSource { name, place, access } in sources {
             let failed = |source| TokenError::File { name: name.clone(), source };
             let (path, content) = match place {
@@ -73,7 +73,8 @@ impl Tokens {
                 TokenPlace::Credential(credential) => {
                     let folder = credentials.ok_or_else(|| TokenError::NoCredentials(name.clone()))?;
                     let path = folder.join(credential);
-                    // Its access list, by which the service's user may read it, shows as rights of its group.
+                    // Permissions of a credential are systemd's: its access list for the service's user shows as
+                    // group permissions.
                     let content = read_secret(&path, false, LONGEST).map_err(failed)?;
                     (path, content)
                 }
@@ -81,42 +82,42 @@ impl Tokens {
             let token = content.strip_suffix(b"\n").unwrap_or(&content);
             let token = token.strip_suffix(b"\r").unwrap_or(token);
             check(token).map_err(|why| TokenError::Content { name: name.clone(), path, why })?;
-            let digest = Sha256::digest(token).into();
-            if let Some(same) = tokens.iter().find(|token| token.digest == digest) {
+            let digest = digest(&SHA256, token);
+            if let Some(same) = tokens.iter().find(|token| token.digest.as_ref() == digest.as_ref()) {
                 return Err(TokenError::Same(same.name.clone(), name.clone()));
             }
-            tokens.push(Token { name: name.clone(), access: *access, digest });
+            tokens.push(ApiToken { name: name.clone(), access: *access, digest });
         }
         Ok(Self(tokens))
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The token that was shown. How long it takes says nothing about the tokens: all are compared, each as a whole.
-    pub fn find(&self, shown: &str) -> Option<&Token> {
-        let digest: [u8; 32] = Sha256::digest(shown).into();
+    /// Finds a token. All tokens are compared, each completely, so the time reveals nothing about them.
+    pub fn find(&self, shown: &str) -> Option<&ApiToken> {
+        let digest = digest(&SHA256, shown.as_bytes());
         let mut found = u64::MAX;
         for (at, token) in (0..).zip(&self.0) {
-            found.conditional_assign(&at, token.digest.ct_eq(&digest));
+            found.conditional_assign(&at, token.digest.as_ref().ct_eq(digest.as_ref()));
         }
         self.0.get(usize::try_from(found).ok()?)
     }
 
-    /// Tokens that are no files: names, values and what they open.
+    /// Tokens without files, for tests: name, value, access.
     pub fn of<'a>(tokens: impl IntoIterator<Item = (&'a str, &'a str, Access)>) -> Self {
-        let token = |(name, token, access): (&str, &str, Access)| Token {
+        let token = |(name, token, access): (&str, &str, Access)| ApiToken {
             name: name.to_owned(),
             access,
-            digest: Sha256::digest(token).into(),
+            digest: digest(&SHA256, token.as_bytes()),
         };
         Self(tokens.into_iter().map(token).collect())
     }
 }
 
-/// What is wrong with a token.
+/// Checks the value of a token.
 fn check(token: &[u8]) -> Result<(), String> {
     if token.len() < SHORTEST {
         return Err(format!("has {} bytes, must have at least {SHORTEST}", token.len()));
@@ -127,8 +128,8 @@ fn check(token: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// Without the digest, by which a guess could be checked.
-impl fmt::Debug for Token {
+/// Without the digest, which would allow guesses to be checked.
+impl fmt::Debug for ApiToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Token")
             .field("name", &self.name)
@@ -140,7 +141,7 @@ impl fmt::Debug for Token {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::chain::Chain;
+    use crate::model::error_chain::ErrorChain;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_token() {
+    fn token_content_is_validated() {
         let folder = tempfile::tempdir().unwrap();
         let long = "x".repeat(4095);
         for content in [ONE, &format!("{ONE}\n"), &format!("{ONE}\r\n"), &format!("{long}\n")] {
@@ -173,18 +174,18 @@ mod tests {
             ("x".repeat(4097).as_bytes(), "larger than 4096 bytes"),
         ] {
             let error = Tokens::load(&[file(folder.path(), "bot", content, 0o600)], None).unwrap_err();
-            let error = Chain(&error).to_string();
+            let error = ErrorChain(&error).to_string();
             assert!(error.contains(why) && error.contains("token bot"), "{error}");
             assert!(error.contains(folder.path().to_str().unwrap()) && !error.contains("hunter2"), "{error}");
         }
     }
 
     #[test]
-    fn a_file_that_others_may_read_is_refused_and_a_credential_is_systemds_affair() {
+    fn token_file_readable_by_others_is_refused_but_credential_accepted() {
         let folder = tempfile::tempdir().unwrap();
         for mode in [0o640, 0o604, 0o620] {
             let error = Tokens::load(&[file(folder.path(), "bot", ONE.as_bytes(), mode)], None).unwrap_err();
-            let error = Chain(&error).to_string();
+            let error = ErrorChain(&error).to_string();
             assert!(error.contains("chmod go="), "{error}");
         }
         file(folder.path(), "bot", ONE.as_bytes(), 0o440);
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn each_token_is_known_by_its_value_alone() {
+    fn tokens_are_distinguished_by_value() {
         let folder = tempfile::tempdir().unwrap();
         let token = |name: &str, content: &str| file(folder.path(), name, content.as_bytes(), 0o600);
         let other = "fedcba9876543210";

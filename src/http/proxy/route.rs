@@ -1,31 +1,29 @@
-//! Whom a request is for, and what remains of it without that name.
+//! Which client a request is for, and the request without that name.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method};
 use http_body::Body as _;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
-use super::body::Arriving;
-use super::outgoing::RequestBody;
+use super::request_writer::RequestBody;
 use crate::config::HttpSettings;
-use crate::http::caller::Caller;
-use crate::http::control::client_name;
-use crate::http::params::take;
+use crate::http::request::body::{RequestBodyStream, read_form};
+use crate::http::request::form::{FormKind, RemainingForm};
+use crate::http::request::params::take;
+use crate::http::server::Downstream;
 use crate::model::name::ClientName;
-use crate::model::reply::Reply;
+use crate::wire::Reply;
 
-/// Whom a request is for, and what remains of it.
-pub(super) struct Route<'a> {
+/// A request and its client.
+pub(super) struct RoutedRequest<'a> {
     pub(super) client: ClientName,
-    /// The query as it came, byte for byte, but without the name.
+    /// The query without the name, otherwise unchanged byte for byte.
     pub(super) query: Cow<'a, [u8]>,
-    /// The body. Where the name was in it, all of it was read.
+    /// The body. If the name was in it, it is complete.
     pub(super) body: RequestBody,
 }
 
@@ -34,58 +32,46 @@ pub(super) fn in_query(request: &Parts) -> Result<(Option<ClientName>, Cow<'_, [
     take_name(request.uri.query().unwrap_or_default().as_bytes())
 }
 
-/// The body of a request whose query has named the client: it is not looked into.
-pub(super) fn body(body: Incoming, caller: &Arc<Caller>, settings: &HttpSettings) -> RequestBody {
+/// The body of a request whose query names the client. It is not searched.
+pub(super) fn body(body: Incoming, downstream: &Arc<Downstream>, settings: &HttpSettings) -> RequestBody {
     match body.is_end_stream() {
         true => RequestBody::Empty,
-        false => RequestBody::Arriving(Box::new(arriving(body, caller, settings))),
+        false => RequestBody::Streaming(Box::new(RequestBodyStream::new(
+            body,
+            downstream.clone(),
+            settings.inactivity_timeout,
+        ))),
     }
 }
 
-/// Whether the name may be in the body.
-pub(super) fn may_have_form(request: &Parts) -> bool {
-    is_form(&request.headers) && !matches!(request.method, Method::GET | Method::HEAD)
-}
-
-/// Reads a form and takes the name out of that.
+/// Reads a form and takes the name out of it. Adapts `headers` if the rest is another kind of form.
 pub(super) async fn in_form(
+    kind: FormKind,
+    headers: &mut HeaderMap,
     body: Incoming,
-    caller: &Arc<Caller>,
+    downstream: &Arc<Downstream>,
     settings: &HttpSettings,
 ) -> Result<(ClientName, RequestBody), Reply> {
-    let form = read_form(arriving(body, caller, settings), settings.max_form_body).await?;
-    let (name, left) = take_name(&form)?;
+    let form = read_form(body, downstream, settings).await?;
+    let (name, left) = kind.take(&form, CLIENT).map_err(|error| Reply::invalid(error.to_string()))?;
+    let name = name.filter(|name| !name.is_empty()).map(Reply::client_name).transpose()?;
     let name = name.ok_or_else(Reply::no_client_given)?;
-    Ok((name, RequestBody::Whole(left.into_owned().into())))
+    let left = match left {
+        RemainingForm::Same(left) => left.into_owned(),
+        RemainingForm::UrlEncoded(left) => {
+            let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+            headers.insert(CONTENT_TYPE, kind);
+            left.into_bytes()
+        }
+    };
+    Ok((name, RequestBody::Whole(left.into())))
 }
+
+/// The parameter that names the client.
+const CLIENT: &str = "client";
 
 fn take_name(parameters: &[u8]) -> Result<(Option<ClientName>, Cow<'_, [u8]>), Reply> {
-    let (name, left) = take(parameters, "client").map_err(|error| Reply::invalid(error.to_string()))?;
-    let name = name.filter(|name| !name.is_empty()).map(client_name).transpose()?;
+    let (name, left) = take(parameters, CLIENT).map_err(|error| Reply::invalid(error.to_string()))?;
+    let name = name.filter(|name| !name.is_empty()).map(Reply::client_name).transpose()?;
     Ok((name, left))
-}
-
-fn arriving(body: Incoming, caller: &Arc<Caller>, settings: &HttpSettings) -> Arriving {
-    Arriving::new(body, caller.clone(), settings.inactivity_timeout)
-}
-
-async fn read_form(body: Arriving, limit: usize) -> Result<Bytes, Reply> {
-    let too_large = || Reply::form_too_large(limit);
-    // One that says so itself need not be sent first.
-    if body.size_hint().lower() > limit as u64 {
-        return Err(too_large());
-    }
-    let form = Limited::new(body, limit).collect().await.map_err(|error| {
-        match error.downcast::<LengthLimitError>() {
-            Ok(_) => too_large(),
-            Err(_) => Reply::bad_request("the request broke off"),
-        }
-    })?;
-    Ok(form.to_bytes())
-}
-
-fn is_form(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let essence = kind.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }

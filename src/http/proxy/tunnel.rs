@@ -1,4 +1,4 @@
-//! After a change of protocol (WebSocket, for example): bytes both ways, of which nothing is known.
+//! A tunnel after a protocol switch, such as WebSocket: bytes in both directions.
 
 use std::io;
 use std::pin::Pin;
@@ -13,44 +13,45 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectiona
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-use super::link::Link;
-use super::upstream::Place;
+use super::connection::UpstreamConnection;
+use super::upstream::InFlightPermit;
 use crate::model::name::ClientName;
 
-/// Joins caller and client until one of them ends it, or until neither says anything for `limit`. `place` is taken for
-/// as long.
+/// Copies between caller and client until one side ends it, or nothing passes for `limit`. Holds `permit`
+/// meanwhile.
 pub(super) async fn run(
     client: ClientName,
-    caller: OnUpgrade,
-    link: Box<Link>,
-    place: Place,
+    downstream: OnUpgrade,
+    connection: Box<UpstreamConnection>,
+    permit: InFlightPermit,
     limit: Duration,
 ) {
     let ended = async {
-        let caller = caller.await.map_err(io::Error::other)?;
-        let (mut upstream, sent_already) = link.into_tunnel().await?;
-        let traffic = Traffic::default();
-        let mut caller = Watched { io: TokioIo::new(caller), traffic: traffic.clone() };
-        caller.write_all(&sent_already).await?;
+        let downstream = downstream.await.map_err(io::Error::other)?;
+        let (mut upstream, sent_already) = connection.into_tunnel().await?;
+        let activity = ActivityCounter::default();
+        let mut downstream = ActivityTracker { io: TokioIo::new(downstream), activity: activity.clone() };
+        downstream.write_all(&sent_already).await?;
         tokio::select! {
-            ended = copy_bidirectional(&mut caller, &mut upstream) => ended.map(drop),
-            () = traffic.silence(limit) => Err(io::ErrorKind::TimedOut.into()),
+            ended = copy_bidirectional(&mut downstream, &mut upstream) => ended.map(drop),
+            () = activity.inactivity(limit) => Err(io::ErrorKind::TimedOut.into()),
         }
     };
     let ended: io::Result<()> = ended.await;
-    drop(place);
+    drop(permit);
     if let Err(error) = ended {
-        debug!(%client, %error, "a tunnel broke off");
+        debug!(%client, "tunnel failed: {error}");
     }
 }
 
-/// Counts what passes, either way.
+/// Counts reads and writes in both directions.
 #[derive(Clone, Debug, Default)]
-struct Traffic(Arc<AtomicU64>);
+struct ActivityCounter(Arc<AtomicU64>);
 
-impl Traffic {
-    /// Waits until nothing has passed for `limit`, or, as it looks no more often than that, for up to twice as long.
-    async fn silence(&self, limit: Duration) {
+impl ActivityCounter {
+    /// Waits until nothing has passed for `limit`. It looks once per `limit`, so it may take up to twice as
+    /// long.
+    async fn inactivity(&self, limit: Duration) {
         let mut seen = None;
         loop {
             let now = self.0.load(Ordering::Relaxed);
@@ -62,13 +63,13 @@ impl Traffic {
     }
 }
 
-/// One side of a tunnel: all that passes comes from it or goes to it.
-struct Watched<I> {
+/// The caller's side of a tunnel. Everything passes through it.
+struct ActivityTracker<I> {
     io: I,
-    traffic: Traffic,
+    activity: ActivityCounter,
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+impl<I: AsyncRead + Unpin> AsyncRead for ActivityTracker<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -76,13 +77,13 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     ) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.io).poll_read(context, buffer);
         if polled.is_ready() {
-            self.traffic.0.fetch_add(1, Ordering::Relaxed);
+            self.activity.0.fetch_add(1, Ordering::Relaxed);
         }
         polled
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+impl<I: AsyncWrite + Unpin> AsyncWrite for ActivityTracker<I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -90,7 +91,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(context, bytes);
         if polled.is_ready() {
-            self.traffic.0.fetch_add(1, Ordering::Relaxed);
+            self.activity.0.fetch_add(1, Ordering::Relaxed);
         }
         polled
     }
@@ -111,31 +112,31 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(120);
 
     #[tokio::test(start_paused = true)]
-    async fn silence_is_noticed_within_twice_its_limit_and_traffic_is_none() {
-        let traffic = Traffic::default();
+    async fn inactivity_is_noticed_within_two_limits() {
+        let activity = ActivityCounter::default();
         let began = Instant::now();
-        let silence = tokio::spawn({
-            let traffic = traffic.clone();
-            async move { traffic.silence(LIMIT).await }
+        let inactivity = tokio::spawn({
+            let activity = activity.clone();
+            async move { activity.inactivity(LIMIT).await }
         });
-        // Less often than it is looked, and yet always in time.
+        // Activity that is less frequent than the looks, but within the limit.
         for _ in 0..100 {
             tokio::time::sleep(LIMIT - Duration::from_secs(1)).await;
-            assert!(!silence.is_finished());
-            traffic.0.fetch_add(1, Ordering::Relaxed);
+            assert!(!inactivity.is_finished());
+            activity.0.fetch_add(1, Ordering::Relaxed);
         }
         let last = began.elapsed();
-        silence.await.unwrap();
+        inactivity.await.unwrap();
         let silent = began.elapsed() - last;
         assert!(silent >= LIMIT && silent <= LIMIT * 2, "{silent:?}");
     }
 
     #[tokio::test]
-    async fn bytes_count_in_both_directions() {
+    async fn activity_counts_both_directions() {
         let (ours, mut others) = tokio::io::duplex(64);
-        let traffic = Traffic::default();
-        let mut side = Watched { io: ours, traffic: traffic.clone() };
-        let count = || traffic.0.load(Ordering::Relaxed);
+        let activity = ActivityCounter::default();
+        let mut side = ActivityTracker { io: ours, activity: activity.clone() };
+        let count = || activity.0.load(Ordering::Relaxed);
         side.write_all(b"out").await.unwrap();
         let after_write = count();
         assert!(after_write > 0);

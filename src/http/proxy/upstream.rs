@@ -1,7 +1,7 @@
-//! [`Upstreams`]: what the proxy holds for each client: its idle connections, and how many requests it has on its hands.
+//! [`Upstreams`]: for each client its idle connections and the number of requests in flight.
 //!
-//! All of it belongs to one generation of the client. The next one begins with nothing, so a connection of a process
-//! that is gone never carries a request for the one that has its port now.
+//! All of it belongs to one generation of the client. The next generation starts empty, so a connection to a
+//! process that is gone never carries a request for the process that has its port now.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,102 +13,105 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
-use super::headers::{Head, Pseudonym};
-use super::link::{Failure, Link};
-use super::order::Asked;
-use super::outgoing::Outgoing;
+use super::connection::{ExchangeError, UpstreamConnection, UpstreamRequest};
+use super::headers::{ResponseHead, ViaToken};
+use super::request_writer::RequestWriter;
 use crate::config::HttpSettings;
-use crate::http::answer::BodyError;
-use crate::http::sparing::Sparing;
+use crate::http::body::BodyError;
+use crate::http::log_limit::LogRateLimiter;
+use crate::http::server::Gate;
 use crate::locks::locked;
-use crate::model::chain::Chain;
-use crate::model::client::{ClientRecord, Generation, Phase};
+use crate::model::client::{ClientRecord, Generation, Handle, Phase};
+use crate::model::error_chain::ErrorChain;
 use crate::model::name::ClientName;
-use crate::model::reply::Reply;
 use crate::model::state::ClientState;
 use crate::registry::Registry;
+use crate::wire::Reply;
 
-/// How many times within the idle time is looked whether it is over.
-const LOOKS: u32 = 8;
+/// How many times idle connections are checked within the idle timeout.
+const CHECKS_PER_TIMEOUT: u32 = 8;
 
-/// How many troubles of a client are logged in a minute.
-const TROUBLES: u32 = 3;
+/// How many failed requests of a client are logged a minute.
+const MAX_LOGGED: u32 = 3;
 
 /// The clients that were called.
 #[derive(Clone, Debug, Default)]
 pub struct Upstreams {
     all: Arc<Mutex<HashMap<ClientName, Arc<Upstream>>>>,
-    attention: Arc<Attention>,
-    pub(super) us: Arc<Pseudonym>,
+    /// Wakes the task that closes idle connections.
+    reaper: Arc<Notify>,
+    gate: Gate,
+    pub(super) via_token: Arc<ViaToken>,
 }
 
-/// Tells the task that closes idle connections that there are some.
-#[derive(Debug, Default)]
-struct Attention {
-    paid: AtomicBool,
-    wanted: Notify,
-}
-
-/// One client, in one generation.
+/// One generation of a client.
 #[derive(Debug)]
 pub(super) struct Upstream {
     client: ClientName,
     generation: Generation,
-    /// What goes wrong with its requests is logged.
-    troubles: Sparing,
-    /// Whether it has ever taken a connection.
-    reached: AtomicBool,
-    /// Whether it has ever closed a connection without a word before the time to close it was over. A request that is
-    /// written in the moment of that is lost, for it cannot be known whether it was seen: so no connection is kept.
-    closes_early: AtomicBool,
+    gate: Gate,
+    /// Limits log messages about failed requests.
+    error_log: LogRateLimiter,
+    /// Whether it has ever accepted a connection.
+    was_reached: AtomicBool,
+    /// Whether it has ever closed a connection before the keep-alive time was over. A request written at that
+    /// moment is lost, since it can't be known whether it was received. So no connection is kept.
+    keepalive_unreliable: AtomicBool,
     in_flight: AtomicUsize,
-    /// The last one used is the next one to be used, so that those too many grow old.
-    idle: Mutex<Vec<Idle>>,
-    attention: Arc<Attention>,
+    /// A stack: the last one used is used next, so that surplus connections grow old.
+    idle: Mutex<Vec<IdleConnection>>,
+    /// Wakes the task that closes idle connections.
+    reaper: Arc<Notify>,
 }
 
-struct Idle {
-    link: Box<Link>,
+struct IdleConnection {
+    connection: Box<UpstreamConnection>,
     since: Instant,
-    /// For how long the client promised to keep it open, if it did.
-    kept_open: Option<Duration>,
+    /// How long the client promised to keep it open.
+    keep_alive: Option<Duration>,
 }
 
-impl Idle {
-    /// Whether it may be used again, of which `limit` is the end in any case.
-    fn is_young(&self, limit: Duration, now: Instant) -> bool {
-        let limit = self.kept_open.map_or(limit, |kept_open| kept_open.min(limit));
+impl IdleConnection {
+    /// Whether it is young enough to be used again: within `limit` and the client's promise.
+    fn is_usable(&self, limit: Duration, now: Instant) -> bool {
+        let limit = self.keep_alive.map_or(limit, |keep_alive| keep_alive.min(limit));
         now.duration_since(self.since) < limit
     }
 }
 
-impl std::fmt::Debug for Idle {
+impl std::fmt::Debug for IdleConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Idle").field("since", &self.since).finish_non_exhaustive()
     }
 }
 
 impl Upstreams {
-    /// What is held for a client that is in the registry.
+    /// No clients yet. `gate` checks who listens at a client's port.
+    pub fn new(gate: Gate) -> Self {
+        Self { gate, ..Self::default() }
+    }
+
+    /// The state of a client that is in the registry.
     pub(super) fn get(&self, record: &ClientRecord, registry: &Registry) -> Arc<Upstream> {
         let mut all = locked(&self.all);
         let name = &record.spec.name;
         match all.get(name) {
-            // Somebody who looked a moment earlier may ask after somebody who looked later.
+            // A request with an older snapshot may come after one with a newer snapshot.
             Some(known) if known.generation >= record.generation => known.clone(),
             _ => {
-                // A new launch, so it is also time to forget who is gone.
+                // A new launch is also the time to drop clients that are gone.
                 let snapshot = registry.snapshot();
                 all.retain(|name, _| snapshot.get(name).is_some());
                 let new = Arc::new(Upstream {
                     client: name.clone(),
-                    troubles: Sparing::new(TROUBLES),
+                    error_log: LogRateLimiter::new(MAX_LOGGED),
                     generation: record.generation,
-                    reached: AtomicBool::new(false),
-                    closes_early: AtomicBool::new(false),
+                    gate: self.gate.clone(),
+                    was_reached: AtomicBool::new(false),
+                    keepalive_unreliable: AtomicBool::new(false),
                     in_flight: AtomicUsize::new(0),
                     idle: Mutex::default(),
-                    attention: self.attention.clone(),
+                    reaper: self.reaper.clone(),
                 });
                 all.insert(name.clone(), new.clone());
                 new
@@ -116,123 +119,116 @@ impl Upstreams {
         }
     }
 
-    /// Closes the idle connections to a client that is to end: it would wait whether something comes on them.
-    pub fn let_go(&self, client: &ClientName) {
+    /// Closes the idle connections to a client that is to stop, so that it need not wait for them.
+    pub fn close_idle_for(&self, client: &ClientName) {
         if let Some(upstream) = locked(&self.all).get(client) {
             locked(&upstream.idle).clear();
         }
     }
 
     /// Closes all idle connections.
-    pub fn let_all_go(&self) {
+    pub fn close_all_idle(&self) {
         self.close_older(Duration::ZERO);
     }
 
-    /// Closes connections that were idle for as long as `limit` says; goes on for ever.
-    pub async fn close_idle(self, limit: impl Fn() -> Duration) {
+    /// Closes connections that were idle for the time of `limit`. Runs forever.
+    pub async fn reap_idle(self, limit: impl Fn() -> Duration) {
         loop {
             let limit = limit();
-            // Closed before it is too late: the next look would be after that.
-            let oldest = limit.saturating_sub(limit / LOOKS);
+            // Closed one interval early, as the next check would be too late.
+            let oldest = limit.saturating_sub(limit / CHECKS_PER_TIMEOUT);
             if self.close_older(oldest) {
-                sleep(limit / LOOKS).await;
+                sleep(limit / CHECKS_PER_TIMEOUT).await;
                 continue;
             }
-            self.attention.paid.store(false, Ordering::SeqCst);
-            // One may have come just before.
-            if !self.close_older(oldest) {
-                self.attention.wanted.notified().await;
-            }
-            self.attention.paid.store(true, Ordering::SeqCst);
+            // A connection that was returned in the meantime has left a permit.
+            self.reaper.notified().await;
         }
     }
 
-    /// Closes idle connections older than `age`; whether any are left.
+    /// Closes idle connections older than `age`; returns whether any are left.
     fn close_older(&self, age: Duration) -> bool {
         let now = Instant::now();
         let upstreams: Vec<_> = locked(&self.all).values().cloned().collect();
         let mut any = false;
         for upstream in upstreams {
             let mut idle = locked(&upstream.idle);
-            idle.retain(|idle| idle.is_young(age, now));
+            idle.retain(|idle| idle.is_usable(age, now));
             any |= !idle.is_empty();
         }
         any
     }
 }
 
-/// A request that a client has on its hands, from before it is sent until its answer is through.
-pub(super) struct Place(Arc<Upstream>);
+/// A request in flight, from before it is sent until its response is complete.
+pub(super) struct InFlightPermit(Arc<Upstream>);
 
-impl Drop for Place {
+impl Drop for InFlightPermit {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Upstream {
-    /// A place for one more request, unless there are `limit` already.
-    pub(super) fn admit(self: Arc<Self>, limit: usize) -> Result<Place, Reply> {
+    /// Admits another request, unless there are `limit` in flight.
+    pub(super) fn admit(self: Arc<Self>, limit: usize) -> Result<InFlightPermit, Reply> {
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
-            self.complain(&format!("the client has {limit} to answer already (max_inflight_per_client)"));
+            self.log_upstream_error(&format!("{limit} requests are in flight (max_inflight_per_client)"));
             return Err(Reply::too_many_requests(&self.client, limit));
         }
-        Ok(Place(self))
+        Ok(InFlightPermit(self))
     }
 
     /// Logs why a request failed, or counts it.
-    fn complain(&self, why: &str) {
-        let client = &self.client;
-        match self.troubles.note() {
-            None => {}
-            Some(0) => warn!(%client, "a request failed: {why}"),
-            Some(left_out) => warn!(%client, left_out, "a request failed: {why}"),
+    fn log_upstream_error(&self, why: &str) {
+        if let Some(suppressed) = self.error_log.allow() {
+            warn!(client = %self.client, "request failed: {why}{suppressed}");
         }
     }
 
-    fn take_idle(&self, limit: Duration, now: Instant) -> Option<Box<Link>> {
+    fn checkout(&self, limit: Duration, now: Instant) -> Option<Box<UpstreamConnection>> {
         let mut idle = locked(&self.idle);
         while let Some(mut last) = idle.pop() {
-            if !last.is_young(limit, now) {
+            if !last.is_usable(limit, now) {
                 continue;
             }
-            if last.link.is_quiet() {
-                return Some(last.link);
+            if last.connection.is_quiet() {
+                return Some(last.connection);
             }
-            self.closes_early.store(true, Ordering::Relaxed);
+            self.keepalive_unreliable.store(true, Ordering::Relaxed);
         }
         None
     }
 }
 
-impl Place {
-    /// What a caller is told of a client that did not do as a server does, which is logged.
+impl InFlightPermit {
+    /// The reply for a client that did not respond properly; logs it.
     pub(super) fn unreachable(&self, why: &str) -> Reply {
-        self.0.complain(why);
+        self.0.log_upstream_error(why);
         Reply::unreachable(&self.0.client, why)
     }
 
     fn timed_out(&self, why: &str) -> Reply {
-        self.0.complain(why);
+        self.0.log_upstream_error(why);
         Reply::timed_out(&self.0.client, why)
     }
 
-    /// Says that an answer broke off of which the caller has a part already.
-    pub(super) fn broke_off(&self, error: &BodyError) {
-        self.0.complain(&format!("the answer broke off: {}", Chain(&**error)));
+    /// Logs that a response failed of which the caller already has a part.
+    pub(super) fn response_failed(&self, error: &BodyError) {
+        self.0.log_upstream_error(&format!("the response broke off: {}", ErrorChain(&**error)));
     }
 
-    /// Sends a request to the client and waits for the head of the answer. A connection that is there is used again, and
-    /// where the client had closed it before a byte was written, the request goes to the next one. What announces the
-    /// answer goes to `announced`.
+    /// Sends a request to the client and waits for the head of the response. Reuses an idle connection; if the
+    /// client has closed it before a byte was written, sends the request on another one. Informational responses
+    /// go to `on_informational`.
     pub(super) async fn send(
         &self,
-        asked: &mut Asked,
+        request: &mut UpstreamRequest,
         to: (&ClientRecord, &Registry),
         settings: &HttpSettings,
-        announced: impl Fn(&Head),
-    ) -> Result<(Head, Box<Link>), Reply> {
+        on_informational: impl Fn(&ResponseHead),
+    ) -> Result<(ResponseHead, Box<UpstreamConnection>), Reply> {
         let (record, registry) = to;
         let name = &record.spec.name;
         if let Phase::Reserved | Phase::Starting = record.phase {
@@ -241,31 +237,37 @@ impl Place {
         if !record.has_process() {
             return Err(Reply::unreachable(name, "the client is down"));
         }
-        // The time of most requests is that of a moment ago.
-        let now = asked.outgoing.as_ref().and_then(Outgoing::turn).unwrap_or_else(Instant::now);
+        // Saves reading the clock: the request was created a moment ago.
+        let now = request
+            .writer
+            .as_ref()
+            .and_then(RequestWriter::client_pending_since)
+            .unwrap_or_else(Instant::now);
         loop {
-            let (mut link, is_new) = match self.0.take_idle(settings.idle_timeout, now) {
-                Some(link) => (link, false),
-                // Most requests need none, and no room for it.
+            let (mut connection, is_new) = match self.0.checkout(settings.idle_timeout, now) {
+                Some(connection) => (connection, false),
+                // Boxed: most requests need no new connection, and their future no room for it.
                 None => (Box::pin(self.connect(record, registry, settings.connect_timeout)).await?, true),
             };
-            let error = match link.send(asked, settings.header_timeout, &announced).await {
-                Ok(head) => return Ok((head, link)),
-                Err(Failure::Unsent(error)) if !is_new => {
-                    debug!(client = %name, %error, "an idle connection was closed; the request goes to another one");
+            let error = match connection.send(request, settings.header_timeout, &on_informational).await {
+                Ok(head) => return Ok((head, connection)),
+                Err(ExchangeError::Unsent(error)) if !is_new => {
+                    debug!(client = %name, %error, "idle connection was closed ({error}); retrying on another one");
                     continue;
                 }
-                Err(Failure::TimedOut) => return Err(self.timed_out("the client did not answer in time")),
-                Err(Failure::Caller(error)) => {
-                    debug!(client = %name, error = %Chain(&*error), "a caller broke off");
+                Err(ExchangeError::TimedOut) => {
+                    return Err(self.timed_out("the client did not answer in time"));
+                }
+                Err(ExchangeError::Downstream(error)) => {
+                    debug!(client = %name, "caller broke off: {}", ErrorChain(&*error));
                     return Err(Reply::bad_request("the request broke off"));
                 }
-                Err(Failure::Unclear(why)) => return Err(self.unreachable(why)),
-                Err(Failure::Unsent(error) | Failure::Sent(error)) => error,
+                Err(ExchangeError::Ambiguous(why)) => return Err(self.unreachable(why)),
+                Err(ExchangeError::Unsent(error) | ExchangeError::Sent(error)) => error,
             };
-            debug!(client = %name, %error, "a proxied request failed");
+            debug!(client = %name, %error, "request failed: {error}");
             if !is_new {
-                self.0.closes_early.store(true, Ordering::Relaxed);
+                self.0.keepalive_unreliable.store(true, Ordering::Relaxed);
             }
             return Err(self.unreachable("the client broke off without an answer"));
         }
@@ -276,20 +278,27 @@ impl Place {
         record: &ClientRecord,
         registry: &Registry,
         limit: Duration,
-    ) -> Result<Box<Link>, Reply> {
+    ) -> Result<Box<UpstreamConnection>, Reply> {
         let name = &record.spec.name;
-        match Link::connect(record.port, limit).await {
-            Ok(link) => {
-                // Whoever has the port now had it given only after this client was seen to be gone. Its record may still
-                // be there.
+        match UpstreamConnection::connect(record.port, limit).await {
+            Ok(connection) => {
+                // A port is given to another client only after this one is known to be gone, so the registry
+                // tells whether it still has the port.
                 let still = registry.client(name).is_some_and(|view| {
                     view.record.generation == record.generation && view.record.has_process()
                 });
                 if !still {
                     return Err(Reply::unreachable(name, "the client is down"));
                 }
-                self.0.reached.store(true, Ordering::Relaxed);
-                Ok(link)
+                // While the client does not listen, another account's process can listen at its port.
+                if let Some(Handle::Unit { name: unit, .. }) = &record.handle
+                    && let Err(error) = self.0.gate.check_upstream(connection.stream(), unit).await
+                {
+                    debug!(client = %name, "port {} is not used: {error}", record.port);
+                    return Err(self.unreachable(&error.to_string()));
+                }
+                self.0.was_reached.store(true, Ordering::Relaxed);
+                Ok(connection)
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && self.is_starting(record) => {
                 Err(Reply::starting(name))
@@ -298,33 +307,30 @@ impl Place {
                 Err(self.timed_out("the client takes no connection"))
             }
             Err(error) => {
-                debug!(client = %name, port = record.port, %error, "the client can't be reached");
+                debug!(client = %name, "cannot connect to port {}: {error}", record.port);
                 Err(self.unreachable("the client can't be reached"))
             }
         }
     }
 
-    /// Whether the process is there but has not come to listening yet, as far as anybody can know.
+    /// Whether the process may not listen yet, as far as is known.
     fn is_starting(&self, record: &ClientRecord) -> bool {
         record.phase == Phase::Up
-            && !self.0.reached.load(Ordering::Relaxed)
+            && !self.0.was_reached.load(Ordering::Relaxed)
             && matches!(record.state(), ClientState::Init | ClientState::Loading)
     }
 
-    /// Keeps a connection for the next request, if it can take one, for as long as the client promised if it did. It must
-    /// not have said that it would close it.
-    pub(super) fn give_back(&self, mut link: Box<Link>, kept_open: Option<Duration>) {
-        let is_free = link.is_free();
-        if link.has_ended() {
-            self.0.closes_early.store(true, Ordering::Relaxed);
+    /// Returns a connection to the idle ones, if it can be reused, for as long as the client promised. The
+    /// client must not have announced that it closes it.
+    pub(super) fn checkin(&self, mut connection: Box<UpstreamConnection>, keep_alive: Option<Duration>) {
+        let is_free = connection.is_free();
+        if connection.is_closed() {
+            self.0.keepalive_unreliable.store(true, Ordering::Relaxed);
         }
-        if !is_free || self.0.closes_early.load(Ordering::Relaxed) {
+        if !is_free || self.0.keepalive_unreliable.load(Ordering::Relaxed) {
             return;
         }
-        locked(&self.0.idle).push(Idle { link, since: Instant::now(), kept_open });
-        let attention = &self.0.attention;
-        if !attention.paid.load(Ordering::SeqCst) {
-            attention.wanted.notify_one();
-        }
+        locked(&self.0.idle).push(IdleConnection { connection, since: Instant::now(), keep_alive });
+        self.0.reaper.notify_one();
     }
 }

@@ -1,44 +1,50 @@
-//! [`Entry`]: a record, and who waits for what becomes of it.
+//! [`ClientEntry`]: what the fleet keeps about an account besides its record.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::message::{Effect, Outcome, Ticket, Told, Version};
+use super::message::{ClientInfo, Effect, RequestId, RequestOutcome, Revision};
 use crate::model::client::{ClientRecord, ClientSpec, Exit, Handle, Moment, Phase};
-use crate::model::saved::Desired;
+use crate::model::persisted::Desired;
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct ClientEntry {
     pub(super) record: ClientRecord,
-    /// What it should do, as the registry file says.
+    /// What callers want of it.
     pub(super) desired: Desired,
-    /// What it should do if the stop that is being written can't be: what the file says.
+    /// What callers wanted before the stop that is being written. It applies again if the stop cannot be written.
     pub(super) desired_before: Desired,
-    /// Whether it is in the registry file, or shall be: from the moment that its port is known.
+    /// Whether the registry file has it, or will have it: true as soon as its port is known.
     pub(super) durable: bool,
-    /// Whether somebody was told that it runs. Only such a one is started again.
+    /// Whether a caller was told that it runs. Only then is it started again after an exit.
     pub(super) acknowledged: bool,
-    /// The version that must be on disk before it is launched or ended.
-    pub(super) saving: Option<Version>,
-    /// The version by which the file says that it should be gone, since somebody waits for that.
-    pub(super) stop_version: Option<Version>,
-    /// Whether a process may come up that is not there yet.
+    /// The revision that must be on disk before it is launched or stopped.
+    pub(super) saving: Option<Revision>,
+    /// The revision that records the stop for which a caller waits.
+    pub(super) stop_revision: Option<Revision>,
+    /// Whether a launch is under way, from which a process may still come.
     pub(super) launching: bool,
-    /// Ports that other programs were found on in this attempt.
+    /// Ports that other programs have, found in this attempt.
     pub(super) tried: BTreeSet<u16>,
-    /// When its process came up.
+    /// When its process started.
     pub(super) up_since: Option<Moment>,
-    /// It ended as it should and is no longer to be seen; at this moment it is forgotten.
-    pub(super) forget_at: Option<Moment>,
-    /// Waits for the launch; the first one asked for it.
-    pub(super) starters: Vec<Ticket>,
-    /// Waits for the end.
-    pub(super) stoppers: Vec<Ticket>,
-    /// To be launched when this one is gone: a start that came while it was being stopped.
-    pub(super) next: Option<(Arc<ClientSpec>, Vec<Ticket>)>,
+    /// The last line that it printed, while its exit is about to be reported.
+    pub(super) last_words: Option<Arc<str>>,
+    /// Whether its port differs from that of its last launch.
+    pub(super) moved: bool,
+    /// When the stop of its process is tried again.
+    pub(super) stop_again: Option<Moment>,
+    /// Whether it was held before the start that is under way.
+    pub(super) was_held: bool,
+    /// Requests that wait for the launch. The first one caused it.
+    pub(super) starters: Vec<RequestId>,
+    /// Requests that wait for the exit.
+    pub(super) stoppers: Vec<RequestId>,
+    /// A start that came during the stop, and follows the exit.
+    pub(super) next: Option<(Arc<ClientSpec>, Vec<RequestId>)>,
 }
 
-impl Entry {
+impl ClientEntry {
     pub(super) fn new(record: ClientRecord) -> Self {
         Self {
             record,
@@ -48,46 +54,55 @@ impl Entry {
             acknowledged: false,
             saving: None,
             launching: false,
-            stop_version: None,
+            stop_revision: None,
             tried: BTreeSet::new(),
             up_since: None,
-            forget_at: None,
+            last_words: None,
+            moved: false,
+            stop_again: None,
+            was_held: false,
             starters: Vec::new(),
             stoppers: Vec::new(),
             next: None,
         }
     }
 
-    pub(super) fn is_leaving(&self) -> bool {
-        self.forget_at.is_some()
-    }
-
-    /// When it is to be started again, if that is the next thing to happen to it.
+    /// When it is started again, if a start is what it waits for.
     pub(super) fn next_start(&self) -> Option<Moment> {
-        let waits = matches!(self.record.phase, Phase::Gone(_)) && !self.is_leaving();
+        let waits = matches!(self.record.phase, Phase::Gone(_));
         self.record.history.next_start.filter(|_| waits)
     }
 
-    pub(super) fn told(&self) -> Told {
-        Told { spec: self.record.spec.clone(), port: self.record.port, pid: self.record.pid() }
+    /// When it needs a tick: for a start, or for the next attempt to stop it.
+    pub(super) fn next_tick(&self) -> Option<Moment> {
+        self.next_start().or(self.stop_again)
     }
 
-    /// Everybody who waits for a start of this client, now or when it is gone.
-    pub(super) fn take_starters(&mut self) -> Vec<Ticket> {
+    pub(super) fn info(&self) -> ClientInfo {
+        ClientInfo { spec: self.record.spec.clone(), port: self.record.port, pid: self.record.pid() }
+    }
+
+    /// Takes all requests that wait for a start, now or after the exit.
+    pub(super) fn take_starters(&mut self) -> Vec<RequestId> {
         let mut all = std::mem::take(&mut self.starters);
-        all.extend(self.next.take().into_iter().flat_map(|(_, tickets)| tickets));
+        all.extend(self.next.take().into_iter().flat_map(|(_, requests)| requests));
         all
     }
 
-    /// A start that comes while the process is to end: it waits for that, then is a start like any other. Of several, the
-    /// last one's parameters count, and all get its answer.
-    pub(super) fn queue_start(&mut self, ticket: Ticket, spec: Arc<ClientSpec>) {
-        let (next, tickets) = self.next.get_or_insert_with(|| (spec.clone(), Vec::new()));
-        *next = spec;
-        tickets.push(ticket);
+    /// The parameters of a start. A call without any repeats those of the last start.
+    pub(super) fn or_as_before(&self, spec: Arc<ClientSpec>) -> Arc<ClientSpec> {
+        if spec.params.is_empty() { self.record.spec.clone() } else { spec }
     }
 
-    /// It ends because the controller does: what it should do stays as it is. Its process, if that is to be ended now.
+    /// Queues a start until the process is gone. Of several starts the last one's parameters count, and all get its answer.
+    pub(super) fn queue_start(&mut self, request: RequestId, spec: Arc<ClientSpec>) {
+        let (next, requests) = self.next.get_or_insert_with(|| (spec.clone(), Vec::new()));
+        *next = spec;
+        requests.push(request);
+    }
+
+    /// Marks it as stopping because the controller ends. What callers want of it stays. Returns the process to stop, if there is
+    /// one.
     pub(super) fn end_with_controller(&mut self) -> Option<Handle> {
         let was = self.record.phase;
         if !matches!(was, Phase::Starting | Phase::Up) {
@@ -97,10 +112,10 @@ impl Entry {
         self.record.handle.clone()
     }
 
-    /// The stop could not be written down or carried out: all is as before, and so says the record.
-    pub(super) fn take_stop_back(&mut self, why: &str, effects: &mut Vec<Effect>) {
+    /// Undoes a stop that could not be written or carried out.
+    pub(super) fn cancel_stop(&mut self, why: &str, effects: &mut Vec<Effect>) {
         self.desired = self.desired_before;
-        self.stop_version = None;
+        self.stop_revision = None;
         self.record.phase = match (&self.record.handle, self.launching) {
             (Some(_), _) => {
                 self.acknowledged = true;
@@ -109,7 +124,7 @@ impl Entry {
             }
             (None, true) => Phase::Starting,
             (None, false) => {
-                // It waited for its launch, or to be launched again. The file may speak of it, so it is not gone.
+                // It waited for a launch. The file may name it, so it stays in the list.
                 self.acknowledged = true;
                 self.record.history.held = true;
                 self.record.history.next_start = None;
@@ -118,8 +133,11 @@ impl Entry {
         };
         let mut waiting = std::mem::take(&mut self.stoppers);
         waiting.append(&mut self.take_starters());
-        for ticket in waiting {
-            effects.push(Effect::Answer(ticket, Outcome::Failed(self.record.spec.clone(), why.to_owned())));
+        for request in waiting {
+            effects.push(Effect::Answer(
+                request,
+                RequestOutcome::Failed(self.record.spec.clone(), why.to_owned()),
+            ));
         }
     }
 }

@@ -1,111 +1,174 @@
-//! From a start to a process that is up, for the first time or again.
+//! From the request for a start to a process that is up, for the first time or again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::entry::Entry;
-use super::message::{Effect, Launch, Outcome, Ticket};
-use super::{Fleet, GRACE_OF_A_CLEAN_END, is_wanted};
-use crate::model::client::{ClientRecord, ClientSpec, Exit, Handle, History, Moment, Phase};
+use super::entry::ClientEntry;
+use super::message::{Effect, Launch, RequestId, RequestOutcome};
+use super::{Fleet, is_wanted};
+use crate::model::client::{
+    ClientRecord, ClientSpec, Exit, Handle, Moment, ParamValue, Phase, RestartHistory,
+};
 use crate::model::name::ClientName;
 
+/// The reason where no port is free.
+pub(super) const NO_PORT: &str = "no port is free";
+
+/// The reason where `max_clients` leaves no place.
+pub(super) const OTHERS: &str = "there are max_clients others";
+
+/// How many clients there may be beyond `max_clients`: held clients take no place there, but memory and a line in the file.
+const MOST_HELD: usize = 10_000;
+
+/// The start parameter that identifies a registration, from `start_client` to `stop_client`. Only the fleet sets it. The
+/// client keeps the QQ account that it is bound to for as long as this parameter stays the same.
+pub const REGISTRATION: &str = "registration";
+
+/// Sets the registration in `spec`.
+fn registered(mut spec: Arc<ClientSpec>, registration: Option<ParamValue>) -> Arc<ClientSpec> {
+    if spec.params.get(REGISTRATION) != registration.as_ref() {
+        let params = &mut Arc::make_mut(&mut spec).params;
+        params.remove(REGISTRATION);
+        params.extend(registration.map(|registration| (REGISTRATION.to_owned(), registration)));
+    }
+    spec
+}
+
 impl Fleet {
-    pub(super) fn start(&mut self, ticket: Ticket, spec: Arc<ClientSpec>, effects: &mut Vec<Effect>) {
+    pub(super) fn start(&mut self, request: RequestId, spec: Arc<ClientSpec>, effects: &mut Vec<Effect>) {
         if self.closing.is_some() {
             let why = "the controller is shutting down".to_owned();
-            return effects.push(Effect::Answer(ticket, Outcome::Failed(spec, why)));
+            return effects.push(Effect::Answer(request, RequestOutcome::Failed(spec, why)));
         }
-        let Some(entry) = self.entries.get_mut(&spec.name).filter(|entry| !entry.is_leaving()) else {
-            let there = self.entries.values().filter(|entry| !entry.is_leaving()).count();
-            if there >= self.rules.max_clients {
-                return effects.push(Effect::Answer(ticket, Outcome::TooMany(spec)));
+        let is_full = self.is_full();
+        let Some(entry) = self.entries.get_mut(&spec.name) else {
+            if is_full || self.entries.len() >= self.rules.max_clients.saturating_add(MOST_HELD) {
+                return effects.push(Effect::Answer(request, RequestOutcome::TooMany(spec)));
             }
-            return self.reserve(spec, vec![ticket], History::default(), None, effects);
+            // Different names have the same ID only if someone searched for a hash collision.
+            if let Some(other) = self
+                .entries
+                .values()
+                .find(|entry| entry.record.spec.id == spec.id && entry.record.spec.name != spec.name)
+            {
+                let why = format!(
+                    "its ID {} is that of {}; give one of them another name",
+                    spec.id, other.record.spec.name
+                );
+                return effects.push(Effect::Answer(request, RequestOutcome::Failed(spec, why)));
+            }
+            self.reserve(spec, vec![request], RestartHistory::default(), None, effects);
+            return;
         };
         match entry.record.phase {
-            Phase::Reserved | Phase::Starting => entry.starters.push(ticket),
+            Phase::Reserved | Phase::Starting => entry.starters.push(request),
             Phase::Up if is_wanted(entry.desired) => {
-                let outcome = Outcome::AlreadyExists(entry.told());
-                effects.push(Effect::Answer(ticket, outcome));
+                let outcome = RequestOutcome::AlreadyExists(entry.info());
+                effects.push(Effect::Answer(request, outcome));
             }
-            // It was told to stop itself, and agreed. Whether it does is not waited for.
+            // It accepted a stop through its own API. It is stopped rather than waited for.
             Phase::Up => {
                 entry.record.phase = Phase::Stopping;
                 let launch = Launch { name: spec.name.clone(), generation: entry.record.generation };
                 effects.extend(entry.record.handle.clone().map(|handle| Effect::Terminate(launch, handle)));
-                entry.queue_start(ticket, spec.clone());
+                entry.queue_start(request, spec.clone());
                 self.changed.insert(spec.name.clone());
             }
-            Phase::Stopping => entry.queue_start(ticket, spec),
-            // It waits to be started again, or does so no longer: whoever calls now wants it now, and anew.
+            Phase::Stopping => {
+                let spec = if is_wanted(entry.desired) { entry.or_as_before(spec) } else { spec };
+                entry.queue_start(request, spec);
+            }
+            Phase::Gone(_) if is_full && !entry.record.takes_place() => {
+                effects.push(Effect::Answer(request, RequestOutcome::TooMany(spec)));
+            }
+            // It waits for its next start, or is held. This call starts it at once.
             Phase::Gone(_) => {
-                let port = entry.record.port;
-                self.reserve(spec, vec![ticket], History::default(), Some(port), effects);
+                let (spec, port) = (entry.or_as_before(spec), entry.record.port);
+                self.reserve(spec, vec![request], RestartHistory::default(), Some(port), effects);
             }
         }
     }
 
-    /// Admits a client, in the place of an earlier entry of its name: from here on it has a port that nobody else gets.
-    /// An entry that was in the registry file stays there until this one is.
+    /// Whether all places of `max_clients` are taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.values().filter(|entry| entry.record.takes_place()).count() >= self.rules.max_clients
+    }
+
+    /// Admits a client with a port of its own, and replaces an earlier entry of its name. The registry file keeps the earlier
+    /// entry until the new one is written. Returns whether a port was free; without one nothing changes.
     pub(super) fn reserve(
         &mut self,
         spec: Arc<ClientSpec>,
-        starters: Vec<Ticket>,
-        history: History,
+        starters: Vec<RequestId>,
+        history: RestartHistory,
         preferred: Option<u16>,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> bool {
         let name = spec.name.clone();
-        let before = self.remove(&name);
         let port = preferred
-            .filter(|port| !self.ports.contains_key(port))
+            .filter(|port| self.ports.is_free_for(*port, &name))
             .or_else(|| self.free_port(&BTreeSet::new()));
         let Some(port) = port else {
-            if before.is_some_and(|entry| entry.durable) {
-                self.dirty();
-            }
-            let answer = |ticket| Effect::Answer(ticket, Outcome::NoPort(spec.clone()));
-            return effects.extend(starters.into_iter().map(answer));
+            let answer = |request| Effect::Answer(request, RequestOutcome::NoPort(spec.clone()));
+            effects.extend(starters.into_iter().map(answer));
+            return false;
         };
+        let before = self.take_entry(&name);
+        let was_held = before.as_ref().is_some_and(|entry| entry.record.history.held);
         self.last_generation.0 += 1;
         let generation = self.last_generation;
-        let phase = Phase::Reserved;
-        let mut entry = Entry::new(ClientRecord {
+        let spec = registered(
             spec,
-            port,
-            generation,
-            phase,
-            handle: None,
-            report: None,
-            frozen: false,
-            history,
-        });
+            match before.as_ref().filter(|entry| is_wanted(entry.desired)) {
+                Some(entry) => entry.record.spec.params.get(REGISTRATION).cloned(),
+                // Secret: replies and logs need not show it.
+                None => Some(ParamValue {
+                    text: format!("{generation}-{}", self.run_id),
+                    secret: true,
+                    path: None,
+                }),
+            },
+        );
+        let phase = Phase::Reserved;
+        let mut entry = ClientEntry::new(ClientRecord::new(spec, port, generation, phase, history));
         entry.starters = starters;
+        entry.was_held = was_held;
         entry.durable = before.as_ref().is_some_and(|entry| entry.durable);
         entry.acknowledged = before.is_some_and(|entry| entry.acknowledged && is_wanted(entry.desired));
-        self.ports.insert(port, name.clone());
+        self.ports.reserve(port, &name);
         self.changed.insert(name.clone());
         effects.push(Effect::Probe(Launch { name: name.clone(), generation }, port));
         self.entries.insert(name, entry);
+        true
     }
 
-    fn free_port(&self, tried: &BTreeSet<u16>) -> Option<u16> {
-        (self.rules.first_port..=u16::MAX)
-            .find(|port| !self.ports.contains_key(port) && !tried.contains(port))
+    pub(super) fn free_port(&self, tried: &BTreeSet<u16>) -> Option<u16> {
+        self.ports.next(self.rules.first_port, self.rules.ports_each, tried)
     }
 
-    /// Another program has the port that was reserved: takes the next one.
-    pub(super) fn next_port(&mut self, now: Moment, launch: &Launch, effects: &mut Vec<Effect>) {
-        let reserved = |entry: &&mut Entry| entry.record.phase == Phase::Reserved && entry.saving.is_none();
+    /// Other programs have the reserved port and those after it up to `last`: reserves the next one.
+    pub(super) fn next_port(&mut self, now: Moment, launch: &Launch, last: u16, effects: &mut Vec<Effect>) {
+        let reserved =
+            |entry: &&mut ClientEntry| entry.record.phase == Phase::Reserved && entry.saving.is_none();
+        let keeps_port = self.rules.keeps_port;
         let Some(entry) = self.current(launch).filter(reserved) else { return };
         let taken = entry.record.port;
-        entry.tried.insert(taken);
-        let tried = entry.tried.clone();
-        self.ports.remove(&taken);
-        let Some(port) = self.free_port(&tried) else {
-            return self.fail(now, &launch.name, Exit::NotLaunched, Outcome::NoPort, effects);
+        if entry.acknowledged && keeps_port {
+            let why = format!("another program listens on its port {taken}");
+            return self.not_launched(now, &launch.name, &why, effects);
+        }
+        entry.tried.extend(taken..=last.max(taken));
+        let tried = std::mem::take(&mut entry.tried);
+        self.ports.release(taken, &launch.name);
+        let port = self.free_port(&tried);
+        if let Some(entry) = self.current(launch) {
+            entry.tried = tried;
+        }
+        let Some(port) = port else {
+            let why = (Exit::NotLaunched, Some(NO_PORT));
+            return self.on_exit(now, &launch.name, why, RequestOutcome::NoPort, effects);
         };
-        self.ports.insert(port, launch.name.clone());
+        self.ports.reserve(port, &launch.name);
         if let Some(entry) = self.current(launch) {
             entry.record.port = port;
         }
@@ -113,16 +176,17 @@ impl Fleet {
         effects.push(Effect::Probe(launch.clone(), port));
     }
 
-    /// All is known that the registry file must have before the launch.
+    /// The port is free. The launch waits until the registry file has the client and its port.
     pub(super) fn port_is_free(&mut self, launch: &Launch) {
-        let reserved = |entry: &&mut Entry| entry.record.phase == Phase::Reserved && entry.saving.is_none();
+        let reserved =
+            |entry: &&mut ClientEntry| entry.record.phase == Phase::Reserved && entry.saving.is_none();
         if self.current(launch).filter(reserved).is_none() {
             return;
         }
-        let version = self.dirty();
+        let revision = self.bump_revision();
         if let Some(entry) = self.current(launch) {
             entry.durable = true;
-            entry.saving = Some(version);
+            entry.saving = Some(revision);
         }
     }
 
@@ -133,21 +197,22 @@ impl Fleet {
         handle: Handle,
         effects: &mut Vec<Effect>,
     ) {
-        let starting = |entry: &&mut Entry| matches!(entry.record.phase, Phase::Starting | Phase::Stopping);
+        let starting =
+            |entry: &&mut ClientEntry| matches!(entry.record.phase, Phase::Starting | Phase::Stopping);
         let Some(entry) = self.current(launch).filter(starting).filter(|entry| entry.record.handle.is_none())
         else {
             return;
         };
         entry.launching = false;
-        // A unit is found again by its launch, which the file has: only of a child process it must say which one it is.
+        // The next controller finds a unit by its launch file. A child process it finds only by the handle in the registry file.
         let is_found_again = matches!(handle, Handle::Unit { .. });
         entry.record.handle = Some(handle);
         entry.up_since = Some(now);
         self.changed.insert(launch.name.clone());
-        let version = self.dirty();
+        let revision = self.bump_revision();
         let Some(entry) = self.current(launch) else { return };
         if entry.record.phase == Phase::Stopping {
-            // A stop came while it was being launched. It is ended as soon as that is on disk.
+            // A stop came during the launch. The process is stopped when the stop is on disk.
             if let (None, Some(handle)) = (entry.saving, &entry.record.handle) {
                 effects.push(Effect::Terminate(launch.clone(), handle.clone()));
             }
@@ -155,187 +220,50 @@ impl Fleet {
         }
         entry.record.phase = Phase::Up;
         entry.acknowledged = true;
-        let told = entry.told();
+        let told = entry.info();
         let starters = std::mem::take(&mut entry.starters);
-        for (index, ticket) in starters.into_iter().enumerate() {
-            // Who asked first started it; for the others it was there already. That it runs is told when it can't be lost
-            // any more.
+        for (index, request) in starters.into_iter().enumerate() {
+            // The first request started it, for the others it existed already. A child process is acknowledged when the file has
+            // its handle, as the next controller could not find it otherwise.
             let outcome = match index {
-                0 => Outcome::Started(told.clone()),
-                _ => Outcome::AlreadyExists(told.clone()),
+                0 => RequestOutcome::Started(told.clone()),
+                _ => RequestOutcome::AlreadyExists(told.clone()),
             };
             match is_found_again {
-                true => effects.push(Effect::Answer(ticket, outcome)),
-                false => self.answer_when(version, ticket, outcome, None, effects),
+                true => effects.push(Effect::Answer(request, outcome)),
+                false => self.answer_when(revision, request, outcome, None, effects),
             }
         }
     }
 
-    pub(super) fn launch_failed(
-        &mut self,
-        now: Moment,
-        launch: &Launch,
-        why: &str,
-        effects: &mut Vec<Effect>,
-    ) {
-        if self.current(launch).is_some() {
-            self.not_launched(now, &launch.name, why, effects);
-        }
-    }
-
-    /// There will be no process of this launch.
-    pub(super) fn not_launched(
-        &mut self,
-        now: Moment,
-        name: &ClientName,
-        why: &str,
-        effects: &mut Vec<Effect>,
-    ) {
-        let failed = |spec| Outcome::Failed(spec, why.to_owned());
-        self.fail(now, name, Exit::NotLaunched, failed, effects);
-    }
-
-    pub(super) fn exited(&mut self, now: Moment, launch: &Launch, exit: Exit, effects: &mut Vec<Effect>) {
-        if self.current(launch).is_some() {
-            self.fail(now, &launch.name, exit, |spec| Outcome::NoPid(spec, exit), effects);
-        }
-    }
-
-    /// Whether what an operator started can be this client again: nobody else has its port.
-    pub fn may_rejoin(&self, launch: &Launch) -> bool {
-        let Some(entry) = self.entries.get(&launch.name) else { return false };
-        self.ports.get(&entry.record.port).is_none_or(|owner| *owner == launch.name)
-    }
-
-    /// An operator started the process anew, or one that was stopped. It is the same launch: the environment is the same, and
-    /// so is the port.
-    pub(super) fn replaced(
-        &mut self,
-        now: Moment,
-        launch: &Launch,
-        handle: Handle,
-        effects: &mut Vec<Effect>,
-    ) {
-        let free = self.may_rejoin(launch);
-        let can = |entry: &&mut Entry| match entry.record.phase {
-            Phase::Up | Phase::Stopping => true,
-            Phase::Gone(_) => free && !entry.is_leaving(),
-            Phase::Reserved | Phase::Starting => false,
-        };
-        let Some(entry) = self.current(launch).filter(can) else { return };
-        if let Phase::Gone(_) = entry.record.phase {
-            let port = entry.record.port;
-            entry.record.phase = Phase::Up;
-            entry.record.history = History { held: false, next_start: None, ..entry.record.history };
-            self.ports.insert(port, launch.name.clone());
-        }
-        let Some(entry) = self.current(launch) else { return };
-        entry.record.handle = Some(handle.clone());
-        entry.record.report = None;
-        entry.record.frozen = false;
-        entry.up_since = Some(now);
-        match entry.record.phase {
-            // It was being ended, and whoever wanted that still does.
-            Phase::Stopping if entry.saving.is_none() => {
-                effects.push(Effect::Terminate(launch.clone(), handle))
-            }
-            Phase::Stopping => {}
-            _ => effects.push(Effect::Watch(launch.clone(), entry.record.spec.clone())),
-        }
-        self.changed.insert(launch.name.clone());
-        self.dirty();
-    }
-
-    /// There is no process of this client any more, or never was one: frees its port, answers everybody who waits for
-    /// it, and decides what follows.
-    fn fail(
-        &mut self,
-        now: Moment,
-        name: &ClientName,
-        exit: Exit,
-        failed: impl Fn(Arc<ClientSpec>) -> Outcome,
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        let port = entry.record.port;
-        let told = entry.told();
-        let starters = std::mem::take(&mut entry.starters);
-        let stoppers = std::mem::take(&mut entry.stoppers);
-        let next = entry.next.take();
-        let was_up = entry.up_since.take();
-        let (desired, acknowledged) = (entry.desired, entry.acknowledged);
-        let doomed = entry.record.phase == Phase::Stopping;
-        entry.saving = None;
-        let stop_version = entry.stop_version.take().unwrap_or(self.on_disk);
-        entry.launching = false;
-        entry.record.handle = None;
-        entry.record.frozen = false;
-        entry.record.phase = Phase::Gone(exit);
-        let spec = entry.record.spec.clone();
-
-        self.free_port_of(name, port);
-        self.changed.insert(name.clone());
-
-        if let Some((spec, starters)) = next {
-            self.reserve(spec, starters, History::default(), Some(port), effects);
-        } else if !acknowledged || !is_wanted(desired) {
-            self.forget(name);
-        } else if self.closing.is_some() || doomed {
-            // It ended because a controller did, which is no fault of its own. The next one starts it again, or we do.
-        } else if exit.is_imposed() {
-            // Who stopped it has the last word, until somebody starts it or the machine boots again.
-            if let Some(entry) = self.entries.get_mut(name) {
-                let history = entry.record.history;
-                entry.record.history =
-                    History { last_exit: Some(exit), held: true, next_start: None, ..history };
-                self.dirty();
-            }
-        } else if was_up.is_some() && self.rules.restart.accepts(exit) {
-            self.leave(now, name);
-        } else if let Some(entry) = self.entries.get_mut(name) {
-            let life = was_up.map_or_else(Default::default, |since| now.since(since));
-            let salt = name.as_str().bytes().fold(0, |salt: u64, byte| salt.rotate_left(9) ^ u64::from(byte));
-            let rules = &self.rules;
-            entry.record.history.take(exit, life, rules.restart, rules.restart_limit, now, salt);
-            self.dirty();
-        }
-
-        // That it is gone is told when the file says that it should be. Where that could not be written it is by now a
-        // change like any other.
-        let failed_to_say = stop_version > self.on_disk && stop_version <= self.tried;
-        let told_when = if failed_to_say { self.version_of_all() } else { stop_version };
-        for ticket in stoppers {
-            self.answer_when(told_when, ticket, Outcome::Stopped(told.clone()), Some(spec.clone()), effects);
-        }
-        // That a start failed is told when the file does not speak of it any more.
-        for ticket in starters {
-            self.answer_when(self.version, ticket, failed(spec.clone()), None, effects);
-        }
-    }
-
-    /// Takes it out of the list and out of the file.
-    pub(super) fn forget(&mut self, name: &ClientName) {
-        if self.remove(name).is_some_and(|entry| entry.durable) {
-            self.dirty();
-        }
-    }
-
-    /// Takes it out of the list, and a little later out of the file.
-    fn leave(&mut self, now: Moment, name: &ClientName) {
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        entry.forget_at = Some(now.after(GRACE_OF_A_CLEAN_END));
-        self.changed.insert(name.clone());
-    }
-
-    /// Starts a client that should run and does not, with what it was started with.
+    /// Starts a client again with the parameters of its last start.
     pub(super) fn start_again(&mut self, now: Moment, name: &ClientName, effects: &mut Vec<Effect>) {
         let Some(entry) = self.entries.get(name) else { return };
+        if entry.record.history.returning && self.is_full() {
+            return self.hold_back(name);
+        }
         let (spec, port) = (entry.record.spec.clone(), entry.record.port);
-        let history = History { next_start: None, held: false, ..entry.record.history };
-        if self.ports.contains_key(&port) && self.free_port(&BTreeSet::new()).is_none() {
-            // Not an end of the client: it waits for a port.
-            return self.fail(now, name, Exit::NotLaunched, Outcome::NoPort, effects);
+        let history = RestartHistory {
+            next_start: None,
+            held: false,
+            returning: false,
+            ..entry.record.history.clone()
+        };
+        if !self.ports.is_free_for(port, name) && self.free_port(&BTreeSet::new()).is_none() {
+            // It waits for a port like a client that failed, with a pause that grows.
+            let why = (Exit::NotLaunched, Some(NO_PORT));
+            return self.on_exit(now, name, why, RequestOutcome::NoPort, effects);
         }
         self.reserve(spec, Vec::new(), history, Some(port), effects);
+    }
+
+    /// Holds a client that returns after a boot, since others have all places.
+    fn hold_back(&mut self, name: &ClientName) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        let history = &mut entry.record.history;
+        (history.held, history.returning, history.next_start) = (true, false, None);
+        history.reason = Some(OTHERS.into());
+        self.changed.insert(name.clone());
+        self.bump_revision();
     }
 }

@@ -1,36 +1,40 @@
-//! What a fleet is told, what it says to do, and what callers are told.
+//! The inputs, the effects and the outcomes of a [`Fleet`](super::Fleet).
 
 use std::sync::Arc;
 
 use crate::model::client::{ClientSpec, Exit, Generation, Handle};
 use crate::model::name::ClientName;
+use crate::model::persisted::{PersistedClient, ProcessStatus};
 use crate::model::restart::RestartPolicy;
-use crate::model::saved::{Found, SavedClient};
 use crate::model::state::StateReport;
 use std::time::Duration;
 
-/// Stands for a caller who waits for an answer.
+/// Identifies a call that waits for its outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ticket(pub u64);
+pub struct RequestId(pub u64);
 
-/// Counts what the registry file went through.
+/// A revision of the registry file; counts the changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(pub u64);
+pub struct Revision(pub u64);
 
 /// What the operator allows and wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// How many clients there may be.
+    /// How many clients there may be, not counting held ones.
     pub max_clients: usize,
     /// The lowest port for a client.
     pub first_port: u16,
-    /// Which ends are followed by a new start.
+    /// How many ports a client has: its own, and those after it. At least one.
+    pub ports_each: u16,
+    /// Whether a client has the same port as long as it is registered. Its launch fails where another program has that port.
+    pub keeps_port: bool,
+    /// Which exits are followed by a new start.
     pub restart: RestartPolicy,
-    /// After how many failures in a row no further start follows.
+    /// After how many failures in a row a client is held.
     pub restart_limit: u32,
-    /// The time between two starts when many are made at once, after a boot.
+    /// The time between two starts when the controller starts many, as after a boot.
     pub start_interval: Duration,
-    /// Whether what should run and does not is started when the controller starts.
+    /// Whether the controller starts clients that should run when it starts itself.
     pub restore: bool,
     /// Whether clients go on when the controller ends.
     pub clients_outlive_controller: bool,
@@ -39,123 +43,158 @@ pub struct Rules {
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The registry file has this client, and this was found of its process. Told before anything else.
-    Restored(Box<SavedClient>, Found),
+    /// The registry file has this client, and this is the status of its process. These inputs come before all others.
+    Restored(Box<PersistedClient>, ProcessStatus),
     /// A caller wants this client to run.
-    Start(Ticket, Arc<ClientSpec>),
-    /// A caller wants this client to end, and waits until it has unless `at_once`.
-    Stop(Ticket, ClientName, AtOnce),
-    /// The port that was to be looked at is free, or another program has it.
+    Start(RequestId, Arc<ClientSpec>),
+    /// A caller wants this client to end, and waits for its exit in [`StopMode::Wait`].
+    Stop(RequestId, ClientName, StopMode),
+    /// The reserved port was probed.
     Probed(Launch, PortState),
-    /// The process is there.
+    /// The launch succeeded: the process runs.
     Launched(Launch, Handle),
-    /// It could not be launched; why, in words.
+    /// The launch failed, with the reason in words.
     LaunchFailed(Launch, String),
-    /// The process is gone.
-    Exited(Launch, Exit),
-    /// Another process has taken its place, by no call of ours: an operator started its unit anew.
-    Replaced(Launch, Handle),
-    /// An operator froze the process, or thawed it.
-    Frozen(Launch, bool),
-    /// The process cannot be ended; why, in words.
+    /// The launch failed for a reason that passes and has nothing to do with the client, such as a lost bus.
+    LaunchPostponed(Launch, String),
+    /// The launch was refused: with these parameters it cannot succeed.
+    LaunchRefused(Launch, String),
+    /// Something happened to a process that runs.
+    Process(ProcessEvent),
+    /// The process could not be stopped, with the reason in words.
     StopFailed(Launch, String),
-    /// A caller told the client itself to stop, and it agreed.
-    StopAnnounced(Launch),
-    /// The client's state file says something new.
+    /// The client accepted a stop request through its own API.
+    StopAccepted(Launch),
+    /// The client's state file changed.
     Report(Launch, Arc<StateReport>),
-    /// The registry file has this version.
-    Saved(Version),
-    /// The registry file could not be written as this version; why, in words.
-    SaveFailed(Version, String),
-    /// The operator changed the rules. They hold for what comes, not for what is there.
+    /// The registry file is on disk in this revision.
+    Saved(Revision),
+    /// The registry file could not be written in this revision, with the reason in words.
+    SaveFailed(Revision, String),
+    /// The operator changed the rules. They apply to what follows, not to clients that run.
     Rules(Rules),
     /// Time has passed: see [`super::Fleet::next_tick`].
     Tick,
-    /// The controller is about to end.
+    /// The controller was asked to shut down, and finishes open requests first.
+    ShutdownRequested,
+    /// The controller shuts down.
     Shutdown(Shutdown),
+}
+
+impl From<ProcessEvent> for Input {
+    fn from(event: ProcessEvent) -> Self {
+        Self::Process(event)
+    }
+}
+
+/// What a supervisor reports about a running process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessEvent {
+    /// The last line that the process printed, or sent to the service manager. The exit follows, or was reported already.
+    LastWords(Launch, Arc<str>),
+    /// The process is gone.
+    Exited(Launch, Exit),
+    /// Another process with the same environment took its place: an operator restarted its unit.
+    Replaced(Launch, Handle),
+    /// An operator froze the process, or thawed it.
+    Frozen(Launch, bool),
+}
+
+impl ProcessEvent {
+    /// The launch whose process it is about.
+    pub fn launch(&self) -> &Launch {
+        match self {
+            Self::LastWords(launch, _)
+            | Self::Exited(launch, _)
+            | Self::Replaced(launch, _)
+            | Self::Frozen(launch, _) => launch,
+        }
+    }
 }
 
 /// What becomes of the clients when the controller ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
-    /// They end with it; those who should run are started again by the next controller.
+    /// They are stopped. The next controller starts those again that should run.
     EndClients,
     /// They go on.
     KeepClients,
 }
 
-/// Whether a caller waits for the end of the process.
+/// Whether a stop request waits for the exit of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtOnce {
-    /// The answer comes as soon as the wish is on disk.
-    Yes,
+pub enum StopMode {
+    /// The answer comes as soon as the stop is on disk.
+    NoWait,
     /// The answer comes when the process is gone.
-    No,
+    Wait,
 }
 
-/// What was found on a port.
+/// The result of probing a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortState {
-    /// Nobody listens on it.
+    /// No program listens on it.
     Free,
-    /// Another program has it.
-    Taken,
+    /// Other programs have it, and all ports after it up to this one.
+    TakenUpTo(u16),
 }
 
-/// One launch of one client: what an event must name to be believed.
+/// One launch of one client. Events of another launch than the current one are dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Launch {
     /// The account.
     pub name: ClientName,
-    /// Which launch of it.
+    /// Which of its launches.
     pub generation: Generation,
 }
 
 /// What to do.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// See whether another program has this port.
+    /// Probe this port.
     Probe(Launch, u16),
-    /// Write the registry file, at least as new as this version.
-    Save(Version),
-    /// Watch the state file of a process that an earlier controller started, or an operator.
+    /// Write the registry file in this revision or a later one.
+    Save(Revision),
+    /// Watch the state file of a process that an earlier controller or an operator started.
     Watch(Launch, Arc<ClientSpec>),
     /// Start the process.
     Launch(Launch, u16, Arc<ClientSpec>),
-    /// End the process.
+    /// Stop the process.
     Terminate(Launch, Handle),
-    /// Tell the caller.
-    Answer(Ticket, Outcome),
+    /// Answer a request.
+    Answer(RequestId, RequestOutcome),
 }
 
-/// What a caller is told.
+/// What became of a request.
 #[derive(Clone, Debug)]
-pub enum Outcome {
-    /// It runs, by this call.
-    Started(Told),
+pub enum RequestOutcome {
+    /// The request started it.
+    Started(ClientInfo),
     /// It ran already.
-    AlreadyExists(Told),
-    /// It is gone, or on its way.
-    Stopped(Told),
+    AlreadyExists(ClientInfo),
+    /// It is gone, or about to be.
+    Stopped(ClientInfo),
     /// There is no such client.
     NotExists,
     /// Every port from the first one on is taken.
     NoPort(Arc<ClientSpec>),
-    /// It could not be launched, or was stopped before it was up; why, in words.
+    /// It could not be launched or stopped, or was stopped before it was up; with the reason in words.
     Failed(Arc<ClientSpec>, String),
-    /// It was launched and was gone before anybody could see it.
+    /// No launch with these parameters can succeed; with the reason in words.
+    Invalid(Arc<ClientSpec>, String),
+    /// It was launched and exited at once.
     NoPid(Arc<ClientSpec>, Exit),
-    /// There are as many as there may be.
+    /// `max_clients` leaves no place.
     TooMany(Arc<ClientSpec>),
 }
 
-/// The facts of an [`Outcome`] about a client that there is or was.
+/// The client that a [`RequestOutcome`] is about.
 #[derive(Clone, Debug)]
-pub struct Told {
-    /// What was asked for when it was started.
+pub struct ClientInfo {
+    /// The parameters of its start.
     pub spec: Arc<ClientSpec>,
     /// Its port.
     pub port: u16,
-    /// Its pid; none where it was stopped before there was a process.
+    /// Its pid; none if it was stopped before it had a process.
     pub pid: Option<u32>,
 }

@@ -1,22 +1,35 @@
-//! [`Fleet`]: every client, and the rules by which they live: ports, limits, duplicates, what happens when a start and a
-//! stop of one account meet, when one is started again, and what must be on disk before anything is done.
+//! [`Fleet`]: all clients and the rules of their lives. Pure: an [`Input`] and the time go in, [`Effect`]s come out, which the
+//! registry carries out. It never waits and never fails.
 //!
-//! Pure: it is told what happened ([`Input`]) and when, and says what to do ([`Effect`]). It never waits and never
-//! fails; that is the business of the registry, which carries its effects out.
+//! - `launching`: from a start to a process, for the first time or again
+//! - `stopping`: from a stop to the exit, and the shutdown
+//! - `exit`, `exit_rules`: what follows when a process is gone
+//! - `refusal`: launches that are refused or postponed
+//! - `restore`: what an earlier controller left
+//! - `operator`: what an operator does with units
+//! - `ports`: which port is whose
+//! - `entry`, `message`, `reason`: state, messages, texts
 
 mod entry;
-#[cfg(test)]
-mod histories;
+mod exit;
+mod exit_rules;
 mod launching;
 mod message;
+mod operator;
+mod ports;
+mod reason;
+mod refusal;
 mod restore;
 mod stopping;
 #[cfg(test)]
 mod tests;
 
 pub use message::{
-    AtOnce, Effect, Input, Launch, Outcome, PortState, Rules, Shutdown, Ticket, Told, Version,
+    ClientInfo, Effect, Input, Launch, PortState, ProcessEvent, RequestId, RequestOutcome, Revision, Rules,
+    Shutdown, StopMode,
 };
+pub use operator::Readoption;
+pub use reason::shown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,23 +37,23 @@ use std::time::Duration;
 
 use super::client::{ClientRecord, ClientSpec, Generation, Moment, Phase};
 use super::name::ClientName;
-use super::saved::{self, Desired, Saved, SavedClient};
-use entry::Entry;
+use super::persisted::{self, Desired, PersistedClient, PersistedState};
+use entry::ClientEntry;
+use ports::Ports;
 
-/// How long a client that ended with status 0 stays in the registry file: while a machine goes down all its processes
-/// end, and that is no wish of anybody's to stop this one. By then we will have been asked to end, too.
-const GRACE_OF_A_CLEAN_END: Duration = Duration::from_secs(5);
+/// The pause before a postponed launch is tried again.
+const LAUNCH_AGAIN: Duration = Duration::from_secs(5);
 
-/// How long after a failure the registry file is written again.
+/// The pause before the registry file is written again after a failure.
 const SAVE_AGAIN: Duration = Duration::from_secs(5);
 
-/// An answer that waits until a version is saved.
+/// An answer that waits until a revision is on disk.
 #[derive(Debug)]
 struct Deferred {
-    version: Version,
-    ticket: Ticket,
-    outcome: Outcome,
-    /// Whose stop it is: where that cannot be written down it has failed. Any other answer is right all the same.
+    revision: Revision,
+    request: RequestId,
+    outcome: RequestOutcome,
+    /// The client whose stop is answered. A stop fails if the revision cannot be written; other answers remain valid.
     stop_of: Option<Arc<ClientSpec>>,
 }
 
@@ -48,41 +61,47 @@ struct Deferred {
 #[derive(Debug)]
 pub struct Fleet {
     rules: Rules,
-    entries: BTreeMap<ClientName, Entry>,
-    /// Whose port is whose: that of every entry that has or gets a process, and nobody else's.
-    ports: BTreeMap<u16, ClientName>,
+    entries: BTreeMap<ClientName, ClientEntry>,
+    /// The ports of all entries that have a process or are about to.
+    ports: Ports,
     last_generation: Generation,
+    /// Identifies this run of the controller. Registrations of two runs never have the same value.
+    run_id: Arc<str>,
     closing: Option<Shutdown>,
+    /// Whether the controller was asked to shut down.
+    shutdown_requested: bool,
     /// Counts the changes that the registry file must have.
-    version: Version,
-    /// The version that was last asked to be saved.
-    asked: Version,
-    /// The version that was last saved, or could not be.
-    tried: Version,
-    /// The version that was last saved.
-    on_disk: Version,
+    revision: Revision,
+    /// The last revision that was requested to be saved.
+    requested: Revision,
+    /// The last revision that was saved or failed to be.
+    attempted: Revision,
+    /// The last revision that was saved.
+    on_disk: Revision,
     save_again: Option<Moment>,
-    /// Answers that wait until a version is saved.
+    /// Answers that wait for a revision.
     deferred: Vec<Deferred>,
-    /// How many were planned to be started again after a restart of the controller.
+    /// How many starts were planned for restored clients.
     restored: u32,
-    /// Whose records changed since [`Fleet::take_changes`].
+    /// The clients whose records changed since [`Fleet::take_changes`].
     changed: BTreeSet<ClientName>,
 }
 
 impl Fleet {
-    /// A fleet without clients. `last_generation` is the last one that an earlier controller gave.
+    /// A fleet without clients. `last_generation` is the last one of an earlier controller.
     pub fn new(rules: Rules, last_generation: Generation) -> Self {
         Self {
             rules,
             entries: BTreeMap::new(),
-            ports: BTreeMap::new(),
+            ports: Ports::default(),
             last_generation,
+            run_id: "".into(),
             closing: None,
-            version: Version(0),
-            asked: Version(0),
-            tried: Version(0),
-            on_disk: Version(0),
+            shutdown_requested: false,
+            revision: Revision(0),
+            requested: Revision(0),
+            attempted: Revision(0),
+            on_disk: Revision(0),
             restored: 0,
             save_again: None,
             deferred: Vec::new(),
@@ -90,132 +109,164 @@ impl Fleet {
         }
     }
 
-    /// What is known about `name`, if it is to be seen.
+    /// Sets the ID of this run, which is part of each registration. Generations alone would repeat when the registry file is
+    /// removed, while clients keep the registrations of the earlier file.
+    pub fn with_run_id(self, run_id: Arc<str>) -> Self {
+        Self { run_id, ..self }
+    }
+
+    /// What is known about `name`.
     pub fn get(&self, name: &ClientName) -> Option<&ClientRecord> {
-        self.entries.get(name).filter(|entry| !entry.is_leaving()).map(|entry| &entry.record)
+        self.entries.get(name).map(|entry| &entry.record)
     }
 
-    /// Every record that is to be seen, by name.
+    /// Whether `name` should run, by the last word of a caller.
+    pub fn is_wanted(&self, name: &ClientName) -> bool {
+        self.entries.get(name).is_some_and(|entry| is_wanted(entry.desired))
+    }
+
+    /// What the operator allows and wants.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Every record, by name.
     pub fn records(&self) -> impl Iterator<Item = &ClientRecord> {
-        self.entries.values().filter(|entry| !entry.is_leaving()).map(|entry| &entry.record)
+        self.entries.values().map(|entry| &entry.record)
     }
 
-    /// Whether a shutdown is done: nothing is under way any more.
+    /// Whether a shutdown is complete: nothing is under way.
     pub fn is_settled(&self) -> bool {
         let Some(shutdown) = self.closing else { return false };
-        let at_rest = |entry: &Entry| match entry.record.phase {
+        let at_rest = |entry: &ClientEntry| match entry.record.phase {
             Phase::Gone(_) => true,
             Phase::Up => shutdown == Shutdown::KeepClients,
             Phase::Reserved | Phase::Starting | Phase::Stopping => false,
         };
-        self.entries.values().all(at_rest) && self.tried == self.asked
+        self.entries.values().all(at_rest) && self.attempted == self.requested
     }
 
-    /// The names whose records came, went or changed since the last call.
+    /// The clients whose records were added, removed or changed since the last call.
     pub fn take_changes(&mut self) -> BTreeSet<ClientName> {
         std::mem::take(&mut self.changed)
     }
 
-    /// What the registry file must hold now, as this version.
-    pub fn image(&self) -> (Version, Saved) {
-        let client = |entry: &Entry| SavedClient {
-            spec: entry.record.spec.clone(),
-            port: entry.record.port,
-            generation: entry.record.generation,
-            desired: entry.desired,
-            handle: entry.record.handle.clone().filter(|_| !matches!(entry.record.phase, Phase::Gone(_))),
-            history: entry.record.history,
+    /// The content that the registry file should have now, with its revision.
+    pub fn image(&self) -> (Revision, PersistedState) {
+        let client = |entry: &ClientEntry| {
+            let is_there = !entry.moved && !matches!(entry.record.phase, Phase::Gone(_));
+            PersistedClient {
+                spec: entry.record.spec.clone(),
+                port: entry.record.port,
+                // No launch had this port, so no unit of an earlier launch may be taken for this client.
+                generation: if entry.moved { Generation(0) } else { entry.record.generation },
+                desired: entry.desired,
+                handle: entry.record.handle.clone().filter(|_| is_there),
+                history: entry.record.history.clone(),
+            }
         };
         let wanted = self.entries.values().filter(|entry| entry.durable);
         let clients = wanted.map(client).collect();
-        let (version, last_generation) = (saved::VERSION, self.last_generation);
-        (self.version, Saved { version, last_generation, boot_id: None, manager: None, clients })
+        let (version, last_generation) = (persisted::VERSION, self.last_generation);
+        (
+            self.revision,
+            PersistedState { version, last_generation, boot_id: None, started: None, manager: None, clients },
+        )
     }
 
-    /// When [`Input::Tick`] has something to do, at the earliest.
+    /// When the next [`Input::Tick`] is due.
     pub fn next_tick(&self) -> Option<Moment> {
-        let of_entries = self.entries.values().flat_map(|entry| [entry.next_start(), entry.forget_at]);
-        of_entries.chain([self.save_again]).flatten().min()
+        self.entries.values().map(ClientEntry::next_tick).chain([self.save_again]).flatten().min()
     }
 
-    /// The one way in: what happened, and what is to be done about it.
+    /// Applies an input; returns what to do.
     pub fn apply(&mut self, now: Moment, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
             Input::Restored(saved, found) => self.restore(now, *saved, found, &mut effects),
-            Input::Start(ticket, spec) => self.start(ticket, spec, &mut effects),
-            Input::Stop(ticket, name, at_once) => self.stop(ticket, &name, at_once, &mut effects),
+            Input::Start(request, spec) => self.start(request, spec, &mut effects),
+            Input::Stop(request, name, mode) => self.stop(request, &name, mode, &mut effects),
             Input::Probed(launch, PortState::Free) => self.port_is_free(&launch),
-            Input::Probed(launch, PortState::Taken) => self.next_port(now, &launch, &mut effects),
+            Input::Probed(launch, PortState::TakenUpTo(last)) => {
+                self.next_port(now, &launch, last, &mut effects)
+            }
             Input::Launched(launch, handle) => self.launched(now, &launch, handle, &mut effects),
             Input::LaunchFailed(launch, why) => self.launch_failed(now, &launch, &why, &mut effects),
-            Input::Exited(launch, exit) => self.exited(now, &launch, exit, &mut effects),
-            Input::Replaced(launch, handle) => self.replaced(now, &launch, handle, &mut effects),
-            Input::Frozen(launch, frozen) => {
-                if let Some(entry) = self.current(&launch) {
-                    entry.record.frozen = frozen;
-                    self.changed.insert(launch.name);
-                }
-            }
-            Input::StopFailed(launch, why) => self.stop_failed(&launch, &why, &mut effects),
-            Input::StopAnnounced(launch) => self.stop_announced(&launch),
+            Input::LaunchPostponed(launch, why) => self.launch_postponed(now, &launch, &why, &mut effects),
+            Input::LaunchRefused(launch, why) => self.launch_refused(now, &launch, &why, &mut effects),
+            Input::Process(event) => self.process_event(now, event, &mut effects),
+            Input::StopFailed(launch, why) => self.stop_failed(now, &launch, &why, &mut effects),
+            Input::StopAccepted(launch) => self.stop_accepted(&launch),
             Input::Report(launch, report) => {
                 if let Some(entry) = self.current(&launch) {
                     entry.record.report = Some(report);
                     self.changed.insert(launch.name);
                 }
             }
-            Input::Saved(version) => self.saved(now, version, &mut effects),
-            Input::SaveFailed(version, why) => self.save_failed(now, version, &why, &mut effects),
+            Input::Saved(revision) => self.saved(now, revision, &mut effects),
+            Input::SaveFailed(revision, why) => self.save_failed(now, revision, &why, &mut effects),
             Input::Rules(rules) => self.rules = rules,
             Input::Tick => self.tick(now, &mut effects),
+            Input::ShutdownRequested => self.shutdown_requested = true,
             Input::Shutdown(shutdown) => self.shutdown(shutdown, &mut effects),
         }
-        if self.version > self.asked {
-            self.asked = self.version;
-            effects.push(Effect::Save(self.version));
+        if self.revision > self.requested {
+            self.requested = self.revision;
+            effects.push(Effect::Save(self.revision));
         }
         effects
     }
 
-    /// The entry that an event is about, unless the event is about an earlier process.
-    fn current(&mut self, launch: &Launch) -> Option<&mut Entry> {
+    fn process_event(&mut self, now: Moment, event: ProcessEvent, effects: &mut Vec<Effect>) {
+        match event {
+            ProcessEvent::LastWords(launch, words) => self.last_words(&launch, &words),
+            ProcessEvent::Exited(launch, exit) => self.exited(now, &launch, exit, effects),
+            ProcessEvent::Replaced(launch, handle) => self.replaced(now, &launch, handle, effects),
+            ProcessEvent::Frozen(launch, frozen) => {
+                if let Some(entry) = self.current(&launch) {
+                    entry.record.frozen = frozen;
+                    self.changed.insert(launch.name);
+                }
+            }
+        }
+    }
+
+    /// The entry of a launch; none if it is not the current launch of the client.
+    fn current(&mut self, launch: &Launch) -> Option<&mut ClientEntry> {
         self.entries.get_mut(&launch.name).filter(|entry| entry.record.generation == launch.generation)
     }
 
-    /// The registry file must be written again; the version that it then is.
-    fn dirty(&mut self) -> Version {
-        self.version.0 += 1;
-        self.version
+    /// Requests that the registry file be written; returns its new revision.
+    fn bump_revision(&mut self) -> Revision {
+        self.revision.0 += 1;
+        self.revision
     }
 
-    /// The version by which all that was done is on disk. Where the last one could not be written that takes another one.
-    fn version_of_all(&mut self) -> Version {
-        if self.tried == self.version && self.on_disk != self.version { self.dirty() } else { self.version }
+    /// The revision that has all changes so far. A new one, if the last could not be written.
+    fn revision_of_all(&mut self) -> Revision {
+        if self.attempted == self.revision && self.on_disk != self.revision {
+            self.bump_revision()
+        } else {
+            self.revision
+        }
     }
 
-    /// Takes an entry out, and frees its port if it has one.
-    fn remove(&mut self, name: &ClientName) -> Option<Entry> {
+    /// Takes an entry out of the list and releases its port.
+    fn take_entry(&mut self, name: &ClientName) -> Option<ClientEntry> {
         let entry = self.entries.remove(name)?;
-        self.free_port_of(name, entry.record.port);
+        self.ports.release(entry.record.port, name);
         self.changed.insert(name.clone());
         Some(entry)
     }
 
-    fn free_port_of(&mut self, name: &ClientName, port: u16) {
-        if self.ports.get(&port) == Some(name) {
-            self.ports.remove(&port);
-        }
-    }
-
-    /// A version is on disk: what waited for it is done.
-    fn saved(&mut self, now: Moment, version: Version, effects: &mut Vec<Effect>) {
+    /// A revision is on disk. Does what waited for it.
+    fn saved(&mut self, now: Moment, revision: Revision, effects: &mut Vec<Effect>) {
         self.save_again = None;
-        self.tried = version;
-        self.on_disk = version;
+        self.attempted = revision;
+        self.on_disk = revision;
         let mut done = Vec::new();
         for (name, entry) in &mut self.entries {
-            if entry.saving.is_none_or(|waited| waited > version) {
+            if entry.saving.is_none_or(|waited| waited > revision) {
                 continue;
             }
             entry.saving = None;
@@ -229,37 +280,40 @@ impl Fleet {
                 }
                 (Phase::Stopping, Some(handle)) => effects.push(Effect::Terminate(launch, handle.clone())),
                 (Phase::Stopping, None) if !entry.launching => done.push(name.clone()),
-                // It is ended when it is there.
+                // Stopping a launch that is under way: the process is stopped once it is there.
                 _ => {}
             }
         }
         for name in done {
             self.not_launched(now, &name, "it was stopped before it was up", effects);
         }
-        self.answer_deferred(version, effects);
+        self.answer_deferred(revision, effects);
     }
 
-    /// A version could not be written. What was to be done only then is not done; what is done already stays so, and is
-    /// written later.
-    fn save_failed(&mut self, now: Moment, version: Version, why: &str, effects: &mut Vec<Effect>) {
+    /// A revision could not be written. What waited for it fails. What is done already stays, and is written later.
+    fn save_failed(&mut self, now: Moment, revision: Revision, why: &str, effects: &mut Vec<Effect>) {
         self.save_again = Some(now.after(SAVE_AGAIN));
-        self.tried = version;
-        let waits = |entry: &Entry| entry.saving.is_some_and(|waited| waited <= version);
+        self.attempted = revision;
+        let waits = |entry: &ClientEntry| entry.saving.is_some_and(|waited| waited <= revision);
         let names: Vec<ClientName> =
             self.entries.iter().filter(|(_, entry)| waits(entry)).map(|(name, _)| name.clone()).collect();
         for name in names {
             let Some(entry) = self.entries.get_mut(&name) else { continue };
             entry.saving = None;
             match entry.record.phase {
-                Phase::Reserved => self.not_launched(now, &name, why, effects),
-                // Not by a caller's wish, so nothing had to be written.
+                // That is no failure of the client.
+                Phase::Reserved => {
+                    let launch = Launch { name: name.clone(), generation: entry.record.generation };
+                    self.launch_postponed(now, &launch, why, effects);
+                }
+                // Stopped by the controller and not by a caller, so the file need not record it.
                 Phase::Stopping if is_wanted(entry.desired) => {
                     let launch = Launch { name: name.clone(), generation: entry.record.generation };
                     effects
                         .extend(entry.record.handle.clone().map(|handle| Effect::Terminate(launch, handle)));
                 }
                 Phase::Stopping => {
-                    entry.take_stop_back(why, effects);
+                    entry.cancel_stop(why, effects);
                     if self.closing == Some(Shutdown::EndClients) {
                         let handle = entry.end_with_controller();
                         let launch = Launch { name: name.clone(), generation: entry.record.generation };
@@ -271,36 +325,36 @@ impl Fleet {
             self.changed.insert(name);
         }
         for deferred in &mut self.deferred {
-            if deferred.version <= version
+            if deferred.revision <= revision
                 && let Some(spec) = deferred.stop_of.take()
             {
-                deferred.outcome = Outcome::Failed(spec, why.to_owned());
+                deferred.outcome = RequestOutcome::Failed(spec, why.to_owned());
             }
         }
-        self.answer_deferred(version, effects);
+        self.answer_deferred(revision, effects);
     }
 
-    /// Tells a caller as soon as this version is on disk.
+    /// Answers a request as soon as this revision is on disk.
     fn answer_when(
         &mut self,
-        version: Version,
-        ticket: Ticket,
-        outcome: Outcome,
+        revision: Revision,
+        request: RequestId,
+        outcome: RequestOutcome,
         stop_of: Option<Arc<ClientSpec>>,
         effects: &mut Vec<Effect>,
     ) {
-        if version <= self.tried {
-            effects.push(Effect::Answer(ticket, outcome));
+        if revision <= self.attempted {
+            effects.push(Effect::Answer(request, outcome));
         } else {
-            self.deferred.push(Deferred { version, ticket, outcome, stop_of });
+            self.deferred.push(Deferred { revision, request, outcome, stop_of });
         }
     }
 
-    fn answer_deferred(&mut self, version: Version, effects: &mut Vec<Effect>) {
+    fn answer_deferred(&mut self, revision: Revision, effects: &mut Vec<Effect>) {
         self.deferred.retain(|deferred| {
-            let wait = deferred.version > version;
+            let wait = deferred.revision > revision;
             if !wait {
-                effects.push(Effect::Answer(deferred.ticket, deferred.outcome.clone()));
+                effects.push(Effect::Answer(deferred.request, deferred.outcome.clone()));
             }
             wait
         });
@@ -309,23 +363,26 @@ impl Fleet {
     fn tick(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         if self.save_again.is_some_and(|at| at <= now) {
             self.save_again = None;
-            self.dirty();
+            self.bump_revision();
         }
         let due = |at: Option<Moment>| at.is_some_and(|at| at <= now);
         let names: Vec<ClientName> = self.entries.keys().cloned().collect();
         for name in names {
-            let Some(entry) = self.entries.get(&name) else { continue };
-            if due(entry.forget_at) {
-                self.remove(&name);
-                self.dirty();
-            } else if due(entry.next_start()) && self.closing.is_none() {
+            let Some(entry) = self.entries.get_mut(&name) else { continue };
+            if entry.stop_again.take_if(|at| *at <= now).is_some()
+                && entry.record.phase == Phase::Stopping
+                && let Some(handle) = entry.record.handle.clone()
+            {
+                let launch = Launch { name: name.clone(), generation: entry.record.generation };
+                effects.push(Effect::Terminate(launch, handle));
+            }
+            if due(entry.next_start()) && self.closing.is_none() {
                 self.start_again(now, &name, effects);
             }
         }
     }
 }
 
-/// Whether the registry file is to show a client that is wanted in this way.
 fn is_wanted(desired: Desired) -> bool {
     desired == Desired::Running
 }

@@ -1,87 +1,112 @@
-//! Taking up what an earlier controller left.
+//! Takes over what an earlier controller left.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Fleet;
-use super::entry::Entry;
+use super::entry::ClientEntry;
 use super::message::{Effect, Launch};
-use crate::model::client::{ClientRecord, Exit, History, Moment, Phase};
-use crate::model::saved::{Desired, Found, SavedClient};
+use crate::model::client::{ClientRecord, Exit, Moment, Phase, RestartHistory};
+use crate::model::persisted::{Desired, PersistedClient, ProcessStatus};
 
 impl Fleet {
-    /// Takes up one client of the registry file.
+    /// Takes over one client of the registry file.
     pub(super) fn restore(
         &mut self,
         now: Moment,
-        saved: SavedClient,
-        found: Found,
+        saved: PersistedClient,
+        found: ProcessStatus,
         effects: &mut Vec<Effect>,
     ) {
-        let SavedClient { spec, port, generation, desired, handle, history } = saved;
+        let PersistedClient { spec, port, generation, desired, handle, history } = saved;
         self.last_generation = self.last_generation.max(generation);
         let name = spec.name.clone();
         let launch = Launch { name: name.clone(), generation };
-        let handle_was_known = handle.is_some();
+        let (handle_was_known, saved_handle) = (handle.is_some(), handle);
         let phase = Phase::Gone(history.last_exit.unwrap_or(Exit::Unknown));
-        let mut entry = Entry::new(ClientRecord {
-            spec,
-            port,
-            generation,
-            phase,
-            handle: None,
-            report: None,
-            frozen: false,
-            history,
-        });
+        let mut entry = ClientEntry::new(ClientRecord::new(spec, port, generation, phase, history));
         entry.desired = desired;
         entry.durable = true;
         entry.acknowledged = true;
         match (desired, found) {
-            // The stop was done, only not yet written.
-            (Desired::Stopped, Found::Gone { .. } | Found::Ended(_)) => {
-                self.dirty();
+            // It was stopped, but the earlier controller did not get to writing that.
+            (Desired::Stopped, ProcessStatus::Gone { .. } | ProcessStatus::Ended(_)) => {
+                self.bump_revision();
                 return;
             }
-            (_, Found::Running(handle)) => {
-                let stays = desired == Desired::Running && self.rules.clients_outlive_controller;
+            (Desired::Running, ProcessStatus::Ended(exit)) if exit.is_stop_asked() => {
+                self.bump_revision();
+                return;
+            }
+            (_, ProcessStatus::Running(handle)) => {
+                let wanted = desired == Desired::Running && self.rules.clients_outlive_controller;
+                // An operator may have started it after another client got its port.
+                let clashes = !self.ports.is_free_for(port, &name);
+                let stays = wanted && !clashes;
+                if clashes {
+                    entry.record.port = self.free_port(&BTreeSet::new()).unwrap_or(port);
+                }
+                let port = entry.record.port;
                 entry.record.phase = if stays { Phase::Up } else { Phase::Stopping };
                 entry.record.handle = Some(handle.clone());
                 entry.up_since = Some(now);
-                self.ports.insert(port, name.clone());
+                // The exit of its launch was counted, and an operator has started it again since.
+                let was_counted =
+                    entry.record.history.counted.take_if(|counted| *counted == generation).is_some();
+                // Fails where no port is free. It needs none, as it is stopped at once.
+                self.ports.reserve(port, &name);
                 effects.push(Effect::Watch(launch.clone(), entry.record.spec.clone()));
                 if stays {
-                    // It may be one that an operator stopped and started.
-                    entry.record.history.held = false;
+                    // An operator may have stopped it and started it again.
+                    (entry.record.history.held, entry.record.history.returning) = (false, false);
                     entry.record.history.next_start = None;
                 } else {
-                    // It is to end with its controller, which is gone: it begins anew under this one.
-                    entry.record.history.held |= !self.rules.restore;
-                    entry.record.history.next_start = self.rules.restore.then(|| self.next_slot(now));
+                    // It should have ended with the earlier controller, or has another client's port: it is stopped, and started
+                    // again by this controller. It is not held any more, as an operator may have started it since that was written.
+                    let begins = self.rules.restore || clashes;
+                    (entry.record.history.held, entry.record.history.returning) = (!begins, false);
+                    entry.record.history.next_start = begins.then(|| self.next_slot(now));
                     effects.push(Effect::Terminate(launch, handle));
                 }
-                if !handle_was_known {
-                    self.dirty();
+                if saved_handle != entry.record.handle || was_counted {
+                    self.bump_revision();
                 }
             }
-            (Desired::Running, Found::Ended(exit)) => {
+            (Desired::Running, ProcessStatus::Ended(exit)) => {
                 let (history, rules) = (&mut entry.record.history, &self.rules);
                 let was_held = history.held;
-                if exit.is_imposed() {
+                // An earlier controller counted this exit. A held client without a handle had no process when it was written.
+                let is_known = history.counted == Some(generation) || was_held && !handle_was_known;
+                if is_known {
+                    history.held |= !rules.restore;
+                } else if exit.is_stopped_by_operator() {
                     history.exits = history.exits.saturating_add(1);
                     (history.last_exit, history.held) = (Some(exit), true);
                 } else {
-                    // Nobody saw how long it lived. The pause is over: it was gone before we came.
-                    history.take(exit, Duration::ZERO, rules.restart, rules.restart_limit, now, 0);
+                    // Its uptime is unknown. The pause before the next start has passed already.
+                    history.record_exit(
+                        exit,
+                        Duration::ZERO,
+                        rules.restart,
+                        rules.restart_limit,
+                        now,
+                        name.as_str(),
+                    );
                     history.held |= was_held || !rules.restore;
                 }
-                entry.record.phase = Phase::Gone(exit);
+                if !is_known {
+                    (history.reason, history.counted) = (None, Some(generation));
+                    entry.record.phase = Phase::Gone(exit);
+                }
                 let is_held = history.held;
                 entry.record.history.next_start = (!is_held).then(|| self.next_slot(now));
-                self.dirty();
+                self.bump_revision();
             }
-            (Desired::Running, Found::Gone { rebooted }) => {
+            (Desired::Running, ProcessStatus::Gone { rebooted }) => {
                 if rebooted {
-                    entry.record.history = History::default();
+                    // A held client runs again after a boot, if others have not taken its place.
+                    let returning = entry.record.history.held || entry.record.history.returning;
+                    entry.record.history = RestartHistory { returning, ..RestartHistory::default() };
                 } else if self.rules.clients_outlive_controller && handle_was_known {
                     entry.record.history.exits = entry.record.history.exits.saturating_add(1);
                     entry.record.history.last_exit = Some(Exit::Unknown);
@@ -93,10 +118,13 @@ impl Fleet {
             }
         }
         self.changed.insert(name.clone());
+        if self.rules.keeps_port {
+            self.ports.reserve(entry.record.port, &name);
+        }
         self.entries.insert(name, entry);
     }
 
-    /// Many starts at once would choke the machine.
+    /// The time of the next start of a restored client. They are spread out so as not to overload the machine.
     fn next_slot(&mut self, now: Moment) -> Moment {
         let slot = now.after(self.rules.start_interval * self.restored);
         self.restored = self.restored.saturating_add(1);

@@ -1,106 +1,116 @@
-//! From the wish that a client ends to its end.
+//! From the request for a stop to the exit, and the shutdown of the controller.
+
+use std::time::Duration;
 
 use super::Fleet;
-use super::message::{AtOnce, Effect, Launch, Outcome, Shutdown, Ticket};
-use crate::model::client::{Exit, Phase};
+use super::message::{Effect, Launch, RequestId, RequestOutcome, Shutdown, StopMode};
+use crate::model::client::{Exit, Moment, Phase};
 use crate::model::name::ClientName;
-use crate::model::saved::Desired;
+use crate::model::persisted::Desired;
 
-/// What a start is told that a stop overtook.
+/// The pause before a failed stop is tried again, where the process must not go on.
+const STOP_AGAIN: Duration = Duration::from_secs(5);
+
+/// The reason for a start that a stop overtook.
 const OVERTAKEN: &str = "it was stopped before it was up";
 
 impl Fleet {
     pub(super) fn stop(
         &mut self,
-        ticket: Ticket,
+        request: RequestId,
         name: &ClientName,
-        at_once: AtOnce,
+        mode: StopMode,
         effects: &mut Vec<Effect>,
     ) {
         let Some(entry) = self.entries.get_mut(name) else {
-            // The file may still speak of one that has just left.
-            let version = self.version_of_all();
-            return self.answer_when(version, ticket, Outcome::NotExists, None, effects);
+            // The file may still have a client that has just left the list.
+            let revision = self.revision_of_all();
+            return self.answer_when(revision, request, RequestOutcome::NotExists, None, effects);
         };
-        if entry.is_leaving() {
-            // It is gone, and now nobody needs to doubt any more that it should be.
-            let spec = Some(entry.record.spec.clone());
-            self.forget(name);
-            return self.answer_when(self.version, ticket, Outcome::NotExists, spec, effects);
-        }
         for loser in entry.take_starters() {
-            let outcome = Outcome::Failed(entry.record.spec.clone(), OVERTAKEN.to_owned());
+            let outcome = RequestOutcome::Failed(entry.record.spec.clone(), OVERTAKEN.to_owned());
             effects.push(Effect::Answer(loser, outcome));
         }
-        let told = entry.told();
+        let told = entry.info();
         match entry.record.phase {
-            // The file knows nothing of it.
+            // The file does not have it yet.
             Phase::Reserved if !entry.durable => {
-                self.remove(name);
-                let (spec, version) = (Some(told.spec.clone()), self.version_of_all());
-                return self.answer_when(version, ticket, Outcome::Stopped(told), spec, effects);
+                self.take_entry(name);
+                let (spec, revision) = (Some(told.spec.clone()), self.revision_of_all());
+                return self.answer_when(revision, request, RequestOutcome::Stopped(told), spec, effects);
             }
-            // Where there is no process the wish is all there is to it, but it must be on disk as well.
+            // The stop must be on disk before anything is done, even without a process.
             Phase::Reserved | Phase::Gone(_) | Phase::Starting | Phase::Up => {
                 entry.record.phase = Phase::Stopping;
                 entry.desired_before = std::mem::replace(&mut entry.desired, Desired::Stopped);
-                let version = self.dirty();
+                let revision = self.bump_revision();
                 if let Some(entry) = self.entries.get_mut(name) {
-                    entry.saving = Some(version);
-                    entry.stop_version = Some(version);
+                    entry.saving = Some(revision);
+                    entry.stop_revision = Some(revision);
                 }
                 self.changed.insert(name.clone());
             }
-            // It ends already. The file may not say that it should: it ends for a restart or with the controller, or the
-            // wish could not be written.
+            // It is being stopped already. The file may not say so: the controller stops it to start it again or at shutdown, or
+            // an earlier stop could not be written.
             Phase::Stopping => {
                 let was_wanted = std::mem::replace(&mut entry.desired, Desired::Stopped) == Desired::Running;
-                let version = if was_wanted { self.dirty() } else { self.version_of_all() };
+                let revision = if was_wanted { self.bump_revision() } else { self.revision_of_all() };
                 if let Some(entry) = self.entries.get_mut(name) {
-                    entry.stop_version = Some(version);
+                    entry.stop_revision = Some(revision);
                 }
             }
         }
-        match (at_once, self.entries.get_mut(name)) {
-            (AtOnce::No, Some(entry)) => entry.stoppers.push(ticket),
+        match (mode, self.entries.get_mut(name)) {
+            (StopMode::Wait, Some(entry)) => entry.stoppers.push(request),
             _ => {
                 let spec = Some(told.spec.clone());
-                self.answer_when(self.version, ticket, Outcome::Stopped(told), spec, effects);
+                self.answer_when(self.revision, request, RequestOutcome::Stopped(told), spec, effects);
             }
         }
     }
 
-    /// The process outlived even SIGKILL: it is still there, so the record says so, and a stop can be tried again.
-    pub(super) fn stop_failed(&mut self, launch: &Launch, why: &str, effects: &mut Vec<Effect>) {
+    /// The process outlived even SIGKILL, or the supervisor could not be asked. The record says that it is still there, and
+    /// a stop can be tried again.
+    pub(super) fn stop_failed(&mut self, now: Moment, launch: &Launch, why: &str, effects: &mut Vec<Effect>) {
         let closing = self.closing.is_some();
         let Some(entry) = self.current(launch).filter(|entry| entry.record.phase == Phase::Stopping) else {
             return;
         };
-        let desired = entry.desired;
-        entry.take_stop_back(why, effects);
-        // The wish stays: the next controller tries again.
+        let (desired, next_start) = (entry.desired, entry.record.history.next_start);
+        entry.cancel_stop(why, effects);
+        // Callers still want it stopped: the next controller tries again.
         entry.desired = desired;
         if closing {
-            // We can do no more, and must not wait for ever.
+            // Nothing more can be done, and the shutdown must not wait for ever.
             entry.record.phase = Phase::Gone(Exit::Unknown);
             entry.record.handle = None;
+        } else if entry.moved {
+            // The process does not listen at the port of the record, so the client is not up. The stop is retried until the
+            // process is gone; then the client is started on its port.
+            entry.record.phase = Phase::Stopping;
+            entry.record.history.next_start = next_start;
+            entry.stop_again = Some(now.after(STOP_AGAIN));
         }
         for deferred in &mut self.deferred {
             if let Some(spec) = deferred.stop_of.take_if(|spec| spec.name == launch.name) {
-                deferred.outcome = Outcome::Failed(spec, why.to_owned());
+                deferred.outcome = RequestOutcome::Failed(spec, why.to_owned());
             }
         }
         self.changed.insert(launch.name.clone());
     }
 
-    /// The client itself was told to stop: its end is wished for, whatever it looks like.
-    pub(super) fn stop_announced(&mut self, launch: &Launch) {
-        let Some(entry) = self.current(launch).filter(|entry| entry.record.phase == Phase::Up) else {
-            return;
-        };
+    /// The client accepted a stop request. Its exit is expected, whatever its status.
+    pub(super) fn stop_accepted(&mut self, launch: &Launch) {
+        let Some(entry) = self.current(launch) else { return };
+        match entry.record.phase {
+            Phase::Up => {}
+            // Its exit was reported before its answer was.
+            Phase::Gone(_) => return self.remove(&launch.name),
+            Phase::Reserved | Phase::Starting | Phase::Stopping => return,
+        }
         if entry.desired == Desired::Running {
             entry.desired = Desired::Stopped;
-            self.dirty();
+            self.bump_revision();
         }
     }
 
@@ -112,17 +122,19 @@ impl Fleet {
             let Some(entry) = self.entries.get_mut(&name) else { continue };
             let starting = entry.record.phase == Phase::Starting && shutdown == Shutdown::KeepClients;
             let losers = if starting { Vec::new() } else { entry.take_starters() };
-            for ticket in losers {
-                effects
-                    .push(Effect::Answer(ticket, Outcome::Failed(entry.record.spec.clone(), why.to_owned())));
+            for request in losers {
+                effects.push(Effect::Answer(
+                    request,
+                    RequestOutcome::Failed(entry.record.spec.clone(), why.to_owned()),
+                ));
             }
             match entry.record.phase {
                 Phase::Reserved if entry.acknowledged => {
                     entry.saving = None;
                     entry.record.phase = Phase::Gone(Exit::NotLaunched);
                 }
-                // Nobody was told of it, so it is not left for the next controller.
-                Phase::Reserved => self.forget(&name),
+                // No caller was told that it runs, so the next controller need not start it.
+                Phase::Reserved => self.remove(&name),
                 Phase::Starting | Phase::Up if shutdown == Shutdown::EndClients => {
                     let launch = Launch { name: name.clone(), generation: entry.record.generation };
                     let handle = entry.end_with_controller();

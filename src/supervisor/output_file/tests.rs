@@ -4,16 +4,16 @@ use super::*;
 use std::fs;
 use std::io::Write;
 
-fn name() -> ClientName {
-    ClientName::new("a").unwrap()
+fn name() -> OutputSource {
+    OutputSource::client(crate::model::name::ClientName::new("a").unwrap())
 }
 
 #[tokio::test]
-async fn a_flood_keeps_its_end_and_writers_go_on() {
+async fn large_output_file_is_emptied_and_keeps_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("output.log");
     let files = OutputFiles::new();
-    let file = files.open(&path, &name()).unwrap();
+    let file = files.open(&path, name()).unwrap();
     let mut writer = file.handle().unwrap();
     writer.write_all(b"small\n").unwrap();
     file.look().unwrap();
@@ -32,14 +32,14 @@ async fn a_flood_keeps_its_end_and_writers_go_on() {
 }
 
 #[tokio::test]
-async fn the_next_one_begins_with_the_line_that_is_not_logged() {
+async fn output_file_continues_at_the_mark() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("output.log");
     fs::write(&path, "from before it was marked\n").unwrap();
     let begin = 26;
     let next = || {
         let files = OutputFiles::new();
-        let file = files.open(&path, &name()).unwrap();
+        let file = files.open(&path, name()).unwrap();
         // Only what is asked for here is read.
         drop(files);
         file
@@ -66,22 +66,22 @@ async fn the_next_one_begins_with_the_line_that_is_not_logged() {
 }
 
 #[tokio::test]
-async fn a_link_is_not_followed() {
+async fn output_file_does_not_follow_links() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("output.log");
     std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
-    assert!(OutputFiles::new().open(&path, &name()).is_err());
+    assert!(OutputFiles::new().open(&path, name()).is_err());
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", beside(&path, ".read")).unwrap();
-    assert!(OutputFiles::new().open(&path, &name()).is_err());
+    assert!(OutputFiles::new().open(&path, name()).is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn they_are_looked_at_from_time_to_time() {
+async fn output_files_are_read_periodically() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("output.log");
     let files = OutputFiles::new();
-    let file = files.open(&path, &name()).unwrap();
+    let file = files.open(&path, name()).unwrap();
     file.handle().unwrap().set_len(MAX_BYTES + 1).unwrap();
     // A paused clock goes on whenever everybody waits.
     while fs::metadata(&path).unwrap().len() > 0 {
@@ -93,36 +93,36 @@ async fn they_are_looked_at_from_time_to_time() {
 }
 
 #[tokio::test]
-async fn only_what_was_written_to_is_looked_into() {
+async fn only_changed_output_files_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let files = OutputFiles::new();
     // Only what is asked for here is looked at.
     files._reader.abort();
     let path = |name: &str| folder.path().join(name);
-    let [a, b] = ["a", "b"].map(|file| files.open(&path(file), &name()).unwrap());
+    let [a, b] = ["a", "b"].map(|file| files.open(&path(file), name()).unwrap());
     let due =
         || -> Vec<PathBuf> { locked(&files.table).due().iter().map(|file| file.path.clone()).collect() };
     assert!(due().is_empty());
     a.handle().unwrap().write_all(b"x\n").unwrap();
     assert_eq!((due(), due()), (vec![path("a")], vec![]));
     // The next launch of the same client has it before the last one gives it up.
-    let next = files.open(&path("a"), &name()).unwrap();
+    let next = files.open(&path("a"), name()).unwrap();
     drop(a);
     assert!(due().is_empty());
     next.handle().unwrap().write_all(b"y\n").unwrap();
     assert_eq!(due(), [path("a")]);
     // What can't be watched is looked into always.
     locked(&files.table).inotify = None;
-    let c = files.open(&path("c"), &name()).unwrap();
+    let c = files.open(&path("c"), name()).unwrap();
     assert_eq!((due().len(), due().len()), (3, 3));
     drop((b, c, next));
     assert!(due().is_empty());
 }
 
 #[tokio::test]
-async fn a_flood_is_gone_on_with_though_nobody_writes() {
+async fn large_output_is_read_to_the_end_without_further_writes() {
     let folder = tempfile::tempdir().unwrap();
-    let file = OutputFiles::new().open(&folder.path().join("a"), &name()).unwrap();
+    let file = OutputFiles::new().open(&folder.path().join("a"), name()).unwrap();
     let flood = b"x\n".repeat(usize::try_from(MAX_READ).unwrap());
     file.handle().unwrap().write_all(&flood).unwrap();
     assert!(!file.look().unwrap(), "half of it is left");

@@ -1,5 +1,4 @@
-//! [`Bus`]: what is shared by all who deal with systemd: the connection, of which one task is the owner (`listening`), the
-//! table of units, and the questions that are asked.
+//! [`Bus`]: the connection to systemd, which the task in `signals` keeps, the table of units, and the calls to systemd.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -10,111 +9,146 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
-use zbus::{OwnedVariant, Variant};
+use zbus::{MessageStream, OwnedVariant, Variant};
 
+use super::connection::{REPLY_TIMEOUT, SystemdConnection, bus_name, open};
 use super::error::BusError;
-use super::freezing;
-use super::link::{ANSWER, Link, open, word};
 use super::manager::{SERVICE, UNIT, path_of};
-use super::table::Table;
-use super::told::{self, OfService, OfUnit};
-use super::unit::PATTERNS;
+use super::properties::{self, ServiceProps, UnitProps};
+use super::unit::UnitRole;
+use super::unit_table::UnitTable;
 use crate::config::ManagerKind;
 use crate::locks::locked;
-use crate::model::chain::Chain;
+use crate::model::boot::Started;
 use crate::model::client::Handle;
-use crate::supervisor::Event;
+use crate::model::error_chain::ErrorChain;
+use crate::model::fleet::ProcessEvent;
+use crate::supervisor::EventSender;
 
-/// Calls that are under way at once. dbus-daemon allows 128 for a connection, and drops it above (`max_replies_per_connection`).
-const CALLS: usize = 100;
-/// How many units may wait to be watched.
-const UNITS: usize = 8192;
-/// How long whoever has something to ask waits for the bus to come back.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Calls in progress at a time. dbus-daemon allows a connection 128 and disconnects it above (`max_replies_per_connection`).
+const MAX_CALLS: usize = 100;
+/// How many units may wait for a watch on their freezer.
+const MAX_TO_WATCH: usize = 8192;
+/// How many events may wait for the registry.
+const MAX_EVENTS: usize = 1024;
+/// How many of them are forwarded together.
+const BATCH: usize = 64;
+/// How long a call waits for a lost connection. Callers of the API are answered within 5 s.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What all who deal with systemd share.
+/// A service manager of systemd, as the controller sees it.
 #[derive(Debug)]
 pub(super) struct Bus {
     pub kind: ManagerKind,
+    /// What the processes of the units are.
+    pub role: UnitRole,
     /// The folder of launch files.
     pub launches: PathBuf,
-    table: Mutex<Table>,
-    pub(super) link: watch::Sender<Option<Link>>,
+    table: Mutex<UnitTable>,
+    pub(super) link: watch::Sender<Option<SystemdConnection>>,
+    /// When the systemd of the last connection started.
+    pub(super) started: Mutex<Started>,
     calls: Semaphore,
-    /// Units whose freezing is to be noticed.
-    freezable: mpsc::Sender<Arc<str>>,
-    events: mpsc::Sender<Event>,
-    /// Units that are not in the table, of which that was said.
-    pub(super) strangers: Mutex<BTreeSet<String>>,
-    /// Whether the clients of the registry were taken up.
+    /// Units whose freezer is to be watched.
+    freezer_watches: mpsc::Sender<Arc<str>>,
+    /// Events on their way to the registry. The task that reads signals must not wait for it.
+    events: mpsc::Sender<ProcessEvent>,
+    /// Unknown units that were already logged.
+    pub(super) unknown_units: Mutex<BTreeSet<String>>,
+    /// Whether the clients of the registry were adopted.
     pub(super) adopted: AtomicBool,
 }
 
-/// The properties that a unit has.
+/// What the tasks of a bus read.
 #[derive(Debug)]
-pub(super) struct Has(HashMap<String, OwnedVariant>);
+pub(super) struct Incoming {
+    /// The messages of systemd, for [`Bus::run`].
+    pub messages: MessageStream,
+    /// The units whose freezer is to be watched.
+    pub to_watch: mpsc::Receiver<Arc<str>>,
+    /// Events for [`forward_events`].
+    pub events: mpsc::Receiver<ProcessEvent>,
+}
 
-impl Has {
-    /// Whether this is one of them, with the same value.
+/// Passes events on to the registry, in their order.
+pub(super) async fn forward_events(mut queued: mpsc::Receiver<ProcessEvent>, events: EventSender) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while queued.recv_many(&mut batch, BATCH).await > 0 {
+        events.send(std::mem::take(&mut batch)).await;
+    }
+}
+
+/// The properties of a unit as they are now.
+#[derive(Debug)]
+pub(super) struct CurrentProps(HashMap<String, OwnedVariant>);
+
+impl CurrentProps {
+    /// Whether the unit has this property with this value.
     pub(super) fn has(&self, (name, value): &(&str, Variant<'_>)) -> bool {
         self.0.get(*name).is_some_and(|has| **has == *value)
     }
 }
 
 impl Bus {
-    /// Connects, or says why that is not possible. Events of units go to `events`.
+    /// Connects to systemd. The bus works while the [`Incoming`] that is returned with it is read.
     pub(super) async fn connect(
-        kind: ManagerKind,
+        (kind, role): (ManagerKind, UnitRole),
         launches: PathBuf,
-        events: mpsc::Sender<Event>,
-    ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + use<>), BusError> {
-        let (link, messages) = open(kind).await?;
-        let (freezable, to_watch) = mpsc::channel(UNITS);
-        let bus = Arc::new(Self {
-            kind,
-            freezable,
-            launches,
-            table: Mutex::default(),
-            link: watch::Sender::new(Some(link)),
-            calls: Semaphore::new(CALLS),
-            events,
-            strangers: Mutex::default(),
-            adopted: AtomicBool::new(false),
-        });
-        let (owner, watcher) = (bus.clone().own(messages), freezing::watch(bus.clone(), to_watch));
-        let both = async move {
-            tokio::join!(owner, watcher);
-        };
-        Ok((bus, both))
+    ) -> Result<(Arc<Self>, Incoming), BusError> {
+        Ok(Self::over((kind, role), launches, open(kind).await?))
     }
 
-    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+    /// A bus with this connection.
+    pub(super) fn over(
+        (kind, role): (ManagerKind, UnitRole),
+        launches: PathBuf,
+        (link, messages): (SystemdConnection, MessageStream),
+    ) -> (Arc<Self>, Incoming) {
+        let (freezer_watches, to_watch) = mpsc::channel(MAX_TO_WATCH);
+        let (events, queued) = mpsc::channel(MAX_EVENTS);
+        let bus = Arc::new(Self {
+            kind,
+            role,
+            freezer_watches,
+            launches,
+            table: Mutex::default(),
+            started: Mutex::new(link.started.clone()),
+            link: watch::Sender::new(Some(link)),
+            calls: Semaphore::new(MAX_CALLS),
+            events,
+            unknown_units: Mutex::default(),
+            adopted: AtomicBool::new(false),
+        });
+        (bus, Incoming { messages, to_watch, events: queued })
+    }
+
+    pub(super) fn table(&self) -> MutexGuard<'_, UnitTable> {
         locked(&self.table)
     }
 
-    /// Whether the bus is there.
-    pub(super) fn is_there(&self) -> bool {
+    /// Whether there is a connection.
+    pub(super) fn is_connected(&self) -> bool {
         self.link.borrow().is_some()
     }
 
-    /// Returns when the bus is there, however long that takes.
+    /// Waits for a connection, without a limit.
     pub(super) async fn wait(&self) {
-        // Fails only when we are gone.
+        // The sender lives as long as `self`.
         let _ = self.link.subscribe().wait_for(Option::is_some).await;
     }
 
-    async fn link(&self) -> Result<Link, BusError> {
+    async fn link(&self) -> Result<SystemdConnection, BusError> {
         let mut link = self.link.subscribe();
-        let link = timeout(PATIENCE, link.wait_for(Option::is_some)).await;
+        let link = timeout(RECONNECT_TIMEOUT, link.wait_for(Option::is_some)).await;
         let found = link.ok().and_then(Result::ok).and_then(|link| link.clone());
-        found.ok_or(BusError::Away(word(self.kind)))
+        found.ok_or(BusError::Unreachable(bus_name(self.kind)))
     }
 
-    /// Makes a call, one of few at a time.
+    /// Makes a call, at most [`MAX_CALLS`] at a time.
     pub(super) async fn call<T, F>(
         &self,
         what: &'static str,
-        call: impl FnOnce(Link) -> F,
+        call: impl FnOnce(SystemdConnection) -> F,
     ) -> Result<T, BusError>
     where
         F: Future<Output = zbus::Result<T>>,
@@ -122,23 +156,26 @@ impl Bus {
         let link = self.link().await?;
         // The semaphore is never closed.
         let _permit = self.calls.acquire().await;
-        match timeout(ANSWER, call(link)).await {
+        match timeout(REPLY_TIMEOUT, call(link)).await {
             Ok(answer) => answer.map_err(|error| BusError::Call(what, error)),
-            Err(_) => Err(BusError::Silent(what)),
+            Err(_) => Err(BusError::NoReply(what)),
         }
     }
 
-    /// Makes a call that may be made twice, until systemd is there long enough to answer: while it executes itself anew it is
-    /// away for a moment.
-    pub(super) async fn again<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T, BusError>
+    /// Makes a call that may safely be repeated, and repeats it where the connection was lost: systemd leaves the bus for a moment
+    /// while it re-executes itself.
+    pub(super) async fn retry<T, F>(&self, mut call: impl FnMut() -> F) -> Result<T, BusError>
     where
         F: Future<Output = Result<T, BusError>>,
     {
         let mut pause = Duration::from_millis(10);
         loop {
             match call().await {
+                // The call itself has waited for a connection.
+                Err(error @ BusError::Unreachable(_)) => return Err(error),
                 Err(error) if error.is_lost() && pause < Duration::from_secs(2) => {
-                    debug!(error = %Chain(&error), "systemd is asked again");
+                    let error = ErrorChain(&error);
+                    debug!(%error, "a call to systemd failed: {error}; trying again");
                 }
                 done => return done,
             }
@@ -147,28 +184,27 @@ impl Bus {
         }
     }
 
-    pub(super) async fn tell(&self, events: Vec<Event>) {
+    pub(super) async fn tell(&self, events: Vec<ProcessEvent>) {
         for event in events {
-            if let Event::Replaced(_, Handle::Unit { name, .. }) = &event {
-                self.watch_freezing(name);
+            if let ProcessEvent::Replaced(_, Handle::Unit { name, .. }) = &event {
+                self.watch_freezer(name);
             }
-            // Nobody listens only when the controller itself is at its end.
+            // Fails only while the controller ends.
             let _ = self.events.send(event).await;
         }
     }
 
-    /// Tells something that is heard once the units that are being looked for are in the registry: nobody listens before, so
-    /// this does not wait.
-    pub(super) fn tell_later(&self, event: Event) {
+    /// Sends an event during adoption. Events are received only once the adopted units are in the registry, so this does not wait.
+    pub(super) fn tell_later(&self, event: ProcessEvent) {
         if let Err(error) = self.events.try_send(event) {
-            debug!(%error, "too much is to be told of units; it is shown when it changes again");
+            debug!(%error, "dropped an event of an adopted unit: {error}; the state shows with its next change");
         }
     }
 
-    /// Has it noticed from here on whether the process of this unit is frozen.
-    pub(super) fn watch_freezing(&self, unit: &Arc<str>) {
-        if let Err(error) = self.freezable.try_send(unit.clone()) {
-            debug!(unit = %unit, %error, "too many units came at once, this one's freezing is not noticed");
+    /// Notices from now on whether the processes of this unit are frozen.
+    pub(super) fn watch_freezer(&self, unit: &Arc<str>) {
+        if let Err(error) = self.freezer_watches.try_send(unit.clone()) {
+            debug!(unit = %unit, %error, "cannot watch the freezer of {unit}: {error}");
         }
     }
 
@@ -183,10 +219,10 @@ impl Bus {
             let path = path_of(unit);
             self.call(name, async move |link| link.properties(path).await?.get(interface, name).await)
         };
-        self.again(get).await
+        self.retry(get).await
     }
 
-    /// The main process of the unit with this label, the last part of its path.
+    /// The main process of the unit whose object path ends with `label`.
     pub(super) async fn main_pid_at(&self, label: &str) -> Option<u32> {
         let path = format!("/org/freedesktop/systemd1/unit/{label}");
         let pid = self
@@ -195,53 +231,73 @@ impl Bus {
         u32::try_from(&pid.ok()?).ok()
     }
 
-    /// What has to be known of a unit before it is started: its state in systemd's words, and its limits. In one call: a unit
-    /// that nobody needs is loaded for each, and forgotten after it.
-    pub(super) async fn before_start(&self, unit: &str) -> Result<(String, Has), BusError> {
+    /// What a start needs to know of a unit: its `ActiveState` and its properties. In one call, because systemd loads an unused
+    /// unit for each call and unloads it afterwards.
+    pub(super) async fn before_start(&self, unit: &str) -> Result<(String, CurrentProps), BusError> {
         let all = || {
             let path = path_of(unit);
-            // Of all interfaces, which is what no name stands for.
+            // The empty name stands for all interfaces.
             self.call("GetAll", async move |link| link.properties(path).await?.get_all("").await)
         };
-        let all = self.again(all).await?;
+        let all = self.retry(all).await?;
         let state = all.get("ActiveState").and_then(|state| <&str>::try_from(state).ok());
         let state = state.unwrap_or_default().to_owned();
-        Ok((state, Has(all)))
+        Ok((state, CurrentProps(all)))
     }
 
-    /// Everything about a unit that matters.
-    pub(super) async fn ask(&self, unit: &str) -> Result<(Option<OfUnit>, Option<OfService>), BusError> {
+    /// The properties of a unit and of its service.
+    pub(super) async fn ask(
+        &self,
+        unit: &str,
+    ) -> Result<(Option<UnitProps>, Option<ServiceProps>), BusError> {
         let all = |interface: &'static str| {
             let path = path_of(unit);
             self.call("GetAll", async move |link| link.properties(path).await?.get_all(interface).await)
         };
-        let of_unit = self.again(|| all(UNIT)).await?;
-        let of_service = self.again(|| all(SERVICE)).await?;
-        Ok((OfUnit::read(&of_unit), OfService::read(&of_service)))
+        let unit_props = self.retry(|| all(UNIT)).await?;
+        let service_props = self.retry(|| all(SERVICE)).await?;
+        Ok((UnitProps::read(&unit_props), ServiceProps::read(&service_props)))
     }
 
-    /// Every unit that can be a client and is loaded, with its state; which run it is is not among it.
-    pub(super) async fn list(&self) -> Result<HashMap<String, OfUnit>, BusError> {
+    /// The same, however long there is no answer.
+    pub(super) async fn ask_until_answered(
+        &self,
+        unit: &str,
+    ) -> Result<(Option<UnitProps>, Option<ServiceProps>), BusError> {
+        loop {
+            match self.ask(unit).await {
+                // `ask` has made pauses itself.
+                Err(error) if error.is_lost() => self.wait().await,
+                answered => return answered,
+            }
+        }
+    }
+
+    /// All loaded units that can be clients, with their state. InvocationID is not included.
+    pub(super) async fn list(&self) -> Result<HashMap<String, UnitProps>, BusError> {
+        let patterns = self.role.patterns();
+        let patterns = patterns.each_ref().map(String::as_str);
         let list = || {
-            let units = async |link: Link| link.manager.list_units_by_patterns(&[], &PATTERNS).await;
+            let units =
+                async |link: SystemdConnection| link.manager.list_units_by_patterns(&[], &patterns).await;
             self.call("ListUnitsByPatterns", units)
         };
-        let listed = self.again(list).await?;
+        let listed = self.retry(list).await?;
         let read = |(name, _, _, state, _, _, _, job, _, _): super::manager::Listed| {
-            let alive = told::is_alive(&state);
-            (name, OfUnit { alive, state, invocation: None, has_job: job != 0, frozen: None })
+            let alive = properties::is_alive(&state);
+            (name, UnitProps { alive, state, invocation: None, has_job: job != 0, frozen: None })
         };
         Ok(listed.into_iter().map(read).collect())
     }
 
-    /// What the list does not say of a unit: which run of it there is, and whether it is frozen.
-    pub(super) async fn complete(&self, unit: &str, listed: OfUnit) -> Result<OfUnit, BusError> {
+    /// Adds what [`Bus::list`] does not include: the InvocationID, and whether the unit is frozen.
+    pub(super) async fn complete(&self, unit: &str, listed: UnitProps) -> Result<UnitProps, BusError> {
         let (invocation, freezer) = tokio::join!(
             self.property(unit, UNIT, "InvocationID"),
             self.property(unit, UNIT, "FreezerState")
         );
-        // Not every systemd has the latter.
+        // Only systemd from version 246 has FreezerState.
         let frozen = freezer.ok().map(|state| <&str>::try_from(&state) == Ok("frozen"));
-        Ok(OfUnit { invocation: told::invocation(&invocation?), frozen, ..listed })
+        Ok(UnitProps { invocation: properties::invocation(&invocation?), frozen, ..listed })
     }
 }

@@ -1,25 +1,25 @@
-//! [`BusError`]: why systemd did not do what it was asked, and what that means.
+//! [`BusError`]: why a call to systemd failed, and what that means.
 
-/// Why systemd did not do what it was asked.
+/// Why a call to systemd failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
-    /// There is no connection.
-    #[error("the bus of the {0} manager can't be reached")]
-    Away(&'static str),
-    /// There can be none.
-    #[error("the bus of the {0} manager can't be reached")]
+    /// There is no connection to the bus.
+    #[error("cannot reach systemd on the {0} bus")]
+    Unreachable(&'static str),
+    /// No connection can be opened.
+    #[error("cannot connect to systemd on the {0} bus")]
     Connect(&'static str, #[source] zbus::Error),
-    /// The call failed.
-    #[error("systemd refuses {0}")]
+    /// The call was refused or failed.
+    #[error("systemd refused {0}")]
     Call(&'static str, #[source] zbus::Error),
-    /// No answer came.
-    #[error("systemd does not answer {0}")]
-    Silent(&'static str),
+    /// No reply came in time.
+    #[error("systemd did not reply to {0}")]
+    NoReply(&'static str),
 }
 
 impl BusError {
-    /// Whether the bus went away, so that it is not known whether the call was done.
-    pub(super) fn is_lost(&self) -> bool {
+    /// Whether the connection was lost, so that the call may or may not have been carried out.
+    pub(in crate::supervisor) fn is_lost(&self) -> bool {
         match self {
             Self::Call(_, error) => {
                 matches!(error, zbus::Error::InputOutput(_))
@@ -33,16 +33,22 @@ impl BusError {
                         ],
                     )
             }
-            Self::Away(_) | Self::Connect(..) | Self::Silent(_) => true,
+            Self::Unreachable(_) | Self::Connect(..) | Self::NoReply(_) => true,
         }
     }
 
-    /// Whether a unit of this name is not loaded: then it does not run, and did not fail.
+    /// Whether systemd has no such unit loaded: then it neither runs nor has failed.
     pub(super) fn is_no_unit(&self) -> bool {
         matches!(self, Self::Call(_, error) if named(error, &["org.freedesktop.systemd1.NoSuchUnit"]))
     }
 
-    /// The property that this systemd does not know, if that is what it complains about.
+    /// Whether the unit has no `ExecReload=`.
+    pub(super) fn is_not_reloadable(&self) -> bool {
+        let names = ["org.freedesktop.systemd1.JobTypeNotApplicable"];
+        matches!(self, Self::Call(_, error) if named(error, &names))
+    }
+
+    /// The property that this systemd does not know, where that is the error.
     pub(super) fn unknown_property(&self) -> Option<String> {
         let Self::Call(_, error) = self else { return None };
         if !named(error, &["org.freedesktop.DBus.Error.PropertyReadOnly"]) {
@@ -53,7 +59,13 @@ impl BusError {
     }
 }
 
-/// Whether the error has one of these names. By its text, which begins with its name whether zbus knows that or not.
+/// Whether the error is that systemd does not know the property.
+pub(super) fn has_no_property(error: &zbus::Error) -> bool {
+    named(error, &["org.freedesktop.DBus.Error.UnknownProperty"])
+}
+
+/// Whether the error has one of these D-Bus names. Compares the text, because it begins with the name also where zbus has no type
+/// for the error.
 fn named(error: &zbus::Error, names: &[&str]) -> bool {
     let text = error.to_string();
     names

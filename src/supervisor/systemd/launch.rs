@@ -1,168 +1,90 @@
-//! The launch file, and the launcher: what a unit executes.
-//!
-//! The environment of a client holds passwords, and on the bus everybody can read what a unit is made of. So the controller
-//! writes it to a file that is only its own, systemd opens that as the unit's standard input, and the launcher in the unit
-//! turns it into variables. (A credential would be a mount for each client, and with 200 of them starts took four times as
-//! long, for the namespace of each unit is made of all mounts there are.) It takes nothing but `MOJO_WEBQQ_*`: who can write that file, that is who takes over the
-//! controller, must not be able to load programs of his own into what systemd executes.
+//! The launcher, which a unit executes: it reads the launch file from standard input, sets the variables, and executes the
+//! template. When the unit is reloaded, it writes the secrets of the launch file to the files of the unit, and executes nothing.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io::{self, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use rustix::fs::FileType;
 
-use crate::environ::{PREFIX, TOKEN, TOKEN_FILE};
-use crate::files::{FileError, private_folder, replace};
-use crate::model::chain::Chain;
-use crate::model::client::Generation;
+use super::launch_file::{LaunchFile, LaunchFileError};
+use crate::backends::secrets;
+use crate::environ::PREFIX;
+use crate::files::{FileError, replace};
+use crate::model::error_chain::ErrorChain;
 use crate::model::name::{ClientName, NameError, UnitId};
+use crate::service::journal::{self, ClientEntries};
+use crate::supervisor::relay as relay_process;
 use crate::template::{self, TemplateCommand, TemplateError};
 
-/// No launch file is larger, in bytes.
+/// The largest launch file that is read, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
-/// The line with the template.
-const TEMPLATE: &str = "TEMPLATE";
-/// The line with the launch, for the next controller.
-const GENERATION: &str = "GENERATION";
-/// Our exit status where nothing could be executed; systemd's own for the same.
+/// The exit status where nothing could be executed; systemd uses the same (`EXIT_EXEC`).
 const NOT_EXECUTED: u8 = 203;
 
-/// What a launch file holds: lines that end with NUL, each `NAME=VALUE`.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct LaunchFile {
-    /// Which launch it is for.
-    pub generation: Generation,
-    /// What to execute; none: the built-in client.
-    pub template: Option<PathBuf>,
-    /// The variables.
-    pub env: BTreeMap<OsString, OsString>,
-}
-
-/// Why nothing is launched.
+/// Why the launcher fails.
 #[derive(Debug, thiserror::Error)]
-enum LaunchError {
-    #[error("this is not a unit of wqcontroller: its standard input is no launch file")]
+pub(in crate::supervisor) enum LaunchError {
+    #[error("standard input is no launch file: `wqcontroller launch` runs only in a unit of wqcontroller")]
     NoLaunchFile,
-    #[error("can't read the launch file")]
+    #[error("cannot read the launch file")]
     Read(#[source] io::Error),
-    #[error("the launch file is damaged")]
-    Damaged,
-    #[error("the launch file has {0:?}, and only {PREFIX}* may be set by it")]
-    Foreign(OsString),
-    #[error("the launch file is for no account")]
+    #[error(transparent)]
+    File(#[from] LaunchFileError),
+    #[error("the launch file names no account")]
     NoAccount,
-    #[error("the launch file is for no account")]
+    #[error("the launch file names no valid account")]
     Account(#[source] NameError),
-    #[error("the launch file is for {0}, and this unit is for {1}")]
+    #[error("the launch file is for {0}, but this unit is for {1}")]
     OtherAccount(UnitId, String),
-    #[error("the unit has no RuntimeDirectory=, where the token would be")]
+    #[error("the unit has no RuntimeDirectory= for the files with secrets")]
     NoFolder,
-    #[error("can't write the token")]
-    Token(#[from] FileError),
+    #[error("cannot write a secret of the account to a file of the unit")]
+    Secret(#[from] FileError),
     #[error(transparent)]
     Template(#[from] TemplateError),
-    #[error("can't execute {}", .0.display())]
+    #[error("cannot execute {}", .0.display())]
     Execute(PathBuf, #[source] io::Error),
 }
 
-impl LaunchFile {
-    /// The part of `env` that a client in a unit is given: the rest is the unit's own.
-    pub(super) fn new(
-        generation: Generation,
-        template: Option<PathBuf>,
-        env: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Self {
-        let ours = |(name, _): &(OsString, OsString)| name.as_bytes().starts_with(PREFIX.as_bytes());
-        Self { generation, template, env: env.into_iter().filter(ours).collect() }
-    }
-
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = format!("{GENERATION}={}\0", self.generation).into_bytes();
-        let mut line = |name: &OsStr, value: &OsStr| {
-            for part in [name.as_bytes(), b"=", value.as_bytes(), b"\0"] {
-                bytes.extend_from_slice(part);
-            }
-        };
-        if let Some(template) = &self.template {
-            line(OsStr::new(TEMPLATE), template.as_os_str());
-        }
-        for (name, value) in &self.env {
-            line(name, value);
-        }
-        bytes
-    }
-
-    fn parse(bytes: &[u8]) -> Result<Self, LaunchError> {
-        let mut file = Self::default();
-        let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
-        let lines = bytes.strip_suffix(b"\0").ok_or(LaunchError::Damaged)?;
-        for line in lines.split(|byte| *byte == 0) {
-            let at = line.iter().position(|byte| *byte == b'=').ok_or(LaunchError::Damaged)?;
-            let (name, value) = (&line[..at], &line[at + 1..]);
-            if name == TEMPLATE.as_bytes() {
-                file.template = Some(text(value).into());
-            } else if name == GENERATION.as_bytes() {
-                let number = std::str::from_utf8(value).ok().and_then(|number| number.parse().ok());
-                file.generation = Generation(number.ok_or(LaunchError::Damaged)?);
-            } else if name.starts_with(PREFIX.as_bytes())
-                && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
-            {
-                file.env.insert(text(name), text(value));
-            } else {
-                return Err(LaunchError::Foreign(text(name)));
-            }
-        }
-        Ok(file)
-    }
-
-    /// Writes it for the unit with this ID. Blocks on the file system.
-    pub(super) fn write(&self, folder: &Path, id: &UnitId) -> Result<(), FileError> {
-        private_folder(folder)?;
-        replace(&folder.join(id.as_str()), &self.to_bytes(), 0o600)
-    }
-
-    /// The launch that the file in `folder` is for, if there is one.
-    pub(super) fn generation_in(folder: &Path, id: &UnitId) -> Option<Generation> {
-        let content = fs::read(folder.join(id.as_str())).ok()?;
-        Some(Self::parse(&content).ok()?.generation)
-    }
-}
-
-/// Becomes the client of the unit `id`. Returns only where that is not possible.
+/// Executes the client of the unit `id` in this process. Returns only where that fails.
 pub fn run(id: &str) -> ExitCode {
-    let Err(error) = launch(id);
-    // Not eprintln, which panics where standard error is gone.
-    let _ = writeln!(io::stderr(), "<3>wqcontroller launch: {}", Chain(&error));
+    let mut name = None;
+    let Err(error) = launch(id, &mut name);
+    let text = ErrorChain(&error).to_string();
+    complain(name.as_ref(), 3, &format!("wqcontroller launch: {text}"));
+    // Shown by `systemctl status`. Fails without systemd.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&text.replace('\n', " "))]);
     ExitCode::from(NOT_EXECUTED)
 }
 
-fn launch(id: &str) -> Result<std::convert::Infallible, LaunchError> {
-    let stdin = io::stdin();
-    let kind = rustix::fs::fstat(&stdin).map(|stat| FileType::from_raw_mode(stat.st_mode));
-    if !matches!(kind, Ok(FileType::RegularFile)) {
-        return Err(LaunchError::NoLaunchFile);
+/// Writes the secrets of the launch file to the files of the unit `id`, which runs. Executes nothing.
+pub fn reload(id: &str) -> ExitCode {
+    let mut name = None;
+    match unpack(id, &mut name) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            let text = ErrorChain(&error).to_string();
+            complain(name.as_ref(), 3, &format!("wqcontroller launch --reload: {text}"));
+            ExitCode::FAILURE
+        }
     }
-    let mut content = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(stdin, MAX_BYTES), &mut content).map_err(LaunchError::Read)?;
-    let mut file = LaunchFile::parse(&content)?;
-    let token = put_token(&mut file.env, std::env::var_os("RUNTIME_DIRECTORY").as_deref())?;
-    let name = account(&file)?;
-    if name.unit_id().as_str() != id {
-        return Err(LaunchError::OtherAccount(name.unit_id(), id.to_owned()));
-    }
+}
+
+fn launch(id: &str, known: &mut Option<ClientName>) -> Result<std::convert::Infallible, LaunchError> {
+    let (file, name) = unpack(id, known)?;
+    let executable =
+        || std::env::current_exe().map_err(|error| LaunchError::Execute("/proc/self/exe".into(), error));
     let TemplateCommand { program, arg0, args } = match &file.template {
         Some(path) => template::command(path, &name)?,
         None => TemplateCommand {
-            program: std::env::current_exe()
-                .map_err(|error| LaunchError::Execute("/proc/self/exe".into(), error))?,
+            program: executable()?,
             arg0: Some(format!("wqclient({name})").into()),
-            // By that name the program knows what it is to be.
+            // The program recognises by this name that it is the client.
             args: Vec::new(),
         },
     };
@@ -170,25 +92,101 @@ fn launch(id: &str) -> Result<std::convert::Infallible, LaunchError> {
     if let Some(arg0) = arg0 {
         command.arg0(arg0);
     }
-    // What the unit has is the client's, but for what is read here.
+    // The client inherits all of the unit but standard input, which is the launch file.
     command.args(args).stdin(Stdio::null());
-    command.envs(token.map(|path| (TOKEN_FILE, path)));
+    if file.relay {
+        relay(&mut command, &executable()?, &name);
+    }
     command.envs(lasting(std::env::var_os("STATE_DIRECTORY").as_deref(), &name, &file.env)).envs(&file.env);
     Err(LaunchError::Execute(program, command.exec()))
 }
 
-/// Puts the token of a OneBot implementation, where there is one, into a file of the unit's own, for variables can be seen
-/// in more places; where that is.
-fn put_token(
+/// Reads the launch file of the unit `id`, and moves its secrets to the files of the unit.
+fn unpack(id: &str, known: &mut Option<ClientName>) -> Result<(LaunchFile, ClientName), LaunchError> {
+    let (mut file, name) = from_stdin(id, known)?;
+    write_secret_files(&mut file.env, std::env::var_os("RUNTIME_DIRECTORY").as_deref())?;
+    Ok((file, name))
+}
+
+/// Reads the launch file of the unit `id` from standard input.
+pub(in crate::supervisor) fn from_stdin(
+    id: &str,
+    known: &mut Option<ClientName>,
+) -> Result<(LaunchFile, ClientName), LaunchError> {
+    let stdin = io::stdin();
+    let kind = rustix::fs::fstat(&stdin).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    if !matches!(kind, Ok(FileType::RegularFile)) {
+        return Err(LaunchError::NoLaunchFile);
+    }
+    let mut content = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(stdin, MAX_BYTES), &mut content).map_err(LaunchError::Read)?;
+    let file = LaunchFile::parse(&content)?;
+    let name = account(&file)?;
+    *known = Some(name.clone());
+    let for_id = file.id.clone().unwrap_or_else(|| UnitId::of_version_0_1(&name));
+    if for_id.as_str() != id {
+        return Err(LaunchError::OtherAccount(for_id, id.to_owned()));
+    }
+    Ok((file, name))
+}
+
+/// Writes a line of the launcher to the log of the client, in the journal with the client's name.
+fn complain(name: Option<&ClientName>, priority: u8, text: &str) {
+    let entries = name.filter(|_| journal::is_stderr());
+    match entries.and_then(|name| ClientEntries::open(name.as_str(), std::process::id()).ok()) {
+        Some(mut entries) => {
+            entries.send(priority, text);
+            // There is nowhere else to report it.
+            let _ = entries.flush();
+        }
+        // `eprintln!` would panic where standard error is closed.
+        None => drop(writeln!(io::stderr(), "<{priority}>{text}")),
+    }
+}
+
+/// Has the output of a program go through the relay, if it goes to the journal.
+pub(in crate::supervisor) fn relay(command: &mut Command, executable: &Path, name: &ClientName) {
+    if !journal::is_stderr() {
+        return;
+    }
+    match relay_to(executable, name) {
+        Ok((stdout, stderr)) => {
+            command.stdout(stdout).stderr(stderr).env_remove("JOURNAL_STREAM");
+        }
+        // The program runs without the relay; only its journal entries have no name.
+        Err(error) => {
+            let text = format!("cannot start the relay, so what this unit prints has no WQ_CLIENT: {error}");
+            complain(Some(name), 4, &text);
+        }
+    }
+}
+
+/// Starts the relay. Returns the standard output and the standard error for the client.
+fn relay_to(executable: &Path, name: &ClientName) -> io::Result<(Stdio, Stdio)> {
+    let writer = relay_process::start(executable, name)?;
+    let (stdout, stderr) = (rustix::fs::fstat(io::stdout())?, rustix::fs::fstat(io::stderr())?);
+    // A drop-in may send standard output elsewhere (`StandardOutput=`).
+    let is_same = (stdout.st_dev, stdout.st_ino) == (stderr.st_dev, stderr.st_ino);
+    let stdout = if is_same { writer.try_clone()?.into() } else { Stdio::inherit() };
+    Ok((stdout, writer.into()))
+}
+
+/// Moves the secrets of the account's network from variables, which are visible in more places, to files in the runtime
+/// directory of the unit. Variables with the paths of these files take their place.
+fn write_secret_files(
     env: &mut BTreeMap<OsString, OsString>,
     runtime: Option<&OsStr>,
-) -> Result<Option<PathBuf>, LaunchError> {
-    let Some(token) = env.remove(OsStr::new(TOKEN)) else { return Ok(None) };
-    let folder = runtime.and_then(|list| std::env::split_paths(list).next());
-    let folder = folder.filter(|folder| folder.is_absolute()).ok_or(LaunchError::NoFolder)?;
-    let path = folder.join("onebot_token");
-    replace(&path, token.as_bytes(), 0o600)?;
-    Ok(Some(path))
+) -> Result<(), LaunchError> {
+    let variable = |name: &str| OsString::from(format!("{PREFIX}{name}"));
+    for secret in secrets() {
+        let Some(value) = env.remove(&variable(secret.launch_variable)) else { continue };
+        let folder = runtime.and_then(|list| std::env::split_paths(list).next());
+        let folder = folder.filter(|folder| folder.is_absolute()).ok_or(LaunchError::NoFolder)?;
+        let path = folder.join(secret.file_name);
+        replace(&path, value.as_bytes(), 0o600)?;
+        env.insert(variable(secret.file_variable), path.into());
+    }
+    Ok(())
 }
 
 fn account(file: &LaunchFile) -> Result<ClientName, LaunchError> {
@@ -196,7 +194,8 @@ fn account(file: &LaunchFile) -> Result<ClientName, LaunchError> {
     ClientName::new(name.to_string_lossy()).map_err(LaunchError::Account)
 }
 
-/// What only the unit knows: where that is which lasts, such as what spares a login its scan.
+/// The variables for the state directory, which only the unit knows: what the client keeps, such as the cookie that saves the
+/// next scan of a login code.
 fn lasting(
     state: Option<&OsStr>,
     name: &ClientName,
@@ -212,6 +211,8 @@ fn lasting(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn env(pairs: &[(&str, &str)]) -> BTreeMap<OsString, OsString> {
@@ -219,57 +220,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_and_nobody_elses() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path().join("launch");
-        let name = ClientName::new("小明").unwrap();
-        let file = LaunchFile {
-            generation: Generation(7),
-            template: Some("/etc/wq/a=b".into()),
-            env: env(&[("MOJO_WEBQQ_ACCOUNT", "小明"), ("MOJO_WEBQQ_PWD", "a=b \"c\" $d")]),
-        };
-        file.write(&folder, &name.unit_id()).unwrap();
-        let path = folder.join(name.unit_id().as_str());
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(LaunchFile::parse(&fs::read(path).unwrap()).unwrap(), file);
-        assert_eq!(LaunchFile::generation_in(&folder, &name.unit_id()), Some(Generation(7)));
-        assert_eq!(account(&file).unwrap(), name);
-    }
-
-    #[test]
-    fn nothing_but_the_contract_is_taken() {
-        for foreign in
-            ["LD_PRELOAD=/x", "PATH=/x", "mojo_webqq_x=1", "MOJO_WEBQQ_A-B=1", "=x", "PERL5OPT=-Mx"]
-        {
-            let error = LaunchFile::parse(format!("GENERATION=1\0{foreign}\0").as_bytes()).unwrap_err();
-            assert!(matches!(error, LaunchError::Foreign(_)), "{foreign}");
-        }
-        for damaged in ["", "GENERATION=1", "GENERATION=x\0", "MOJO_WEBQQ_X\0"] {
-            let error = LaunchFile::parse(damaged.as_bytes()).unwrap_err();
-            assert!(matches!(error, LaunchError::Damaged), "{damaged}");
-        }
-        let nobody = LaunchFile::parse(b"GENERATION=1\0").unwrap();
-        assert!(matches!(account(&nobody), Err(LaunchError::NoAccount)));
+    fn account_is_named_by_a_variable() {
+        let account_in = |env| account(&LaunchFile { env, ..LaunchFile::default() });
+        assert_eq!(
+            account_in(env(&[("MOJO_WEBQQ_ACCOUNT", "小明")])).unwrap(),
+            ClientName::new("小明").unwrap()
+        );
+        assert!(matches!(account_in(env(&[("MOJO_WEBQQ_ACCOUNT", "a/b")])), Err(LaunchError::Account(_))));
+        assert!(matches!(account_in(BTreeMap::new()), Err(LaunchError::NoAccount)));
     }
 
     #[test]
     fn a_token_is_in_no_variable_but_in_a_file_that_is_the_units_alone() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
-        let mut env = env(&[("MOJO_WEBQQ_ACCOUNT", "a"), (TOKEN, "geheim")]);
+        let (token, token_file) =
+            (OsStr::new("MOJO_WEBQQ_ONEBOT_TOKEN"), OsStr::new("MOJO_WEBQQ_ONEBOT_TOKEN_FILE"));
+        let mut with = env(&[("MOJO_WEBQQ_ACCOUNT", "a"), ("MOJO_WEBQQ_ONEBOT_TOKEN", "geheim")]);
         let list = OsString::from(format!("{}:/other", folder.path().display()));
-        let path = put_token(&mut env, Some(&list)).unwrap().unwrap();
-        assert!(path.starts_with(folder.path()) && !env.contains_key(OsStr::new(TOKEN)));
+        write_secret_files(&mut with, Some(&list)).unwrap();
+        let path = folder.path().join("onebot_token");
+        assert_eq!((with.get(token), with.get(token_file)), (None, Some(&path.clone().into_os_string())));
         assert_eq!(fs::read(&path).unwrap(), b"geheim");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(put_token(&mut env, None).unwrap(), None);
-        env.insert(TOKEN.into(), "geheim".into());
-        assert!(matches!(put_token(&mut env, None), Err(LaunchError::NoFolder)));
+        let mut without = env(&[("MOJO_WEBQQ_ACCOUNT", "a")]);
+        write_secret_files(&mut without, None).unwrap();
+        assert_eq!(without.len(), 1);
+        without.insert(token.to_owned(), "geheim".into());
+        assert!(matches!(write_secret_files(&mut without, None), Err(LaunchError::NoFolder)));
     }
 
     #[test]
-    fn what_lasts_is_where_systemd_says_unless_the_call_says_otherwise() {
+    fn state_directory_is_default_for_lasting_files() {
         let name = ClientName::new("a").unwrap();
         let list = Some(OsStr::new("/var/lib/wqclient/a:/other"));
         let got = lasting(list, &name, &BTreeMap::new());

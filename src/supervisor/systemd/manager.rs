@@ -1,23 +1,29 @@
-//! The D-Bus members of systemd that are used, as org.freedesktop.systemd1(5) describes them, and the paths of units.
+//! The D-Bus interfaces of systemd, as far as they are used (org.freedesktop.systemd1(5)), and the object paths of units.
 
 use zbus::{OwnedObjectPath, OwnedVariant, Variant, proxy};
 
 use std::collections::HashMap;
 
-/// systemd's name on the bus.
+/// The well-known bus name of systemd.
 pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
-/// What the paths of all units begin with.
+/// The object path of the manager.
+pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+/// The interface of the manager.
+pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+/// The prefix of the object paths of units.
 const UNITS: &str = "/org/freedesktop/systemd1/unit/";
-/// The interface of what every unit has.
+/// The interface of every unit.
 pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
-/// The interface of what a service has besides.
+/// The interface of services.
 pub(super) const SERVICE: &str = "org.freedesktop.systemd1.Service";
+/// The interface of socket units.
+pub(super) const SOCKET: &str = "org.freedesktop.systemd1.Socket";
 
 /// Properties and their values.
 pub(super) type Properties<'a> = Vec<(&'a str, Variant<'a>)>;
 
-/// A line of `ListUnitsByPatterns`: name, description, load state, active state, sub state, unit that is followed, path,
-/// and the job that is queued: number, type and path.
+/// An entry of `ListUnitsByPatterns`: name, description, load state, active state, sub state, followed unit, object path, and
+/// the queued job: number, type and object path.
 pub(super) type Listed =
     (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
@@ -27,9 +33,9 @@ pub(super) type Listed =
     default_path = "/org/freedesktop/systemd1"
 )]
 pub(super) trait Manager {
-    /// Signals about units are sent only while somebody subscribed.
+    /// Without a subscriber systemd sends no signals about units.
     fn subscribe(&self) -> zbus::Result<()>;
-    /// Returns the job, at once.
+    /// Returns the job without waiting for its end.
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn start_transient_unit(
         &self,
@@ -38,6 +44,7 @@ pub(super) trait Manager {
         properties: &[(&str, Variant<'_>)],
         auxiliary: &[(&str, Vec<(&str, Variant<'_>)>)],
     ) -> zbus::Result<OwnedObjectPath>;
+    fn reload_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
@@ -58,7 +65,7 @@ pub(super) trait UnitProperties {
     fn get_all(&self, interface: &str) -> zbus::Result<HashMap<String, OwnedVariant>>;
 }
 
-/// The path of a unit: every byte but letters and digits as `_` and two hexadecimal digits.
+/// The object path of a unit: every byte but letters and digits is `_` and two hexadecimal digits.
 pub(super) fn path_of(unit: &str) -> String {
     let mut path = UNITS.to_owned();
     for byte in unit.bytes() {
@@ -70,10 +77,11 @@ pub(super) fn path_of(unit: &str) -> String {
     path
 }
 
-/// The unit of a path, if it can be one of ours: `wqclient` is followed by `@` or `-`.
-pub(super) fn unit_of(path: &str) -> Option<String> {
+/// The unit with this object path, if its name can be that of an account: `prefix` is followed by `@` or `-`.
+pub(super) fn unit_of(prefix: &str, path: &str) -> Option<String> {
     let label = path.strip_prefix(UNITS)?;
-    if !label.starts_with("wqclient_40") && !label.starts_with("wqclient_2d") {
+    let sign = label.strip_prefix(prefix)?;
+    if !sign.starts_with("_40") && !sign.starts_with("_2d") {
         return None;
     }
     let mut unit = Vec::with_capacity(label.len());
@@ -103,13 +111,13 @@ mod tests {
     fn paths_of_units() {
         let path = "/org/freedesktop/systemd1/unit/wqclient_40ab_2dd44362d67d921091_2eservice";
         assert_eq!(path_of("wqclient@ab-d44362d67d921091.service"), path);
-        assert_eq!(unit_of(path).as_deref(), Some("wqclient@ab-d44362d67d921091.service"));
+        assert_eq!(unit_of("wqclient", path).as_deref(), Some("wqclient@ab-d44362d67d921091.service"));
         assert_eq!(path_of("wqclient-a_b.service").rsplit('/').next(), Some("wqclient_2da_5fb_2eservice"));
         for other in ["/org/freedesktop/systemd1/unit/wqcontroller_2eservice", "/", "", "wqclient_40a"] {
-            assert_eq!(unit_of(other), None, "{other}");
+            assert_eq!(unit_of("wqclient", other), None, "{other}");
         }
         for broken in ["wqclient_40a_2", "wqclient_40_zz", "wqclient_40_ff"] {
-            let found = unit_of(&format!("{UNITS}{broken}"));
+            let found = unit_of("wqclient", &format!("{UNITS}{broken}"));
             assert!(found.is_none() || broken.ends_with("_2"), "{broken}: {found:?}");
         }
     }

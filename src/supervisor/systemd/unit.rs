@@ -1,32 +1,94 @@
-//! A launch in systemd's terms: names and properties of units. Nothing here asks anybody.
+//! Names and properties of clients' units. No I/O.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::process::Signal;
 use zbus::Variant;
 
 use super::manager::Properties;
-use crate::config::{LimitSettings, ManagerKind, UnitKind};
-use crate::model::name::UnitId;
+use crate::config::{LimitSettings, ManagerKind, SystemdSettings, UnitKind};
+use crate::model::client::STOP_ASKED;
+use crate::model::name::{ClientName, UnitId};
+use crate::peers::{ACCOUNT_USER, IMPLEMENTATION_USER};
+use crate::supervisor::implementation::SUBCOMMAND;
 
-/// Every unit that can be a client.
-pub(super) const PATTERNS: [&str; 2] = ["wqclient@*.service", "wqclient-*.service"];
+/// What the processes of units are. Each has unit names, launch files and users of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnitRole {
+    /// Clients.
+    Client,
+    /// Implementations.
+    Implementation,
+}
 
-/// The properties that are limits.
-const LIMITS: [&str; 4] = ["MemoryMax", "MemoryHigh", "CPUQuotaPerSecUSec", "TasksMax"];
+impl UnitRole {
+    /// What the names of the units begin with.
+    pub(super) const fn prefix(self) -> &'static str {
+        match self {
+            Self::Client => "wqclient",
+            Self::Implementation => "wqimpl",
+        }
+    }
 
-/// What is mounted below a folder comes with it, as it does by `BindPaths=` of a unit file (mount(2)).
-const MS_REC: u64 = 0x4000;
+    /// The signal with which systemd stops the units.
+    pub(super) const fn stop_signal(self) -> &'static str {
+        match self {
+            Self::Client => "SIGTERM",
+            Self::Implementation => "SIGINT",
+        }
+    }
 
-/// The name of a client's unit.
-pub(super) fn name_of(kind: UnitKind, id: &str) -> Arc<str> {
-    match kind {
-        UnitKind::Template => format!("wqclient@{id}.service").into(),
-        UnitKind::Transient => format!("wqclient-{id}.service").into(),
+    /// The folder of the launch files, in that of the controller.
+    pub(super) const fn launches(self) -> &'static str {
+        match self {
+            Self::Client => "launch",
+            Self::Implementation => "launch-implementation",
+        }
+    }
+
+    /// What the names of the users begin with.
+    const fn user(self) -> &'static str {
+        match self {
+            Self::Client => ACCOUNT_USER,
+            Self::Implementation => IMPLEMENTATION_USER,
+        }
+    }
+
+    /// The patterns that match all of the units.
+    pub(super) fn patterns(self) -> [String; 2] {
+        ["@", "-"].map(|sign| format!("{}{sign}*.service", self.prefix()))
     }
 }
 
-/// Which kind of unit has this name.
+/// The properties for `[limits]`.
+const LIMITS: [&str; 4] = ["MemoryMax", "MemoryHigh", "CPUQuotaPerSecUSec", "TasksMax"];
+
+/// A recursive bind mount (mount(2)), as `BindPaths=` of a unit file makes by default.
+const MS_REC: u64 = 0x4000;
+
+/// The name of the unit of an account.
+pub(super) fn name_of(role: UnitRole, kind: UnitKind, id: &str) -> Arc<str> {
+    let sign = match kind {
+        UnitKind::Template => '@',
+        UnitKind::Transient => '-',
+    };
+    format!("{}{sign}{id}.service", role.prefix()).into()
+}
+
+/// Whether the journal entries of the client with this ID get its name only through a relay. `LogExtraFields=` of a template unit
+/// has the ID, which may be a hash, and the manager of a user adds no fields (systemd.exec(5)).
+pub(super) fn needs_relay(settings: &SystemdSettings, id: &UnitId) -> bool {
+    settings.manager == ManagerKind::User || settings.unit == UnitKind::Template && id.is_hashed()
+}
+
+/// The ID of the account whose unit has this name.
+pub(super) fn id_of(role: UnitRole, unit: &str) -> Option<UnitId> {
+    let id = unit.strip_suffix(".service")?.strip_prefix(role.prefix())?.strip_prefix(['@', '-'])?;
+    UnitId::try_from(id.to_owned()).ok()
+}
+
+/// Which kind of unit of a client has this name.
 pub fn kind_of(unit: &str) -> Option<UnitKind> {
     let rest = unit.strip_suffix(".service")?.strip_prefix("wqclient")?;
     match rest.as_bytes().first()? {
@@ -36,7 +98,7 @@ pub fn kind_of(unit: &str) -> Option<UnitKind> {
     }
 }
 
-/// What a client may use. All of it each time: what was set once stays set for all later starts.
+/// The properties for `[limits]`. All of them at each start, because what was set once stays set.
 pub(super) fn limits(limits: LimitSettings) -> Properties<'static> {
     let amount = |limit: Option<u64>| Variant::from(limit.unwrap_or(u64::MAX));
     let all = [limits.memory_max, limits.memory_high, limits.cpu_quota, limits.tasks_max];
@@ -46,49 +108,60 @@ pub(super) fn limits(limits: LimitSettings) -> Properties<'static> {
     limits.collect()
 }
 
-/// For the test of properties that a systemd does not have, and not in a release: one that none has.
+/// A property that no systemd knows, for the test of such properties. Not in a release.
 #[cfg(debug_assertions)]
 fn unknown_if_told() -> Option<(&'static str, Variant<'static>)> {
     std::env::var_os("WQCONTROLLER_TEST_PROPERTY").map(|_| ("NoSuchLimit", Variant::from(1u64)))
 }
 
-/// What a transient unit is made of.
+/// The parts of a transient unit.
 pub(super) struct Transient<'a> {
+    pub role: UnitRole,
     pub id: &'a UnitId,
+    pub name: &'a ClientName,
     pub manager: ManagerKind,
     pub slice: &'a str,
     /// The program that is the launcher.
     pub executable: &'a Path,
     /// The launch file.
     pub launch_file: &'a Path,
+    /// The only file of the configuration, where the controller has one.
+    pub config: Option<&'a Path>,
 }
 
 impl Transient<'_> {
-    /// The properties of the unit: those of `systemd/wqclient@.service`, as far as the manager has them.
+    /// The properties of the unit: those of `systemd/wqclient@.service`, as far as the manager supports them.
     pub fn properties(&self, limit: LimitSettings) -> Properties<'static> {
         let text = |text: &str| Variant::from(text.to_owned());
         let list =
             |items: &[&str]| Variant::from(items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>());
         let (id, launcher) = (self.id.as_str(), self.executable.to_string_lossy().into_owned());
-        let command = vec![launcher.clone(), "launch".to_owned(), id.to_owned()];
-        let folder = format!("wqclient/{id}");
+        let command = |arguments: &[&str]| {
+            let words = std::iter::once(&*launcher).chain(arguments.iter().copied());
+            Variant::from(vec![(launcher.clone(), words.map(str::to_owned).collect::<Vec<_>>(), false)])
+        };
+        let folder = format!("{}/{id}", self.role.prefix());
+        let description = match self.role {
+            UnitRole::Client => format!("Chat account {}", self.name),
+            UnitRole::Implementation => format!("Implementation of chat account {}", self.name),
+        };
         let mut all = vec![
-            ("Description", text(&format!("Chat account {id}"))),
+            ("Description", text(&description)),
             ("After", list(&["network.target"])),
-            // The controller alone decides about new starts, and how many.
+            // The controller alone decides about restarts.
             ("StartLimitIntervalUSec", Variant::from(0u64)),
-            ("ExecStart", Variant::from(vec![(launcher, command, false)])),
             ("Type", text("exec")),
             ("NotifyAccess", text("main")),
             ("Restart", text("no")),
             ("StandardInputFile", text(&self.launch_file.to_string_lossy())),
-            ("UMask", Variant::from(0o027u32)),
             ("RuntimeDirectory", list(&[&folder])),
             ("RuntimeDirectoryMode", Variant::from(0o750u32)),
             ("StateDirectory", list(&[&folder])),
             ("StateDirectoryMode", Variant::from(0o700u32)),
-            ("SyslogIdentifier", text("wqclient")),
-            ("LogExtraFields", Variant::from(vec![format!("WQ_CLIENT={id}").into_bytes()])),
+            ("SyslogIdentifier", text(self.role.prefix())),
+            ("LogExtraFields", Variant::from(self.log_fields())),
+            ("LogRateLimitIntervalUSec", Variant::from(10_000_000u64)),
+            ("LogRateLimitBurst", Variant::from(1000u32)),
             ("Slice", text(self.slice)),
             ("NoNewPrivileges", Variant::from(true)),
             ("KeyringMode", text("private")),
@@ -96,11 +169,27 @@ impl Transient<'_> {
             ("RestrictRealtime", Variant::from(true)),
             ("RestrictSUIDSGID", Variant::from(true)),
             ("RestrictNamespaces", Variant::from(0u64)),
-            ("RestrictAddressFamilies", allowed(&["AF_UNIX", "AF_INET", "AF_INET6"])),
+            ("RestrictAddressFamilies", allowed(&["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"])),
             ("SystemCallFilter", allowed(&["@system-service"])),
             ("SystemCallErrorNumber", Variant::from(1i32)),
             ("SystemCallArchitectures", list(&["native"])),
         ];
+        match self.role {
+            UnitRole::Client => all.extend([
+                ("ExecStart", command(&["launch", id])),
+                ("ExecReload", command(&["launch", "--reload", id])),
+                // It was stopped through its own API, which is no failure.
+                ("SuccessExitStatus", Variant::from((vec![i32::from(STOP_ASKED)], Vec::<i32>::new()))),
+                ("UMask", Variant::from(0o027u32)),
+            ]),
+            UnitRole::Implementation => all.extend([
+                ("ExecStart", self.implementation(&command, id)),
+                // At SIGTERM some hang, and others leave processes behind.
+                ("KillSignal", Variant::from(Signal::INT.as_raw())),
+                // Only its group can use the socket that it makes in its runtime directory.
+                ("UMask", Variant::from(0o007u32)),
+            ]),
+        }
         if self.manager == ManagerKind::System {
             all.extend(self.confinement(&folder));
         }
@@ -108,25 +197,55 @@ impl Transient<'_> {
         all
     }
 
-    /// What only the machine's manager can do.
+    /// The command of an implementation's launcher, with the configuration that the controller has.
+    fn implementation(&self, command: &dyn Fn(&[&str]) -> Variant<'static>, id: &str) -> Variant<'static> {
+        match self.config.map(Path::to_string_lossy) {
+            Some(config) => command(&["--config", &config, SUBCOMMAND, id]),
+            None => command(&[SUBCOMMAND, id]),
+        }
+    }
+
+    /// The journal can be searched for the account by name and by ID.
+    fn log_fields(&self) -> Vec<Vec<u8>> {
+        let mut fields = vec![format!("WQ_CLIENT={}", self.id).into_bytes()];
+        if self.id.as_str() != self.name.as_str() {
+            fields.push(format!("WQ_CLIENT={}", self.name).into_bytes());
+        }
+        fields
+    }
+
+    /// The properties that only the machine's manager supports.
     fn confinement(&self, folder: &str) -> Properties<'static> {
         let text = |text: &str| Variant::from(text.to_owned());
         let on = |name| (name, Variant::from(true));
         let hidden = |path: &str| (path.to_owned(), "ro".to_owned());
-        // Source, target, whether it may be missing, and flags.
+        // Source, target, whether the source may be missing, and mount flags.
         let shown = |path: String| (path.clone(), path, false, MS_REC);
         vec![
             ("PartOf", Variant::from(vec!["wqclients.target".to_owned()])),
             on("DynamicUser"),
-            ("User", text(&format!("wqc-{}", self.id))),
+            ("User", text(&format!("{}{}", self.role.user(), self.id))),
             ("Group", text("wqclients")),
             (
                 "TemporaryFileSystem",
-                Variant::from(vec![hidden("/run/wqclient"), hidden("/var/lib/private/wqclient")]),
+                Variant::from(
+                    [UnitRole::Client, UnitRole::Implementation]
+                        .map(UnitRole::prefix)
+                        .into_iter()
+                        .flat_map(|of| {
+                            [hidden(&format!("/run/{of}")), hidden(&format!("/var/lib/private/{of}"))]
+                        })
+                        .collect::<Vec<_>>(),
+                ),
             ),
             (
                 "BindPaths",
-                Variant::from(vec![shown(format!("/run/{folder}")), shown("/run/wqclient-world".to_owned())]),
+                Variant::from(match self.role {
+                    UnitRole::Client => {
+                        vec![shown(format!("/run/{folder}")), shown("/run/wqclient-world".to_owned())]
+                    }
+                    UnitRole::Implementation => vec![shown(format!("/run/{folder}"))],
+                }),
             ),
             ("InaccessiblePaths", Variant::from(vec!["-/run/wqcontroller".to_owned()])),
             ("CapabilityBoundingSet", Variant::from(0u64)),
@@ -144,7 +263,7 @@ impl Transient<'_> {
     }
 }
 
-/// A list of what is allowed, all else being forbidden.
+/// An allow-list.
 fn allowed(items: &[&str]) -> Variant<'static> {
     Variant::from((true, items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>()))
 }
@@ -152,19 +271,21 @@ fn allowed(items: &[&str]) -> Variant<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::name::ClientName;
 
     fn id(name: &str) -> UnitId {
-        ClientName::new(name).unwrap().unit_id()
+        UnitId::of(&ClientName::new(name).unwrap())
     }
 
     fn transient(manager: ManagerKind) -> Properties<'static> {
         let unit = Transient {
+            role: UnitRole::Client,
+            config: None,
             id: &id("a-b"),
+            name: &ClientName::new("a-b").unwrap(),
             manager,
             slice: "x.slice",
             executable: Path::new("/usr/sbin/wqcontroller"),
-            launch_file: Path::new("/run/wqcontroller/launch/ab-d44362d67d921091"),
+            launch_file: Path::new("/run/wqcontroller/launch/a-b"),
         };
         unit.properties(LimitSettings { memory_max: Some(1 << 30), ..LimitSettings::default() })
     }
@@ -178,11 +299,23 @@ mod tests {
 
     #[test]
     fn names() {
-        assert_eq!(&*name_of(UnitKind::Template, id("alice").as_str()), "wqclient@alice.service");
         assert_eq!(
-            &*name_of(UnitKind::Transient, id("a-b").as_str()),
-            "wqclient-ab-d44362d67d921091.service"
+            &*name_of(UnitRole::Client, UnitKind::Template, id("alice").as_str()),
+            "wqclient@alice.service"
         );
+        assert_eq!(
+            &*name_of(UnitRole::Client, UnitKind::Transient, id("a-b").as_str()),
+            "wqclient-a-b.service"
+        );
+        for name in ["alice", "a-b", "-a", "小明"] {
+            for kind in [UnitKind::Template, UnitKind::Transient] {
+                assert_eq!(
+                    id_of(UnitRole::Client, &name_of(UnitRole::Client, kind, id(name).as_str())),
+                    Some(id(name))
+                );
+            }
+        }
+        assert_eq!(id_of(UnitRole::Client, "wqclient@a.b.service"), None);
         assert_eq!(kind_of("wqclient@alice.service"), Some(UnitKind::Template));
         assert_eq!(kind_of("wqclient-alice.service"), Some(UnitKind::Transient));
         for other in ["wqclient.slice", "wqclient.service", "wqcontroller.service", "wqclient@a.socket"] {
@@ -191,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn every_limit_is_set_each_time() {
+    fn all_limits_are_set_each_time() {
         let set = |limits_set| {
             let all = limits(limits_set);
             all.into_iter().map(|(name, value)| (name, u64::try_from(value).unwrap())).collect::<Vec<_>>()
@@ -209,14 +342,16 @@ mod tests {
     }
 
     #[test]
-    fn a_transient_unit_has_the_types_that_systemd_wants() {
+    fn transient_properties_have_dbus_types_of_systemd() {
         let of = |wanted: &str| {
             let all = signatures(&transient(ManagerKind::System));
             all.into_iter().find(|(name, _)| name == wanted).unwrap().1
         };
         for (name, signature) in [
             ("ExecStart", "a(sasb)"),
+            ("ExecReload", "a(sasb)"),
             ("StandardInputFile", "s"),
+            ("SuccessExitStatus", "(aiai)"),
             ("StartLimitIntervalUSec", "t"),
             ("RuntimeDirectory", "as"),
             ("LogExtraFields", "aay"),
@@ -235,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn the_managers_of_users_are_asked_for_nothing_they_cannot_do() {
+    fn user_manager_gets_only_supported_properties() {
         let (system, user) =
             (signatures(&transient(ManagerKind::System)), signatures(&transient(ManagerKind::User)));
         for name in ["DynamicUser", "User", "Group", "CapabilityBoundingSet", "TemporaryFileSystem", "PartOf"]
@@ -243,7 +378,9 @@ mod tests {
             assert!(system.iter().any(|(there, _)| there == name), "{name}");
             assert!(user.iter().all(|(there, _)| there != name), "{name}");
         }
-        for name in ["NoNewPrivileges", "StandardInputFile", "SystemCallFilter", "RuntimeDirectory"] {
+        for name in
+            ["NoNewPrivileges", "ExecReload", "StandardInputFile", "SystemCallFilter", "RuntimeDirectory"]
+        {
             assert!(user.iter().any(|(there, _)| there == name), "{name}");
         }
     }

@@ -1,11 +1,12 @@
 //! The API of a client.
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::process::{ACCOUNT, Answer, Client, Setup, read_answer, send_request, until};
+use super::process::{ACCOUNT, Answer, Client, Setup, read_answer, request, send_request, until};
 
 const SEND: &str = "/openqq/send_friend_message";
 
@@ -26,7 +27,7 @@ fn is_sent(answer: &Answer) {
 }
 
 #[test]
-fn shows_the_account_and_its_friends() {
+fn account_and_friends_are_shown() {
     let client = Client::running(&[]);
     let user = client.get("/openqq/get_user_info").json();
     has_keys(
@@ -53,7 +54,51 @@ fn shows_the_account_and_its_friends() {
 }
 
 #[test]
-fn sends_to_a_friend_by_any_property() {
+fn path_may_end_with_a_slash_and_be_escaped() {
+    let client = Client::running(&[]);
+    let user = client.get("/openqq/get_user_info").json();
+    assert_eq!(client.get("/openqq/get_user_info/").json(), user);
+    assert_eq!(client.get("/openqq/%67et_user%5Finfo").json(), user);
+    assert_eq!(client.get("/openqq/get_user_info%2F").status, 403);
+    let quoted = client.get("/openqq/search_friend?name=\"<小>\"");
+    assert_eq!((quoted.status, &quoted.json()["code"]), (200, &json!(100)), "{quoted:?}");
+}
+
+#[test]
+fn forms_of_every_kind_are_read() {
+    let client = Client::running(&[]);
+    let uid = client.get("/openqq/get_friend_info").json()[0]["uid"].as_str().unwrap().to_owned();
+    let part = |name: &str, value: &str| {
+        format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let multipart = [part("uid", &uid), part("content", "小\r\n"), "--x--\r\n".into()].concat();
+    for method in ["GET", "POST"] {
+        let send = |kind: &str, body: &str| {
+            let headers = if kind.is_empty() { String::new() } else { format!("Content-Type: {kind}\r\n") };
+            request(client.setup.port, &format!("{method} {SEND}"), &headers, body).unwrap()
+        };
+        is_sent(&send("application/x-www-form-urlencoded", &format!("uid={uid}&content=x&client=a")));
+        is_sent(&send("multipart/form-data; boundary=x", &multipart));
+        is_sent(&send("application/json", &format!(r#"{{"uid":{uid},"content":"\u5c0f","async":false}}"#)));
+        for kind in ["", "text/plain", "application/xml"] {
+            let refused = send(kind, "uid=1&content=x");
+            assert_eq!((refused.status, &refused.json()["code"]), (415, &json!(-2)), "{refused:?}");
+            assert!(refused.json()["status"].as_str().unwrap().contains("send a form"), "{refused:?}");
+        }
+        for (kind, body) in [("application/json", "[]"), ("multipart/form-data; boundary=x", "x")] {
+            let refused = send(kind, body);
+            assert_eq!((refused.status, &refused.json()["code"]), (400, &json!(-2)), "{refused:?}");
+        }
+        // Where the query says who, a body of another kind is ignored, as in the original.
+        let what = format!("{method} {SEND}?uid={uid}&content=x");
+        is_sent(&request(client.setup.port, &what, "Content-Type: text/plain\r\n", "x").unwrap());
+    }
+    let found = client.get(&format!("/openqq/search_friend?uid={uid}&_=1479112345")).json();
+    assert_eq!(found[0]["uid"], uid, "{found}");
+}
+
+#[test]
+fn friend_is_found_by_any_property() {
     let client = Client::running(&[]);
     let friends = client.get("/openqq/get_friend_info").json();
     let friend = &friends[0];
@@ -83,20 +128,19 @@ fn messages_wait_for_their_turn() {
     let mut client = Client::running(&[("SEND_INTERVAL", "3600")]);
     let send = format!("{SEND}?uid=10001&content=x");
     is_sent(&client.get(&send));
-    // Whoever does not wait is answered at once, until too many wait.
-    let accepted = json!({ "code": 0, "status": "request already in execution" });
+    // Asynchronous calls are answered at once, until too many messages wait.
     let refused = until("a full queue", || {
         let json = client.get(&format!("{send}&async=1")).json();
-        (json != accepted).then_some(json)
+        (json["status"] != "request already in execution").then_some(json)
     });
     assert_eq!((&refused["code"], &refused["status"]), (&json!(-8), &json!("发送失败")));
     client.signal(Signal::TERM);
-    assert_eq!(client.until_exit().code(), Some(0));
+    assert_eq!(client.until_exit().signal(), Some(Signal::TERM.as_raw()));
 }
 
 #[test]
-fn whoever_waits_hears_of_the_end() {
-    let mut client = Client::running(&[("SEND_INTERVAL", "3600")]);
+fn waiting_callers_are_answered_at_the_end() {
+    let mut client = Client::running(&[("SEND_INTERVAL", "70")]);
     let send = format!("{SEND}?uid=10001&content=x");
     is_sent(&client.get(&send));
     let waiting = send_request(client.setup.port, &format!("GET {send}"), "", "").unwrap();
@@ -108,11 +152,11 @@ fn whoever_waits_hears_of_the_end() {
     client.signal(Signal::TERM);
     let heard = read_answer(waiting).json();
     assert_eq!((&heard["code"], &heard["status"]), (&json!(-3), &json!("发送失败")));
-    assert_eq!(client.until_exit().code(), Some(0));
+    assert_eq!(client.until_exit().signal(), Some(Signal::TERM.as_raw()));
 }
 
 #[test]
-fn says_that_it_is_not_running() {
+fn calls_before_running_are_refused() {
     let mut client = Setup::new(&[("SANDBOX_LOGIN_TIME", "3600")]).start();
     client.setup.until_state("scaning");
     for call in [
@@ -130,7 +174,6 @@ fn says_that_it_is_not_running() {
         "shutup_group_member?group_uid=1&member_uid=1&time=1",
         "kick_group_member?group_uid=1&member_uid=1",
         "check_event",
-        "relogin",
     ] {
         let answer = client.get(&format!("/openqq/{call}"));
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
@@ -138,11 +181,11 @@ fn says_that_it_is_not_running() {
     }
     assert_eq!(client.get("/openqq/get_client_info").json()["code"], 0);
     assert_eq!(client.get("/openqq/stop_client").json()["code"], 0);
-    assert_eq!(client.until_exit().code(), Some(0));
+    assert_eq!(client.until_exit().code(), Some(193));
 }
 
 #[test]
-fn tells_about_itself_and_stops() {
+fn client_info_and_stop_client() {
     let mut client = Client::running(&[]);
     for answer in [client.get("/openqq/get_client_info"), client.post("/openqq/get_client_info", "client=x")]
     {
@@ -159,13 +202,30 @@ fn tells_about_itself_and_stops() {
     let status = format!("success, client({}) will stop in 3 seconds", client.pid());
     assert_eq!((&answer["code"], &answer["status"]), (&json!(0), &json!(status)));
     assert_eq!(client.get("/openqq/stop_client").json()["code"], 0);
-    assert_eq!(client.until_exit().code(), Some(0));
+    assert_eq!(client.until_exit().code(), Some(193));
     assert!(began.elapsed() > Duration::from_millis(2900), "not after 3 seconds, as it said");
     assert_eq!(client.setup.report().unwrap().state.as_str(), "stop");
 }
 
 #[test]
-fn rules_of_every_call() {
+fn page_of_another_site_is_refused_unless_it_comes_through_the_controller() {
+    let client = Client::running(&[]);
+    let call = |method: &str, headers: &str| {
+        request(client.setup.port, &format!("{method} /openqq/get_client_info"), headers, "").unwrap()
+    };
+    assert_eq!(call("GET", "Sec-Fetch-Site: none\r\n").status, 200);
+    for method in ["GET", "OPTIONS"] {
+        let refused = call(method, "Origin: https://evil.example\r\nSec-Fetch-Site: cross-site\r\n");
+        assert_eq!((refused.status, &refused.json()["code"]), (403, &json!(403)), "{method}");
+    }
+    assert_eq!(call("GET", "Sec-Fetch-Site: cross-site\r\nVia: 1.1 wqcontroller-1\r\n").status, 200);
+    let rebound = format!("GET http://evil.example:{}/openqq/get_client_info", client.setup.port);
+    let refused = request(client.setup.port, &rebound, "", "").unwrap();
+    assert_eq!((refused.status, &refused.json()["code"]), (421, &json!(421)));
+}
+
+#[test]
+fn common_rules_of_calls() {
     let client = Client::running(&[]);
     let script = client.get("/openqq/get_client_info?datatype=jsonp&callback=a.b_1");
     assert_eq!(script.header("content-type"), Some("application/javascript; charset=utf-8"));
@@ -208,7 +268,7 @@ fn rules_of_every_call() {
 }
 
 #[test]
-fn friends_are_in_every_state_there_is_and_have_every_kind_of_client() {
+fn friends_have_every_state_and_client_type() {
     let folder = tempfile::tempdir().unwrap();
     let world = folder.path().join("world.toml");
     let states = ["online", "away", "busy", "callme", "silent", "hidden", "offline"];

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -73,7 +74,7 @@ pub(super) fn anywhere() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-/// An address where nobody is yet.
+/// An address where no program listens yet.
 pub(super) fn nobody() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free_port()).into()
 }
@@ -123,7 +124,9 @@ impl Talk {
     /// Sends messages, and waits for nothing.
     fn begin(&mut self, texts: &[String]) {
         let request = |text| {
-            format!("GET /openqq/send_friend_message?uid=10001&content={text} HTTP/1.1\r\nHost: x\r\n\r\n")
+            format!(
+                "GET /openqq/send_friend_message?uid=10001&content={text} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            )
         };
         let requests: String = texts.iter().map(request).collect();
         self.0.get_mut().write_all(requests.as_bytes()).unwrap();
@@ -145,7 +148,7 @@ pub(super) const QUICK: [(&str, &str); 4] =
     [("POST_EVENT", "0"), ("POST_RETRY_MIN", "0.01"), ("POST_RETRY_MAX", "0.05"), ("LOG_LEVEL", "info")];
 
 #[test]
-fn ten_thousand_reports_come_in_order_over_a_kill_though_the_receiver_is_down_half_the_time() {
+fn ten_thousand_reports_survive_a_kill_and_an_unreliable_receiver() {
     const MESSAGES: usize = 10_000;
     const TURN: usize = 500;
     const BURST: usize = 20;
@@ -219,21 +222,24 @@ fn ten_thousand_reports_come_in_order_over_a_kill_though_the_receiver_is_down_ha
         }
     }
     assert!(promised.len() < MESSAGES && promised.contains(&(MESSAGES - 1)));
-    until("the last report", || {
-        got.lock().unwrap()[0].last().is_some_and(|number| number + 1 == MESSAGES).then_some(())
-    });
+    // Most reports are delivered now that the receiver stays, and how long all of them take depends on the disk: each gets a while.
+    let delivered = || got.lock().unwrap()[0].last().copied().unwrap_or_default();
+    let mut last = delivered();
+    while last + 1 < MESSAGES {
+        last = until("one more report", || Some(delivered()).filter(|number| *number > last));
+    }
     let [sent, said_back] = &*got.lock().unwrap();
     for numbers in [sent, said_back] {
         assert!(numbers.is_sorted_by(|one, next| one < next), "not in order, or not once");
     }
     let missing: Vec<_> = promised.difference(&sent.iter().copied().collect()).copied().collect();
     assert!(missing.is_empty(), "{missing:?}");
-    // Of what is said back some never comes to be: it comes a moment later, and so fast nobody answers each.
+    // Some replies are never sent: each takes a moment, and the reports come faster than that.
     assert!(said_back.len() > MESSAGES / 100, "{}", said_back.len());
 }
 
 #[test]
-fn tries_again_what_was_not_taken_and_nothing_else() {
+fn only_refused_reports_are_retried() {
     let (address, deliveries) = receive(anywhere(), |count, _| match count {
         0 => Some(("503 Busy\r\nRetry-After: 0", String::new())),
         1 => Some(("429 Slowly", String::new())),
@@ -257,7 +263,7 @@ fn tries_again_what_was_not_taken_and_nothing_else() {
 }
 
 #[test]
-fn a_reply_is_sent_once_though_the_report_was_repeated() {
+fn reply_to_a_repeated_report_is_sent_once() {
     let (address, deliveries) = receive(anywhere(), |_, delivery| {
         let reply = || json!({ "reply": "answer" }).to_string();
         match (delivery.json["content"].as_str(), delivery.json["class"].as_str()) {
@@ -280,7 +286,7 @@ fn a_reply_is_sent_once_though_the_report_was_repeated() {
 }
 
 #[test]
-fn an_answer_may_mute_in_a_group() {
+fn answer_may_mute_in_a_group() {
     let (address, _deliveries) = receive(anywhere(), |_, delivery| {
         let from_group = delivery.json["type"] == "group_message" && delivery.json["class"] == "recv";
         let body = if from_group { r#"{"shutup":1,"shutup_time":120}"# } else { "" };
@@ -297,13 +303,13 @@ fn an_answer_may_mute_in_a_group() {
     }
     until("a mute", || {
         let log = client.setup.log();
-        let muted = |line: &str| line.contains("was muted") && line.contains("seconds=120");
+        let muted = |line: &str| line.contains("muted ") && line.contains(" for 120 s");
         log.lines().any(muted).then_some(())
     });
 }
 
 #[test]
-fn what_is_not_posted_in_time_waits_for_the_next_client() {
+fn undelivered_reports_wait_for_the_next_client() {
     let away = nobody();
     let state = tempfile::tempdir().unwrap();
     let mut setup = Setup::new(&QUICK);
@@ -315,9 +321,9 @@ fn what_is_not_posted_in_time_waits_for_the_next_client() {
     client.setup.until_state("running");
     Talk::to(&client).say("kept");
     let logged = |client: &Client, line: &str| client.setup.log().matches(line).count();
-    until("the echo", || (logged(&client, "A message came.") == 1).then_some(()));
+    until("the echo", || (logged(&client, " received from ") == 1).then_some(()));
     client.signal(Signal::TERM);
-    assert_eq!(client.until_exit().code(), Some(0));
+    assert_eq!(client.until_exit().signal(), Some(Signal::TERM.as_raw()));
     assert_eq!(super::process::mode(&folder), 0o700);
     let (_, deliveries) = receive(away, |_, _| Some(("200 OK", String::new())));
     client.start_again();
@@ -325,14 +331,14 @@ fn what_is_not_posted_in_time_waits_for_the_next_client() {
     assert_eq!(delivery.json["content"], "kept");
     assert!(delivery.attempt > 1, "{delivery:?}");
     // In the client's own view: what it has no answer to when it ends stays.
-    until("both to be posted", || (logged(&client, "A report was posted.") == 2).then_some(()));
+    until("both to be posted", || (logged(&client, " delivered (attempt ") == 2).then_some(()));
     client.signal(Signal::TERM);
-    assert_eq!(client.until_exit().code(), Some(0));
+    assert_eq!(client.until_exit().signal(), Some(Signal::TERM.as_raw()));
     assert!(!folder.exists(), "nothing waits, and something is left");
 }
 
 #[test]
-fn what_is_given_up_is_counted() {
+fn dropped_reports_are_counted() {
     let away = nobody();
     let mut setup = Setup::new(&QUICK);
     setup.set("POST_API", &format!("http://{away}/"));
@@ -340,14 +346,14 @@ fn what_is_given_up_is_counted() {
     let mut client = setup.start();
     client.setup.until_state("running");
     Talk::to(&client).say("lost");
-    until("the log line", || client.setup.log().contains("Reports are being dropped").then_some(()));
+    until("the log line", || client.setup.log().contains("dropping reports to ").then_some(()));
     client.signal(Signal::TERM);
-    assert_eq!(client.until_exit().code(), Some(0));
-    assert!(client.setup.log().contains("Reports were dropped."));
+    assert_eq!(client.until_exit().signal(), Some(Signal::TERM.as_raw()));
+    assert!(client.setup.log().contains("dropped reports to "));
 }
 
 #[test]
-fn events_are_chosen_and_printed() {
+fn reported_events_are_configurable_and_printed() {
     let mut setup = Setup::new(&[("POST_EVENT_LIST", "login,input_qrcode"), ("POST_MEDIA_DATA", "0")]);
     setup.set("POST_STDOUT", "1");
     let client = setup.start();
@@ -363,7 +369,7 @@ fn events_are_chosen_and_printed() {
 }
 
 #[test]
-fn check_event_gives_each_event_once_and_to_nobody_who_is_gone() {
+fn check_event_returns_each_event_once() {
     let client = Client::running(&[("CHECK_EVENT_LIST_MAX_SIZE", "2")]);
     let mut talk = Talk::to(&client);
     let poll = |method: &str| {
@@ -373,7 +379,7 @@ fn check_event_gives_each_event_once_and_to_nobody_who_is_gone() {
         read_answer(answer).json().as_array().unwrap().iter().map(words).collect()
     };
     assert_eq!(read_answer(poll("HEAD")).status, 200);
-    // Somebody who hangs up while he waits: the server hears of it before it answers a request that came later.
+    // A caller that hangs up while it waits: the server notices before it answers a later request.
     drop(poll("GET"));
     for _ in 0..2 {
         assert_eq!(client.get("/openqq/get_client_info").status, 200);
@@ -388,7 +394,7 @@ fn check_event_gives_each_event_once_and_to_nobody_who_is_gone() {
     // More events than are kept, and a request that takes none of them.
     talk.say("2");
     talk.say("3");
-    until("both echoes", || (client.setup.log().matches("A message came.").count() == 3).then_some(()));
+    until("both echoes", || (client.setup.log().matches(" received from ").count() == 3).then_some(()));
     assert_eq!(read_answer(poll("HEAD")).status, 200);
     let kept = told(poll("GET"));
     assert_eq!(kept.len(), 2);
@@ -396,7 +402,7 @@ fn check_event_gives_each_event_once_and_to_nobody_who_is_gone() {
 }
 
 #[test]
-fn poll_api_leads_to_the_own_api_while_the_client_runs() {
+fn poll_api_redirects_to_the_own_api() {
     let listener = TcpListener::bind(anywhere()).unwrap();
     let address = listener.local_addr().unwrap();
     let mut setup = Setup::new(&[("POLL_INTERVAL", "0.01")]);
@@ -414,6 +420,6 @@ fn poll_api_leads_to_the_own_api_while_the_client_runs() {
         let location = format!("302 Found\r\nConnection: close\r\nLocation: {to}");
         answer(reader.get_mut(), &location, "");
     }
-    until("the messages", || (client.setup.log().matches("A message was sent.").count() >= 2).then_some(()));
+    until("the messages", || (client.setup.log().matches(" sent\n").count() >= 2).then_some(()));
     assert!(!client.setup.log().contains("hush"));
 }

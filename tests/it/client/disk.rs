@@ -50,7 +50,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn what_is_on_a_full_disk_is_kept_and_what_is_not_goes_there_later() {
+fn full_disk_keeps_reports_and_takes_the_rest_later() {
     const EACH: usize = 300;
     let Some(disk) = SmallDisk::mount() else { return };
     let away = nobody();
@@ -64,11 +64,11 @@ fn what_is_on_a_full_disk_is_kept_and_what_is_not_goes_there_later() {
     disk.fill();
     (EACH..2 * EACH).for_each(|number| talk.say(&number.to_string()));
     let said = |what: &str| client.setup.log().matches(what).count();
-    until("the loss to be said", || (said("Reports are being dropped") > 0).then_some(()));
-    assert_eq!((said("The disk fails"), said("on disk again")), (1, 0));
+    until("the loss to be said", || (said("dropping reports to ") > 0).then_some(()));
+    assert_eq!((said("cannot write reports to disk"), said("written to disk again")), (1, 0));
     disk.empty();
     // Nothing comes any more, and it goes there all the same.
-    until("the disk to be used", || (said("Reports can be kept on disk again.") == 1).then_some(()));
+    until("the disk to be used", || (said("reports can be written to disk again") == 1).then_some(()));
     client.signal(Signal::KILL);
     client.until_exit();
     let (_, deliveries) = receive(away, |_, _| Some(("200 OK", String::new())));
@@ -89,7 +89,7 @@ fn what_is_on_a_full_disk_is_kept_and_what_is_not_goes_there_later() {
 }
 
 #[test]
-fn a_full_disk_is_said_once_while_reports_come_and_go() {
+fn full_disk_is_logged_once() {
     let Some(disk) = SmallDisk::mount() else { return };
     let (address, deliveries) = receive(anywhere(), |_, _| Some(("200 OK", String::new())));
     let mut setup = Setup::new(&QUICK);
@@ -100,7 +100,7 @@ fn a_full_disk_is_said_once_while_reports_come_and_go() {
     let mut talk = Talk::to(&client);
     talk.say("0");
     for number in 1..200 {
-        // What is done with is removed; the room is somebody else's at once.
+        // Delivered reports are removed; another program takes the room at once.
         disk.fill();
         talk.say(&number.to_string());
     }
@@ -110,12 +110,12 @@ fn a_full_disk_is_said_once_while_reports_come_and_go() {
         assert_eq!(sends.next().unwrap().json["content"], text);
     }
     let said = |what: &str| client.setup.log().matches(what).count();
-    assert_eq!(said("The disk fails"), 1);
-    assert!(said("on disk again") <= 1);
+    assert_eq!(said("cannot write reports to disk"), 1);
+    assert!(said("written to disk again") <= 1);
 }
 
 #[test]
-fn a_cleaner_costs_no_report() {
+fn removed_report_folder_loses_nothing() {
     let away = nobody();
     let mut setup = Setup::new(&QUICK);
     setup.set("POST_API", &format!("http://{away}/"));

@@ -27,7 +27,7 @@ const GROUP: &str = "id uid name markname displayname code role createtime owner
                      max_member max_admin";
 
 #[test]
-fn objects_have_the_keys_of_the_documentation() {
+fn objects_have_the_documented_keys() {
     let client = running("小红", &[]);
     let groups = client.get("/openqq/get_group_info").json();
     let basic = client.get("/openqq/get_group_basic_info").json();
@@ -50,7 +50,7 @@ fn objects_have_the_keys_of_the_documentation() {
 }
 
 #[test]
-fn searches_go_by_all_that_is_given() {
+fn search_matches_all_given_properties() {
     let client = running("小红", &[]);
     let found = |path: &str| client.get(&format!("/openqq/{path}")).json();
     let nobody = json!({ "code": 100, "status": "object not found" });
@@ -71,7 +71,7 @@ fn searches_go_by_all_that_is_given() {
 }
 
 #[test]
-fn sends_to_groups_discussions_and_members() {
+fn messages_reach_groups_discussions_and_members() {
     let receiver = Receiver::new(|_| String::new());
     let client = running("小红", &[("PLUGIN_OPENQQ_POST_API", &receiver.url)]);
     let discuss = client.get("/openqq/get_discuss_info").json()[0]["id"].as_str().unwrap().to_owned();
@@ -103,7 +103,7 @@ fn sends_to_groups_discussions_and_members() {
 }
 
 #[test]
-fn ids_of_this_login_do_as_well_as_numbers() {
+fn ids_and_uids_both_name_a_target() {
     let client = running("小红", &[]);
     let groups = client.get("/openqq/get_group_info").json();
     let group = groups.as_array().unwrap().iter().find(|group| group["role"] == "manage").unwrap();
@@ -127,7 +127,7 @@ fn ids_of_this_login_do_as_well_as_numbers() {
 }
 
 #[test]
-fn several_members_are_muted_and_put_out_at_once() {
+fn several_members_are_muted_and_kicked_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let world = folder.path().join("world.toml");
     let people: String = (1..=5).map(|n| format!("[[people]]\nuid = \"{n}\"\nname = \"p{n}\"\n")).collect();
@@ -156,7 +156,7 @@ fn several_members_are_muted_and_put_out_at_once() {
 }
 
 #[test]
-fn whom_there_is_not() {
+fn missing_targets_are_refused() {
     let client = running("小红", &[]);
     let discuss = client.get("/openqq/get_discuss_info").json()[0]["id"].as_str().unwrap().to_owned();
     for (call, code, status) in [
@@ -181,13 +181,13 @@ fn whom_there_is_not() {
             "shutup time missing or error",
         ),
         ("shutup_group_member?group_uid=305432198", 400, "shutup time missing or error"),
-        ("shutup_group_member?group_uid=305432198&member_uid=10002&time=0", 201, "failure"),
         ("shutup_group_member?group_uid=305432198&member_uid=10003&time=1", 201, "failure"),
         ("kick_group_member?group_uid=7&member_uid=10002", 100, "object not found"),
         ("kick_group_member?group_uid=305432198", 200, "member id empty"),
         ("kick_group_member?group_uid=305432198&member_uid=10002,7", 100, "member 7 not found"),
         ("kick_group_member?group_uid=498880156&member_uid=10003", 201, "failure"),
         ("shutup_group_member?group_uid=305432198&member_uid=10002&time=1", 0, "success"),
+        ("shutup_group_member?group_uid=305432198&member_uid=10002&time=0", 0, "success"),
         ("kick_group_member?group_uid=305432198&member_uid=10002", 0, "success"),
         ("kick_group_member?group_uid=305432198&member_uid=10002", 100, "member 10002 not found"),
     ] {

@@ -1,6 +1,7 @@
 //! How a client begins, goes on and ends.
 
 use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -8,7 +9,7 @@ use rustix::process::Signal;
 use super::process::{ACCOUNT, Client, PROGRAM, Setup, mode, request, scan, until};
 
 #[test]
-fn goes_through_all_states() {
+fn client_goes_through_all_states() {
     let mut client = Setup::new(&[("SANDBOX_LOGIN_TIME", "0.5")]).start();
     let mut seen: Vec<String> = Vec::new();
     // As fast as can be: a file that is half written at any time would be noticed here.
@@ -44,13 +45,13 @@ fn goes_through_all_states() {
     assert_eq!(std::fs::read_to_string(client.setup.pid_file()).unwrap(), format!("{}\n", client.pid()));
 
     client.signal(Signal::TERM);
-    assert_eq!(client.until_exit().code(), Some(0));
+    assert_eq!(client.until_exit().signal(), Some(Signal::TERM.as_raw()));
     assert_eq!(client.setup.report().unwrap().state.as_str(), "stop");
     assert!(!client.setup.pid_file().exists());
 }
 
 #[test]
-fn shows_a_code_until_it_ends() {
+fn login_code_is_removed_at_the_end() {
     for signal in [Signal::TERM, Signal::HUP] {
         let mut client = Setup::new(&[("SANDBOX_LOGIN_TIME", "3600")]).start();
         client.setup.until_state("scaning");
@@ -61,7 +62,7 @@ fn shows_a_code_until_it_ends() {
         );
         assert_eq!(mode(&client.setup.image()), 0o640);
         client.signal(signal);
-        assert_eq!(client.until_exit().code(), Some(0));
+        assert_eq!(client.until_exit().signal(), Some(signal.as_raw()));
         assert_eq!(client.setup.report().unwrap().state.as_str(), "stop");
         assert!(!client.setup.image().exists() && !client.setup.pid_file().exists());
         let left: Vec<_> = std::fs::read_dir(client.setup.folder.path()).unwrap().collect();
@@ -70,14 +71,14 @@ fn shows_a_code_until_it_ends() {
 }
 
 #[test]
-fn removes_the_code_when_the_login_is_confirmed() {
+fn login_code_is_removed_when_confirmed() {
     let client = Client::running(&[]);
-    until("the log line", || client.setup.log().contains("A code waits to be scanned.").then_some(()));
+    until("the log line", || client.setup.log().contains("login code written to").then_some(()));
     assert!(!client.setup.image().exists());
 }
 
 #[test]
-fn is_known_by_its_name() {
+fn process_title_names_the_account() {
     let client = Client::running(&[]);
     let cmdline = std::fs::read(format!("/proc/{}/cmdline", client.pid())).unwrap();
     assert_eq!(String::from_utf8(cmdline).unwrap(), format!("wqclient({ACCOUNT})\0"));
@@ -86,13 +87,13 @@ fn is_known_by_its_name() {
 }
 
 #[test]
-fn ignores_sigint_without_a_terminal() {
+fn sigint_without_a_terminal_is_ignored() {
     let mut client = Client::running(&[]);
     client.signal(Signal::INT);
-    until("the log line", || client.setup.log().contains("SIGINT is ignored").then_some(()));
+    until("the log line", || client.setup.log().contains("ignored SIGINT").then_some(()));
     client.signal(Signal::TERM);
-    assert_eq!(client.until_exit().code(), Some(0));
-    assert!(client.setup.log().contains("SIGTERM came"));
+    assert_eq!(client.until_exit().signal(), Some(Signal::TERM.as_raw()));
+    assert!(client.setup.log().contains("received SIGTERM"));
 }
 
 #[test]
@@ -105,18 +106,18 @@ fn one_client_per_account() {
     assert!(said.contains(&format!("locked by process {}", client.pid())), "{said}");
     assert!(second.report().is_none(), "a client that may not run has touched the state file");
 
-    // A file without a lock is in nobody's way.
+    // A file without a lock holds up no other client.
     client.signal(Signal::KILL);
     client.until_exit();
     assert!(client.setup.pid_file().exists());
     let mut third = second.start();
     third.setup.until_state("running");
     third.signal(Signal::TERM);
-    assert_eq!(third.until_exit().code(), Some(0));
+    assert_eq!(third.until_exit().signal(), Some(Signal::TERM.as_raw()));
 }
 
 #[test]
-fn says_why_it_cannot_run() {
+fn failed_start_prints_the_reason() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let (status, said) = Setup::new(&[("PLUGIN_OPENQQ_PORT", &port.to_string())]).run();
@@ -134,7 +135,7 @@ fn says_why_it_cannot_run() {
 }
 
 #[test]
-fn ends_with_its_parent() {
+fn client_ends_with_its_parent() {
     let setup = Setup::new(&[]);
     let script = r#"MOJO_WEBQQ_CONTROLLER_PID=$$ "$0" client & wait"#;
     let mut parent = setup.command("/bin/sh").args(["-c", script, PROGRAM]).spawn().unwrap();
@@ -149,17 +150,17 @@ fn ends_with_its_parent() {
 }
 
 #[test]
-fn ends_at_once_under_another_parent() {
+fn client_ends_at_once_under_another_parent() {
     let mut stranger = Command::new("sleep").arg("600").stdout(Stdio::null()).spawn().unwrap();
     let mut client = Setup::new(&[("CONTROLLER_PID", &stranger.id().to_string())]).start();
-    assert_eq!(client.until_exit().code(), Some(0));
+    assert_eq!(client.until_exit().code(), Some(1));
     assert_eq!(client.setup.report().unwrap().state.as_str(), "stop");
     stranger.kill().unwrap();
     stranger.wait().unwrap();
 }
 
 #[test]
-fn logs_to_a_file_instead() {
+fn log_goes_to_a_file_if_configured() {
     let mut setup = Setup::new(&[("LOG_LEVEL", "info")]);
     let path = setup.path("own.log");
     setup.set("LOG_PATH", path.to_str().unwrap());
@@ -168,18 +169,18 @@ fn logs_to_a_file_instead() {
     client.signal(Signal::TERM);
     client.until_exit();
     let logged = std::fs::read_to_string(&path).unwrap();
-    assert!(logged.lines().last().unwrap().contains("SIGTERM came"), "{logged}");
+    assert!(logged.lines().last().unwrap().contains("received SIGTERM"), "{logged}");
     assert_eq!(mode(&path), 0o640);
     assert_eq!(client.setup.log(), "");
 }
 
 #[test]
-fn logs_no_more_than_it_is_to() {
+fn log_level_limits_the_log() {
     for (level, says) in [("info", true), ("warn", false), ("error", false)] {
         let mut client = Client::running(&[("LOG_LEVEL", level)]);
         client.signal(Signal::TERM);
         client.until_exit();
-        assert_eq!(client.setup.log().contains("The client has started."), says, "{}", client.setup.log());
+        assert_eq!(client.setup.log().contains("listening on 127.0.0.1:"), says, "{}", client.setup.log());
         assert!(!client.setup.log().contains("<7>"));
     }
 }

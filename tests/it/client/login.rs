@@ -19,7 +19,7 @@ fn is_gone(answer: &Answer) {
 }
 
 #[test]
-fn waits_for_a_scan_and_a_confirmation() {
+fn login_waits_for_scan_and_confirmation() {
     let client = Setup::new(&[("SANDBOX_LOGIN", "scan")]).start();
     client.setup.until_state("scaning");
     let path = scanned(&client);
@@ -40,7 +40,7 @@ fn waits_for_a_scan_and_a_confirmation() {
 }
 
 #[test]
-fn fresh_codes_until_nobody_came() {
+fn unscanned_codes_are_renewed_up_to_the_limit() {
     let mut client = Setup::new(&[
         ("SANDBOX_LOGIN", "scan"),
         ("QRCODE_EXPIRE", "0.05"),
@@ -51,7 +51,7 @@ fn fresh_codes_until_nobody_came() {
     .start();
     assert_eq!(client.until_exit().code(), Some(0));
     let log = client.setup.log();
-    assert!(log.contains("nobody scanned any of the login codes"));
+    assert!(log.contains("none of the login codes was scanned"));
     let reports = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let codes = reports.filter(|report| report["event"] == "input_qrcode");
     let mut images: Vec<_> = codes.map(|report| report["params"][1].as_str().unwrap().to_owned()).collect();
@@ -61,7 +61,7 @@ fn fresh_codes_until_nobody_came() {
 }
 
 #[test]
-fn logs_in_again_when_asked() {
+fn relogin_logs_in_again() {
     let receiver = Receiver::new(|_| String::new());
     let client = Client::running(&[("PLUGIN_OPENQQ_POST_API", &receiver.url)]);
     assert_eq!(client.call("POST", "/openqq/relogin").status, 403);
@@ -83,7 +83,7 @@ fn logs_in_again_when_asked() {
 }
 
 #[test]
-fn a_lost_connection_needs_no_scan_and_a_lost_login_does() {
+fn lost_connection_needs_no_scan_but_an_expired_login_does() {
     for (fault, scan) in [("SANDBOX_FAULT_DROP", 0), ("SANDBOX_FAULT_EXPIRE", 1)] {
         let receiver = Receiver::new(|_| String::new());
         let _client = Client::running(&[(fault, "0.2"), ("PLUGIN_OPENQQ_POST_API", &receiver.url)]);
@@ -98,7 +98,7 @@ fn a_lost_connection_needs_no_scan_and_a_lost_login_does() {
 }
 
 #[test]
-fn some_messages_fail_on_purpose() {
+fn sandbox_fault_fails_some_messages() {
     let client = Client::running(&[("SANDBOX_FAULT_FAIL", "3"), ("SANDBOX_FAULT_DELAY", "0.05")]);
     let begin = std::time::Instant::now();
     let send = || client.get("/openqq/send_friend_message?uid=10001&content=x").json();
@@ -111,7 +111,7 @@ fn some_messages_fail_on_purpose() {
 }
 
 #[test]
-fn systemd_hears_the_state() {
+fn systemd_status_shows_the_state() {
     let mut setup = Setup::new(&[]);
     let path = setup.path("notify");
     let socket = UnixDatagram::bind(&path).unwrap();

@@ -168,6 +168,15 @@ impl Client {
         });
     }
 
+    /// Ends it as a shutdown of the machine does, if it has not ended yet, and starts it once more.
+    pub(crate) fn restart(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.signal(Signal::TERM);
+        }
+        self.until_exit();
+        self.child = self.setup.command(PROGRAM).arg("client").spawn().unwrap();
+    }
+
     /// Waits for the end of the process.
     pub(crate) fn until_exit(&mut self) -> ExitStatus {
         until("the end of the client", || self.child.try_wait().unwrap())
@@ -221,7 +230,7 @@ impl Answer {
     }
 }
 
-/// One request on a connection of its own. `what` is the method and the path. None: nobody listens.
+/// One request on a connection of its own. `what` is the method and the path. None: no program listens.
 pub(crate) fn request(port: u16, what: &str, headers: &str, body: &str) -> Option<Answer> {
     Some(read_answer(send_request(port, what, headers, body)?))
 }
@@ -230,7 +239,8 @@ pub(crate) fn request(port: u16, what: &str, headers: &str, body: &str) -> Optio
 pub(crate) fn send_request(port: u16, what: &str, headers: &str, body: &str) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     let length = body.len();
-    let head = format!("{what} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n");
+    let head =
+        format!("{what} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}\r\n");
     // A server that refuses the request need not read all of it.
     let _ = stream.write_all(format!("{head}{headers}\r\n{body}").as_bytes());
     Some(stream)

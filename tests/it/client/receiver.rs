@@ -1,7 +1,7 @@
-//! [`Receiver`]: somebody who gets reports.
+//! [`Receiver`]: a program that receives reports.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{self, channel};
 
 use serde_json::Value;
@@ -25,7 +25,12 @@ pub(crate) struct Report {
 impl Receiver {
     /// A receiver that answers each report with what `answer` makes of it.
     pub(crate) fn new(answer: impl Fn(&Value) -> String + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(([127, 0, 0, 1], 0).into(), answer)
+    }
+
+    /// A receiver on `address`.
+    pub(crate) fn on(address: SocketAddr, answer: impl Fn(&Value) -> String + Send + 'static) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let url = format!("http://{}/post?client=x&token=hush", listener.local_addr().unwrap());
         let (sender, reports) = channel();
         std::thread::spawn(move || {

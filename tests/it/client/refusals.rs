@@ -26,7 +26,7 @@ const BOTH: [&str; 9] = [
 ];
 
 #[test]
-fn methods_as_documented() {
+fn methods_are_as_documented() {
     let client = Client::running(&[]);
     for name in GET_ONLY {
         let path = format!("/openqq/{name}");
@@ -44,7 +44,7 @@ fn methods_as_documented() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named() {
+fn unreadable_requests_are_refused_with_a_reason() {
     let client = Client::running(&[]);
     for name in GET_ONLY.into_iter().chain(BOTH).chain(["check_event", "stop_client"]) {
         for (query, what) in [("x=1&x=2", "\"x\" is given twice"), ("x=%ff", "\"x\" is not UTF-8")] {
@@ -62,8 +62,8 @@ fn what_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_message_without_content_is_refused_at_once() {
-    // Whoever was queued would wait for an hour.
+fn message_without_content_is_refused_at_once() {
+    // A queued message would wait for an hour.
     let client = Setup::new(&[("SEND_INTERVAL", "3600")]).account("小红").start();
     client.setup.until_state("running");
     let discuss = client.get("/openqq/get_discuss_info").json()[0]["id"].as_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! Whoever waits, and what waits for him: reports while their receiver is away or hangs, and events for `check_event`.
+//! What waits: reports while their receiver is away or hangs, and events for `check_event`.
 
 use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,13 +13,13 @@ use super::delivery::{
 };
 use super::process::{Client, Setup, read_answer, request, scan, send_request, until};
 
-/// Somebody who takes all that waits for him.
+/// A receiver that takes all reports that wait.
 fn come(address: SocketAddr) -> Receiver<Delivery> {
     receive(address, |_, _| Some(("200 OK", String::new()))).1
 }
 
 #[test]
-fn a_full_queue_keeps_the_newest() {
+fn full_report_queue_keeps_the_newest() {
     let away = nobody();
     let mut setup = Setup::new(&QUICK);
     setup.set("POST_API", &format!("http://{away}/"));
@@ -28,17 +28,17 @@ fn a_full_queue_keeps_the_newest() {
     client.setup.until_state("running");
     let mut talk = Talk::to(&client);
     (1..=20).for_each(|number| talk.say(&number.to_string()));
-    until("all echoes", || (client.setup.log().matches("A message came.").count() == 20).then_some(()));
+    until("all echoes", || (client.setup.log().matches(" received from ").count() == 20).then_some(()));
     let deliveries = come(away);
     let got: Vec<_> = (0..5).map(|_| words(&next(&deliveries).json)).collect();
     are_the_newest(&got, 20);
-    until("the log line", || client.setup.log().contains("Reports are being dropped").then_some(()));
+    until("the log line", || client.setup.log().contains("dropping reports to ").then_some(()));
     talk.say("21");
     assert_eq!(words(&next(&deliveries).json), "send 21");
 }
 
 #[test]
-fn a_newer_login_code_takes_the_place_of_an_older_one() {
+fn newer_login_code_replaces_a_waiting_one() {
     let away = nobody();
     let mut setup = Setup::new(&QUICK);
     setup.set("POST_EVENT", "1");
@@ -60,7 +60,7 @@ fn a_newer_login_code_takes_the_place_of_an_older_one() {
 
 /// A receiver has half a minute for its answer, so this takes as long.
 #[test]
-fn who_does_not_answer_gets_the_report_again() {
+fn unanswered_report_is_repeated() {
     let listener = TcpListener::bind(anywhere()).unwrap();
     let mut setup = Setup::new(&QUICK);
     setup.set("POST_API", &format!("http://{}/", listener.local_addr().unwrap()));
@@ -89,7 +89,7 @@ fn told(answer: TcpStream) -> Vec<String> {
 }
 
 #[test]
-fn check_event_tells_each_of_several_waiters_something_else() {
+fn check_event_gives_each_waiter_another_event() {
     let client = Client::running(&[]);
     let waiters: Vec<_> = (0..3)
         .map(|_| {
@@ -114,11 +114,11 @@ fn check_event_tells_each_of_several_waiters_something_else() {
 }
 
 #[test]
-fn check_event_keeps_the_twenty_newest_unless_told_otherwise() {
+fn check_event_keeps_the_newest_events() {
     let client = Client::running(&[]);
     let mut talk = Talk::to(&client);
     (1..=15).for_each(|number| talk.say(&number.to_string()));
-    until("all echoes", || (client.setup.log().matches("A message came.").count() == 15).then_some(()));
+    until("all echoes", || (client.setup.log().matches(" received from ").count() == 15).then_some(()));
     let kept = told(poll(&client));
     assert_eq!(kept.len(), 20);
     are_the_newest(&kept, 15);
@@ -126,7 +126,7 @@ fn check_event_keeps_the_twenty_newest_unless_told_otherwise() {
 
 /// It waits for half a minute, so this takes as long.
 #[test]
-fn check_event_says_after_a_while_that_nothing_happened() {
+fn check_event_times_out_with_an_empty_list() {
     let client = Client::running(&[]);
     let began = Instant::now();
     // A login has just happened: what is about the client itself is told by reports alone.
@@ -136,9 +136,14 @@ fn check_event_says_after_a_while_that_nothing_happened() {
 }
 
 #[test]
-fn a_head_that_is_too_long_has_an_answer() {
+fn too_long_request_head_is_answered() {
     let client = Client::running(&[]);
     let long = format!("GET /openqq/send_friend_message?uid=10001&content={}", "x".repeat(1 << 20));
-    assert_eq!(request(client.setup.port, &long, "", "").unwrap().status, 431);
+    let answer = request(client.setup.port, &long, "", "").unwrap();
+    assert_eq!((answer.status, &answer.json()["code"]), (414, &json!(-2)), "{answer:?}");
+    assert!(answer.json()["status"].as_str().unwrap().contains("use POST"), "{answer:?}");
+    let headers = format!("X: {}\r\n", "x".repeat(1 << 20));
+    let answer = request(client.setup.port, "GET /openqq/get_user_info", &headers, "").unwrap();
+    assert_eq!((answer.status, &answer.json()["code"]), (431, &json!(-2)), "{answer:?}");
     assert_eq!(client.get("/openqq/get_client_info").json()["code"], 0);
 }

@@ -26,7 +26,7 @@ fn what_the_service_manager_says_to_us_alone_does_not_reach_clients() {
     let folder = tempfile::tempdir().unwrap();
     let mut builder = Builder::new().env("MINE", "kept").env("LANG", "zh_CN.UTF-8");
     for name in private {
-        // A path that is one, so that whoever makes use of it fails at nothing else.
+        // A real path, so that a program that uses it fails at nothing else.
         builder = builder.env(name, folder.path().join(name).to_str().unwrap());
     }
     let controller = builder.env("MOJO_WEBQQ_PWD", "stale").env("MOJO_WEBQQ_X", "stale").start();

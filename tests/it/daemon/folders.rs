@@ -50,7 +50,7 @@ fn without_tmpdir_the_environment_says_where_files_are() {
         let builder = without_tmpdir();
         let command = command(&builder, variables);
         let mut controller = builder.launch(command);
-        controller.log.wait_for(&format!("ready tmpdir={}", expected.display()));
+        controller.log.wait_for(&format!("ready; temporary files are in {}", expected.display()));
         assert_eq!(fs::metadata(&expected).unwrap().mode() & 0o7777, 0o700, "{expected:?}");
         controller.start_client_with("a", "sandbox_login_time=0");
         controller.wait_for_state("a", "running");
@@ -81,7 +81,7 @@ fn a_folder_in_a_place_for_everybody_must_be_ours_alone() {
         fs::create_dir(&folder).unwrap();
         for mode in [0o770, 0o720, 0o750, 0o707, 0o755] {
             set_mode(&folder, mode);
-            refused(&format!("not private (mode {mode:04o}); take the rights of others away with chmod go="));
+            refused(&format!("not private (mode {mode:04o}); run chmod go= on it"));
         }
         // As the message says.
         set_mode(&folder, 0o700);

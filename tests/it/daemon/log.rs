@@ -1,4 +1,4 @@
-//! The log: where it goes, and that nothing depends on somebody reading it.
+//! The log: where it goes, and that nothing depends on a reader.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -23,7 +23,7 @@ fn a_log_file_is_used_and_opened_anew_after_it_was_moved_away() {
     let mut process = Process::start(command.stderr(Stdio::piped()));
     wait_for_socket(&socket);
     let read = || fs::read_to_string(&path).unwrap_or_default();
-    wait_until("it is ready", || read().contains(" ready "));
+    wait_until("it is ready", || read().contains(" ready; "));
     let mode = fs::metadata(&path).unwrap().mode();
     assert_eq!((mode & 0o137, mode & 0o600), (0, 0o600), "mode {mode:o}");
 
@@ -33,7 +33,7 @@ fn a_log_file_is_used_and_opened_anew_after_it_was_moved_away() {
     let old = fs::read_to_string(&moved).unwrap();
     assert!(old.contains("wqcontroller starts") && !old.contains(RELOADED), "{old}");
     unix_get(&socket, "/openqq/start_client?client=a&fake_print=a+word").unwrap();
-    wait_until("what a client prints", || read().contains("a word client=a"));
+    wait_until("what a client prints", || read().contains("a: a word"));
     process.signal(Signal::TERM);
     assert_eq!(process.wait().code(), Some(0));
     assert!(read().contains("wqcontroller ends"), "the last word is written, too: {}", read());
@@ -54,7 +54,7 @@ fn a_log_file_goes_on_where_it_was() {
     assert_eq!(status, Some(1));
     let logged = fs::read_to_string(&log).unwrap();
     assert!(logged.starts_with("an earlier line\n"), "{logged}");
-    // Why it does not start is said to whoever starts it, and is in the log for whoever looks there.
+    // The reason why it does not start is on standard error and in the log.
     for text in [complaint, logged] {
         assert!(text.contains("can't listen on 192.0.2.1:4000: Cannot assign"), "{text}");
     }

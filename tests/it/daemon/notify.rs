@@ -31,6 +31,14 @@ impl Manager {
         String::from_utf8(message[..length].to_vec()).unwrap()
     }
 
+    /// Fills its queue.
+    fn fill(&self) {
+        let other = UnixDatagram::unbound().unwrap();
+        other.set_nonblocking(true).unwrap();
+        let address = self.0.local_addr().unwrap();
+        while other.send_to_addr(b"STATUS=full\n", &address).is_ok() {}
+    }
+
     /// The next message that is not about how it goes: those lines come when they come.
     fn next_word(&self) -> String {
         loop {
@@ -72,6 +80,18 @@ fn it_beats_when_it_is_asked_to() {
     for _ in 0..3 {
         assert_eq!(manager.next_word(), "WATCHDOG=1\n");
     }
+}
+
+#[test]
+fn service_manager_that_takes_no_messages_holds_up_nothing() {
+    let (manager, mut controller) = Manager::controller(&[("WATCHDOG_USEC", "20000")]);
+    while !manager.next_word().starts_with("WATCHDOG=1") {}
+    manager.fill();
+    // Nothing of this is heard.
+    controller.start_client("a");
+    controller.reload();
+    controller.start_client("b");
+    assert_eq!(controller.end().code(), Some(0));
 }
 
 #[test]

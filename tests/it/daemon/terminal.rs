@@ -161,7 +161,7 @@ fn parent(pid: u32) -> u32 {
 fn where_its_terminal_hangs_up_it_ends_with_its_clients() {
     for line in ["exec PROGRAM", "PROGRAM; true", "PROGRAM & wait"] {
         let mut session = OnTerminal::start("", line);
-        session.screen.wait_for(" ready ");
+        session.screen.wait_for(" ready;");
         let client = session.start_client();
         session.hang_up();
         session.ends_with_its_clients(client);
@@ -171,7 +171,7 @@ fn where_its_terminal_hangs_up_it_ends_with_its_clients() {
 #[test]
 fn sighup_reloads_while_the_terminal_is_there() {
     let mut session = OnTerminal::start("", "PROGRAM; true");
-    session.screen.wait_for(" ready ");
+    session.screen.wait_for(" ready;");
     let client = session.start_client();
     for times in 1..=3 {
         send(session.controller, Signal::HUP);

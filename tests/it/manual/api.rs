@@ -6,20 +6,10 @@ use std::process::{Command, Stdio};
 use super::page::{Page, code, literals, macros};
 use crate::fixture::{Builder, Controller, program};
 use crate::readme::log_in;
+use wqcontroller::wire::calls::{ApiCall, CLIENT_CALLS, CONTROLLER_CALLS, CallAccess, Methods, ROOT};
 
-/// The paths of a client, from the table of its API.
-fn paths_of_a_client() -> BTreeSet<String> {
-    let code = code("src/client/openqq/mod.rs");
-    let table = code.split_once("fn find(").unwrap().1.split_once("_ => return None").unwrap().0;
-    let lines = table.lines().filter(|line| line.contains("=> (Self::"));
-    lines.map(|line| format!("/openqq/{}", line.split('"').nth(1).unwrap())).collect()
-}
-
-/// The paths of the controller, from its table.
-fn paths_of_the_controller() -> BTreeSet<String> {
-    let code = code("src/http/mod.rs");
-    let lines = code.lines().filter(|line| line.contains("if own =>"));
-    lines.map(|line| format!("/openqq/{}", line.split('"').nth(1).unwrap())).collect()
+fn paths<H>(table: &[ApiCall<H>]) -> BTreeSet<String> {
+    table.iter().map(|call| format!("{ROOT}{}", call.name)).collect()
 }
 
 fn items(section: &str) -> Vec<(String, String)> {
@@ -32,10 +22,9 @@ fn listed(section: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_path_is_there_and_no_other() {
+fn manual_lists_every_path() {
     let page = Page::read("wqcontroller-api.7");
-    let (client, controller) = (paths_of_a_client(), paths_of_the_controller());
-    assert_eq!((client.len(), controller.len()), (17, 4));
+    let (client, controller) = (paths(&CLIENT_CALLS), paths(&CONTROLLER_CALLS));
     assert_eq!(listed(page.section("A CLIENT'S CALLS")), client);
     assert_eq!(listed(page.section("THE CONTROLLER'S CALLS")), controller);
     for name in super::page::ALL {
@@ -50,28 +39,25 @@ fn every_path_is_there_and_no_other() {
     }
 }
 
-#[test]
-fn methods_and_what_only_reads_are_told_of_each() {
-    let page = Page::read("wqcontroller-api.7");
-    let table = code("src/client/openqq/mod.rs");
-    let auth = code("src/http/auth/mod.rs");
-    let reads = auth.split_once("const READS").unwrap().1.split_once("];").unwrap().0.to_owned();
-    let reads: BTreeSet<&str> = literals(&reads).into_iter().collect();
-    for (section, own) in [("A CLIENT'S CALLS", false), ("THE CONTROLLER'S CALLS", true)] {
-        for (path, text) in items(page.section(section)) {
-            let name = path.strip_prefix("/openqq/").unwrap();
-            let line = table.lines().find(|line| line.contains(&format!("\"{name}\" => (Self::")));
-            let posted = !own && line.unwrap().contains("true)");
-            let said = text.lines().find(|line| line.starts_with("GET")).unwrap();
-            assert_eq!(said.starts_with("GET or POST"), posted, "{path}");
-            // `stop_client` of a client is asked by POST, which a read-only token never opens.
-            assert_eq!(said.contains(", read."), reads.contains(name), "{path}");
-        }
+/// What the manual says of each call in a section, beside what the table says.
+fn compare<H>(section: &str, table: &[ApiCall<H>]) {
+    for (path, text) in items(section) {
+        let call = table.iter().find(|call| format!("{ROOT}{}", call.name) == path).unwrap();
+        let said = text.lines().find(|line| line.starts_with("GET")).unwrap();
+        assert_eq!(said.starts_with("GET or POST"), call.methods == Methods::GetOrPost, "{path}");
+        assert_eq!(said.contains(", read."), call.access == CallAccess::Read, "{path}");
     }
 }
 
 #[test]
-fn every_parameter_and_property_is_there() {
+fn manual_tells_methods_and_access_of_the_table() {
+    let page = Page::read("wqcontroller-api.7");
+    compare(page.section("A CLIENT'S CALLS"), &CLIENT_CALLS);
+    compare(page.section("THE CONTROLLER'S CALLS"), &CONTROLLER_CALLS);
+}
+
+#[test]
+fn manual_lists_every_parameter_and_property() {
     let page = Page::read("wqcontroller-api.7");
     let named: BTreeSet<String> = page.macros("Cm").into_iter().collect();
     let mut known = BTreeSet::new();
@@ -99,14 +85,14 @@ fn every_parameter_and_property_is_there() {
         let part = code.split_once(from).unwrap().1.split_once(to).unwrap().0.to_owned();
         literals(&part).into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
-    let mut all = keys("src/model/reply.rs", "pub fn client_object", "object.insert");
+    let mut all = keys("src/wire/client_list.rs", "pub fn client_object", "object.insert");
     all.extend(keys("src/client/openqq/process.rs", "fn client_info", "fn will_stop"));
     all.extend(keys(
-        "src/client/events.rs",
+        "src/client/backend/message.rs",
         "fn to_json(&self) -> Value {\n        let (post_type",
-        "/// A property",
+        "\n    }\n",
     ));
-    let objects = code("src/client/objects.rs");
+    let objects = code("src/client/backend/objects.rs");
     all.extend(
         objects
             .lines()
@@ -129,9 +115,9 @@ fn codes(page: &Page, heading: &str) -> BTreeSet<i32> {
 }
 
 #[test]
-fn every_code_and_its_words_are_there_and_no_other() {
+fn manual_lists_every_code() {
     let page = Page::read("wqcontroller-api.7");
-    let ours = code("src/model/reply.rs");
+    let ours = code("src/wire/reply.rs") + &code("src/wire/outcome.rs");
     let mut known = BTreeSet::from([0]);
     for call in ours.split("Self::new(").skip(1) {
         let mut numbers = call.split(',').map(|word| word.trim().parse::<i32>());
@@ -146,7 +132,9 @@ fn every_code_and_its_words_are_there_and_no_other() {
 
     let theirs = code("src/client/openqq/reply.rs");
     let mut known: BTreeSet<i32> = BTreeSet::new();
-    for line in theirs.lines().filter(|line| line.contains("const ") && line.contains(": i32 = ")) {
+    let of_messages = code("src/client/outbox/error.rs");
+    let lines = theirs.lines().chain(of_messages.lines());
+    for line in lines.filter(|line| line.contains("const ") && line.contains(": i32 = ")) {
         known.insert(line.split(" = ").nth(1).unwrap().trim_end_matches(';').parse().unwrap());
     }
     for line in theirs.lines().filter(|line| line.contains("NotFound::") && line.contains("=> (")) {
@@ -176,7 +164,7 @@ fn every_code_and_its_words_are_there_and_no_other() {
 }
 
 #[test]
-fn every_event_is_there_with_whether_it_is_posted() {
+fn manual_lists_every_event() {
     let page = Page::read("wqcontroller-api.7");
     let events = page.text.split_once(".Ss Events\n").unwrap().1;
     let (posted, others) = events.split_once("Only if they are listed:").unwrap();
@@ -184,7 +172,7 @@ fn every_event_is_there_with_whether_it_is_posted() {
         let items = part.lines().filter_map(|line| line.strip_prefix(".It Li "));
         items.flat_map(|item| item.split(" , ")).map(str::to_owned).collect()
     };
-    let choice = code("src/client/reports/choice.rs");
+    let choice = code("src/client_settings/event_filter.rs");
     let table = choice.split_once("const EVENTS").unwrap().1.split_once("];").unwrap().0;
     let of = |wanted: &str| -> BTreeSet<String> {
         let lines = table.lines().filter(|line| line.trim_end().ends_with(wanted));
@@ -217,10 +205,10 @@ fn execute(controller: &Controller, command: &str) -> serde_json::Value {
 }
 
 #[test]
-fn the_curl_lines_do_what_they_say() {
+fn manual_curl_examples_work() {
     let all = commands(&Page::read("wqcontroller-api.7"));
     let called = |path: &str, line: &String| line.contains(&format!("/openqq/{path}"));
-    for path in paths_of_a_client().iter().chain(&paths_of_the_controller()) {
+    for path in paths(&CLIENT_CALLS).iter().chain(&paths(&CONTROLLER_CALLS)) {
         assert!(all.iter().any(|line| line.contains(path.as_str())), "{path} has no curl line");
     }
     // Seconds between messages would only make the test slow, and a login that went on by itself would not wait for its

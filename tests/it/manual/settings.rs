@@ -133,10 +133,11 @@ fn the_bounds_of_every_option_are_those_of_the_parser() {
 /// The variables that the client reads, without their prefix.
 fn variables() -> BTreeSet<String> {
     let files = [
-        "client/settings.rs",
-        "client/settings/onebot.rs",
-        "client/settings/sandbox.rs",
-        "client/reports/settings.rs",
+        "client_settings/mod.rs",
+        "client_settings/vars.rs",
+        "client_settings/onebot.rs",
+        "client_settings/sandbox.rs",
+        "client_settings/reports.rs",
     ];
     let mut found = BTreeSet::new();
     for file in files {

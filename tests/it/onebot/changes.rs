@@ -9,7 +9,7 @@ use super::server::Server;
 use crate::client::process::until;
 
 #[test]
-fn friends_come_and_go() {
+fn friend_changes_are_reported() {
     for manner in BOTH {
         let (server, receiver) = (Server::new(manner), silent());
         let client = reporting(&server, &receiver, &[]);
@@ -32,7 +32,7 @@ fn friends_come_and_go() {
 }
 
 #[test]
-fn a_group_that_only_the_list_tells_of_has_the_own_role() {
+fn group_found_by_the_list_has_the_own_role() {
     let (server, receiver) = (Server::new(Manner::Strict), silent());
     let client = reporting(&server, &receiver, &[("ONEBOT_REFRESH", "0.1")]);
     let member = json!({ "user_id": OWN, "nickname": "机器人", "role": "owner" });
@@ -45,7 +45,7 @@ fn a_group_that_only_the_list_tells_of_has_the_own_role() {
 }
 
 #[test]
-fn members_come_and_go() {
+fn member_changes_are_reported() {
     for manner in BOTH {
         let (server, receiver) = (Server::new(manner), silent());
         let client = reporting(&server, &receiver, &[]);
@@ -85,7 +85,7 @@ fn members_come_and_go() {
 }
 
 #[test]
-fn a_group_is_left_in_many_ways() {
+fn lost_groups_are_reported() {
     for manner in BOTH {
         let (server, receiver) = (Server::new(manner), silent());
         let ways = [
@@ -113,7 +113,7 @@ fn a_group_is_left_in_many_ways() {
 }
 
 #[test]
-fn roles_cards_and_names_change() {
+fn role_card_and_name_changes_are_reported() {
     for manner in BOTH {
         let (server, receiver) = (Server::new(manner), silent());
         let client = reporting(&server, &receiver, &[]);

@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::implementation::Manner;
+use super::implementation::{Manner, ok};
 use super::server::{Refusal, Server};
 use crate::fixture::{Builder, Controller, free_port, wait_until};
 
@@ -19,7 +20,7 @@ fn controller(more: &str) -> Controller {
 }
 
 #[test]
-fn an_account_is_put_behind_the_api_by_one_call() {
+fn onebot_account_is_started_by_one_call() {
     let server = Server::new(Manner::Strict);
     server.want_token(TOKEN, Refusal::Http(401));
     let controller = controller("");
@@ -31,7 +32,7 @@ fn an_account_is_put_behind_the_api_by_one_call() {
     let sent = controller.get("/openqq/send_friend_message?client=bot&uid=7&content=hallo").json();
     assert_eq!(sent["code"], 0, "{sent}");
     assert_eq!(server.calls("send_private_msg")[0]["message"][0]["data"]["text"], "hallo");
-    // Nobody sees the token who may not read its file.
+    // The token is shown to no user who may not read its file.
     let pid = started["pid"].as_u64().unwrap();
     for file in ["environ", "cmdline"] {
         let content = fs::read(format!("/proc/{pid}/{file}")).unwrap();
@@ -47,7 +48,28 @@ fn an_account_is_put_behind_the_api_by_one_call() {
 }
 
 #[test]
-fn callers_choose_neither_the_token_nor_who_gets_it() {
+fn configured_account_never_becomes_a_sandbox() {
+    let server = Server::new(Manner::Strict);
+    server.want_token(TOKEN, Refusal::Http(401));
+    let controller = controller(&format!(", url = {:?}", server.url));
+    let refused = controller.start_client_with("bot", "backend=sandbox");
+    assert_eq!(refused["code"], 6, "{refused}");
+    let status = refused["status"].as_str().unwrap();
+    assert!(status.starts_with("parameter \"backend\" must be onebot or left out"), "{status}");
+    assert!(controller.clients().is_empty());
+
+    controller.start_client("bot");
+    controller.wait_for_state("bot", "running");
+    let sent = controller.get("/openqq/send_friend_message?client=bot&uid=7&content=hallo").json();
+    assert_eq!(sent["code"], 0, "{sent}");
+    assert_eq!(server.calls("send_private_msg")[0]["message"][0]["data"]["text"], "hallo");
+    // Another account still has the sandbox.
+    controller.start_client("other");
+    controller.wait_for_state("other", "running");
+}
+
+#[test]
+fn callers_cannot_redirect_the_token() {
     let controller = controller("");
     for (params, why) in [
         ("onebot_url=ws://192.0.2.1/", "its token goes to another machine only where [onebot]"),
@@ -65,7 +87,23 @@ fn callers_choose_neither_the_token_nor_who_gets_it() {
 }
 
 #[test]
-fn the_operator_says_where_the_implementation_is() {
+fn changed_token_file_reaches_a_running_client_at_its_next_connection() {
+    let server = Server::new(Manner::Strict);
+    server.want_token(TOKEN, Refusal::Http(401));
+    let controller = controller("");
+    let started = controller.start_client_with("bot", &format!("backend=onebot&onebot_url={}", server.url));
+    controller.wait_for_state("bot", "running");
+    assert_eq!(server.connected(), 1);
+    crate::fixture::write_file(&controller.path("token"), "another-secret-word", 0o600);
+    server.want_token("another-secret-word", Refusal::Http(401));
+    server.hang_up();
+    wait_until("it connects with the new token", || server.connected() == 2);
+    controller.wait_for_state("bot", "running");
+    assert_eq!(controller.clients()[0]["pid"], started["pid"], "without a new start");
+}
+
+#[test]
+fn configured_url_wins_over_the_call() {
     let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
     let controller = controller(&format!(", listen = '127.0.0.1:{listen}'"));
     controller.start_client_with("bot", "backend=onebot&onebot_listen=0.0.0.0:1");
@@ -74,7 +112,7 @@ fn the_operator_says_where_the_implementation_is() {
 }
 
 #[test]
-fn an_account_that_was_put_out_is_held_and_shown_with_the_reason() {
+fn logged_out_account_is_held_with_its_reason() {
     for restart in ["always", "on-failure"] {
         let server = Server::new(Manner::Strict);
         let controller = Builder::new().config(&format!("[supervisor]\nrestart = {restart:?}")).built_in();
@@ -92,7 +130,7 @@ fn an_account_that_was_put_out_is_held_and_shown_with_the_reason() {
         assert_eq!((&client["next_start"], &client["exits"]), (&Value::Null, &json!(1)));
         assert_eq!(client["reason"], "the account went offline: 在另一终端登录");
         assert_eq!(server.connected(), 1, "{restart}");
-        // Somebody looked at it.
+        // An operator starts it again.
         assert_eq!(start()["code"], 0);
         controller.wait_for_state("bot", "running");
         assert!(controller.clients()[0].get("reason").is_none());
@@ -100,7 +138,37 @@ fn an_account_that_was_put_out_is_held_and_shown_with_the_reason() {
 }
 
 #[test]
-fn a_refused_token_is_shown_by_check_client() {
+fn binding_lasts_until_stop_client() {
+    let server = Server::new(Manner::Strict);
+    let log_in = |uid: u64| {
+        let answer = move || Some(ok(json!({ "user_id": uid, "nickname": "x" })));
+        server.answer("get_login_info", move |_| answer());
+    };
+    let controller = Builder::new().config("[supervisor]\nrestart = 'always'").built_in();
+    let start = || controller.start_client_with("bot", &format!("backend=onebot&onebot_url={}", server.url));
+    let uid = || {
+        controller.wait_for_state("bot", "running");
+        controller.get("/openqq/get_user_info?client=bot").json()["uid"].clone()
+    };
+    let started = start();
+    assert!(started.get("registration").is_none(), "{started}");
+    assert_eq!(uid(), "10000");
+    log_in(20_000);
+    let pid = Pid::from_raw(i32::try_from(started["pid"].as_u64().unwrap()).unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    wait_until("the reason", || {
+        let reason = controller.clients()[0].get("reason").cloned().unwrap_or_default();
+        reason.as_str().is_some_and(|reason| reason.contains("this client belongs to account 10000"))
+    });
+    assert_eq!(controller.get("/openqq/stop_client?client=bot").json()["code"], 0);
+    // A caller cannot set what the controller tells accounts apart by.
+    let params = format!("backend=onebot&onebot_url={}&registration=1", server.url);
+    assert_eq!(controller.start_client_with("bot", &params)["code"], 0);
+    assert_eq!(uid(), "20000");
+}
+
+#[test]
+fn refused_token_is_shown_by_check_client() {
     let server = Server::new(Manner::Strict);
     server.want_token("another", Refusal::Frame);
     let controller = controller("");

@@ -25,7 +25,7 @@ pub(super) fn silent() -> Receiver {
     Receiver::new(|_| String::new())
 }
 
-/// A private message from somebody; `more` changes it.
+/// A private message; `more` changes it.
 fn private(content: &str, more: Value) -> Value {
     let message = json!([{ "type": "text", "data": { "text": content } }]);
     let mut event = json!({
@@ -54,7 +54,7 @@ fn nothing_before(server: &Server, receiver: &Receiver, mark: &str) {
 }
 
 #[test]
-fn messages_of_friends_and_members() {
+fn messages_of_friends_and_members_are_reported() {
     for manner in BOTH {
         let (server, receiver) = (Server::new(manner), silent());
         let _client = reporting(&server, &receiver, &[]);
@@ -106,7 +106,7 @@ fn messages_of_friends_and_members() {
 }
 
 #[test]
-fn every_kind_of_content() {
+fn content_of_every_kind_is_shown() {
     for manner in BOTH {
         show_every_kind_of_content(manner);
     }
@@ -139,7 +139,7 @@ fn show_every_kind_of_content(manner: Manner) {
 }
 
 #[test]
-fn who_is_unknown_is_looked_for_once_and_dropped() {
+fn unknown_sender_is_looked_up_once_and_dropped() {
     for manner in BOTH {
         look_for_the_unknown(manner);
     }
@@ -185,7 +185,7 @@ fn look_for_the_unknown(manner: Manner) {
 }
 
 #[test]
-fn many_strangers_cost_few_looks() {
+fn many_strangers_cost_few_lookups() {
     let (server, receiver) = (Server::new(Manner::Strict), silent());
     let _client = reporting(&server, &receiver, &[]);
     let before = server.calls("get_friend_list").len();
@@ -197,7 +197,7 @@ fn many_strangers_cost_few_looks() {
 }
 
 #[test]
-fn what_the_account_says_elsewhere() {
+fn own_messages_from_elsewhere_are_reported() {
     let own = |id: i64, more: Value| {
         let mut event = private(
             "x",
@@ -235,7 +235,7 @@ fn what_the_account_says_elsewhere() {
 }
 
 #[test]
-fn what_comes_again_is_told_once() {
+fn repeated_events_are_reported_once() {
     let (server, receiver) = (Server::new(Manner::Strict), silent());
     let _client = reporting(&server, &receiver, &[]);
     for _ in 0..3 {
@@ -254,7 +254,7 @@ fn what_comes_again_is_told_once() {
 }
 
 #[test]
-fn uploads() {
+fn uploads_are_reported() {
     for manner in BOTH {
         let (server, receiver) = (Server::new(manner), silent());
         let _client = reporting(&server, &receiver, &[]);
@@ -268,7 +268,7 @@ fn uploads() {
 }
 
 #[test]
-fn what_the_api_has_no_word_for() {
+fn unsupported_events_are_ignored() {
     let (server, receiver) = (Server::new(Manner::Strict), silent());
     let _client = reporting(&server, &receiver, &[]);
     for kind in ["group_recall", "friend_recall", "group_ban", "essence", "group_msg_emoji_like", "x"] {
@@ -283,7 +283,7 @@ fn what_the_api_has_no_word_for() {
 }
 
 #[test]
-fn answers_of_a_receiver_go_back() {
+fn replies_of_a_receiver_are_sent() {
     let server = Server::new(Manner::Strict);
     let receiver = Receiver::new(|report| match report["post_type"].as_str() {
         Some("receive_message") => r#"{"reply":"回","shutup":1,"shutup_time":120}"#.to_owned(),

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::implementation::{Manner, ok};
 use super::server::{Refusal, Server};
-use super::{running, setup};
+use super::{running, setup, unanswered_and_waiting};
 use crate::client::process::{Client, until};
 use crate::client::receiver::Receiver;
 
@@ -15,7 +15,7 @@ fn friends(client: &Client) -> usize {
 }
 
 #[test]
-fn a_connection_that_is_lost_is_a_login_anew() {
+fn lost_connection_logs_in_again() {
     let server = Server::new(Manner::Strict);
     let receiver = Receiver::new(|_| String::new());
     let client = running(&server, &[("PLUGIN_OPENQQ_POST_API", &receiver.url)]);
@@ -33,12 +33,64 @@ fn a_connection_that_is_lost_is_a_login_anew() {
     assert_eq!(next("login"), json!([0]));
     assert_eq!(next("new_friend")[0]["uid"], "20", "what happened meanwhile is told");
     assert_eq!(friends(&client), 3);
-    let line = "The connection to the OneBot implementation was lost.";
+    let line = "lost the connection to the OneBot implementation";
     until("the log line", || client.setup.log().contains(line).then_some(()));
 }
 
 #[test]
-fn a_frozen_implementation_can_be_left() {
+fn reconnect_cost_does_not_grow_with_groups() {
+    const GROUPS: u64 = 302;
+    let server = Server::new(Manner::Strict);
+    *server.groups() =
+        (0..GROUPS).map(|n| json!({ "group_id": 100 + n, "group_name": format!("群{n}") })).collect();
+    server.answer("get_group_member_info", |params| {
+        Some(ok(json!({ "user_id": params["user_id"], "role": "admin" })))
+    });
+    let client = running(&server, &[("LOG_LEVEL", "warn")]);
+    let asked = || server.calls("get_group_member_info").len() as u64;
+    let roles = |role: &str| {
+        let groups = client.get("/openqq/get_group_basic_info").json();
+        groups.as_array().unwrap().iter().filter(|group| group["role"] == role).count() as u64
+    };
+    until("the own roles, once", || (asked() == GROUPS).then_some(()));
+    until("the own roles", || (roles("manage") == GROUPS).then_some(()));
+    server.answer("get_group_member_info", |params| {
+        Some(ok(json!({ "user_id": params["user_id"], "role": "owner" })))
+    });
+    let before = server.all_calls();
+    server.groups().push(json!({ "group_id": 7, "group_name": "新群" }));
+    server.hang_up();
+    until("the second connection", || (server.connected() == 2).then_some(()));
+    client.setup.until_state("running");
+    until("the new group's role", || (asked() == GROUPS + 1).then_some(()));
+    assert_eq!(client.get("/openqq/send_group_message?uid=100&content=x").json()["code"], 0);
+    let cost = server.all_calls() - before;
+    assert!(cost <= 8, "{cost} calls");
+    // Who looks at the roles has them asked for anew.
+    until("the new roles", || (roles("create") == GROUPS + 1).then_some(()));
+}
+
+#[test]
+fn http_send_fails_at_once_if_nothing_listens() {
+    let server = Server::away(Manner::Strict, 1);
+    let (url, gone) = server.by_http_until_gone();
+    let listen = format!("127.0.0.1:{}", crate::fixture::free_port());
+    let client = setup(&server, &[("ONEBOT_URL", &url), ("ONEBOT_LISTEN", &listen)]).start();
+    client.setup.until_state("running");
+    assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], 0);
+    gone();
+    let reply = client.get("/openqq/send_friend_message?uid=7&content=y").json();
+    assert_eq!(
+        (&reply["code"], &reply["info"]),
+        (&json!(-4), &json!("the account is not logged in")),
+        "{reply}"
+    );
+    client.setup.until_state("loading");
+    assert_eq!(server.calls("send_private_msg").len(), 1);
+}
+
+#[test]
+fn relogin_leaves_a_frozen_implementation() {
     let server = Server::new(Manner::Strict);
     let client = running(&server, &[("ONEBOT_TIMEOUT", "2")]);
     server.freeze();
@@ -50,7 +102,7 @@ fn a_frozen_implementation_can_be_left() {
 }
 
 #[test]
-fn garbage_between_frames_is_no_harm() {
+fn garbage_between_frames_is_ignored() {
     let server = Server::new(Manner::Strict);
     let client = running(&server, &[]);
     for frame in
@@ -65,7 +117,7 @@ fn garbage_between_frames_is_no_harm() {
 }
 
 #[test]
-fn a_mute_implementation_costs_its_time_and_no_more() {
+fn unanswered_call_times_out() {
     let server = Server::new(Manner::Strict);
     server.answer("get_friends_with_category", |_| None);
     server.answer("get_stranger_info", |_| None);
@@ -87,7 +139,7 @@ fn a_mute_implementation_costs_its_time_and_no_more() {
 }
 
 #[test]
-fn slow_answers_find_their_calls() {
+fn slow_answers_match_their_calls() {
     let server = Server::new(Manner::Sloppy);
     let client = running(&server, &[("ONEBOT_TIMEOUT", "2")]);
     let (go, gate) = mpsc::channel::<()>();
@@ -98,7 +150,7 @@ fn slow_answers_find_their_calls() {
     assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], -1);
     drop(go);
     server.answer("send_private_msg", |_| Some(ok(json!({ "message_id": 2 }))));
-    // The answer of the first comes first, and is nobody's.
+    // The answer to the first call comes first, and no call waits for it any more.
     until("an answer", || {
         (client.get("/openqq/send_friend_message?uid=7&content=y").json()["code"] == 0).then_some(())
     });
@@ -106,24 +158,23 @@ fn slow_answers_find_their_calls() {
 }
 
 #[test]
-fn what_was_not_written_is_written_later_and_what_was_is_not() {
+fn unanswered_message_delays_only_its_own_conversation() {
+    let server = Server::new(Manner::Strict);
+    let client = running(&server, &[("ONEBOT_TIMEOUT", "3600")]);
+    server.answer("send_private_msg", |_| None);
+    let queued = client.get("/openqq/send_friend_message?uid=7&content=x&async=1").json();
+    assert_eq!(queued["code"], 0, "{queued}");
+    until("the call", || (server.calls("send_private_msg").len() == 1).then_some(()));
+    assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=y&async=1").json()["code"], 0);
+    assert_eq!(client.get("/openqq/send_group_message?uid=5&content=z").json()["code"], 0);
+    assert_eq!(server.calls("send_private_msg").len(), 1, "the second one waits for the first");
+}
+
+#[test]
+fn only_unwritten_messages_are_sent_after_a_reconnect() {
     let server = Server::new(Manner::Strict);
     let client = running(&server, &[]);
-    server.answer("send_private_msg", |_| None);
-    let port = client.setup.port;
-    let send = move |content: &str| {
-        let path = format!("GET /openqq/send_friend_message?uid=7&content={content}");
-        crate::client::process::send_request(port, &path, "", "").unwrap()
-    };
-    let first = send("first");
-    until("the first", || (server.calls("send_private_msg").len() == 1).then_some(()));
-    // It waits in the outbox, and the connection is lost before its turn.
-    let second = send("second");
-    // The client has one thread and takes connections in order: when it has answered two later ones, it has read this.
-    for _ in 0..2 {
-        assert_eq!(client.get("/openqq/get_client_info").status, 200);
-    }
-    server.answer("send_private_msg", |_| Some(ok(json!({ "message_id": 2 }))));
+    let (first, second) = unanswered_and_waiting(&server, &client);
     server.hang_up();
     let answer = |stream| crate::client::process::read_answer(stream).json();
     assert_eq!(answer(first)["code"], -1);
@@ -152,7 +203,7 @@ fn write_token(path: &std::path::Path, token: &str) {
 }
 
 #[test]
-fn a_token_is_shown() {
+fn token_is_presented() {
     let server = Server::new(Manner::Strict);
     server.want_token("geheim", Refusal::Http(401));
     let client = with_token(&server, "geheim\n");
@@ -161,7 +212,7 @@ fn a_token_is_shown() {
 }
 
 #[test]
-fn a_wrong_token_is_somebodys_mistake_and_said() {
+fn wrong_token_is_reported() {
     for refusal in [Refusal::Http(401), Refusal::Http(403), Refusal::Frame] {
         let server = Server::new(Manner::Strict);
         server.want_token("geheim", refusal);
@@ -171,7 +222,7 @@ fn a_wrong_token_is_somebodys_mistake_and_said() {
             Some(report.fields().get("reason")?.as_str()?.to_owned())
         });
         assert!(reason.starts_with("the token is refused: "), "{reason}");
-        let line = "There can be no login until somebody puts this right.";
+        let line = "cannot log in until this is fixed";
         let log = until("the log line", || Some(client.setup.log()).filter(|log| log.contains(line)));
         assert!(!log.contains("falsch"), "{log}");
         assert_eq!(client.setup.report().unwrap().state.as_str(), "loading", "it tries again, slowly");
@@ -179,7 +230,7 @@ fn a_wrong_token_is_somebodys_mistake_and_said() {
 }
 
 #[test]
-fn a_token_that_is_wanted_and_not_there_is_said() {
+fn missing_token_is_reported() {
     let server = Server::new(Manner::Strict);
     server.want_token("geheim", Refusal::Frame);
     let client = setup(&server, &[]).start();
@@ -190,7 +241,7 @@ fn a_token_that_is_wanted_and_not_there_is_said() {
 }
 
 #[test]
-fn a_token_that_is_no_good_is_said() {
+fn unusable_token_file_is_reported() {
     let server = Server::new(Manner::Strict);
     let mut setup = setup(&server, &[]);
     setup.set("ONEBOT_TOKEN_FILE", "/nonexistent/token");
@@ -204,7 +255,7 @@ fn a_token_that_is_no_good_is_said() {
 }
 
 #[test]
-fn settings_that_are_no_good_are_named() {
+fn wrong_settings_are_named() {
     let server = Server::new(Manner::Strict);
     for (name, value, said) in [
         ("BACKEND", "qq", "MOJO_WEBQQ_BACKEND must be sandbox or onebot"),

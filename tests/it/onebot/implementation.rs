@@ -2,6 +2,7 @@
 //! standard has it and a bit more, or sloppy, as some are.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use serde_json::{Value, json};
@@ -28,6 +29,7 @@ pub(super) struct Implementation {
     answers: Mutex<HashMap<String, Answer>>,
     calls: Mutex<Vec<(String, Value)>>,
     complaints: Mutex<Vec<String>>,
+    writes_badly: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -71,6 +73,7 @@ impl Implementation {
             answers: Mutex::default(),
             calls: Mutex::default(),
             complaints: Mutex::default(),
+            writes_badly: AtomicBool::new(false),
         }
     }
 
@@ -97,6 +100,22 @@ impl Implementation {
         calls.iter().filter(|(called, _)| called == action).map(|(_, params)| params.clone()).collect()
     }
 
+    /// How many calls there were, of all kinds.
+    pub(super) fn all_calls(&self) -> usize {
+        lock(&self.calls).len()
+    }
+
+    /// From now on `<half>` in an answer is half a character, as programs write it that cut texts.
+    pub(super) fn write_badly(&self) {
+        self.writes_badly.store(true, Ordering::SeqCst);
+    }
+
+    /// An answer as it is written.
+    pub(super) fn written(&self, answer: &Value) -> String {
+        let half = if self.writes_badly.load(Ordering::SeqCst) { "\\ud83d" } else { "<half>" };
+        answer.to_string().replace("<half>", half)
+    }
+
     /// What was not as it should be.
     pub(super) fn complain(&self, what: String) {
         lock(&self.complaints).push(what);
@@ -115,10 +134,10 @@ impl Implementation {
         let mut answer = self.call(call["action"].as_str().unwrap(), &call["params"])?;
         answer["echo"] = call["echo"].clone();
         Some(match self.manner {
-            Manner::Strict => answer.to_string(),
+            Manner::Strict => self.written(&answer),
             // The first of two equal keys must not count.
             Manner::Sloppy => {
-                format!("{{\"echo\":\"nobody\",\"status\":\"failed\",{}", &answer.to_string()[1..])
+                format!("{{\"echo\":\"nobody\",\"status\":\"failed\",{}", &self.written(&answer)[1..])
             }
         })
     }
@@ -216,7 +235,7 @@ impl Implementation {
     }
 }
 
-/// The same with numbers as text, and without what is empty or that nobody needs.
+/// The same with numbers as text, and without empty and optional fields.
 fn sloppy(mut value: Value) -> Value {
     match &mut value {
         Value::Object(object) => {

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,9 +11,11 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
-use super::implementation::{Implementation, Manner};
+use super::implementation::{Implementation, Manner, OWN};
 use super::until;
 
 /// How a token that is not the right one is refused.
@@ -27,7 +29,7 @@ pub(super) enum Refusal {
 
 /// What a connection is told to do.
 enum Order {
-    Say(String),
+    Say(Message),
     /// Close after all that was said.
     Close,
     /// Neither read nor write any more.
@@ -91,7 +93,7 @@ impl Server {
         *self.shared.token.lock().unwrap() = Some((token.to_owned(), refusal));
     }
 
-    /// How often somebody connected and was let in.
+    /// How many connections were let in.
     pub(super) fn connected(&self) -> usize {
         self.shared.connected.load(Ordering::SeqCst)
     }
@@ -112,12 +114,18 @@ impl Server {
 
     /// Says that something happened.
     pub(super) fn tell(&self, event: Value) {
-        self.order(Order::Say(self.event(event)));
+        self.order(Order::Say(Message::text(self.event(event))));
     }
 
     /// Sends a frame as it is.
     pub(super) fn say(&self, frame: &str) {
-        self.order(Order::Say(frame.to_owned()));
+        self.order(Order::Say(Message::text(frame)));
+    }
+
+    /// Sends these bytes, which need not be UTF-8, in a frame for bytes or one for text.
+    pub(super) fn say_bytes(&self, bytes: Vec<u8>, binary: bool) {
+        let opcode = OpCode::Data(if binary { Data::Binary } else { Data::Text });
+        self.order(Order::Say(Message::Frame(Frame::message(bytes, opcode, true))));
     }
 
     /// Ends the connection, after all that was said.
@@ -141,6 +149,17 @@ impl Server {
         token: Option<&str>,
         role: &str,
     ) -> Result<(), tungstenite::Error> {
+        self.call_back_as(port, token, role, Some(OWN))
+    }
+
+    /// The same, and says that it is this account's, or does not say whose it is.
+    pub(super) fn call_back_as(
+        &self,
+        port: u16,
+        token: Option<&str>,
+        role: &str,
+        account: Option<u64>,
+    ) -> Result<(), tungstenite::Error> {
         let stream = until("the client's port", || TcpStream::connect(("127.0.0.1", port)).ok());
         let request = tungstenite::http::Request::builder()
             .uri(format!("ws://127.0.0.1:{port}/"))
@@ -149,8 +168,11 @@ impl Server {
             .header("Upgrade", "websocket")
             .header("Sec-WebSocket-Version", "13")
             .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
-            .header("X-Self-ID", "10000")
             .header("X-Client-Role", role);
+        let request = match account {
+            Some(account) => request.header("X-Self-ID", account.to_string()),
+            None => request,
+        };
         let request = match token {
             Some(token) => request.header("Authorization", format!("Bearer {token}")),
             None => request,
@@ -163,6 +185,38 @@ impl Server {
         let shared = self.shared.clone();
         std::thread::spawn(move || shared.talk(socket));
         Ok(())
+    }
+
+    /// The same, until what is returned is called: then nothing listens there any more.
+    pub(super) fn by_http_until_gone(&self) -> (String, impl FnOnce()) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (shared, gone) = (Arc::downgrade(&self.shared), Arc::new(AtomicBool::new(false)));
+        let (ended, ends) = mpsc::channel::<()>();
+        let is_gone = gone.clone();
+        std::thread::spawn(move || {
+            let mut streams: Vec<TcpStream> = Vec::new();
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                if is_gone.load(Ordering::SeqCst) {
+                    for stream in &streams {
+                        let _ = stream.shutdown(std::net::Shutdown::Both);
+                    }
+                    break;
+                }
+                let Some(shared) = shared.upgrade() else { return };
+                streams.push(stream.try_clone().unwrap());
+                std::thread::spawn(move || shared.answer_posts(stream, None));
+            }
+            drop(listener);
+            drop(ended);
+        });
+        let stop = move || {
+            gone.store(true, Ordering::SeqCst);
+            let _ = TcpStream::connect(address);
+            assert!(ends.recv().is_err());
+        };
+        (format!("http://{address}/"), stop)
     }
 
     /// Answers calls by HTTP; the address of its API.
@@ -254,8 +308,8 @@ impl Shared {
     fn obey(&self, socket: &mut WebSocket<TcpStream>, orders: &Receiver<Order>) -> bool {
         for turn in 0.. {
             match orders.try_recv() {
-                Ok(Order::Say(text)) => {
-                    if socket.write(Message::text(text)).is_err() {
+                Ok(Order::Say(message)) => {
+                    if socket.write(message).is_err() {
                         return false;
                     }
                 }
@@ -314,7 +368,7 @@ impl Shared {
                     let _ = reader.read(&mut [0]);
                     return;
                 };
-                ("200 OK", answer.to_string())
+                ("200 OK", self.implementation.written(&answer))
             };
             let length = answer.len();
             let whole = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{answer}");

@@ -34,7 +34,7 @@ pub(super) fn in_front_of(behind: &Url) -> SocketAddr {
                 let (stream, _) = listener.accept().await.unwrap();
                 let acceptor = acceptor.clone();
                 tokio::spawn(async move {
-                    // Whoever does not trust us goes away.
+                    // A client that does not trust the certificate closes the connection.
                     let Ok(mut secure) = acceptor.accept(stream).await else { return };
                     let mut plain = TcpStream::connect(behind).await.unwrap();
                     let _ = copy_bidirectional(&mut secure, &mut plain).await;

@@ -40,7 +40,7 @@ fn works(client: &Client, server: &Server) {
 }
 
 #[test]
-fn an_implementation_comes_to_us_and_comes_again() {
+fn reverse_websocket_connects_and_reconnects() {
     let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
     let receiver = Receiver::new(|_| String::new());
     let client = setup(listen, None, &[("PLUGIN_OPENQQ_POST_API", &receiver.url)]).start();
@@ -48,7 +48,7 @@ fn an_implementation_comes_to_us_and_comes_again() {
     works(&client, &server);
     server.tell(says("hallo"));
     while receiver.next_message()["content"] != "hallo" {}
-    // Without having closed the first: whoever's network broke down does not.
+    // Without closing the first one, as after a network failure.
     server.call_back(listen, None, "Universal").unwrap();
     until("the second connection", || client.setup.log().contains("it connected anew").then_some(()));
     works(&client, &server);
@@ -59,7 +59,7 @@ fn an_implementation_comes_to_us_and_comes_again() {
 }
 
 #[test]
-fn nobody_else_comes_in() {
+fn reverse_websocket_refuses_strangers() {
     let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
     let client = setup(listen, Some("geheim"), &[]).start();
     for role in ["Universal", "API", "Event"] {
@@ -84,7 +84,7 @@ fn says(words: &str) -> Value {
 }
 
 #[test]
-fn calls_and_events_may_come_apart() {
+fn calls_and_events_may_have_separate_connections() {
     for first in ["API", "Event"] {
         // Two ends of the same account.
         let (calls, events, listen) =
@@ -108,7 +108,7 @@ fn calls_and_events_may_come_apart() {
             client
                 .setup
                 .log()
-                .contains("on which the OneBot implementation tells events was lost")
+                .contains("lost the event connection of the OneBot implementation")
                 .then_some(())
         });
         works(&client, &calls);
@@ -126,7 +126,7 @@ fn calls_and_events_may_come_apart() {
 }
 
 #[test]
-fn nobody_comes_in_before_it_is_known_who_may() {
+fn reverse_websocket_is_closed_until_the_token_is_known() {
     let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
     let url = server.by_http(None);
     for more in [&[][..], &[("ONEBOT_URL", url.as_str())]] {
@@ -147,7 +147,7 @@ fn signed(token: &str, body: &str) -> String {
 }
 
 #[test]
-fn all_goes_by_http() {
+fn http_calls_and_posts_work() {
     for token in [None, Some("geheim")] {
         let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
         let url = server.by_http(token);
@@ -180,7 +180,7 @@ fn all_goes_by_http() {
 }
 
 #[test]
-fn a_wrong_token_by_http_is_said() {
+fn wrong_token_by_http_is_reported() {
     let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
     let url = server.by_http(Some("geheim"));
     let client = setup(listen, Some("falsch"), &[("ONEBOT_URL", &url)]).start();
@@ -188,7 +188,7 @@ fn a_wrong_token_by_http_is_said() {
 }
 
 #[test]
-fn a_token_goes_to_no_proxy() {
+fn token_is_not_sent_to_a_proxy() {
     let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
     let url = server.by_http(Some("geheim"));
     let mut setup = setup(listen, Some("geheim"), &[("ONEBOT_URL", &url)]);
@@ -197,7 +197,7 @@ fn a_token_goes_to_no_proxy() {
 }
 
 #[test]
-fn tls_is_spoken_with_whom_the_system_trusts() {
+fn tls_requires_a_trusted_certificate() {
     for (scheme, trusted) in [("wss", true), ("wss", false), ("https", true)] {
         let server = Server::new(Manner::Strict);
         let behind = if scheme == "wss" { server.url.clone() } else { server.by_http(None) };
@@ -213,7 +213,7 @@ fn tls_is_spoken_with_whom_the_system_trusts() {
             works(&client, &server);
         } else {
             until("the complaint", || {
-                client.setup.log().contains("cannot be used yet. why=\"TLS: ").then_some(())
+                client.setup.log().contains("cannot use the OneBot implementation yet: TLS: ").then_some(())
             });
             assert_eq!(server.connected(), 0);
         }

@@ -11,7 +11,7 @@ use crate::fixture::{Builder, Controller, PATIENCE, freeze, wait_until};
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
-fn one_connection_carries_many_requests() {
+fn upstream_connection_is_reused() {
     let controller = idler("[http]\nidle_timeout = 3600");
     let connections = upstream(&controller, |_, mut reader| {
         while read_request(&mut reader).is_some() {
@@ -27,7 +27,7 @@ fn one_connection_carries_many_requests() {
 }
 
 #[test]
-fn an_idle_connection_is_closed() {
+fn idle_timeout_closes_upstream() {
     let controller = idler("[http]\nidle_timeout = 0.2");
     let closed = Arc::new(AtomicUsize::new(0));
     let seen = closed.clone();
@@ -42,7 +42,7 @@ fn an_idle_connection_is_closed() {
 }
 
 #[test]
-fn nobody_who_is_to_end_waits_for_idle_connections() {
+fn stop_client_closes_idle_upstream_connections() {
     let controller = idler("[http]\nidle_timeout = 3600");
     let closed = Arc::new(AtomicUsize::new(0));
     let seen = closed.clone();
@@ -58,7 +58,7 @@ fn nobody_who_is_to_end_waits_for_idle_connections() {
 }
 
 #[test]
-fn a_client_that_closes_after_each_answer_loses_none() {
+fn client_closing_after_each_response_loses_no_request() {
     let controller = idler("");
     let closed = Arc::new(AtomicUsize::new(0));
     let seen = closed.clone();
@@ -77,7 +77,7 @@ fn a_client_that_closes_after_each_answer_loses_none() {
 }
 
 #[test]
-fn a_request_that_was_written_is_never_sent_again() {
+fn sent_request_is_not_retried() {
     let controller = idler("[http]\nidle_timeout = 3600");
     let requests = Arc::new(AtomicUsize::new(0));
     let seen = requests.clone();
@@ -97,7 +97,7 @@ fn a_request_that_was_written_is_never_sent_again() {
 }
 
 #[test]
-fn a_request_that_was_written_in_part_is_never_sent_again() {
+fn partly_sent_request_is_not_retried() {
     let controller = idler("[http]\nidle_timeout = 3600");
     let requests = Arc::new(AtomicUsize::new(0));
     let seen = requests.clone();
@@ -128,7 +128,7 @@ fn a_request_that_was_written_in_part_is_never_sent_again() {
 }
 
 #[test]
-fn what_comes_after_an_answer_is_not_the_next_one() {
+fn bytes_after_a_response_are_not_the_next_response() {
     let controller = idler("");
     upstream(&controller, |number, mut reader| {
         let Some(_) = read_request(&mut reader) else { return };
@@ -148,7 +148,7 @@ fn what_comes_after_an_answer_is_not_the_next_one() {
 }
 
 #[test]
-fn a_body_that_head_must_not_have_is_not_the_next_answer() {
+fn body_of_head_response_is_not_the_next_response() {
     let controller = idler("[http]\nidle_timeout = 3600");
     let connections = upstream(&controller, |_, mut reader| {
         while let Some(request) = read_request(&mut reader) {
@@ -176,7 +176,7 @@ fn a_body_that_head_must_not_have_is_not_the_next_answer() {
 }
 
 #[test]
-fn a_body_that_a_client_need_not_expect_is_not_the_next_request() {
+fn unexpected_request_body_prevents_reuse() {
     let controller = idler("[http]\nidle_timeout = 3600");
     // It reads no bodies.
     let connections = upstream(&controller, |_, mut reader| {
@@ -196,7 +196,7 @@ fn a_body_that_a_client_need_not_expect_is_not_the_next_request() {
 }
 
 #[test]
-fn an_answer_that_says_its_length_twice_is_the_last_one() {
+fn duplicate_response_length_prevents_reuse() {
     let controller = idler("");
     let connections = upstream(&controller, |_, mut reader| {
         while read_request(&mut reader).is_some() {
@@ -214,7 +214,7 @@ fn an_answer_that_says_its_length_twice_is_the_last_one() {
 }
 
 #[test]
-fn an_answer_before_its_request_was_read_is_the_last_one() {
+fn response_before_request_was_read_prevents_reuse() {
     let controller = idler("[http]\nidle_timeout = 3600");
     let (sender, rest) = std::sync::mpsc::channel();
     let sender = std::sync::Mutex::new(sender);
@@ -235,7 +235,7 @@ fn an_answer_before_its_request_was_read_is_the_last_one() {
 }
 
 #[test]
-fn a_client_that_closes_early_is_trusted_no_more() {
+fn early_close_disables_keep_alive() {
     let controller = idler("[http]\nidle_timeout = 3600");
     let (sender, seen) = std::sync::mpsc::channel();
     let sender = std::sync::Mutex::new(sender);
@@ -262,7 +262,7 @@ fn a_client_that_closes_early_is_trusted_no_more() {
 }
 
 #[test]
-fn a_client_that_says_that_it_closes_is_trusted_on() {
+fn announced_close_keeps_keep_alive_enabled() {
     let controller = idler("[http]\nidle_timeout = 3600");
     let connections = upstream(&controller, |number, mut reader| {
         for n in 0.. {
@@ -291,7 +291,7 @@ fn a_client_that_says_that_it_closes_is_trusted_on() {
 }
 
 #[test]
-fn a_client_that_says_when_it_closes_is_believed() {
+fn keep_alive_timeout_of_client_is_respected() {
     // There would be time enough.
     let controller = idler("[http]\nidle_timeout = 3600");
     let connections = upstream(&controller, |number, mut reader| {
@@ -310,7 +310,7 @@ fn a_client_that_says_when_it_closes_is_believed() {
 }
 
 #[test]
-fn the_next_process_begins_with_no_connection() {
+fn connections_are_not_reused_for_next_process() {
     let controller = Builder::new().template(IDLER).config("[http]\nidle_timeout = 3600").start();
     let mut earlier: Vec<BufReader<TcpStream>> = Vec::new();
     for name in ["a", "a", "b"] {
@@ -338,7 +338,7 @@ fn the_next_process_begins_with_no_connection() {
 }
 
 #[test]
-fn a_client_is_wanted_until_it_agrees_to_stop() {
+fn posted_stop_counts_once_the_client_agrees() {
     let controller = idler("");
     upstream(&controller, |_, mut reader| {
         while let Some(request) = read_request(&mut reader) {
@@ -374,7 +374,7 @@ fn a_client_is_wanted_until_it_agrees_to_stop() {
     });
     assert_eq!(call("POST", "&agree=1"), "HTTP/1.1 200 OK");
     agreeing.join().unwrap();
-    controller.log.wait_for("client was told to stop");
+    controller.log.wait_for("told by a caller to stop");
     // However it ends now, that was wished for.
     kill();
     wait_until("it is gone for good", || controller.clients().is_empty());
@@ -389,7 +389,7 @@ fn waiting_for(port: u16) -> usize {
 }
 
 #[test]
-fn a_request_on_its_way_to_one_client_never_reaches_the_next_on_its_port() {
+fn request_never_reaches_next_client_on_same_port() {
     the_port_changes_hands(|controller, _| assert_eq!(controller.stop_client("a")["code"], 0));
     // The record of one that ended by itself stays.
     the_port_changes_hands(|controller, pid| {

@@ -8,7 +8,7 @@ use super::{Caller, form, get, header, wait_for_count, with_client};
 use crate::fixture::{freeze, wait_until};
 
 #[test]
-fn one_connection_too_many_is_told_so() {
+fn connection_over_limit_gets_503() {
     let controller = with_client("[http]\nmax_connections = 2");
     let mut held = Vec::new();
     wait_until("all places are taken", || {
@@ -30,7 +30,7 @@ fn one_connection_too_many_is_told_so() {
 }
 
 #[test]
-fn a_client_has_so_many_requests_and_no_more() {
+fn max_inflight_per_client_gives_503() {
     let controller = with_client("[http]\nmax_inflight_per_client = 3");
     let hang = "GET /openqq/hang?client=a HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut waiting: Vec<Caller> = (0..2).map(|_| Caller::with(&controller, hang)).collect();
@@ -49,7 +49,7 @@ fn a_client_has_so_many_requests_and_no_more() {
 }
 
 #[test]
-fn two_hundred_slow_callers_delay_nobody() {
+fn slow_callers_do_not_delay_others() {
     let limit = 120;
     let controller = with_client(&format!("[http]\nmax_inflight_per_client = {limit}"));
     controller.start_client("b");

@@ -22,7 +22,7 @@ fn thaw(pid: u32) {
 }
 
 #[test]
-fn what_is_no_answer_gives_502() {
+fn invalid_response_gives_502() {
     let controller = with_client(NO_REUSE);
     let many: String = (0..200).map(|n| format!("X-{n}: 1\r\n")).collect();
     let (broken, malformed, unclear) = (
@@ -62,21 +62,21 @@ fn what_is_no_answer_gives_502() {
 }
 
 #[test]
-fn troubles_of_a_client_are_said_and_do_not_flood() {
+fn failed_requests_are_logged_within_limit() {
     let mut controller = with_client(NO_REUSE);
     get(&controller, &answer_target(""));
-    controller.log.wait_for("<4>a request failed: the client broke off without an answer client=a");
+    controller.log.wait_for("request failed: the client broke off without an answer");
     for _ in 0..50 {
         get(&controller, &answer_target("this is no HTTP\r\n\r\n"));
     }
     controller.end();
     let said = controller.log.to_the_end();
-    assert!(said.contains("a request failed: the client's answer is malformed client=a"), "{said}");
-    assert_eq!(said.matches("a request failed").count(), 3, "{said}");
+    assert!(said.contains("request failed: the client's answer is malformed"), "{said}");
+    assert_eq!(said.matches("request failed: ").count(), 3, "{said}");
 }
 
 #[test]
-fn nothing_is_sent_twice() {
+fn failed_request_is_not_retried() {
     let nothing = answer_target("");
     let patient = with_client(NO_REUSE);
     let impatient = with_client("[http]\nidle_timeout = 0\nheader_timeout = 0.3");
@@ -98,18 +98,18 @@ fn nothing_is_sent_twice() {
 }
 
 #[test]
-fn a_client_that_takes_its_time_gives_504() {
+fn slow_response_gives_504() {
     let controller = with_client("[http]\nheader_timeout = 0.3");
     get(&controller, "/openqq/hang?client=a")
         .is_refused("504 Gateway Timeout", "the client did not answer in time");
-    controller.log.wait_for("<4>a request failed: the client did not answer in time client=a");
+    controller.log.wait_for("request failed: the client did not answer in time");
     wait_for_count(&controller, "held", |held| held == 0);
     let mut caller = Caller::with(&controller, form("POST", "/openqq/hang", "client=a"));
     caller.answer().is_refused("504 Gateway Timeout", "the client did not answer in time");
 }
 
 #[test]
-fn a_client_that_takes_no_part_of_a_request_gives_504() {
+fn unread_request_gives_504() {
     let controller = with_client("[http]\nheader_timeout = 0.3");
     let before = count(&controller, "broken");
     let size = 1 << 30;
@@ -136,7 +136,7 @@ fn a_client_that_takes_no_part_of_a_request_gives_504() {
 }
 
 #[test]
-fn a_client_that_accepts_nothing_gives_504() {
+fn unaccepted_connection_gives_504() {
     let controller = with_client("[http]\nconnect_timeout = 0.2\nheader_timeout = 3600\nidle_timeout = 0");
     freeze(pid(&controller, "a"));
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, controller.first_port));
@@ -153,7 +153,7 @@ fn a_client_that_accepts_nothing_gives_504() {
 }
 
 #[test]
-fn a_client_that_starts_gives_503_until_it_says_otherwise() {
+fn starting_client_gives_503() {
     let controller = Builder::new().start();
     // It does not listen while this test runs.
     let never = "fake_listen_delay=3600000";
@@ -173,7 +173,7 @@ fn a_client_that_starts_gives_503_until_it_says_otherwise() {
 }
 
 #[test]
-fn a_client_that_was_reached_is_not_starting_any_more() {
+fn reached_client_gives_502_instead_of_503() {
     let controller = with_client("[http]\nidle_timeout = 0");
     controller.get("/openqq/deaf?client=a");
     wait_until("it is deaf", || controller.get("/openqq/ping?client=a").status != 200);
@@ -185,7 +185,7 @@ fn a_client_that_was_reached_is_not_starting_any_more() {
 }
 
 #[test]
-fn a_client_that_dies_breaks_off_and_is_down_then() {
+fn dying_client_breaks_response_then_gives_502() {
     let controller = with_client("[supervisor]\nrestart = \"no\"");
     let mut waiting = Caller::with(&controller, "GET /openqq/hang?client=a HTTP/1.1\r\nHost: x\r\n\r\n");
     let mut reading =
@@ -201,7 +201,7 @@ fn a_client_that_dies_breaks_off_and_is_down_then() {
 }
 
 #[test]
-fn a_frozen_client_delays_nobody_else() {
+fn frozen_client_does_not_delay_others() {
     let controller = with_client("[http]\nheader_timeout = 3600\n[supervisor]\nstop_timeout = 0.1");
     controller.start_client("b");
     controller.wait_for_listening("b");

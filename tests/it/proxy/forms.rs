@@ -3,7 +3,7 @@
 use super::{Caller, ask, count, form, header, seen, with_client};
 
 #[test]
-fn the_name_is_taken_out_of_a_form_and_the_rest_stays() {
+fn client_is_taken_out_of_form() {
     let controller = with_client("");
     for (came, arrives) in [
         (&b"client=a"[..], &b""[..]),
@@ -29,8 +29,85 @@ fn the_name_is_taken_out_of_a_form_and_the_rest_stays() {
     }
 }
 
+/// A request with a body of this kind.
+fn of_kind(method: &str, target: &str, kind: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head =
+        format!("{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {length}");
+    format!("{head}\r\n\r\n{body}").into_bytes()
+}
+
+fn part(name: &str, value: &str) -> String {
+    format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+}
+
+/// A form as PHP sends arrays.
+fn multipart(method: &str, target: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+    let body: String = fields.iter().map(|(name, value)| part(name, value)).collect();
+    of_kind(method, target, "multipart/form-data; boundary=x", &(body + "--x--\r\n"))
+}
+
 #[test]
-fn the_name_in_the_query_wins_and_the_form_is_let_alone() {
+fn client_is_taken_out_of_form_on_get() {
+    let controller = with_client("");
+    let (head, body) = seen(&controller, form("GET", "/openqq/echo", "client=a&x=1"));
+    assert!(head.starts_with("GET /openqq/echo HTTP/1.1\r\n"), "{head}");
+    assert_eq!((header(&head, "content-length"), &body[..]), (Some("3"), &b"x=1"[..]));
+}
+
+#[test]
+fn client_is_taken_out_of_multipart_form() {
+    let controller = with_client("[http]\nmax_form_body = 1024");
+    let fields = [("content", "client=a\r\n\"<\u{5c0f}"), ("client", "a"), ("id", "")];
+    for method in ["POST", "GET"] {
+        let (head, body) = seen(&controller, multipart(method, "/openqq/echo?q=1", &fields));
+        assert!(head.starts_with(&format!("{method} /openqq/echo?q=1 HTTP/1.1\r\n")), "{head}");
+        assert_eq!(header(&head, "content-type"), Some("multipart/form-data; boundary=x"));
+        let left = [part(fields[0].0, fields[0].1), part("id", ""), "--x--\r\n".into()].concat();
+        assert_eq!(String::from_utf8(body).unwrap(), left);
+    }
+    let large = multipart("POST", "/openqq/echo", &[("client", "a"), ("content", &"x".repeat(1024))]);
+    assert_eq!(ask(&controller, large).status(), "HTTP/1.1 413 Payload Too Large");
+}
+
+#[test]
+fn json_with_client_becomes_urlencoded_form() {
+    let controller = with_client("");
+    let json = r#"{"client":"a","content":"\u5c0f & \"","id":12345678901,"async":false,"x":null}"#;
+    let (head, body) =
+        seen(&controller, of_kind("POST", "/openqq/echo", "application/json; charset=utf-8", json));
+    assert_eq!(header(&head, "content-type"), Some("application/x-www-form-urlencoded"));
+    assert_eq!(String::from_utf8(body).unwrap(), "content=%E5%B0%8F+%26+%22&id=12345678901&async=0");
+    let list = of_kind("POST", "/openqq/echo", "application/json", r#"{"client":["a"]}"#);
+    let why = r#"{"code":6,"status":"parameter \"client\" is neither text nor a number"}"#;
+    assert_eq!(ask(&controller, list).text(), why);
+}
+
+#[test]
+fn controller_calls_accept_forms() {
+    let controller = with_client("");
+    for (client, request) in [
+        ("b", form("GET", "/openqq/start_client", "client=b&note=x")),
+        ("c", multipart("GET", "/openqq/start_client?client=c", &[("client", "a"), ("note", "x")])),
+        ("d", of_kind("GET", "/openqq/start_client", "application/json", r#"{"client":"d","note":"x"}"#)),
+    ] {
+        let started = ask(&controller, request).text();
+        assert!(
+            started.contains(&format!(r#""client":"{client}""#)) && started.contains(r#""note":"x""#),
+            "{started}"
+        );
+    }
+    let one = ask(&controller, form("GET", "/openqq/check_client", "client=b")).text();
+    assert!(one.contains(r#""account":"b""#) && !one.contains(r#""account":"a""#), "{one}");
+    let twice = ask(&controller, form("GET", "/openqq/stop_client", "client=b&client=b")).text();
+    assert_eq!(twice, r#"{"code":6,"status":"parameter \"client\" is given twice"}"#);
+    // Of another kind it says nothing.
+    let all = ask(&controller, of_kind("GET", "/openqq/check_client", "text/plain", "client=b")).text();
+    assert!(all.contains(r#""account":"a""#), "{all}");
+}
+
+#[test]
+fn client_in_query_leaves_form_unchanged() {
     let controller = with_client("");
     for body in ["client=b&x=1", "client=b&client=c", "client=%ff"] {
         let (head, arrived) = seen(&controller, form("POST", "/openqq/echo?client=a", body));
@@ -40,7 +117,7 @@ fn the_name_in_the_query_wins_and_the_form_is_let_alone() {
 }
 
 #[test]
-fn a_form_is_read_up_to_a_limit_and_only_for_its_name() {
+fn form_without_client_in_query_is_bounded() {
     let controller = with_client("[http]\nmax_form_body = 1024");
     let of_size = |size: usize| format!("client=a&{}", "x".repeat(size - 9));
     assert_eq!(seen(&controller, form("POST", "/openqq/echo", of_size(1024))).1.len(), 1024 - 9);
@@ -61,14 +138,14 @@ fn a_form_is_read_up_to_a_limit_and_only_for_its_name() {
 }
 
 #[test]
-fn a_form_of_a_megabyte_is_searched_unless_told_otherwise() {
+fn form_limit_is_one_megabyte_by_default() {
     let controller = with_client("");
     let body = ["x".repeat((1 << 20) - 9), "&client=a".into()].concat();
     assert_eq!(seen(&controller, form("POST", "/openqq/echo", body)).1.len(), (1 << 20) - 9);
 }
 
 #[test]
-fn what_names_no_client_is_not_searched_for_one() {
+fn body_that_is_no_form_is_not_searched() {
     let controller = with_client("");
     let no_client = r#"{"code":1,"status":"client not found"}"#;
     let before = count(&controller, "requests");
@@ -77,18 +154,32 @@ fn what_names_no_client_is_not_searched_for_one() {
             .into_bytes()
     };
     for request in [
-        form("GET", "/openqq/echo", "client=a"),
         form("POST", "/openqq/echo", ""),
         form("POST", "/openqq/echo", "client=&x=1"),
         form("POST", "/openqq/echo", "Client=a"),
-        other_kind(""),
-        other_kind("Content-Type: application/json\r\n"),
-        other_kind("Content-Type: multipart/form-data; boundary=x\r\n"),
-        other_kind("Content-Type: application/x-www-form-urlencoded2\r\n"),
+        multipart("POST", "/openqq/echo", &[("Client", "a")]),
+        of_kind("POST", "/openqq/echo", "application/json", r#"{"Client":"a"}"#),
     ] {
         let answer = ask(&controller, &request);
         assert_eq!(answer.text(), no_client, "{}", String::from_utf8_lossy(&request));
         assert_eq!(answer.status(), "HTTP/1.1 200 OK");
+    }
+    for kind in [
+        "",
+        "Content-Type: text/plain\r\n",
+        "Content-Type: application/x-www-form-urlencoded2\r\n",
+        "Content-Type: multipart/form-data\r\n",
+    ] {
+        let answer = ask(&controller, other_kind(kind));
+        assert_eq!(answer.status(), "HTTP/1.1 415 Unsupported Media Type", "{kind}");
+        assert!(answer.text().contains("send client in the URL, or a form"), "{}", answer.text());
+    }
+    for (kind, why) in [
+        ("application/json", "the body is not a JSON object with parameters: send a form"),
+        ("multipart/form-data; boundary=x", "the multipart body is malformed"),
+    ] {
+        let answer = ask(&controller, other_kind(&format!("Content-Type: {kind}\r\n")));
+        assert_eq!(answer.text(), format!(r#"{{"code":6,"status":"{why}"}}"#));
     }
     for (body, why) in [("client=a&client=a", "is given twice"), ("x&client=%ff", "is not UTF-8")] {
         let refused = ask(&controller, form("POST", "/openqq/echo", body));
@@ -98,7 +189,7 @@ fn what_names_no_client_is_not_searched_for_one() {
 }
 
 #[test]
-fn half_a_form_reaches_nobody() {
+fn incomplete_form_is_not_forwarded() {
     let controller = with_client("");
     let before = count(&controller, "requests");
     let whole = form("POST", "/openqq/echo", "client=a&x=12345");

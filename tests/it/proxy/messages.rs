@@ -20,7 +20,7 @@ fn head_of(controller: &crate::fixture::Controller, target: &str) -> String {
 }
 
 #[test]
-fn a_status_and_its_words_stay_as_they_are() {
+fn status_and_reason_are_kept() {
     let controller = with_client(NO_REUSE);
     for status in
         ["418 I'm a teapot", "418 Out of tea", "299 Odd", "599 Own", "404 Not Found", "200 Fine", "302 Found"]
@@ -33,7 +33,7 @@ fn a_status_and_its_words_stay_as_they_are() {
 }
 
 #[test]
-fn headers_about_the_clients_connection_stay_there_and_all_others_come() {
+fn response_connection_headers_are_removed() {
     let controller = with_client(NO_REUSE);
     let answer = get(
         &controller,
@@ -65,7 +65,7 @@ fn headers_about_the_clients_connection_stay_there_and_all_others_come() {
 }
 
 #[test]
-fn an_answer_to_head_keeps_its_length_and_has_no_body() {
+fn head_response_keeps_content_length() {
     let controller = with_client(NO_REUSE);
     let head =
         head_of(&controller, &answer_target("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\nX-A: 1\r\n\r\n"));
@@ -87,7 +87,7 @@ fn an_answer_to_head_keeps_its_length_and_has_no_body() {
 }
 
 #[test]
-fn answers_without_a_body_end_at_once() {
+fn responses_without_body_end_at_once() {
     let controller = with_client(NO_REUSE);
     let mut caller = Caller::new(&controller);
     for (raw, length) in [
@@ -112,7 +112,7 @@ fn answers_without_a_body_end_at_once() {
 }
 
 #[test]
-fn an_answer_may_be_announced() {
+fn informational_response_is_forwarded() {
     let controller = with_client(NO_REUSE);
     let hint = "HTTP/1.1 103 Early Hints\r\nLink: x\r\nKeep-Alive: 1\r\n\r\n";
     let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -132,7 +132,7 @@ fn an_answer_may_be_announced() {
 }
 
 #[test]
-fn an_announcement_does_not_wait_for_its_answer() {
+fn informational_response_is_forwarded_at_once() {
     let controller = idler("");
     let (sender, receiver) = std::sync::mpsc::channel::<()>();
     let receiver = std::sync::Mutex::new(receiver);
@@ -153,7 +153,7 @@ fn an_announcement_does_not_wait_for_its_answer() {
 }
 
 #[test]
-fn a_client_that_goes_on_announcing_gives_502() {
+fn endless_informational_responses_give_502() {
     let controller = with_client(NO_REUSE);
     let raw =
         "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(40) + "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -168,7 +168,7 @@ fn a_client_that_goes_on_announcing_gives_502() {
 }
 
 #[test]
-fn an_answer_of_any_framing_comes_whole() {
+fn response_of_any_framing_is_complete() {
     let controller = with_client(NO_REUSE);
     for raw in [
         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf of it",
@@ -184,7 +184,7 @@ fn an_answer_of_any_framing_comes_whole() {
 }
 
 #[test]
-fn trailers_of_an_answer_do_not_go_on() {
+fn response_trailers_are_dropped() {
     let controller = with_client(NO_REUSE);
     let raw = "HTTP/1.1 200 OK\r\nTrailer: X-End, Content-Length\r\nTransfer-Encoding: chunked\r\n\r\n\
                2\r\nha\r\n2\r\nlf\r\n0\r\nX-End: 1\r\nContent-Length: 99\r\nSet-Cookie: a=1\r\n\r\n";
@@ -197,7 +197,7 @@ fn trailers_of_an_answer_do_not_go_on() {
 }
 
 #[test]
-fn all_that_came_of_half_an_answer_goes_on() {
+fn received_part_of_truncated_response_is_forwarded() {
     let controller = idler("");
     upstream(&controller, |number, mut reader| {
         read_request(&mut reader).unwrap();
@@ -218,7 +218,7 @@ fn all_that_came_of_half_an_answer_goes_on() {
 }
 
 #[test]
-fn half_an_answer_never_looks_whole() {
+fn truncated_response_never_looks_complete() {
     let controller = with_client(NO_REUSE);
     for raw in [
         "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of it",

@@ -54,7 +54,7 @@ fn write_through(mut stream: impl Write, size: usize, chunked: bool) {
 }
 
 #[test]
-fn a_part_of_an_answer_comes_as_soon_as_it_is_there() {
+fn response_is_streamed() {
     let controller = with_client("");
     let mut caller = Caller::with(&controller, "GET /openqq/stream?client=a HTTP/1.1\r\nHost: x\r\n\r\n");
     caller.read_head();
@@ -67,7 +67,7 @@ fn a_part_of_an_answer_comes_as_soon_as_it_is_there() {
 }
 
 #[test]
-fn a_part_of_a_request_goes_on_as_soon_as_it_is_there() {
+fn request_is_streamed() {
     let controller = with_client("");
     let head = "POST /openqq/upload?client=a HTTP/1.1\r\nHost: x\r\n";
     for (framing, first, rest) in [
@@ -83,7 +83,7 @@ fn a_part_of_a_request_goes_on_as_soon_as_it_is_there() {
 }
 
 #[test]
-fn a_long_poll_waits_for_its_answer() {
+fn long_poll_waits_for_response() {
     let controller = with_client("");
     let mut caller =
         Caller::with(&controller, "GET /openqq/stalled_upload?client=a HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -93,7 +93,7 @@ fn a_long_poll_waits_for_its_answer() {
 }
 
 #[test]
-fn much_goes_through_little_memory() {
+fn large_bodies_need_little_memory() {
     let controller = with_client("");
     let before = peak_memory(&controller);
 
@@ -115,7 +115,7 @@ fn much_goes_through_little_memory() {
 }
 
 #[test]
-fn a_caller_that_does_not_read_stalls_the_client() {
+fn slow_caller_applies_back_pressure_to_client() {
     let controller = with_client("");
     let before = peak_memory(&controller);
     let target = format!("GET /openqq/pour?client=a&size={MUCH} HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -128,7 +128,7 @@ fn a_caller_that_does_not_read_stalls_the_client() {
 }
 
 #[test]
-fn a_client_that_does_not_read_stalls_the_caller() {
+fn slow_client_applies_back_pressure_to_caller() {
     let controller = with_client("");
     let before = peak_memory(&controller);
     let mut caller = Caller::with(
@@ -163,7 +163,7 @@ impl<W: Write> Write for Counting<'_, W> {
 }
 
 #[test]
-fn the_client_learns_that_its_caller_went_away() {
+fn client_sees_caller_disconnect() {
     let controller = with_client("");
     for request in [
         "GET /openqq/hang?client=a HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -181,7 +181,7 @@ fn the_client_learns_that_its_caller_went_away() {
 }
 
 #[test]
-fn the_client_learns_of_it_though_more_of_the_caller_was_there_to_read() {
+fn client_sees_caller_disconnect_with_unread_input() {
     let controller = with_client("");
     let hang = "GET /openqq/hang?client=a HTTP/1.1\r\nHost: x\r\n\r\n";
     let midway = hang.replace("hang", "hang_midway");
@@ -203,7 +203,7 @@ fn the_client_learns_of_it_though_more_of_the_caller_was_there_to_read() {
 }
 
 #[test]
-fn half_a_request_never_looks_whole() {
+fn truncated_request_never_looks_complete() {
     let controller = with_client("");
     let head = "POST /openqq/upload?client=a HTTP/1.1\r\nHost: x\r\n";
     for (n, part) in ["Content-Length: 8\r\n\r\n1234", "Transfer-Encoding: chunked\r\n\r\n4\r\n1234\r\n"]
@@ -219,7 +219,7 @@ fn half_a_request_never_looks_whole() {
 }
 
 #[test]
-fn an_answer_may_come_before_its_request_is_read() {
+fn response_may_precede_end_of_request() {
     let controller = with_client("");
     let mut caller = Caller::with(
         &controller,
@@ -230,7 +230,7 @@ fn an_answer_may_come_before_its_request_is_read() {
 }
 
 #[test]
-fn a_slow_request_goes_on_while_its_answer_waits_for_it() {
+fn slow_request_continues_while_response_waits() {
     let controller = with_client("[http]\ninactivity_timeout = 4");
     let head = "POST /openqq/around?client=a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
     let part = "1\r\nx\r\n";
@@ -251,7 +251,7 @@ fn a_slow_request_goes_on_while_its_answer_waits_for_it() {
 }
 
 #[test]
-fn what_stands_still_for_too_long_is_broken_off() {
+fn inactivity_timeout_breaks_exchange() {
     let controller = with_client("[http]\ninactivity_timeout = 0.2");
     let answer = get(&controller, "/openqq/stream?client=a");
     assert_eq!((&answer.body[..], answer.complete), (&b"first"[..], false));
@@ -265,7 +265,7 @@ fn what_stands_still_for_too_long_is_broken_off() {
 }
 
 #[test]
-fn a_slow_reader_is_not_taken_for_a_slow_client() {
+fn slow_caller_does_not_trigger_client_timeout() {
     let controller = with_client("[http]\ninactivity_timeout = 10");
     let target = format!("GET /openqq/pour?client=a&size={MUCH} HTTP/1.1\r\nHost: x\r\n\r\n");
     let mut caller = Caller::with(&controller, target);
@@ -286,7 +286,7 @@ fn a_slow_reader_is_not_taken_for_a_slow_client() {
 }
 
 #[test]
-fn callers_who_read_nothing_hold_no_places_for_ever() {
+fn stalled_callers_are_disconnected() {
     let controller = with_client("[http]\ninactivity_timeout = 4\nmax_inflight_per_client = 4");
     let pour = format!("GET /openqq/pour?client=a&size={MUCH} HTTP/1.1\r\nHost: x\r\n\r\n");
     let old = pour.replace("/1.1", "/1.0");
@@ -300,13 +300,13 @@ fn callers_who_read_nothing_hold_no_places_for_ever() {
     });
     wait_for_count(&controller, "broken", |broken| broken == 4);
     for mut caller in all {
-        // What they have not read is not there for ever, either, and nobody takes it for all.
+        // What they have not read is not kept for ever, and the connection ends with an error, so that it does not look complete.
         assert!(std::io::copy(&mut caller.0, &mut std::io::sink()).is_err());
     }
 }
 
 #[test]
-fn a_caller_who_asks_and_asks_and_reads_no_answer_is_let_go() {
+fn pipelining_caller_without_reads_is_disconnected() {
     let config = "[http]\ninactivity_timeout = 1";
     let guarded = Builder::new().config(config);
     let token = guarded.write_file("token", "0123456789abcdef", 0o600);
@@ -315,7 +315,7 @@ fn a_caller_who_asks_and_asks_and_reads_no_answer_is_let_go() {
         assert_eq!(get(&controller, "/openqq/ping?client=a").status(), format!("HTTP/1.1 {status}"));
         let mut writer = controller.connect();
         let requests = "GET /openqq/ping?client=a HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
-        // Until nobody reads them any more, and then until nobody is there any more.
+        // Until the controller stops reading, and then until it closes the connection.
         let error = loop {
             if let Err(error) = writer.write_all(requests.as_bytes()) {
                 break error;
@@ -326,7 +326,7 @@ fn a_caller_who_asks_and_asks_and_reads_no_answer_is_let_go() {
 }
 
 #[test]
-fn a_slow_caller_is_not_taken_for_a_slow_client() {
+fn slow_request_body_does_not_trigger_client_timeout() {
     let controller = with_client("[http]\nheader_timeout = 5");
     let before = count(&controller, "received");
     let mut caller = Caller::with(

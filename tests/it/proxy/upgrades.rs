@@ -65,7 +65,7 @@ fn open_tunnel(controller: &Controller, seen: &Receiver<Seen>) -> Caller {
 }
 
 #[test]
-fn bytes_go_both_ways_after_the_client_agreed() {
+fn upgrade_tunnels_both_directions() {
     let (controller, seen) = with_upstream("", GRANT);
     // What comes along with the request is the first of the other protocol.
     let mut caller = Caller::with(&controller, format!("{ASK}early"));
@@ -95,7 +95,7 @@ fn bytes_go_both_ways_after_the_client_agreed() {
 }
 
 #[test]
-fn a_refusal_is_passed_on_and_nothing_follows_it() {
+fn refused_upgrade_is_forwarded_and_closes() {
     let (controller, seen) = with_upstream("", "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
     let hidden = "GET /openqq/hidden?client=a HTTP/1.1\r\nHost: x\r\n\r\n";
     let answer = String::from_utf8(controller.raw(format!("{ASK}{hidden}").as_bytes())).unwrap();
@@ -110,7 +110,7 @@ fn a_refusal_is_passed_on_and_nothing_follows_it() {
 }
 
 #[test]
-fn a_change_that_we_refuse_ourselves_ends_the_connection() {
+fn own_refusal_of_upgrade_closes_connection() {
     let controller = Builder::new().start();
     let hidden = "GET /openqq/check_client HTTP/1.1\r\nHost: x\r\n\r\n";
     for (ask, status) in [
@@ -127,7 +127,7 @@ fn a_change_that_we_refuse_ourselves_ends_the_connection() {
 }
 
 #[test]
-fn another_http_is_no_protocol_to_change_to() {
+fn upgrade_to_another_http_is_dropped() {
     let (controller, seen) = with_upstream("", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     for upgrade in ["h2c", "HTTP/2.0", "TLS/1.3", "h2c, websocket"] {
         let request = format!(
@@ -145,7 +145,7 @@ fn another_http_is_no_protocol_to_change_to() {
 }
 
 #[test]
-fn a_protocol_that_nobody_asked_for_is_no_answer() {
+fn unrequested_101_gives_502() {
     let (controller, _seen) = with_upstream(
         "",
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n",
@@ -156,8 +156,8 @@ fn a_protocol_that_nobody_asked_for_is_no_answer() {
 }
 
 #[test]
-fn a_request_with_a_body_is_no_change_of_protocol() {
-    // Where its body ends would be unclear to whoever takes it for one.
+fn upgrade_with_body_is_dropped() {
+    // A client that ignores the upgrade could not tell where the body ends.
     let (controller, seen) = with_upstream("", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let hidden = "GET /openqq/hidden HTTP/1.1\r\nHost: x\r\n\r\n";
     for framing in [
@@ -175,7 +175,19 @@ fn a_request_with_a_body_is_no_change_of_protocol() {
 }
 
 #[test]
-fn a_tunnel_ends_with_its_caller() {
+fn upgrade_with_form_is_dropped() {
+    let (controller, seen) = with_upstream("", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 8\r\n\r\nclient=a";
+    let request = ASK.replace("?client=a", "").replace("Sec-WebSocket-Key: k\r\n\r\n", form);
+    let answer = String::from_utf8(controller.raw(request.as_bytes())).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nok"), "{answer}");
+    assert_eq!(header(&answer, "connection"), Some("close"));
+    let asked = next_head(&seen);
+    assert_eq!((header(&asked, "upgrade"), header(&asked, "connection")), (None, None), "{asked}");
+}
+
+#[test]
+fn tunnel_ends_with_caller() {
     let (controller, seen) = with_upstream("http.max_inflight_per_client = 1", GRANT);
     let mut caller = open_tunnel(&controller, &seen);
     caller.write("12345");
@@ -188,7 +200,7 @@ fn a_tunnel_ends_with_its_caller() {
 }
 
 #[test]
-fn a_tunnel_ends_with_its_client() {
+fn tunnel_ends_with_client() {
     let mut controller = Builder::new().template("#!/bin/sh\nexec sleep 3600\n").start();
     controller.start_client("a");
     let listener = TcpListener::bind(("127.0.0.1", controller.first_port)).unwrap();
@@ -212,7 +224,7 @@ fn a_tunnel_ends_with_its_client() {
 }
 
 #[test]
-fn a_tunnel_in_which_nobody_says_anything_ends() {
+fn inactivity_timeout_closes_tunnel() {
     let (controller, seen) = with_upstream("http.inactivity_timeout = 0.2", GRANT);
     let mut caller = open_tunnel(&controller, &seen);
     assert_eq!(caller.0.read(&mut [0; 1]).unwrap(), 0, "the caller learns of it");
@@ -220,7 +232,7 @@ fn a_tunnel_in_which_nobody_says_anything_ends() {
 }
 
 #[test]
-fn a_tunnel_is_cut_when_the_controller_ends() {
+fn drain_timeout_cuts_tunnel() {
     let (mut controller, seen) = with_upstream("http.drain_timeout = 0.1", GRANT);
     let mut caller = open_tunnel(&controller, &seen);
     assert!(controller.end().success());

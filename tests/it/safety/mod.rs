@@ -1,4 +1,4 @@
-//! Safe when installed by somebody who reads nothing: who is let in, and who is not, whatever they try.
+//! Safe with the defaults: who is let in, and who is not.
 
 mod listeners;
 mod sites;

@@ -13,14 +13,13 @@ fn with_sites() -> Controller {
 }
 
 #[test]
-fn a_page_whose_name_was_pointed_at_us_gets_nothing() {
+fn dns_rebinding_is_refused() {
     let controller = with_sites();
     let port = controller.address.port();
     for head in [
         format!("{CALL}\r\nHost: evil.example:{port}"),
         format!("{CALL}\r\nHost: evil.example:{port}\r\nSec-Fetch-Site: same-origin"),
         format!("{CALL}\r\nHost: 127.0.0.1.evil.example"),
-        format!("{CALL}\r\nHost: 0.0.0.0:{port}"),
         "GET http://evil.example/openqq/check_client HTTP/1.1\r\nHost: evil.example".to_owned(),
         "GET /openqq/check_client HTTP/1.0\r\nHost: evil.example".to_owned(),
         "OPTIONS /openqq/check_client HTTP/1.1\r\nHost: evil.example".to_owned(),
@@ -30,7 +29,15 @@ fn a_page_whose_name_was_pointed_at_us_gets_nothing() {
     ] {
         ask(&controller, &head).is_refused(421, "have the name added to hosts in [http]");
     }
-    for host in ["127.0.0.1:4000", "localhost", "LocalHost:1", "bots.example.org:443", "[::1]:4000"] {
+    for host in [
+        "127.0.0.1:4000",
+        "localhost",
+        "LocalHost:1",
+        "bots.example.org:443",
+        "[::1]:4000",
+        "192.0.2.7:8080",
+        "[2001:db8::7]:80",
+    ] {
         assert_eq!(ask(&controller, &format!("{CALL}\r\nHost: {host}")).status, 200, "{host}");
     }
     assert_eq!(ask(&controller, "GET /openqq/check_client HTTP/1.0\r\nUser-Agent: old").status, 200);
@@ -47,8 +54,24 @@ fn a_page_whose_name_was_pointed_at_us_gets_nothing() {
     );
 }
 
+/// A browser sends no `Origin` and no `Sec-Fetch-Site` there, and Linux connects it to loopback.
 #[test]
-fn names_take_effect_with_a_reload() {
+fn address_leading_to_loopback_is_refused() {
+    let controller = with_sites();
+    let port = controller.address.port();
+    for host in ["0.0.0.0", "[::]", "[::ffff:0.0.0.0]", "[::ffff:127.0.0.1]", "[::ffff:7f01:203]"] {
+        let refused = ask(&controller, &format!("{CALL}\r\nHost: {host}:{port}"));
+        refused.is_refused(421, "have the name added to hosts in [http]");
+        let refused = ask(
+            &controller,
+            &format!("GET http://{host}:{port}/openqq/check_client HTTP/1.1\r\nHost: {host}:{port}"),
+        );
+        refused.is_refused(421, "have the name added to hosts in [http]");
+    }
+}
+
+#[test]
+fn hosts_change_on_reload() {
     let controller = with_sites();
     let new = format!("{CALL}\r\nHost: new.example");
     ask(&controller, &new).is_refused(421, "new.example");
@@ -59,7 +82,7 @@ fn names_take_effect_with_a_reload() {
 }
 
 #[test]
-fn pages_of_other_sites_are_refused_whatever_they_send() {
+fn pages_of_other_sites_are_refused() {
     let controller = with_sites();
     let host = format!("Host: {}", controller.address);
     for marks in [
@@ -88,7 +111,7 @@ fn pages_of_other_sites_are_refused_whatever_they_send() {
 
 /// A client says `Access-Control-Allow-Origin: *` to all; that must open nothing.
 #[test]
-fn no_page_is_let_in_by_what_a_client_says() {
+fn cors_headers_of_client_admit_no_page() {
     let controller = with_client(with_tokens(
         Builder::new().config("[http]\nallowed_origins = [\"https://console.example\"]"),
     ));
@@ -127,7 +150,7 @@ fn no_page_is_let_in_by_what_a_client_says() {
 }
 
 #[test]
-fn a_pattern_is_no_site() {
+fn allowed_origin_is_no_pattern() {
     let builder = Builder::new().config("[http]\nallowed_origins = [\"*\"]");
     let (status, _, complaint) = run(&mut builder.command(None));
     assert_eq!(status, Some(78));

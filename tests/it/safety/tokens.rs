@@ -1,4 +1,4 @@
-//! Tokens: what they open, and that nobody learns them.
+//! Tokens: what they open, and that they stay secret.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -17,7 +17,7 @@ fn get(controller: &Controller, target: &str, headers: &str) -> Wire {
 }
 
 #[test]
-fn a_token_opens_and_no_client_sees_it() {
+fn token_is_not_forwarded_to_client() {
     let controller = guarded();
     for (target, headers) in [
         (format!("/openqq/echo?client=a&x=%41&token={KEY}"), String::new()),
@@ -40,7 +40,7 @@ fn a_token_opens_and_no_client_sees_it() {
 }
 
 #[test]
-fn a_token_is_no_start_parameter_while_there_are_tokens() {
+fn token_is_no_start_parameter() {
     let controller = guarded();
     let started = get(&controller, &format!("/openqq/start_client?client=b&token={KEY}&x=1"), "");
     assert_eq!(started.json()["status"], "success");
@@ -57,7 +57,7 @@ fn a_token_is_no_start_parameter_while_there_are_tokens() {
 }
 
 #[test]
-fn without_tokens_everything_is_the_clients_as_in_the_original() {
+fn without_tokens_authorization_is_forwarded() {
     let controller = Controller::new();
     controller.start_client_with("a", "token=mine");
     controller.wait_for_listening("a");
@@ -69,7 +69,7 @@ fn without_tokens_everything_is_the_clients_as_in_the_original() {
 }
 
 #[test]
-fn without_the_right_one_nobody_gets_in() {
+fn wrong_or_missing_token_gets_401() {
     let controller = guarded();
     for (target, headers, status, why) in [
         ("/openqq/echo?client=a", "", 401, "a token is needed"),
@@ -118,7 +118,7 @@ fn without_the_right_one_nobody_gets_in() {
 }
 
 #[test]
-fn a_read_only_token_reads() {
+fn read_only_token_opens_reads_only() {
     let controller = guarded();
     let call = |method: &str, call: &str| {
         ask(
@@ -131,12 +131,21 @@ fn a_read_only_token_reads() {
     assert_eq!(call("GET", "check_client").status, 200);
     assert_eq!(call("GET", "get_qrcode").status, 404, "there is none");
     // The fake client does not know it, so that it was asked.
-    assert_eq!(call("GET", "get_friend_info").body, "api not found");
+    for path in ["get_friend_info", "get_friend_info/", "get_friend_info//", "%67et_friend_info"] {
+        assert_eq!(call("GET", path).body, "api not found");
+    }
     for (method, name) in [
         ("GET", "stop_client"),
         ("GET", "start_client"),
         ("GET", "send_friend_message"),
-        ("GET", "%67et_friend_info"),
+        ("GET", "%73top_client"),
+        ("GET", "stop_client/"),
+        ("GET", "%2573top_client"),
+        ("GET", "%%373top_client"),
+        ("GET", "%2567et_friend_info"),
+        ("GET", "stop_client//"),
+        ("GET", "get_friend_info%2f"),
+        ("GET", "get_friend_info/%2e%2e/stop_client"),
         ("GET", "get_friend_info/../die"),
         ("POST", "get_friend_info"),
         ("POST", "stop_client"),
@@ -160,22 +169,22 @@ fn a_read_only_token_reads() {
 }
 
 #[test]
-fn a_flood_of_wrong_tokens_does_not_fill_the_log() {
+fn refused_tokens_are_logged_within_limit() {
     let controller = guarded();
-    let refused = "a request was refused: its token is not known";
+    let refused = "refused: its token is unknown";
     for _ in 0..50 {
         get(&controller, "/openqq/check_client?token=0123456789abcdef-wrong", "")
             .is_refused(401, "not known");
     }
     let log = controller.log.wait_for_times(refused, 10);
-    assert!(log.contains("peer=127.0.0.1:") && !log.contains("-wrong"), "{log}");
+    assert!(log.contains("request from 127.0.0.1:") && !log.contains("-wrong"), "{log}");
     // What is logged after them is there, so all of them are as well.
     controller.reload();
     assert!(controller.log.count(refused) <= 20, "{}", controller.log.text());
 }
 
 #[test]
-fn a_new_token_counts_from_the_next_reload_on() {
+fn token_file_is_read_on_reload() {
     let controller = guarded();
     let status = |token: &str| get(&controller, &format!("/openqq/check_client?token={token}"), "").status;
     let new = "another-token-of-ours";
@@ -192,9 +201,9 @@ fn a_new_token_counts_from_the_next_reload_on() {
 }
 
 #[test]
-fn a_file_that_is_no_secret_or_no_token_ends_the_start_with_status_78() {
+fn invalid_token_file_fails_start_with_78() {
     for (content, mode, why) in [
-        (KEY, 0o644, "not private (mode 0644); take the rights of others away with chmod go="),
+        (KEY, 0o644, "not private (mode 0644); run chmod go= on it"),
         (KEY, 0o660, "not private (mode 0660)"),
         (
             "hunter2",
@@ -218,7 +227,7 @@ fn a_file_that_is_no_secret_or_no_token_ends_the_start_with_status_78() {
 }
 
 #[test]
-fn a_credential_of_systemd_is_a_token() {
+fn systemd_credential_is_a_token() {
     let credential = "[[auth.tokens]]\nname = \"key\"\ncredential = \"the.token\"";
     let builder = Builder::new().config(credential);
     // As systemd leaves it where it lets the service's user read by an access list.

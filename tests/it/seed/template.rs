@@ -98,6 +98,8 @@ fn the_template_of_the_seed_gets_the_environment_of_the_contract_and_no_more() {
     let mut got = environment(&wait_for_note(&controller, NAME, "run"));
     assert_eq!(got["PERL5LIB"], PERL_LIBRARY, "what is none of ours is passed on");
     got.retain(|name, _| name.starts_with("MOJO_"));
+    let registration = got.remove("MOJO_WEBQQ_REGISTRATION").unwrap();
+    assert!(registration.starts_with("1-") && registration.len() > 30, "{registration}");
     let path = |name: &str| controller.path(name).to_str().unwrap().to_owned();
     let expected = [
         ("ACCOUNT", NAME.to_owned()),
@@ -111,7 +113,7 @@ fn the_template_of_the_seed_gets_the_environment_of_the_contract_and_no_more() {
         ("PID_PATH", path("mojo_webqq_pid_webqq_client_01.pid")),
         ("PLUGIN_OPENQQ_PORT", controller.first_port.to_string()),
         ("QRCODE_PATH", path("mojo_webqq_qrcode_webqq_client_01.jpg")),
-        // The one that is not the seed's: for what must outlive the client, as its undelivered reports.
+        // Not the seed's, like REGISTRATION: the folder for what must outlive the client, such as its undelivered reports.
         ("STATE_DIRECTORY", path("clients/webqq_client_01")),
         ("STATE_PATH", path("mojo_webqq_state_webqq_client_01.json")),
         ("TMPDIR", controller.folder.path().to_str().unwrap().to_owned()),
@@ -131,7 +133,7 @@ fn the_template_of_the_seed_gets_the_parameters_of_the_call() {
     let got = environment(&notes);
     assert_eq!((&*got["MOJO_WEBQQ_LOG_LEVEL"], &*got["MOJO_WEBQQ_LOG_ENCODING"]), ("msg", "gbk"));
     assert_eq!(openqq(&notes)["post_api"], "http://127.0.0.1:1/configured?client=a");
-    assert_eq!(openqq(&notes)["poll_api"], "http://127.0.0.1:1/poll?client=a");
+    assert_eq!(openqq(&notes)["poll_api"], json!(null), "it is the controller's alone");
 
     let more = "log_level=debug&log_encoding=utf8&post_api=http%3A%2F%2F127.0.0.1%3A2%2Fp%3Fa%3Db%26c%3Dd\
                 &plugin_openqq_post_event=0&plugin_openqq_poll_interval=7&qrcode_count_max=3&note=%E5%B0%8F+%22";
@@ -182,7 +184,7 @@ fn an_executable_template_is_run_as_it_is_and_another_by_its_first_line() {
     controller.reload();
     let refused = controller.start_client_with("none", "");
     let why = format!(
-        "the template {}/neither is not executable, has no #! line and does not end in .pl",
+        "the template {}/neither is not executable, has no #! line and does not end in .pl: chmod 755 it",
         folder.display()
     );
     assert_eq!((&refused["code"], &refused["reason"]), (&json!(3), &json!(why)));
@@ -209,11 +211,11 @@ fn a_template_that_others_may_write_is_refused_and_the_log_says_why() {
     fs::set_permissions(&template, fs::Permissions::from_mode(0o757)).unwrap();
     let refused = controller.start_client_with("a", "");
     let why = format!(
-        "the template is refused: {}: others may write it (mode 0757); take the right away with chmod go-w",
+        "the template is refused: {}: others may write it (mode 0757); run chmod go-w on it",
         template.display()
     );
     assert_eq!(refused, json!({"client": "a", "code": 3, "status": "failure", "reason": why}));
-    controller.log.wait_for(&format!("client could not be started client=a error={why}"));
+    controller.log.wait_for(&format!("could not be started: {why}"));
     assert!(controller.clients().is_empty());
     // As the message says.
     fs::set_permissions(&template, fs::Permissions::from_mode(0o755)).unwrap();
@@ -252,7 +254,7 @@ fn a_missing_template_is_written_and_works_and_a_changed_one_is_kept() {
     controller.wait_for_state("a", "running");
     let written = fs::read_to_string(&path).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o755);
-    controller.log.wait_for("a template for clients was written");
+    controller.log.wait_for("wrote the template");
     assert!(!controller.path("mojo_webqq_controller_template.pl").exists(), "only where it is wanted");
 
     let changed = written.replace("exec ", "export MOJO_WEBQQ_MODE=mine\nexec ");

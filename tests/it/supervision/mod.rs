@@ -1,10 +1,11 @@
 //! What the controller promises about the processes of its clients: how they begin, what they say, how they end.
 
-mod controller_end;
-mod endings;
-mod meetings;
+mod concurrency;
+mod exits;
 mod output;
 mod process;
+mod reboot;
+mod shutdown;
 
 use std::path::Path;
 
@@ -40,8 +41,8 @@ impl Process {
     }
 }
 
-/// Whether the process still does something. One that nobody waits for stays a zombie, where nobody is to.
-fn is_running(pid: u32) -> bool {
+/// Whether the process still does something. Without a parent that waits for it, it stays a zombie.
+pub(crate) fn is_running(pid: u32) -> bool {
     Process::of(pid).is_some_and(|process| process.state != 'Z')
 }
 

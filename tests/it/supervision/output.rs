@@ -8,7 +8,7 @@ use super::{group, pid, read_when_there, send, template};
 use crate::fixture::{Builder, wait_until};
 
 #[test]
-fn what_it_prints_is_logged_line_by_line_with_its_name() {
+fn output_is_logged_line_by_line() {
     let script = r"#!/bin/sh
 printf 'out one\nout two\r\n\n   \n'
 printf '<3>broken\n<4>odd\n<7>chatter\n<9>plain\n'
@@ -19,18 +19,18 @@ exit 3
 ";
     let controller = Builder::new().template(script).start();
     controller.start_client_with("a", "");
-    let log = controller.log.wait_for("client ended unexpectedly: it exited with status 3 client=a pid=");
-    let said = log.split("client ended").next().unwrap();
+    let log = controller.log.wait_for("exited with status 3");
+    let said = log.split("exited with").next().unwrap();
     for line in [
-        "<6>out one client=a\n",
-        "<6>out two client=a\n",
-        "<3>broken client=a\n",
-        "<4>odd client=a\n",
-        "<6><9>plain client=a\n",
-        "<6>\\u{1b}[31mred\\u{0}\u{fffd} 明 client=a\n",
-        "<6>no end of line client=a\n",
-        "<6>err one client=a\n",
-        "<6>err two client=a\n",
+        "<6>a: out one\n",
+        "<6>a: out two\n",
+        "<3>a: broken\n",
+        "<4>a: odd\n",
+        "<6>a: <9>plain\n",
+        "<6>a: \\u{1b}[31mred\\u{0}\u{fffd} 明\n",
+        "<6>a: no end of line\n",
+        "<6>a: err one\n",
+        "<6>a: err two\n",
     ] {
         assert!(said.contains(line), "{line:?} is missing in:\n{log}");
     }
@@ -38,17 +38,17 @@ exit 3
 }
 
 #[test]
-fn an_endless_line_is_cut() {
+fn endless_output_line_is_cut() {
     let script = template("head -c 100000 /dev/zero | tr '\\0' '#'; echo; echo after");
     let controller = Builder::new().template(&script).start();
     controller.start_client("a");
-    let log = controller.log.wait_for("after client=a");
+    let log = controller.log.wait_for("a: after");
     assert_eq!(log.matches('#').count(), 100_000, "nothing of it is lost");
     assert!(log.lines().all(|line| line.len() < 9000));
 }
 
 #[test]
-fn a_flood_hurts_nobody() {
+fn output_flood_is_limited() {
     let flood = "case \"$MOJO_WEBQQ_ACCOUNT\" in\n\
                  flood) seq 200000 & seq 200000 >&2; wait ;;\n\
                  endless) yes 'no end of it' & ;;\n\
@@ -77,15 +77,15 @@ fn a_flood_hurts_nobody() {
 }
 
 #[test]
-fn what_a_client_prints_while_nobody_reads_is_logged_by_the_next_controller() {
+fn output_without_a_controller_is_logged_by_the_next() {
     let script = "(until test -e \"$MOJO_WEBQQ_TMPDIR/go\"; do sleep 0.05; done; echo '<4>while nobody read') &\n\
                   echo hello; printf 'half '";
     let outlive = "[supervisor]\nclients_outlive_controller = true\n";
     let mut controller = Builder::new().template(&template(script)).config(outlive).start();
     let leader = pid(&controller.start_client("a"));
-    controller.log.wait_for("<6>hello client=a\n");
+    controller.log.wait_for("<6>a: hello\n");
     // Not before it is a whole line.
-    controller.log.wait_for("<6>half  client=a\n");
+    controller.log.wait_for("<6>a: half \n");
     // A controller that is killed between the two leaves the line to be logged once more, rather than never.
     wait_until("what is logged is written down", || {
         let mark = std::fs::read_to_string(controller.path("mojo_webqq_output_a.log.read")).unwrap();
@@ -99,10 +99,10 @@ fn what_a_client_prints_while_nobody_reads_is_logged_by_the_next_controller() {
     };
     wait_until("it has printed", || printed("while nobody read\n"));
     controller.start_again();
-    let log = controller.log.wait_for("<4>while nobody read client=a\n");
-    assert!(log.contains("what follows was printed while no controller was there client=a"), "{log}");
+    let log = controller.log.wait_for("<4>a: while nobody read\n");
+    assert!(log.contains("the following lines were printed while no controller was there"), "{log}");
     assert!(!log.contains("hello"), "what was logged is not logged again: {log}");
-    // Its last words, though it ends while nobody is there.
+    // Its last words, though it ends while no controller runs.
     controller.end();
     let mut output = std::fs::OpenOptions::new();
     let mut output = output.append(true).open(controller.path("mojo_webqq_output_a.log")).unwrap();
@@ -110,12 +110,12 @@ fn what_a_client_prints_while_nobody_reads_is_logged_by_the_next_controller() {
     send(leader, Signal::KILL);
     wait_until("it is gone", || !super::is_running(leader));
     controller.start_again();
-    controller.log.wait_for("<3>farewell, with no end of line client=a\n");
+    controller.log.wait_for("<3>a: farewell, with no end of line\n");
     assert_eq!(controller.stop_client("a")["code"], 0);
 }
 
 #[test]
-fn who_else_holds_its_output_does_not_hide_its_end() {
+fn exit_is_seen_while_another_process_holds_the_output() {
     // In a session of its own it is not in the client's group.
     let escape = "setsid sh -c 'echo $$ >\"$MOJO_WEBQQ_TMPDIR/new\"; mv \"$MOJO_WEBQQ_TMPDIR/new\" \
                   \"$MOJO_WEBQQ_TMPDIR/escaped\"; exec sleep 3600' &";
@@ -125,7 +125,7 @@ fn who_else_holds_its_output_does_not_hide_its_end() {
     let escaped = String::from_utf8(read_when_there(&controller.path("escaped"))).unwrap();
     let escaped: u32 = escaped.trim().parse().unwrap();
     assert_eq!(controller.get("/openqq/die?client=a").status, 502);
-    controller.log.wait_for("client ended unexpectedly: it exited with status 7");
+    controller.log.wait_for("exited with status 7");
     assert!(super::is_running(escaped));
     send(escaped, Signal::KILL);
 }

@@ -26,7 +26,7 @@ fn sleeper() -> (Controller, u32) {
 }
 
 #[test]
-fn it_has_the_environment_of_the_contract() {
+fn client_has_the_environment_of_the_contract() {
     let script = "#!/bin/sh\ncat /proc/$$/environ >\"$MOJO_WEBQQ_TMPDIR/new\"\n\
                   mv \"$MOJO_WEBQQ_TMPDIR/new\" \"$MOJO_WEBQQ_TMPDIR/environ\"\nexec sleep 3600\n";
     let ours = [("PERL5LIB", "/opt/perl"), ("HOME", "/home/x"), ("PATH", "/usr/local/bin:/usr/bin:/bin")];
@@ -45,8 +45,10 @@ fn it_has_the_environment_of_the_contract() {
     let environment = read_when_there(&controller.path("environ"));
     let environment = String::from_utf8(environment).unwrap();
     let pairs = environment.split_terminator('\0').map(|pair| pair.split_once('=').unwrap());
-    let (contract, others): (BTreeMap<&str, &str>, BTreeMap<&str, &str>) =
+    let (mut contract, others): (BTreeMap<&str, &str>, BTreeMap<&str, &str>) =
         pairs.partition(|(name, _)| name.starts_with("MOJO_WEBQQ_"));
+    let registration = contract.remove("MOJO_WEBQQ_REGISTRATION").unwrap();
+    assert!(registration.starts_with("1-"), "{registration}");
 
     let folder = controller.folder.path().to_str().unwrap();
     let (port, controller_pid) = (controller.first_port.to_string(), controller.pid().to_string());
@@ -90,7 +92,7 @@ fn it_has_the_environment_of_the_contract() {
 }
 
 #[test]
-fn it_leads_a_group_of_its_own_and_has_nothing_of_ours() {
+fn client_leads_its_own_group_and_inherits_nothing() {
     let (controller, pid) = sleeper();
     let process = Process::of(pid).unwrap();
     assert_eq!((process.group, process.parent), (pid, controller.pid()));
@@ -99,7 +101,7 @@ fn it_leads_a_group_of_its_own_and_has_nothing_of_ours() {
         let number = |entry: &fs::DirEntry| entry.file_name().to_str().unwrap().parse().unwrap();
         entries.filter_map(|entry| Some((number(&entry), fs::read_link(entry.path()).ok()?))).collect()
     };
-    // What whoever runs the tests left open goes through all of us.
+    // Files that were open when the tests began are inherited by all processes.
     let inherited = files("self");
     let mut open = files(&pid.to_string());
     open.retain(|number, path| *number < 3 || inherited.get(number) != Some(path));
@@ -119,7 +121,7 @@ fn it_leads_a_group_of_its_own_and_has_nothing_of_ours() {
 }
 
 #[test]
-fn it_is_called_by_its_name() {
+fn client_process_has_its_title() {
     // The executable itself as the template: it is the client where it is called so.
     let controller = Builder::new().config(&format!("template_path = {:?}", program())).built_in();
     let started = pid(&controller.start_client_with("a%20%28b%29", ""));
@@ -132,7 +134,7 @@ fn it_is_called_by_its_name() {
 }
 
 #[test]
-fn its_port_is_nobody_elses() {
+fn client_port_is_exclusive() {
     let builder = Builder::new();
     let port = |n: u16| builder.first_port() + n;
     let _everywhere = std::net::TcpListener::bind(("0.0.0.0", port(0))).unwrap();
@@ -145,7 +147,7 @@ fn its_port_is_nobody_elses() {
     rustix::net::connect(&outgoing, &server.local_addr().unwrap()).unwrap();
 
     let (first, controller) = (port(0), builder.config("[supervisor]\nstop_timeout = 3600").start());
-    // It never listens, so nobody could see by looking that the port is its own.
+    // It never listens, so a probe could not tell that the port is its own.
     let started = controller.start_client_with("a", "fake_listen_delay=3600000");
     assert_eq!(started["port"], first + 3);
     assert_eq!(controller.start_client_with("b", "fake_listen_delay=3600000")["port"], first + 4);

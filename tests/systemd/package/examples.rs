@@ -17,7 +17,7 @@ impl Machine {
 }
 
 #[test]
-fn callers_of_other_machines_need_a_token() {
+fn example_network_requires_token() {
     let Some(machine) = machine(None) else { return };
     machine.install(PACKAGE);
     machine.shell("umask 077; od -An -N32 -tx1 /dev/urandom | tr -d ' \\n' >/etc/wqcontroller/token");
@@ -34,7 +34,7 @@ fn callers_of_other_machines_need_a_token() {
 }
 
 #[test]
-fn clients_that_reach_nothing_but_this_machine() {
+fn example_confines_clients_to_this_machine() {
     let Some(machine) = machine(None) else { return };
     machine.install(PACKAGE);
     machine.take_example("loopback-only");
@@ -46,7 +46,7 @@ fn clients_that_reach_nothing_but_this_machine() {
 }
 
 #[test]
-fn clients_as_child_processes_outlive_the_controller() {
+fn example_child_processes_outlive_controller() {
     let Some(machine) = machine(None) else { return };
     machine.install(PACKAGE);
     machine.take_example("direct");
@@ -57,7 +57,7 @@ fn clients_as_child_processes_outlive_the_controller() {
 }
 
 #[test]
-fn clients_as_transient_units() {
+fn example_transient_units() {
     let Some(machine) = machine(None) else { return };
     machine.install(PACKAGE);
     machine.start_client("a", &[]);
@@ -91,7 +91,7 @@ fn clients_as_transient_units() {
 }
 
 #[test]
-fn a_user_has_a_controller_of_their_own() {
+fn example_user_service() {
     let Some(machine) = machine(None) else { return };
     machine.install(PACKAGE);
     machine.shell("useradd --create-home bot; loginctl enable-linger bot");

@@ -1,31 +1,31 @@
-//! The lists: friends, groups and members, from the data of answers. `null` and `{}` are empty lists.
+//! Friends, groups and members from the data of answers. `null` and `{}` are empty lists.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
 use super::value::{flag, id, number, small, text};
-use crate::client::objects::{ClientType, Friend, Group, GroupMember, Presence, Role, User};
+use crate::client::backend::objects::{ClientType, Friend, Group, GroupMember, GroupRole, Presence, User};
 
-/// The most friends, groups and members of a group that are taken from an answer; more than the network has.
+/// How many items of a list are read; more than the network has.
 const MOST: usize = 100_000;
 
-/// The category of a friend of whom nobody says one.
+/// The category of friends without one.
 const CATEGORY: &str = "我的好友";
 
-/// A member of a group, in as little memory as will do: there may be a million.
+/// A member of a group, kept small: there may be a million.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::client::onebot) struct Member {
-    pub(in crate::client::onebot) uid: u64,
-    pub(in crate::client::onebot) name: Box<str>,
-    pub(in crate::client::onebot) card: Option<Box<str>>,
-    pub(in crate::client::onebot) role: Role,
+pub(crate) struct Member {
+    pub(crate) uid: u64,
+    pub(crate) name: Box<str>,
+    pub(crate) card: Option<Box<str>>,
+    pub(crate) role: GroupRole,
     sex: Sex,
     bad: bool,
     level: u32,
     qage: u32,
     joined: u32,
-    pub(in crate::client::onebot) spoke: u32,
+    pub(crate) spoke: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +54,13 @@ impl Sex {
 }
 
 impl Member {
-    /// One of whom no more than this is known.
-    pub(in crate::client::onebot) fn unknown(uid: u64, name: &str) -> Self {
+    /// A member known by its number alone.
+    pub(crate) fn unknown(uid: u64, name: &str) -> Self {
         Self {
             uid,
             name: name.into(),
             card: None,
-            role: Role::Member,
+            role: GroupRole::Member,
             sex: Sex::Unknown,
             bad: false,
             level: 0,
@@ -70,17 +70,17 @@ impl Member {
         }
     }
 
-    /// Reads one.
-    pub(in crate::client::onebot) fn read(value: &Value) -> Option<Self> {
+    /// Reads a member.
+    pub(crate) fn read(value: &Value) -> Option<Self> {
         let uid = id(&value["user_id"])?;
         Some(Self {
             uid,
             name: text(&value["nickname"]).into(),
             card: filled(&value["card"]).map(Into::into),
             role: match text(&value["role"]) {
-                "owner" => Role::Owner,
-                "admin" => Role::Admin,
-                _ => Role::Member,
+                "owner" => GroupRole::Owner,
+                "admin" => GroupRole::Admin,
+                _ => GroupRole::Member,
             },
             sex: Sex::read(&value["sex"]),
             bad: flag(&value["unfriendly"]).unwrap_or(false),
@@ -91,13 +91,13 @@ impl Member {
         })
     }
 
-    /// What it is called in the group.
-    pub(in crate::client::onebot) fn displayname(&self) -> &str {
+    /// The name in the group.
+    pub(crate) fn displayname(&self) -> &str {
         self.card.as_deref().unwrap_or(&self.name)
     }
 
     /// The object of the API.
-    pub(in crate::client::onebot) fn object(&self) -> GroupMember {
+    pub(crate) fn object(&self) -> GroupMember {
         GroupMember {
             id: self.uid.to_string(),
             uid: self.uid.to_string(),
@@ -128,8 +128,8 @@ fn items(data: &Value) -> impl Iterator<Item = &Value> {
     data.as_array().into_iter().flatten().take(MOST)
 }
 
-/// The members of a group, each once, by their numbers.
-pub(in crate::client::onebot) fn members(data: &Value) -> Vec<Member> {
+/// The members of a group, each once, sorted by uid.
+pub(crate) fn members(data: &Value) -> Vec<Member> {
     let mut members: Vec<_> = items(data).filter_map(Member::read).collect();
     members.sort_by_key(|member| member.uid);
     members.dedup_by_key(|member| member.uid);
@@ -137,8 +137,8 @@ pub(in crate::client::onebot) fn members(data: &Value) -> Vec<Member> {
     members
 }
 
-/// Which category each friend is in, from `get_friends_with_category`.
-pub(in crate::client::onebot) fn categories(data: &Value) -> HashMap<u64, String> {
+/// The category of each friend, from `get_friends_with_category`.
+pub(crate) fn categories(data: &Value) -> HashMap<u64, String> {
     let mut of = HashMap::new();
     for category in items(data) {
         let Some(name) = filled(&category["categoryName"]) else { continue };
@@ -152,8 +152,9 @@ pub(in crate::client::onebot) fn categories(data: &Value) -> HashMap<u64, String
     of
 }
 
-/// The friends, each once, in the order of the answer. The own account is none, though some list it.
-pub(in crate::client::onebot) fn friends(data: &Value, of: &HashMap<u64, String>, own: u64) -> Vec<Friend> {
+/// The friends, each once, in the order of the answer. Some implementations list the own account as well; it is
+/// left out.
+pub(crate) fn friends(data: &Value, of: &HashMap<u64, String>, own: u64) -> Vec<Friend> {
     let mut seen = std::collections::HashSet::new();
     let friend = |value: &Value| {
         let uid = id(&value["user_id"]).filter(|uid| *uid != own && seen.insert(*uid))?;
@@ -170,8 +171,8 @@ pub(in crate::client::onebot) fn friends(data: &Value, of: &HashMap<u64, String>
     items(data).filter_map(friend).collect()
 }
 
-/// A friend of whom no more than this is known.
-pub(in crate::client::onebot) fn unknown_friend(uid: u64, name: &str) -> Friend {
+/// A friend known by its number alone.
+pub(crate) fn unknown_friend(uid: u64, name: &str) -> Friend {
     Friend {
         id: uid.to_string(),
         uid: uid.to_string(),
@@ -189,7 +190,7 @@ pub(in crate::client::onebot) fn unknown_friend(uid: u64, name: &str) -> Friend 
 }
 
 /// The groups, each once, in the order of the answer, without members and own role.
-pub(in crate::client::onebot) fn groups(data: &Value) -> Vec<Group> {
+pub(crate) fn groups(data: &Value) -> Vec<Group> {
     let mut seen = std::collections::HashSet::new();
     let group = |value: &Value| {
         let uid = id(&value["group_id"]).filter(|uid| seen.insert(*uid))?;
@@ -210,8 +211,8 @@ pub(in crate::client::onebot) fn groups(data: &Value) -> Vec<Group> {
     items(data).filter_map(group).collect()
 }
 
-/// A group of which no more than this is known.
-pub(in crate::client::onebot) fn unknown_group(uid: u64, name: &str) -> Group {
+/// A group known by its number alone.
+pub(crate) fn unknown_group(uid: u64, name: &str) -> Group {
     let uid = uid.to_string();
     Group {
         id: uid.clone(),
@@ -220,7 +221,7 @@ pub(in crate::client::onebot) fn unknown_group(uid: u64, name: &str) -> Group {
         displayname: name.to_owned(),
         code: uid.clone(),
         uid,
-        role: Role::Member.of_own_account(),
+        role: GroupRole::Member.of_own_account(),
         createtime: 0,
         owner_id: String::new(),
         owner_uid: String::new(),
@@ -233,7 +234,7 @@ pub(in crate::client::onebot) fn unknown_group(uid: u64, name: &str) -> Group {
 }
 
 /// The own account, from the data of `get_login_info` and, if there is one, of `get_stranger_info`.
-pub(in crate::client::onebot) fn user(account: &str, login: &Value, stranger: &Value) -> Option<User> {
+pub(crate) fn user(account: &str, login: &Value, stranger: &Value) -> Option<User> {
     let uid = id(&login["user_id"])?.to_string();
     let name = filled(&login["nickname"]).or_else(|| filled(&stranger["nickname"])).unwrap_or_default();
     let empty = String::new;
@@ -268,7 +269,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn friends_and_their_categories() {
+    fn friend_lists_are_read_with_categories() {
         let data = json!([
             { "user_id": 7, "nickname": "a", "remark": "" },
             { "user_id": "8", "nickname": "b", "remark": "b" },
@@ -316,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_with_what_each_implementation_knows() {
+    fn group_lists_are_read() {
         let groups = groups(&json!([
             { "group_id": 5, "group_name": "g", "group_remark": "", "max_member_count": "500" },
             { "group_id": "6", "group_name": "h", "group_remark": "H", "group_memo": "m", "group_create_time": 3, "owner_id": 7 },
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn members_sorted_and_small() {
+    fn member_lists_are_sorted_and_small() {
         let members = members(&json!([
             { "user_id": 9, "nickname": "c", "card": "C", "role": "owner", "sex": "female", "level": "12",
               "join_time": 1, "last_sent_time": 2, "unfriendly": true, "qage": 4 },
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_account() {
+    fn own_account_is_read() {
         let user =
             user("小明", &json!({ "user_id": "1", "nickname": "n" }), &json!({ "sex": "male" })).unwrap();
         assert_eq!((user.uid.as_str(), user.name.as_str(), user.sex.as_str()), ("1", "n", "male"));

@@ -1,5 +1,5 @@
-//! OneBot v11 as implementations really speak it (github.com/botuniverse/onebot-11). Pure, and tolerant: a key twice, a
-//! number as text, a field that is not there and `data` that is `null` or `{}` are all somebody's habit.
+//! OneBot v11 as implementations really speak it (github.com/botuniverse/onebot-11). Pure and tolerant:
+//! implementations write keys twice, numbers as text, leave fields out, and send `null` or `{}` as `data`.
 
 pub(super) mod event;
 pub(super) mod lists;
@@ -7,40 +7,74 @@ pub(super) mod reply;
 pub(super) mod segment;
 pub(super) mod value;
 
-use serde_json::Value;
+use event::OneBotEvent;
+use reply::ActionResponse;
 
-use event::Event;
-use reply::Reply;
+use crate::model::lenient;
 
-/// What comes in one frame.
+/// An incoming frame.
 #[derive(Debug)]
-pub(super) enum Frame {
+pub(crate) enum OneBotFrame {
     /// The answer to the call with this `echo`.
-    Reply(String, Reply),
-    /// An answer to nobody: how some refuse a token, before they close.
-    Unasked(Reply),
-    /// Something happened, at this time in Unix seconds where that is said.
-    Event(Box<Event>, Option<u64>),
+    Reply(String, ActionResponse),
+    /// An answer to no call. Some implementations refuse a token with it before they close.
+    Unasked(ActionResponse),
+    /// An event.
+    Event(Box<OneBotEvent>, Envelope),
 }
 
-impl Frame {
-    /// Reads a frame; none where it is no object of JSON.
-    pub(super) fn read(text: &[u8]) -> Option<Self> {
-        // First as a value, in which the last of two equal keys counts: derived structs refuse such a text.
-        let value: Value = serde_json::from_slice(text).ok()?;
-        if !value.is_object() {
-            return None;
-        }
-        if value.get("post_type").is_some() {
-            return Some(Self::Event(Box::new(Event::read(&value)), value::number(&value["time"])));
-        }
-        match value::opaque(&value["echo"]) {
-            Some(echo) => Some(Self::Reply(echo, Reply::read(&value))),
-            None if value.get("retcode").is_some() || value.get("status").is_some() => {
-                Some(Self::Unasked(Reply::read(&value)))
+/// The fields that all events have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Envelope {
+    /// The time in Unix seconds.
+    pub time: Option<u64>,
+    /// The account.
+    pub self_id: Option<u64>,
+}
+
+/// A frame, or the body of a request or an answer, as it was read.
+#[derive(Debug)]
+pub(crate) struct Parsed<T> {
+    /// The content.
+    pub what: T,
+    /// Whether it was invalid JSON, so that parts of it are lost.
+    pub is_repaired: bool,
+}
+
+/// Why a frame or a body is unreadable. Its text is not repeated.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FrameError {
+    /// It is not JSON.
+    #[error("it is not JSON ({0})")]
+    Json(#[from] serde_json::Error),
+    /// It is JSON, but not of OneBot.
+    #[error("it is JSON, but neither an event nor an answer of OneBot 11")]
+    Foreign,
+}
+
+impl OneBotFrame {
+    /// Reads a frame.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn read(text: &[u8]) -> Result<Parsed<Self>, FrameError> {
+        // Read as a `Value`, which accepts duplicate keys (the last one counts); derived structs refuse them.
+        let read = lenient::read(text)?;
+        let (value, is_repaired) = (&read.value, read.is_repaired());
+        let what = if value.get("post_type").is_some() {
+            let envelope =
+                Envelope { time: value::number(&value["time"]), self_id: value::id(&value["self_id"]) };
+            Self::Event(Box::new(OneBotEvent::read(value)), envelope)
+        } else {
+            match value::opaque(&value["echo"]) {
+                Some(echo) => Self::Reply(echo, ActionResponse::read(value)),
+                None if value.get("retcode").is_some() || value.get("status").is_some() => {
+                    Self::Unasked(ActionResponse::read(value))
+                }
+                None => return Err(FrameError::Foreign),
             }
-            None => None,
-        }
+        };
+        Ok(Parsed { what, is_repaired })
     }
 }
 
@@ -49,21 +83,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_of_every_kind_and_garbage() {
-        let read = |text: &str| Frame::read(text.as_bytes());
+    fn frames_are_read_and_garbage_is_refused() {
+        let read = |text: &str| OneBotFrame::read(text.as_bytes()).ok().map(|read| read.what);
         assert!(matches!(read(r#"{"echo":"w1","echo":"w2","retcode":0,"status":"ok","data":null}"#),
-            Some(Frame::Reply(echo, _)) if echo == "w2"));
-        assert!(matches!(read(r#"{"echo":7,"status":"ok"}"#), Some(Frame::Reply(echo, _)) if echo == "7"));
+            Some(OneBotFrame::Reply(echo, _)) if echo == "w2"));
+        assert!(
+            matches!(read(r#"{"echo":7,"status":"ok"}"#), Some(OneBotFrame::Reply(echo, _)) if echo == "7")
+        );
         assert!(matches!(
             read(r#"{"status":"failed","retcode":1403,"data":null,"echo":null}"#),
-            Some(Frame::Unasked(Reply::Refused { code: 1403, .. }))
+            Some(OneBotFrame::Unasked(ActionResponse::Refused { code: 1403, .. }))
         ));
-        assert!(matches!(read(r#"{"post_type":"meta_event","time":"7"}"#), Some(Frame::Event(_, Some(7)))));
+        let beat = read(r#"{"post_type":"meta_event","time":"7","self_id":"10000"}"#);
+        let envelope = Envelope { time: Some(7), self_id: Some(10_000) };
+        assert!(matches!(beat, Some(OneBotFrame::Event(_, found)) if found == envelope));
         for garbage in
             ["", "{", "[]", "7", "\"x\"", "null", "{}", "\u{0}", r#"{"a":1}"#, &"[".repeat(100_000)]
         {
             assert!(read(garbage).is_none(), "{garbage:.20}");
         }
-        assert!(Frame::read(b"\xff\xfe").is_none());
+        assert!(OneBotFrame::read(b"\xff\xfe").is_err());
+    }
+
+    #[test]
+    fn frames_with_broken_text_are_read() {
+        let frame = br#"{"post_type":"message","message_type":"group","group_id":5,"user_id":7,"time":1e999,"message":"\ud83d"}"#;
+        let read = OneBotFrame::read(frame).unwrap();
+        assert!(read.is_repaired);
+        let OneBotFrame::Event(event, envelope) = read.what else { panic!() };
+        assert_eq!(envelope, Envelope::default());
+        let OneBotEvent::Said(said) = *event else { panic!() };
+        assert_eq!(said.content, [segment::MessageSegment::Text("\u{fffd}".into())]);
     }
 }

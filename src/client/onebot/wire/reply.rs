@@ -1,15 +1,17 @@
-//! [`Reply`]: what a call was answered.
+//! [`ActionResponse`]: the answer to a call.
 
 use serde_json::Value;
 
 use super::value::{number, text, words};
+use super::{FrameError, Parsed};
+use crate::model::lenient;
 
-/// What a call was answered.
+/// The answer to a call.
 #[derive(Debug, PartialEq)]
-pub(in crate::client::onebot) enum Reply {
+pub(crate) enum ActionResponse {
     /// Done. The data may be null.
     Done(Value),
-    /// It goes on, and nobody will say what becomes of it (retcode 1).
+    /// Accepted; its outcome will not be reported (retcode 1).
     Accepted,
     /// Not done.
     Refused {
@@ -18,13 +20,13 @@ pub(in crate::client::onebot) enum Reply {
         /// Why, in the implementation's words.
         why: String,
     },
-    /// Neither `status` nor `retcode` says what it is.
+    /// Neither `status` nor `retcode` tells the outcome.
     Unclear,
 }
 
-impl Reply {
+impl ActionResponse {
     /// Reads an answer. Only `status` and the retcodes 0 and 1 mean the same everywhere.
-    pub(super) fn read(value: &Value) -> Self {
+    pub(crate) fn read(value: &Value) -> Self {
         let status = text(&value["status"]);
         let code = value["retcode"].as_i64().or_else(|| text(&value["retcode"]).trim().parse().ok());
         match (status, code) {
@@ -38,27 +40,34 @@ impl Reply {
         }
     }
 
-    /// Reads the body of an answer by HTTP; none where it is no object of JSON.
-    pub(in crate::client::onebot) fn of_body(body: &[u8]) -> Option<Self> {
-        let value: Value = serde_json::from_slice(body).ok()?;
-        value.is_object().then(|| Self::read(&value))
+    /// Reads the body of an answer by HTTP.
+    ///
+    /// # Errors
+    /// It is no object of JSON.
+    pub(crate) fn of_body(body: &[u8]) -> Result<Parsed<Self>, FrameError> {
+        let read = lenient::read(body)?;
+        if !read.value.is_object() {
+            return Err(FrameError::Foreign);
+        }
+        Ok(Parsed { what: Self::read(&read.value), is_repaired: read.is_repaired() })
     }
 
-    /// Whether it says that the token is not the right one.
-    pub(in crate::client::onebot) fn refuses_token(&self) -> bool {
+    /// Whether it refuses the token.
+    pub(crate) fn refuses_token(&self) -> bool {
         matches!(self, Self::Refused { code: 1401 | 1403, .. })
     }
 }
 
-/// The words, from where implementations put them.
+/// The reason, from the fields in which implementations put it.
 fn why(value: &Value) -> String {
     let why = ["message", "wording", "msg"].into_iter().map(|key| words(&value[key]));
     why.into_iter().find(|why| !why.is_empty()).unwrap_or_default()
 }
 
-/// The number of a message that was sent, from the data of the answer.
-pub(in crate::client::onebot) fn message_id(data: &Value) -> Option<String> {
-    super::value::opaque(&data["message_id"]).or_else(|| number(data).map(|id| id.to_string()))
+/// The id of a sent message, from the data of the answer.
+pub(crate) fn message_id(data: &Value) -> Option<String> {
+    super::value::message_number(&data["message_id"])
+        .or_else(|| number(data).filter(|id| *id > 0).map(|id| id.to_string()))
 }
 
 #[cfg(test)]
@@ -67,34 +76,43 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn answers_as_they_come() {
+    fn responses_are_read() {
         for (answer, reply) in [
-            (json!({ "status": "ok", "retcode": 0, "data": { "a": 1 } }), Reply::Done(json!({ "a": 1 }))),
-            (json!({ "status": "ok", "retcode": 0, "data": null }), Reply::Done(Value::Null)),
-            (json!({ "status": "ok" }), Reply::Done(Value::Null)),
-            (json!({ "retcode": "0", "data": {} }), Reply::Done(json!({}))),
-            (json!({ "status": "async", "retcode": 1 }), Reply::Accepted),
-            (json!({ "status": "async" }), Reply::Accepted),
+            (
+                json!({ "status": "ok", "retcode": 0, "data": { "a": 1 } }),
+                ActionResponse::Done(json!({ "a": 1 })),
+            ),
+            (json!({ "status": "ok", "retcode": 0, "data": null }), ActionResponse::Done(Value::Null)),
+            (json!({ "status": "ok" }), ActionResponse::Done(Value::Null)),
+            (json!({ "retcode": "0", "data": {} }), ActionResponse::Done(json!({}))),
+            (json!({ "status": "async", "retcode": 1 }), ActionResponse::Accepted),
+            (json!({ "status": "async" }), ActionResponse::Accepted),
             (
                 json!({ "status": "failed", "retcode": 1403 }),
-                Reply::Refused { code: 1403, why: String::new() },
+                ActionResponse::Refused { code: 1403, why: String::new() },
             ),
             (
                 json!({ "status": "failed", "retcode": 1200, "message": "", "wording": "no\n such" }),
-                Reply::Refused { code: 1200, why: "no such".into() },
+                ActionResponse::Refused { code: 1200, why: "no such".into() },
             ),
-            (json!({ "status": "failed", "retcode": 0 }), Reply::Refused { code: -1, why: String::new() }),
-            (json!({ "status": "failed" }), Reply::Refused { code: -1, why: String::new() }),
-            (json!({ "status": "failed", "retcode": 1 }), Reply::Refused { code: 1, why: String::new() }),
-            (json!({ "status": "ok", "retcode": 200, "data": [] }), Reply::Done(json!([]))),
-            (json!({ "retcode": 100 }), Reply::Refused { code: 100, why: String::new() }),
-            (json!({}), Reply::Unclear),
-            (json!({ "status": 7, "retcode": {} }), Reply::Unclear),
+            (
+                json!({ "status": "failed", "retcode": 0 }),
+                ActionResponse::Refused { code: -1, why: String::new() },
+            ),
+            (json!({ "status": "failed" }), ActionResponse::Refused { code: -1, why: String::new() }),
+            (
+                json!({ "status": "failed", "retcode": 1 }),
+                ActionResponse::Refused { code: 1, why: String::new() },
+            ),
+            (json!({ "status": "ok", "retcode": 200, "data": [] }), ActionResponse::Done(json!([]))),
+            (json!({ "retcode": 100 }), ActionResponse::Refused { code: 100, why: String::new() }),
+            (json!({}), ActionResponse::Unclear),
+            (json!({ "status": 7, "retcode": {} }), ActionResponse::Unclear),
         ] {
-            assert_eq!(Reply::read(&answer), reply, "{answer}");
+            assert_eq!(ActionResponse::read(&answer), reply, "{answer}");
         }
-        assert!(Reply::read(&json!({ "retcode": 1403 })).refuses_token());
+        assert!(ActionResponse::read(&json!({ "retcode": 1403 })).refuses_token());
         assert_eq!(message_id(&json!({ "message_id": -7 })).as_deref(), Some("-7"));
-        assert_eq!(message_id(&json!(null)), None);
+        assert_eq!((message_id(&json!(null)), message_id(&json!({ "message_id": 0 }))), (None, None));
     }
 }

@@ -1,30 +1,30 @@
-//! [`Segment`]: the parts of a message, from an array or from text with CQ codes.
+//! [`MessageSegment`]: the parts of a message, from an array or from text with CQ codes.
 
 use serde_json::{Map, Value};
 
 use super::value::{id, opaque, text};
 
-/// A part of a message, as far as there is something to show of it.
+/// A part of a message, as far as the API can show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::client::onebot) enum Segment {
-    /// Words.
+pub(crate) enum MessageSegment {
+    /// Text.
     Text(String),
-    /// A classic face, by its number; none where it is none of those.
+    /// A classic face, by number; none if the number is not one.
     Face(Option<u32>),
-    /// An image, or a face that is one.
+    /// An image, or a face that is an image.
     Image,
-    /// Somebody is named: the number, and the name where the implementation gives it.
+    /// A mention: the uid, and the name if the implementation gives it.
     At(u64, Option<String>),
-    /// Everybody is named.
+    /// A mention of everyone.
     AtAll,
-    /// It answers another message.
+    /// A quoted message.
     Reply,
-    /// Anything else.
+    /// Any other part.
     Other,
 }
 
-/// The parts of `message`: an array, one part by itself, or text with CQ codes.
-pub(in crate::client::onebot) fn read(message: &Value) -> Vec<Segment> {
+/// Reads `message`: an array, a single part, or text with CQ codes.
+pub(crate) fn read(message: &Value) -> Vec<MessageSegment> {
     match message {
         Value::Array(parts) => parts.iter().map(segment).collect(),
         Value::Object(_) => vec![segment(message)],
@@ -33,35 +33,36 @@ pub(in crate::client::onebot) fn read(message: &Value) -> Vec<Segment> {
     }
 }
 
-fn segment(part: &Value) -> Segment {
-    // A bare string in an array is somebody's habit, too.
+fn segment(part: &Value) -> MessageSegment {
+    // Some implementations put bare strings into the array.
     if let Value::String(text) = part {
-        return Segment::Text(text.clone());
+        return MessageSegment::Text(text.clone());
     }
     kind(text(&part["type"]), &part["data"])
 }
 
-fn kind(kind: &str, data: &Value) -> Segment {
+fn kind(kind: &str, data: &Value) -> MessageSegment {
     match kind {
-        "text" => Segment::Text(text(&data["text"]).to_owned()),
-        "face" => Segment::Face(opaque(&data["id"]).and_then(|id| id.trim().parse().ok())),
-        "image" | "mface" => Segment::Image,
-        "at" if text(&data["qq"]) == "all" => Segment::AtAll,
+        "text" => MessageSegment::Text(text(&data["text"]).to_owned()),
+        "face" => MessageSegment::Face(opaque(&data["id"]).and_then(|id| id.trim().parse().ok())),
+        "image" | "mface" => MessageSegment::Image,
+        "at" if text(&data["qq"]) == "all" => MessageSegment::AtAll,
         "at" => {
             let name = Some(text(&data["name"])).filter(|name| !name.is_empty());
-            id(&data["qq"]).map_or(Segment::Other, |id| Segment::At(id, name.map(str::to_owned)))
+            id(&data["qq"])
+                .map_or(MessageSegment::Other, |id| MessageSegment::At(id, name.map(str::to_owned)))
         }
-        "reply" => Segment::Reply,
-        _ => Segment::Other,
+        "reply" => MessageSegment::Reply,
+        _ => MessageSegment::Other,
     }
 }
 
 /// Splits text with CQ codes: `[CQ:kind,key=value,…]`.
-fn coded(message: &str) -> Vec<Segment> {
+fn coded(message: &str) -> Vec<MessageSegment> {
     let (mut parts, mut rest) = (Vec::new(), message);
-    let words = |parts: &mut Vec<Segment>, words: &str| {
+    let words = |parts: &mut Vec<MessageSegment>, words: &str| {
         if !words.is_empty() {
-            parts.push(Segment::Text(plain(words)));
+            parts.push(MessageSegment::Text(plain(words)));
         }
     };
     while let Some((before, code)) = rest.split_once("[CQ:") {
@@ -80,7 +81,7 @@ fn coded(message: &str) -> Vec<Segment> {
     parts
 }
 
-/// Takes the escapes out; `&amp;` last, for what it stands for may look like another.
+/// Removes the escapes; `&amp;` last, since its result may look like another escape.
 fn plain(text: &str) -> String {
     text.replace("&#91;", "[").replace("&#93;", "]").replace("&#44;", ",").replace("&amp;", "&")
 }
@@ -91,12 +92,12 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn words(text: &str) -> Segment {
-        Segment::Text(text.into())
+    fn words(text: &str) -> MessageSegment {
+        MessageSegment::Text(text.into())
     }
 
     #[test]
-    fn arrays() {
+    fn segment_arrays_are_read() {
         let message = json!([
             { "type": "text", "data": { "text": "[CQ:face,id=1]" } },
             { "type": "face", "data": { "id": 14 } },
@@ -118,20 +119,20 @@ mod tests {
             read(&message),
             [
                 words("[CQ:face,id=1]"),
-                Segment::Face(Some(14)),
-                Segment::Face(Some(14)),
-                Segment::Face(None),
-                Segment::Image,
-                Segment::Image,
-                Segment::At(7, Some("小红".into())),
-                Segment::At(7, None),
-                Segment::AtAll,
-                Segment::Other,
-                Segment::Reply,
-                Segment::Other,
-                Segment::Other,
+                MessageSegment::Face(Some(14)),
+                MessageSegment::Face(Some(14)),
+                MessageSegment::Face(None),
+                MessageSegment::Image,
+                MessageSegment::Image,
+                MessageSegment::At(7, Some("小红".into())),
+                MessageSegment::At(7, None),
+                MessageSegment::AtAll,
+                MessageSegment::Other,
+                MessageSegment::Reply,
+                MessageSegment::Other,
+                MessageSegment::Other,
                 words("bare"),
-                Segment::Other,
+                MessageSegment::Other,
             ]
         );
         assert_eq!(read(&json!({ "type": "text", "data": { "text": "one" } })), [words("one")]);
@@ -139,19 +140,19 @@ mod tests {
     }
 
     #[test]
-    fn text_with_codes() {
+    fn cq_codes_are_read() {
         let message = "a&#91;b&#93;&amp;#44;&amp;[CQ:face,id=14][CQ:at,qq=7,name=x&#44;y] c[CQ:at,qq=all][CQ:image,file=http://a?b=c&amp;d=e][CQ:reply,id=-5][CQ:shake]";
         assert_eq!(
             read(&json!(message)),
             [
                 words("a[b]&#44;&"),
-                Segment::Face(Some(14)),
-                Segment::At(7, Some("x,y".into())),
+                MessageSegment::Face(Some(14)),
+                MessageSegment::At(7, Some("x,y".into())),
                 words(" c"),
-                Segment::AtAll,
-                Segment::Image,
-                Segment::Reply,
-                Segment::Other,
+                MessageSegment::AtAll,
+                MessageSegment::Image,
+                MessageSegment::Reply,
+                MessageSegment::Other,
             ]
         );
         assert_eq!(
@@ -159,19 +160,19 @@ mod tests {
             [words("[CQ:face,id=14")],
             "a code without an end is text"
         );
-        assert_eq!(read(&json!("[CQ:]x[x]")), [Segment::Other, words("x[x]")]);
+        assert_eq!(read(&json!("[CQ:]x[x]")), [MessageSegment::Other, words("x[x]")]);
     }
 
     proptest! {
         #[test]
-        fn what_is_escaped_comes_back(text in "[\\PC\\[\\],&#;0-9amp]{0,40}") {
+        fn escaped_text_is_unescaped(text in "[\\PC\\[\\],&#;0-9amp]{0,40}") {
             let escaped = text.replace('&', "&amp;").replace('[', "&#91;").replace(']', "&#93;");
             let expected: Vec<_> = (!text.is_empty()).then(|| words(&text)).into_iter().collect();
             prop_assert_eq!(read(&json!(escaped)), expected);
         }
 
         #[test]
-        fn nothing_panics(text in "(\\[CQ:|\\]|,|=|\\PC){0,30}") {
+        fn segments_never_panic(text in "(\\[CQ:|\\]|,|=|\\PC){0,30}") {
             read(&json!(text));
         }
     }

@@ -1,16 +1,16 @@
-//! Values, whatever they are written as.
+//! Reads JSON values in all the forms that implementations write.
 
 use serde_json::Value;
 
-use crate::client::backend::others_words;
+use crate::client::backend::sanitize_remote_text;
 
-/// A number of a person or a group: not 0, in decimal digits.
-pub(in crate::client::onebot) fn id(value: &Value) -> Option<u64> {
+/// A uid of a person or a group: not 0.
+pub(crate) fn id(value: &Value) -> Option<u64> {
     number(value).filter(|id| *id > 0)
 }
 
-/// What only its maker understands, such as `message_id`: a number, also a negative one, or text.
-pub(in crate::client::onebot) fn opaque(value: &Value) -> Option<String> {
+/// An opaque id such as `message_id`: a number, also a negative one, or text.
+pub(crate) fn opaque(value: &Value) -> Option<String> {
     match value {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -18,18 +18,23 @@ pub(in crate::client::onebot) fn opaque(value: &Value) -> Option<String> {
     }
 }
 
-/// Text. Empty where there is none.
-pub(in crate::client::onebot) fn text(value: &Value) -> &str {
+/// A message id. Implementations write 0 if they do not know it.
+pub(crate) fn message_number(value: &Value) -> Option<String> {
+    opaque(value).filter(|number| number.trim() != "0")
+}
+
+/// Text; empty if there is none.
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// The other end's words for people: one line, no longer than a log or a state file bears.
-pub(in crate::client::onebot) fn words(value: &Value) -> String {
-    others_words(text(value))
+/// Text for people, see [`sanitize_remote_text`].
+pub(crate) fn words(value: &Value) -> String {
+    sanitize_remote_text(text(value))
 }
 
-/// A whole number that is not negative.
-pub(in crate::client::onebot) fn number(value: &Value) -> Option<u64> {
+/// A non-negative integer.
+pub(crate) fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Number(number) => {
             let whole = |float: f64| float.fract() == 0.0 && (0.0..9.0e15).contains(&float);
@@ -47,13 +52,13 @@ pub(in crate::client::onebot) fn number(value: &Value) -> Option<u64> {
     }
 }
 
-/// The same, as far as it fits; 0 where there is none.
-pub(in crate::client::onebot) fn small(value: &Value) -> u32 {
+/// A non-negative integer, clamped to 32 bits; 0 if there is none.
+pub(crate) fn small(value: &Value) -> u32 {
     number(value).map_or(0, |number| u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-/// Whether a flag is set. None: there is none.
-pub(in crate::client::onebot) fn flag(value: &Value) -> Option<bool> {
+/// A flag, if there is one.
+pub(crate) fn flag(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(flag) => Some(*flag),
         Value::Number(_) => number(value).map(|number| number != 0),
@@ -72,7 +77,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn numbers_as_anything() {
+    fn values_are_read_in_any_form() {
         for (value, expected) in [
             (json!(10001), Some(10001)),
             (json!("10001"), Some(10001)),

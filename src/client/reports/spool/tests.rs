@@ -1,20 +1,28 @@
 //! The spool over runs, on disks that fail, and by a history made up by chance.
 
 use super::*;
-use proptest::prelude::*;
-use std::collections::BTreeSet;
+use crate::client::reports::spool::trouble::SAID_TIME;
+use crate::client::reports::wal::codec::Record;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+mod histories;
 
 fn spool(folder: &Path) -> Spool {
     Spool::open(&folder.join("reports"), 3)
 }
 
+fn done(spool: &mut Spool, head: &PendingReport) {
+    spool.delivered(head);
+    spool.finish(head);
+}
+
 fn drain(spool: &mut Spool) -> Vec<(String, u32)> {
     let mut all = Vec::new();
     while let Some(head) = spool.attempt().unwrap() {
-        spool.delivered(head.seq);
+        done(spool, &head);
         all.push((head.text, head.attempt));
     }
     all
@@ -25,22 +33,22 @@ fn push(spool: &mut Spool, texts: &[&str]) {
 }
 
 #[tokio::test]
-async fn the_oldest_make_room() {
+async fn full_spool_drops_the_oldest() {
     let root = tempfile::tempdir().unwrap();
     let mut spool = spool(root.path());
     push(&mut spool, &["1", "2", "3"]);
     let head = spool.attempt().unwrap().unwrap();
     push(&mut spool, &["4", "5"]);
-    assert_eq!(spool.take_lost(), Lost { full: 2, ..Lost::default() });
-    // It was given up while it was under way; nobody else's place is taken for its own.
-    spool.delivered(head.seq);
+    assert_eq!(spool.take_dropped(), DroppedReports { full: 2, ..DroppedReports::default() });
+    // It was given up while it was under way; the place of another report is not taken for its own.
+    done(&mut spool, &head);
     assert_eq!(drain(&mut spool), [("3".into(), 1), ("4".into(), 1), ("5".into(), 1)]);
     spool.push("x".repeat(MAX_TEXT + 1), false, None);
-    assert_eq!((spool.len(), spool.take_lost().full), (0, 1));
+    assert_eq!((spool.len(), spool.take_dropped().full), (0, 1));
 }
 
 #[tokio::test]
-async fn a_code_takes_the_place_of_the_one_before() {
+async fn login_code_replaces_the_previous_one() {
     let root = tempfile::tempdir().unwrap();
     let mut first = spool(root.path());
     first.push("code 1".into(), true, None);
@@ -48,27 +56,27 @@ async fn a_code_takes_the_place_of_the_one_before() {
     first.push("code 2".into(), true, None);
     let next = first.attempt().unwrap().unwrap();
     assert_eq!(next.text, "a");
-    assert_eq!((first.len(), first.take_lost()), (2, Lost::default()));
+    assert_eq!((first.len(), first.take_dropped()), (2, DroppedReports::default()));
     drop(first);
     // And the last one goes with its client.
     let mut second = spool(root.path());
     let again = second.attempt().unwrap().unwrap();
-    assert_eq!((again.id, again.attempt, again.text.as_str()), (next.id, 2, "a"));
+    assert_eq!((&again.id, again.attempt, again.text.as_str()), (&next.id, 2, "a"));
     assert_eq!(second.len(), 1);
-    second.delivered(again.seq);
+    done(&mut second, &again);
     second.close();
     assert!(!root.path().join("reports").exists());
 }
 
 #[tokio::test]
-async fn ids_are_never_used_again() {
+async fn report_ids_are_never_reused() {
     let root = tempfile::tempdir().unwrap();
     let mut ids = std::collections::BTreeSet::new();
     for _ in 0..3 {
         let mut spool = spool(root.path());
         push(&mut spool, &["a", "b"]);
         while let Some(head) = spool.attempt().unwrap() {
-            spool.delivered(head.seq);
+            done(&mut spool, &head);
             assert!(ids.insert(head.id));
         }
         spool.close();
@@ -77,35 +85,35 @@ async fn ids_are_never_used_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn age_is_counted_for_each() {
+async fn reports_expire_by_their_own_age() {
     let root = tempfile::tempdir().unwrap();
     let mut spool = spool(root.path());
     push(&mut spool, &["1"]);
     tokio::time::advance(Duration::from_secs(60)).await;
     push(&mut spool, &["2"]);
-    spool.give_up(Duration::from_secs(59));
-    assert_eq!(spool.take_lost(), Lost { aged: 1, ..Lost::default() });
+    spool.expire(Duration::from_secs(59));
+    assert_eq!(spool.take_dropped(), DroppedReports { aged: 1, ..DroppedReports::default() });
     assert_eq!(drain(&mut spool), [("2".into(), 1)]);
 }
 
 #[tokio::test]
-async fn memory_does_where_the_disk_does_not() {
+async fn spool_works_in_memory_without_a_disk() {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("reports"), "no folder").unwrap();
     let mut spool = Spool::open(&root.path().join("reports"), 10_000);
     for n in 0..MAX_IN_MEMORY + 2 {
         push(&mut spool, &[&n.to_string()]);
     }
-    assert_eq!((spool.in_memory(), spool.take_lost().full), (MAX_IN_MEMORY, 2));
+    assert_eq!((spool.in_memory(), spool.take_dropped().full), (MAX_IN_MEMORY, 2));
     assert_eq!(drain(&mut spool)[0], ("2".into(), 1));
     assert_eq!((spool.in_memory(), spool.len()), (0, 0));
 }
 
 #[tokio::test]
-async fn a_wrong_clock_gives_nothing_up() {
+async fn wrong_clock_expires_nothing() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("reports");
-    let (mut journal, _) = Journal::open(&folder, |_| {}).unwrap();
+    let (mut journal, _) = WriteAheadLog::open(&folder, |_| {}).unwrap();
     for seq in 1..=2 {
         // Before a clock was set by the network: 1970.
         journal.append(&Record { seq, run: 1, time: 5, is_code: false, text: "old" }).unwrap();
@@ -113,8 +121,8 @@ async fn a_wrong_clock_gives_nothing_up() {
     drop(journal);
     let mut spool = spool(root.path());
     assert!(spool.attempt().unwrap().is_some());
-    spool.give_up(Duration::from_secs(3600));
-    assert_eq!((spool.len(), spool.take_lost()), (2, Lost::default()));
+    spool.expire(Duration::from_secs(3600));
+    assert_eq!((spool.len(), spool.take_dropped()), (2, DroppedReports::default()));
 }
 
 /// How a disk works, and how it does not.
@@ -139,7 +147,7 @@ fn drain_numbers(spool: &mut Spool) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn memory_makes_room_for_itself_alone_and_goes_to_the_disk_later() {
+async fn memory_is_bounded_and_flushed_to_disk_later() {
     let root = tempfile::tempdir().unwrap();
     let open = || Spool::open(&root.path().join("reports"), 10_000);
     let mut spool = open();
@@ -147,7 +155,7 @@ async fn memory_makes_room_for_itself_alone_and_goes_to_the_disk_later() {
     write_by(&mut spool, FILLS);
     push_numbers(&mut spool, 1000..1000 + MAX_IN_MEMORY + 10);
     assert_eq!((spool.len(), spool.in_memory()), (1000 + MAX_IN_MEMORY, MAX_IN_MEMORY));
-    assert_eq!(spool.take_lost(), Lost { full: 10, ..Lost::default() });
+    assert_eq!(spool.take_dropped(), DroppedReports { full: 10, ..DroppedReports::default() });
     // With the next one, the next attempt, or at the end.
     let kept = |more| (0..1000).chain(1010..1010 + MAX_IN_MEMORY + more).collect::<Vec<_>>();
     let ways: [fn(&mut Spool); 3] = [
@@ -167,14 +175,14 @@ async fn memory_makes_room_for_itself_alone_and_goes_to_the_disk_later() {
         // As a kill does.
         drop(spool);
         spool = open();
-        assert_eq!(spool.entries.iter().map(|entry| entry.bytes).sum::<usize>(), spool.bytes);
+        assert_eq!(spool.entries.values().map(|entry| entry.bytes).sum::<usize>(), spool.bytes);
         assert_eq!(spool.len(), kept(more).len());
     }
     assert_eq!(drain_numbers(&mut spool), kept(2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_is_said_once_that_the_disk_is_full() {
+async fn full_disk_is_logged_once() {
     let root = tempfile::tempdir().unwrap();
     let mut spool = spool(root.path());
     push(&mut spool, &["1", "2"]);
@@ -184,144 +192,92 @@ async fn it_is_said_once_that_the_disk_is_full() {
         assert!(spool.appending.lasts);
         // The cursor is written, which tells nothing about the next report.
         let head = spool.attempt().unwrap().unwrap();
-        spool.delivered(head.seq);
+        done(&mut spool, &head);
         assert!(spool.appending.lasts && !spool.cursor.lasts);
     }
     write_by(&mut spool, WORKS);
     push(&mut spool, &["4"]);
     assert!(!spool.appending.lasts);
-    assert!(!spool.appending.begins(), "that was said just now");
+    assert!(!spool.appending.should_log_failure(), "that was said just now");
     tokio::time::advance(SAID_TIME).await;
-    assert!(spool.appending.begins() && !spool.appending.begins());
-    assert!(spool.appending.ends() && !spool.appending.ends());
+    assert!(spool.appending.should_log_failure() && !spool.appending.should_log_failure());
+    assert!(spool.appending.should_log_recovery() && !spool.appending.should_log_recovery());
 }
 
 #[test]
-fn what_cannot_be_read_for_want_of_descriptors_is_read_later() {
+fn read_without_descriptors_is_retried() {
     use rustix::io::Errno;
     assert!(is_passing(&Errno::MFILE.into()) && is_passing(&Errno::NFILE.into()));
     assert!(!is_passing(&Errno::NOENT.into()) && !is_passing(&io::ErrorKind::UnexpectedEof.into()));
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Push(usize, usize),
-    Disk(usize),
-    Attempt,
-    Delivered,
-    Kill,
-    Close,
+/// A report of a message in a group.
+fn in_group(group: &str, content: &str) -> String {
+    serde_json::json!({ "type": "group_message", "group_uid": group, "content": content }).to_string()
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => (1..200_usize, prop_oneof![9 => 1..50_usize, 1 => Just(300_000)])
-            .prop_map(|(count, bytes)| Step::Push(if bytes > 50 { count % 5 } else { count }, bytes)),
-        2 => (0..3_usize).prop_map(Step::Disk),
-        4 => Just(Step::Attempt),
-        4 => Just(Step::Delivered),
-        1 => Just(Step::Kill),
-        1 => Just(Step::Close),
-    ]
-}
-
-/// What must be in a spool: number, attempts and length of each report, and how many of the last are in memory.
-#[derive(Default)]
-struct Model {
-    waiting: VecDeque<(usize, u32, usize)>,
-    in_memory: usize,
-    full: u64,
-}
-
-impl Model {
-    const MOST: usize = 500;
-
-    fn push(&mut self, number: usize, bytes: usize, disk_works: bool) {
-        self.waiting.push_back((number, 0, bytes));
-        self.in_memory = if disk_works { 0 } else { self.in_memory + 1 };
-        if self.waiting.len() > Self::MOST {
-            self.waiting.pop_front();
-            self.full += 1;
+#[tokio::test(start_paused = true)]
+async fn timed_out_report_is_repeated_three_times_and_delays_no_other_lane() {
+    let root = tempfile::tempdir().unwrap();
+    let open = || Spool::open(&root.path().join("reports"), 100);
+    let mut spool = open();
+    for text in [in_group("1", "slow"), in_group("1", "behind"), in_group("2", "other")] {
+        spool.push(text, false, None);
+    }
+    let pause = Duration::from_secs(5);
+    for attempt in 1..=4 {
+        let slow = spool.attempt().unwrap().unwrap();
+        assert_eq!((slow.text.as_str(), slow.attempt), (in_group("1", "slow").as_str(), attempt));
+        if attempt == 1 {
+            let other = spool.attempt().unwrap().unwrap();
+            assert_eq!(other.text, in_group("2", "other"));
+            done(&mut spool, &other);
         }
-        while self.in_memory > MAX_IN_MEMORY || self.bytes_in_memory() > MAX_MEMORY_BYTES {
-            self.waiting.remove(self.waiting.len() - self.in_memory);
-            self.in_memory -= 1;
-            self.full += 1;
+        assert!(spool.attempt().unwrap().is_none(), "what is behind it waits");
+        let expected = if attempt < 4 { TimedOut::Repeat } else { TimedOut::GivenUp(4) };
+        assert_eq!(spool.timed_out(&slow, false, pause), expected);
+        // The count outlives a client; the pause does not, and is over here.
+        if attempt == 2 {
+            drop(spool);
+            spool = open();
+        } else if attempt < 4 {
+            assert!(spool.attempt().unwrap().is_none());
+            assert_eq!(spool.next_wake(), Some(Instant::now() + pause));
         }
+        tokio::time::advance(pause).await;
     }
-
-    fn bytes_in_memory(&self) -> usize {
-        let first = self.waiting.len() - self.in_memory;
-        self.waiting.range(first..).map(|(.., bytes)| bytes).sum()
-    }
-
-    fn end(&mut self) {
-        self.waiting.truncate(self.waiting.len() - self.in_memory);
-        self.in_memory = 0;
-    }
+    assert_eq!(drain(&mut spool), [(in_group("1", "behind"), 1)]);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-
-    /// Whatever the disk and the client go through, reports come in order, none comes again that was delivered, those
-    /// on disk outlive every end, and all that is missing was counted or in memory at the end of a client.
-    #[test]
-    fn any_history_keeps_the_promise(steps in prop::collection::vec(step(), 1..60)) {
-        let root = tempfile::tempdir().unwrap();
-        let open = || Spool::open(&root.path().join("reports"), Model::MOST);
-        let (mut spool, mut model, mut disk, mut number) = (open(), Model::default(), WORKS, 0);
-        let (mut works, mut under_way, mut ids) = (true, None, BTreeSet::new());
-        let steps = steps.into_iter().chain([Step::Disk(0), Step::Attempt, Step::Kill]);
-        for step in steps {
-            match step {
-                Step::Push(count, bytes) => for _ in 0..count {
-                    let text = format!("{}{number}", "0".repeat(bytes));
-                    spool.push(text.clone(), false, None);
-                    model.push(number, text.len(), works);
-                    number += 1;
-                },
-                Step::Disk(how) => {
-                    (disk, works) = ([WORKS, FULL, FILLS][how], how == 0);
-                    write_by(&mut spool, disk);
-                }
-                Step::Attempt => {
-                    under_way = spool.attempt().unwrap();
-                    model.in_memory = if works { 0 } else { model.in_memory };
-                    let expected = model.waiting.front_mut().map(|(number, attempts, _)| {
-                        *attempts += 1;
-                        (*number, *attempts)
-                    });
-                    let got = under_way.as_ref().map(|head| (head.text.parse().unwrap(), head.attempt));
-                    prop_assert_eq!(got, expected);
-                }
-                Step::Delivered => if let Some(head) = under_way.take() {
-                    spool.delivered(head.seq);
-                    if model.waiting.front().is_some_and(|(number, ..)| head.text.parse() == Ok(*number)) {
-                        prop_assert!(ids.insert(head.id), "it came twice");
-                        model.waiting.pop_front();
-                        model.in_memory = model.in_memory.min(model.waiting.len());
-                    }
-                }
-                Step::Kill | Step::Close => {
-                    if matches!(step, Step::Close) {
-                        spool.close();
-                        model.in_memory = if works { 0 } else { model.in_memory };
-                    }
-                    prop_assert_eq!(spool.in_memory(), model.in_memory);
-                    drop(spool);
-                    spool = open();
-                    write_by(&mut spool, disk);
-                    model.end();
-                    under_way = None;
-                }
-            }
-            prop_assert_eq!((spool.len(), spool.in_memory()), (model.waiting.len(), model.in_memory));
-            prop_assert_eq!(spool.take_lost(), Lost { full: std::mem::take(&mut model.full), ..Lost::default() });
-            prop_assert!(spool.bytes <= MAX_DISK_BYTES && spool.in_memory.1 <= MAX_MEMORY_BYTES);
-        }
-        prop_assert_eq!(drain_numbers(&mut spool), model.waiting.iter().map(|(number, ..)| *number).collect::<Vec<_>>());
-        spool.close();
-        prop_assert!(!root.path().join("reports").exists());
+#[tokio::test]
+async fn hanging_receiver_costs_only_the_oldest_report() {
+    let root = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(&root.path().join("reports"), 100);
+    ["1", "2"].iter().for_each(|group| spool.push(in_group(group, "x"), false, None));
+    for attempt in 1..=4 {
+        let (oldest, other) = (spool.attempt().unwrap().unwrap(), spool.attempt().unwrap().unwrap());
+        assert_eq!(spool.timed_out(&other, false, Duration::ZERO), TimedOut::Repeat);
+        let expected = if attempt < 4 { TimedOut::Repeat } else { TimedOut::GivenUp(4) };
+        assert_eq!(spool.timed_out(&oldest, false, Duration::ZERO), expected);
     }
+    assert_eq!(drain(&mut spool), [(in_group("2", "x"), 5)]);
+}
+
+#[tokio::test]
+async fn completed_reports_beyond_the_oldest_are_bounded() {
+    let root = tempfile::tempdir().unwrap();
+    let open = || Spool::open(&root.path().join("reports"), 100_000);
+    let mut spool = open();
+    spool.push(in_group("1", "x"), false, None);
+    let oldest = spool.attempt().unwrap().unwrap();
+    let window = usize::try_from(WINDOW).unwrap();
+    (0..window + 9).for_each(|_| spool.push(in_group("2", "x"), false, None));
+    assert_eq!(drain(&mut spool).len(), window - 1);
+    drop(spool);
+    let mut spool = open();
+    assert_eq!(spool.len(), 11);
+    let again = spool.attempt().unwrap().unwrap();
+    assert_eq!((&again.id, again.attempt), (&oldest.id, 2));
+    done(&mut spool, &again);
+    assert_eq!(drain(&mut spool).len(), 10);
 }

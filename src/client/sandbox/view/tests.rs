@@ -1,16 +1,16 @@
 use super::*;
-use crate::client::backend::Recipient;
+use crate::client::backend::message::Recipient;
 
 fn name(account: &str) -> ClientName {
     ClientName::new(account).unwrap()
 }
 
 fn view(account: &str) -> View {
-    View::new(World::read(None).unwrap(), &name(account))
+    View::new(SandboxWorld::read(None).unwrap(), &name(account))
 }
 
-fn names(events: &[Event]) -> Vec<&'static str> {
-    events.iter().map(Event::name).collect()
+fn names(events: &[AccountEvent]) -> Vec<&'static str> {
+    events.iter().map(AccountEvent::name).collect()
 }
 
 fn ids() -> [String; 2] {
@@ -18,56 +18,56 @@ fn ids() -> [String; 2] {
 }
 
 #[test]
-fn a_guest_comes_and_goes() {
+fn guest_joins_and_leaves() {
     let mut view = view("小红");
-    let events = view.arrive(&name("小刚"));
+    let events = view.peer_arrived(&name("小刚"));
     let new = ["new_friend", "new_group_member", "new_group_member", "new_discuss_member"];
     assert_eq!(names(&events), new);
     let uid = view.uid_of(&name("小刚"));
-    let events = view.leave(&uid);
+    let events = view.peer_left(&uid);
     assert!(names(&events).contains(&"friend_property_change"), "{events:?}");
-    let friend = view.look().friends.into_iter().find(|friend| friend.uid == uid).unwrap();
+    let friend = view.snapshot().friends.into_iter().find(|friend| friend.uid == uid).unwrap();
     assert_eq!(friend.state, Presence::Offline);
     let sent = view.route(&Recipient::Friend(friend.id), "x", ids(), 1);
     assert!(matches!(sent, Err(BackendError::Refused(_))));
 }
 
 #[test]
-fn kicks_and_mutes_follow_the_roles() {
+fn moderation_requires_a_higher_role() {
     let (mut mine, group) = (view("小红"), "305432198".to_owned());
-    let ruling = |by: &str, member: &str, muted_until| Ruling {
+    let ruling = |by: &str, member: &str, muted_until| ModerationAction {
         group: group.clone(),
         member: member.into(),
         by: by.into(),
         muted_until,
     };
-    assert_eq!(mine.rule(&ruling("10001", "10003", None)), Err(BackendError::NotAllowed));
-    assert_eq!(mine.rule(&ruling("10002", "10001", None)), Err(BackendError::NotAllowed));
-    assert_eq!(mine.rule(&ruling("10003", "77", None)), Err(BackendError::Gone));
-    assert_eq!(mine.rule(&ruling("10003", "10001", Some(100))), Ok(vec![]));
-    let id = mine.look().groups.iter().find(|own| own.uid == group).unwrap().id.clone();
+    assert_eq!(mine.moderate(&ruling("10001", "10003", None)), Err(BackendError::NotAllowed));
+    assert_eq!(mine.moderate(&ruling("10002", "10001", None)), Err(BackendError::NotAllowed));
+    assert_eq!(mine.moderate(&ruling("10003", "77", None)), Err(BackendError::Gone));
+    assert_eq!(mine.moderate(&ruling("10003", "10001", Some(100))), Ok(vec![]));
+    let id = mine.snapshot().groups.iter().find(|own| own.uid == group).unwrap().id.clone();
     let muted = mine.route(&Recipient::Group(id.clone()), "x", ids(), 60).err();
     assert_eq!(muted, Some(BackendError::Muted(40)));
     assert!(mine.route(&Recipient::Group(id), "x", ids(), 100).is_ok());
-    assert_eq!(names(&mine.rule(&ruling("10001", "10002", None)).unwrap()), ["lose_group_member"]);
-    assert_eq!(names(&mine.rule(&ruling("10003", "10001", None)).unwrap()), ["lose_group"]);
+    assert_eq!(names(&mine.moderate(&ruling("10001", "10002", None)).unwrap()), ["lose_group_member"]);
+    assert_eq!(names(&mine.moderate(&ruling("10003", "10001", None)).unwrap()), ["lose_group"]);
 }
 
 #[test]
-fn what_others_say_is_judged() {
+fn messages_of_peers_are_checked() {
     let mut mine = view("小红");
-    let group = |uid: &str| Place::Group(uid.into());
+    let group = |uid: &str| SandboxChat::Group(uid.into());
     let mut hear = |from: &str, place| mine.receive(from, &place, "x".into(), "1".into(), 1);
     assert_eq!(hear("10002", group("498880156")).unwrap().sender.displayname, "北京-李雷");
     assert_eq!(hear("10004", group("498880156")), Err(BackendError::NotAllowed));
     assert_eq!(hear("10002", group("1")), Err(BackendError::Gone));
-    assert_eq!(hear("99", Place::Friend), Err(BackendError::NotAllowed));
+    assert_eq!(hear("99", SandboxChat::Friend), Err(BackendError::NotAllowed));
 }
 
 #[test]
-fn a_new_world_is_told_of_event_by_event() {
+fn changed_world_yields_events() {
     let mut mine = view("小红");
-    let mut world = World::read(None).unwrap();
+    let mut world = SandboxWorld::read(None).unwrap();
     world.people[0].signature = "改了".into();
     world.people[3].name = "老王".into();
     world.people.push(Person { uid: "10009".into(), name: "新人".into(), ..Person::default() });

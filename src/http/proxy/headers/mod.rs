@@ -1,21 +1,22 @@
-//! Headers on their way through: what is about one connection stays there, what tells of the way is ours to say.
+//! Headers on their way through. Those about one connection are not passed on, and those about the way are
+//! written anew.
 //!
-//! - `request`: the head of a request, as it goes on to the client
-//! - `answer`: the head of an answer: what it says of its connection, and what goes on to the caller
-//! - `pseudonym`: our name in `Via`, by which a request that came back is known
+//! - `request`: the head of a request, as the client gets it
+//! - `response`: the head of a response: its framing, and what the caller gets
+//! - `via`: our name in `Via`, which detects loops
 
-mod answer;
-mod pseudonym;
 mod request;
+mod response;
+mod via;
 
-pub use answer::{End, Head, Malformed, set_protocol};
-pub use pseudonym::{Looped, Pseudonym};
 pub use request::{Hop, to_client, wanted_protocol};
+pub use response::{BodyEnd, MalformedHead, ResponseHead, set_protocol};
+pub use via::{LoopDetected, ViaToken};
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 
-/// Writes a header with its name as the original's programs write them, who may look for it so: `Content-Type`.
+/// Writes a header with its name in the original's spelling (`Content-Type`), which programs may compare.
 fn write_header(head: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
     let at = head.len();
     head.extend_from_slice(name.as_str().as_bytes());
@@ -35,7 +36,8 @@ fn is_named(named: &[&[u8]], name: &HeaderName) -> bool {
     named.iter().any(|named| named.eq_ignore_ascii_case(name.as_str().as_bytes()))
 }
 
-/// Headers about a connection and not about the message (RFC 9110, 7.6.1). Whoever is asked for `Proxy-` anything is us.
+/// Whether a header is about the connection and not about the message (RFC 9110, 7.6.1). `Proxy-` headers are
+/// for us.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
@@ -52,7 +54,7 @@ fn is_hop_by_hop(name: &str) -> bool {
 
 fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     let lists = headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
-    // One that is no text does not hide those beside it.
+    // One that is not text does not hide those beside it.
     lists.flat_map(tokens_of)
 }
 

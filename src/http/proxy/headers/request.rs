@@ -1,4 +1,4 @@
-//! The head of a request, as it goes on to the client.
+//! The head of a request, as the client gets it.
 
 use std::io::Write;
 
@@ -6,32 +6,32 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, UP
 use http::request::Parts;
 use http::{Method, Version};
 
-use super::{Looped, Pseudonym, is_hop_by_hop, is_named, tokens, write_header};
+use super::{LoopDetected, ViaToken, is_hop_by_hop, is_named, tokens, write_header};
 
-/// From whom a request comes, and to whom it goes.
+/// One hop: from whom, through whom, to whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Hop<'a> {
-    /// The address of the caller, or that it is unknown.
+    /// The caller's address, or `unknown`.
     pub address: &'a str,
-    /// The client's port on this machine.
+    /// The client's port on loopback.
     pub port: u16,
-    /// Who passes it on.
-    pub us: &'a Pseudonym,
+    /// Our name.
+    pub via_token: &'a ViaToken,
 }
 
-/// The head of a request as it goes on to a client: its line and headers, with the empty line after them. Its query
-/// becomes `query`; `length` is that of the body, where it is known; `protocol` is what [`wanted_protocol`] said.
+/// The head of a request, as the client gets it: request line, headers, empty line. Its query becomes `query`;
+/// `length` is that of the body, if known; `protocol` is the result of [`wanted_protocol`].
 pub fn to_client(
     request: &Parts,
     query: &[u8],
     hop: Hop<'_>,
     length: Option<u64>,
     protocol: Option<&HeaderValue>,
-) -> Result<Vec<u8>, Looped> {
+) -> Result<Vec<u8>, LoopDetected> {
     let headers = &request.headers;
-    let via = hop.us.signature(request.version, headers)?;
+    let via = hop.via_token.value_for(request.version, headers)?;
     let named: Vec<&[u8]> = tokens(headers, CONNECTION).collect();
-    // What is ours to say takes about 250 bytes.
+    // The headers that are added take about 250 bytes.
     let mut head = Vec::with_capacity(512);
     write_line(&mut head, request, query);
     let _ = write!(head, "Host: 127.0.0.1:{}\r\n", hop.port);
@@ -55,12 +55,12 @@ pub fn to_client(
     Ok(head)
 }
 
-/// Whether a header that a caller sends may go on: it is not about his connection, and nothing that is ours to say. The
-/// permission that he may expect is given by our own server, when the client has taken the head.
+/// Whether a header of the caller is passed on: not if it is about the connection, or is written anew. `Expect`
+/// is not, as our own server sends the 100 once the client has read the head.
 fn is_for_client(name: &HeaderName) -> bool {
     let name = name.as_str();
     if name.contains('_') {
-        // A client that hands headers on as variables, as CGI does, can't tell it from its twin.
+        // Clients that turn headers into variables, as CGI does, can't tell `_` from `-`.
         let twin = HeaderName::from_bytes(name.replace('_', "-").as_bytes());
         return twin.is_ok_and(|twin| is_for_client(&twin));
     }
@@ -69,7 +69,7 @@ fn is_for_client(name: &HeaderName) -> bool {
         && !name.starts_with("x-forwarded-")
 }
 
-/// Method and path are those of the caller: both were read from such a line, and so neither can end this one.
+/// Method and path were parsed from such a line, so neither can break this one.
 fn write_line(head: &mut Vec<u8>, request: &Parts, query: &[u8]) {
     for part in [request.method.as_str().as_bytes(), b" ", request.uri.path().as_bytes()] {
         head.extend_from_slice(part);
@@ -81,9 +81,9 @@ fn write_line(head: &mut Vec<u8>, request: &Parts, query: &[u8]) {
     head.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
-/// Says where the request came from, whatever the caller said of that: RFC 7239, and the names used before it.
+/// Says where the request came from, and drops what the caller said: RFC 7239, and the older names.
 fn tell_origin(head: &mut Vec<u8>, address: &str, host: Option<&HeaderValue>) {
-    // Colons and brackets have to be quoted; that the host has no quotes in it was seen to (`http/framing.rs`).
+    // Colons and brackets have to be quoted. The host has no quotes (`request/framing.rs`).
     let [before, after] = if address.contains(':') { ["\"[", "]\""] } else { [""; 2] };
     for part in ["X-Forwarded-For: ", address, "\r\nForwarded: for=", before, address, after] {
         head.extend_from_slice(part.as_bytes());
@@ -98,8 +98,9 @@ fn tell_origin(head: &mut Vec<u8>, address: &str, host: Option<&HeaderValue>) {
     head.extend_from_slice(b"\r\nX-Forwarded-Proto: http\r\n");
 }
 
-/// The protocol that a request asks to go on with. One kind of request only: anything else is an ordinary one, without
-/// its `Upgrade`. HTTP in another version is none: it would carry requests past everything that is checked here.
+/// The protocol that a request wants to switch to. Only a plain GET without a body counts; any other request is
+/// passed on without `Upgrade`. Other versions of HTTP don't count either: their requests would bypass every
+/// check here.
 pub fn wanted_protocol(request: &Parts, has_body: bool) -> Option<HeaderValue> {
     let mut named = request.headers.get_all(UPGRADE).iter();
     let (Some(protocol), None) = (named.next(), named.next()) else { return None };
@@ -114,7 +115,7 @@ pub fn wanted_protocol(request: &Parts, has_body: bool) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::listener::Peer;
+    use crate::http::server::Peer;
     use http::Request;
 
     fn parts(headers: &[(&str, &str)]) -> Parts {
@@ -125,10 +126,20 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
-    /// The lines that go to the client.
-    fn sent(request: &Parts, peer: Peer, us: &Pseudonym, length: Option<u64>) -> Result<Vec<String>, Looped> {
-        let head =
-            to_client(request, b"b=c", Hop { address: &peer.address(), port: 5000, us }, length, None)?;
+    /// The lines that a client gets.
+    fn sent(
+        request: &Parts,
+        peer: Peer,
+        via_token: &ViaToken,
+        length: Option<u64>,
+    ) -> Result<Vec<String>, LoopDetected> {
+        let head = to_client(
+            request,
+            b"b=c",
+            Hop { address: &peer.address(), port: 5000, via_token },
+            length,
+            None,
+        )?;
         let head = String::from_utf8(head).unwrap();
         Ok(head.strip_suffix("\r\n\r\n").unwrap().split("\r\n").map(str::to_owned).collect())
     }
@@ -136,20 +147,20 @@ mod tests {
     const UNIX: Peer = Peer::Unix { listener: 0 };
 
     #[test]
-    fn what_came_back_is_known_by_its_name() {
-        let (us, other) = (Pseudonym::default(), Pseudonym::default());
+    fn loop_is_detected_by_via_token() {
+        let (us, other) = (ViaToken::default(), ViaToken::default());
         let [ours, theirs] = [&us, &other].map(|us| format!("1.1 {}", us.name()));
         let request = parts(&[("via", "1.1 nginx"), ("via", &theirs), ("host", "h")]);
         let lines = sent(&request, UNIX, &us, Some(0)).unwrap();
         let via: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("Via: ")).collect();
         assert_eq!(via, ["1.1 nginx", &theirs, &ours]);
-        assert_eq!(sent(&request, UNIX, &other, Some(0)), Err(Looped));
+        assert_eq!(sent(&request, UNIX, &other, Some(0)), Err(LoopDetected));
     }
 
     #[test]
-    fn names_are_written_as_the_original_writes_them() {
+    fn header_names_are_title_case() {
         let request = parts(&[("content-type", "a-b"), ("x-1-a", "c"), ("x--b-", "d")]);
-        let lines = sent(&request, UNIX, &Pseudonym::default(), Some(0)).unwrap();
+        let lines = sent(&request, UNIX, &ViaToken::default(), Some(0)).unwrap();
         assert_eq!(
             lines[..5],
             [
@@ -163,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_twin_of_what_is_ours_to_say_is_dropped() {
+    fn underscore_variant_of_managed_header_is_dropped() {
         let request = parts(&[
             ("x_forwarded_for", "1.2.3.4"),
             ("x-forwarded_host", "evil"),
@@ -172,13 +183,13 @@ mod tests {
             ("transfer_encoding", "chunked"),
             ("my_own", "1"),
         ]);
-        let lines = sent(&request, UNIX, &Pseudonym::default(), Some(0)).unwrap();
+        let lines = sent(&request, UNIX, &ViaToken::default(), Some(0)).unwrap();
         let with = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
         assert_eq!((with("_"), with("My_own: 1"), with("evil")), (1, 1, 0), "{lines:?}");
     }
 
     #[test]
-    fn the_origin_is_ours_to_say() {
+    fn forwarded_headers_are_written_anew() {
         let told = |peer: &str| {
             let request = parts(&[
                 ("host", "h:1"),
@@ -189,7 +200,7 @@ mod tests {
             ]);
             let remote = peer.parse().unwrap();
             let lines =
-                sent(&request, Peer::Tcp { remote, local: remote }, &Pseudonym::default(), Some(0)).unwrap();
+                sent(&request, Peer::Tcp { remote, local: remote }, &ViaToken::default(), Some(0)).unwrap();
             assert_eq!((lines.len(), lines[1].as_str()), (7, "Host: 127.0.0.1:5000"));
             assert_eq!(lines[5..], ["X-Forwarded-Host: h:1", "X-Forwarded-Proto: http"]);
             [lines[3].clone(), lines[4].clone()]
@@ -203,9 +214,9 @@ mod tests {
             told("[::1]:80"),
             ["X-Forwarded-For: ::1", "Forwarded: for=\"[::1]\";host=\"h:1\";proto=http"]
         );
-        // Who calls through a socket has no address, and may have no name for us.
+        // A caller on a Unix socket has no address, and may send no Host.
         let request = parts(&[("x-forwarded-for", "a"), ("x-forwarded-host", "a")]);
-        let lines = sent(&request, UNIX, &Pseudonym::default(), Some(0)).unwrap();
+        let lines = sent(&request, UNIX, &ViaToken::default(), Some(0)).unwrap();
         assert_eq!(
             lines[3..],
             ["X-Forwarded-For: unknown", "Forwarded: for=unknown;proto=http", "X-Forwarded-Proto: http"]
@@ -213,9 +224,9 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_body_is_said_in_one_way() {
+    fn request_has_one_body_framing() {
         let told = |headers: &[(&str, &str)], length: Option<u64>| {
-            let lines = sent(&parts(headers), UNIX, &Pseudonym::default(), length).unwrap();
+            let lines = sent(&parts(headers), UNIX, &ViaToken::default(), length).unwrap();
             let of_body =
                 |line: &String| line.starts_with("Content-Length") || line.starts_with("Transfer-Encoding");
             lines.into_iter().filter(of_body).collect::<Vec<_>>()
@@ -230,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_plain_request_changes_the_protocol() {
+    fn upgrade_needs_plain_get() {
         let wanted = |headers: &[(&str, &str)]| wanted_protocol(&parts(headers), false).is_some();
         assert!(wanted(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]));
         for headers in [

@@ -1,0 +1,104 @@
+//! [`Accounts`]: the client of an account together with the implementation that holds it.
+//!
+//! Each kind of process has a registry of its own, with the same rules: starts, ends, restarts, what a controller leaves to the
+//! next one. The list of clients says which accounts there are, and the implementations follow from it: an account that is
+//! registered with `implementation=NAME` has one, and one without an account is stopped. So neither a crash between the two nor
+//! calls that come at the same time leave anything behind.
+//!
+//! A start is the implementation's first: the launch of the client waits for its port. A stop is the client's first: the
+//! implementation is stopped when the account has left the list.
+//!
+//! - `plan`: what follows from the two lists
+//! - `reconciler`: carries it out
+
+mod plan;
+mod reconciler;
+
+pub use reconciler::Reconciler;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::config::Settings;
+use crate::environ::implementation_of;
+use crate::model::client::ClientSpec;
+use crate::model::fleet::{RequestOutcome, StopMode};
+use crate::model::name::ClientName;
+use crate::registry::{CallError, ClientView, Registry};
+use crate::wire::client_list::{client_object, implementation_object};
+
+/// How many accounts may wait to have their held implementation started again.
+const WAKE_QUEUE: usize = 256;
+/// How long a stop waits for an implementation beyond the time that the configuration gives to a process.
+const STOP_MARGIN: Duration = Duration::from_secs(20);
+
+/// All accounts.
+#[derive(Clone, Debug)]
+pub struct Accounts {
+    /// The clients.
+    pub clients: Registry,
+    /// The implementations.
+    pub implementations: Registry,
+    wake: mpsc::Sender<ClientName>,
+}
+
+impl Accounts {
+    /// Joins the two registries. The receiver is for the [`Reconciler`], which starts held implementations again.
+    pub fn new(clients: Registry, implementations: Registry) -> (Self, mpsc::Receiver<ClientName>) {
+        let (wake, woken) = mpsc::channel(WAKE_QUEUE);
+        (Self { clients, implementations, wake }, woken)
+    }
+
+    /// Starts an account. Returns when the process of its client runs or the launch has failed.
+    pub async fn start(&self, spec: ClientSpec) -> Result<RequestOutcome, CallError> {
+        let name = spec.name.clone();
+        let outcome = self.clients.start(spec).await?;
+        if let RequestOutcome::AlreadyExists(info) | RequestOutcome::Started(info) = &outcome
+            && implementation_of(&info.spec).is_some()
+        {
+            // A full queue means that many accounts are started just now; the caller can repeat the call.
+            let _ = self.wake.try_send(name);
+        }
+        Ok(outcome)
+    }
+
+    /// Stops an account. Returns when both processes are gone, unless `mode` says not to wait.
+    pub async fn stop(
+        &self,
+        name: ClientName,
+        mode: StopMode,
+        settings: &Settings,
+    ) -> Result<RequestOutcome, CallError> {
+        let outcome = self.clients.stop(name.clone(), mode).await?;
+        let (StopMode::Wait, RequestOutcome::Stopped(info)) = (mode, &outcome) else { return Ok(outcome) };
+        if implementation_of(&info.spec).is_none() {
+            return Ok(outcome);
+        }
+        let mut snapshots = self.implementations.changes();
+        // Until it is gone, or belongs to an account that was registered again meanwhile.
+        let gone = snapshots
+            .wait_for(|snapshot| snapshot.get(&name).is_none() || self.clients.client(&name).is_some());
+        match timeout(settings.supervisor.stop_timeout + STOP_MARGIN, gone).await {
+            Ok(_) => Ok(outcome),
+            Err(_) => {
+                let why = "its client is gone, but its implementation does not end; see the log".to_owned();
+                Ok(RequestOutcome::Failed(info.spec.clone(), why))
+            }
+        }
+    }
+
+    /// The object of an account in the list of `check_client`.
+    pub fn object(&self, view: &Arc<ClientView>, settings: &Settings) -> Bytes {
+        let Some(name) = implementation_of(&view.record.spec) else { return view.json().clone() };
+        let kind = settings.implementations.get(name).map(|implementation| implementation.kind.name());
+        let found = self.implementations.client(&view.record.spec.name);
+        let process = found.as_deref().map(|found| (&found.record, found.next_start, found.unit.as_deref()));
+        let mut object = client_object(&view.record, view.next_start, view.unit.as_deref());
+        object["implementation"] = implementation_object((name, kind), process);
+        object.to_string().into()
+    }
+}

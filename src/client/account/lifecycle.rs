@@ -1,0 +1,316 @@
+//! [`Lifecycle`]: the one owner of the client's state. Events of the backend and the shutdown change it; the
+//! state file, the image of the login code, reports and the API follow it.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, info, warn};
+
+use super::qr_image::{QrError, QrImage, png};
+use super::state_file::StateFile;
+use crate::client::backend::BackendEvent;
+use crate::client::backend::event::AccountEvent;
+use crate::client::process::log::MESSAGES;
+use crate::client::process::shutdown::ShutdownReason;
+use crate::client::reports::Reporter;
+use crate::client::settings::ClientSettings;
+use crate::files::FileError;
+use crate::model::error_chain::ErrorChain;
+use crate::model::state::ClientState;
+use crate::service::notify::Notifier;
+
+/// Why the client cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BeginError {
+    /// The state file cannot be written.
+    #[error(transparent)]
+    State(#[from] FileError),
+    /// The image that an earlier client left cannot be removed.
+    #[error(transparent)]
+    Image(#[from] QrError),
+}
+
+/// The pause before a failed write is retried.
+const WRITE_PAUSE: Duration = Duration::from_secs(5);
+
+/// The state, and everything that shows it.
+pub(crate) struct Lifecycle {
+    state: watch::Sender<ClientState>,
+    file: StateFile,
+    image: QrImage,
+    reporter: Reporter,
+    notifier: Notifier,
+    /// How many login codes were shown since the login began.
+    codes: u32,
+    max_codes: u32,
+    /// Why there is no login.
+    reason: Option<String>,
+    /// Why the account was logged out, which ends the client.
+    put_out: Option<String>,
+    /// The state before this one.
+    previous: Option<ClientState>,
+    /// The image of the login code that is shown now.
+    shown: Option<Vec<u8>>,
+    unwritten: PendingWrites,
+}
+
+impl Lifecycle {
+    /// Starts in the state `init`.
+    ///
+    /// # Errors
+    /// The state file or the image cannot be written. Later failures are only logged: an account on a full disk can still talk.
+    pub(crate) fn begin(
+        settings: &ClientSettings,
+        start_time: u64,
+        reporter: Reporter,
+        notifier: Notifier,
+    ) -> Result<Self, BeginError> {
+        let mut file = StateFile::new(settings, start_time);
+        let image = QrImage::new(settings.files.qrcode.clone());
+        // The code that a killed client left behind has expired.
+        image.clear()?;
+        file.write(&ClientState::Init, None, None)?;
+        let max_codes = settings.qrcode_count_max;
+        Ok(Self {
+            state: watch::Sender::new(ClientState::Init),
+            file,
+            image,
+            reporter,
+            notifier,
+            codes: 0,
+            max_codes,
+            reason: None,
+            put_out: None,
+            previous: None,
+            shown: None,
+            unwritten: PendingWrites::default(),
+        })
+    }
+
+    /// Subscribes to the state.
+    pub(crate) fn state(&self) -> watch::Receiver<ClientState> {
+        self.state.subscribe()
+    }
+
+    /// Handles an event of the backend. Returns the reason if the client has to stop.
+    pub(crate) fn handle(&mut self, event: BackendEvent) -> Option<ShutdownReason> {
+        match event {
+            BackendEvent::Loading => self.enter_loading(None),
+            BackendEvent::Delayed(why) => self.enter_loading(Some(why)),
+            BackendEvent::LoginCode(content) => return self.show_code(png(&content)),
+            BackendEvent::LoginImage(image) => return self.show_code(Ok(image)),
+            BackendEvent::Blocked(what) => {
+                error!("cannot log in until this is fixed: {what}");
+                self.enter_loading(Some(what));
+            }
+            BackendEvent::Offline(why) => {
+                let ending = ShutdownReason::PutOut(why);
+                self.put_out = ending.reason();
+                return Some(ending);
+            }
+            BackendEvent::Scanned => self.enter(ClientState::Confirming),
+            BackendEvent::Confirmed => {
+                self.clear_image();
+                self.reason = None;
+                self.enter(ClientState::Updating);
+            }
+            BackendEvent::Ready { scanned } => {
+                // The state comes first: a program that gets the login event may call the API at once.
+                self.enter(ClientState::Running);
+                self.reporter.event(&AccountEvent::Login { scanned });
+            }
+            BackendEvent::Message(message) => {
+                info!(target: MESSAGES, "message {} received from {}", message.id, message.sender.uid);
+                self.reporter.message(&message);
+            }
+            BackendEvent::Account(event) => {
+                debug!("event: {}", event.name());
+                self.reporter.event(&event);
+            }
+        }
+        None
+    }
+
+    /// Ends in the state `stop`, with a reason if there is one.
+    pub(crate) fn end(mut self, reason: Option<String>) {
+        self.clear_image();
+        self.reason = reason;
+        self.enter(ClientState::Stop);
+        self.reporter.event(&AccountEvent::Stop(self.put_out.take()));
+    }
+
+    /// A login begins, or cannot begin for this reason.
+    fn enter_loading(&mut self, reason: Option<String>) {
+        self.clear_image();
+        self.codes = 0;
+        let is_new = self.reason != reason;
+        self.reason = reason;
+        let state = self.state.borrow().clone();
+        self.enter(ClientState::Loading);
+        if is_new && state == ClientState::Loading {
+            self.write(&state, &state);
+        }
+    }
+
+    fn enter(&mut self, new: ClientState) {
+        let old = self.state.borrow().clone();
+        if old == new {
+            return;
+        }
+        self.write(&new, &old);
+        // At debug: the controller logs each state itself.
+        debug!("state: {new}");
+        self.tell_systemd(&new);
+        self.state.send_replace(new.clone());
+        self.reporter.event(&AccountEvent::StateChange(old, new, self.put_out.clone()));
+    }
+
+    /// Tells systemd the state, if the client is a unit, and the reason at the end: the state file goes with its unit, while
+    /// systemd keeps the last status.
+    fn tell_systemd(&self, state: &ClientState) {
+        let reason = self.reason.as_deref().filter(|_| *state == ClientState::Stop);
+        let status = reason.unwrap_or(state.as_str()).replace('\n', " ");
+        let mut words = vec![NotifyState::Status(&status)];
+        match state {
+            ClientState::Running => words.push(NotifyState::Ready),
+            ClientState::Stop => words.push(NotifyState::Stopping),
+            _ => {}
+        }
+        self.notifier.post(&words);
+    }
+
+    fn write(&mut self, state: &ClientState, previous: &ClientState) {
+        self.previous = Some(previous.clone());
+        let written = self.file.write(state, Some(previous), self.reason.as_deref());
+        match &written {
+            Ok(()) if self.unwritten.state => info!("the state file can be written again (state {state})"),
+            Err(error) if !self.unwritten.state => {
+                error!(
+                    "cannot write the state file: {} (state {state}); retrying every {} s",
+                    ErrorChain(error),
+                    WRITE_PAUSE.as_secs()
+                );
+            }
+            _ => {}
+        }
+        self.unwritten.state = written.is_err();
+        self.unwritten.note();
+    }
+
+    fn show_code(&mut self, image: Result<Vec<u8>, QrError>) -> Option<ShutdownReason> {
+        if self.codes >= self.max_codes {
+            return Some(ShutdownReason::NotScanned);
+        }
+        let image = match image {
+            Ok(image) => image,
+            Err(error) => {
+                self.codes += 1;
+                self.enter(ClientState::Scaning);
+                error!("cannot show the login code: {}", ErrorChain(&error));
+                return None;
+            }
+        };
+        // The image comes first: a program that sees `scaning` may ask for it at once.
+        self.write_image(image.clone());
+        self.enter(ClientState::Scaning);
+        let path = self.image.path().to_string_lossy().into_owned();
+        self.reporter.event(&AccountEvent::InputQrcode(path, BASE64.encode(image)));
+        None
+    }
+
+    /// A code that could not be shown does not count towards `qrcode_count_max`.
+    fn write_image(&mut self, image: Vec<u8>) {
+        match self.image.show(&image) {
+            Ok(()) => {
+                self.codes += 1;
+                self.unwritten.image = None;
+                self.shown = Some(image);
+                info!("login code written to {}", self.image.path().display());
+            }
+            Err(error) => {
+                if self.unwritten.image.replace(image).is_none() {
+                    error!(
+                        "cannot write the image of the login code: {}; retrying every {} s",
+                        ErrorChain(&error),
+                        WRITE_PAUSE.as_secs()
+                    );
+                }
+                self.unwritten.note();
+            }
+        }
+    }
+
+    /// Waits until a failed write is due again; never returns if there is none.
+    pub(crate) fn retry_due(&self) -> impl Future<Output = ()> + use<> {
+        let due = self.unwritten.due;
+        async move {
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Retries the failed writes.
+    pub(crate) fn retry_writes(&mut self) {
+        self.unwritten.due = None;
+        if let Some(image) = self.unwritten.image.clone() {
+            self.write_image(image);
+        }
+        if let (true, Some(previous)) = (self.unwritten.state, self.previous.clone()) {
+            let state = self.state.borrow().clone();
+            self.write(&state, &previous);
+        }
+    }
+
+    /// Writes the state file and the image of the login code again if they were removed.
+    pub(crate) fn restore(&mut self) {
+        if let (false, true, Some(previous)) =
+            (self.unwritten.state, self.file.is_missing(), self.previous.clone())
+        {
+            warn!("the state file was removed; writing it again");
+            let state = self.state.borrow().clone();
+            self.write(&state, &previous);
+        }
+        if let (None, Some(shown)) = (&self.unwritten.image, self.shown.clone())
+            && self.image.path().symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        {
+            // A failure shows with the state file, which is in the same place.
+            if self.image.show(&shown).is_ok() {
+                warn!("the image of the login code was removed; wrote it again");
+            }
+        }
+    }
+
+    fn clear_image(&mut self) {
+        self.shown = None;
+        self.unwritten.image = None;
+        if let Err(error) = self.image.clear() {
+            error!("the login code has expired, but its image cannot be removed: {}", ErrorChain(&error));
+        }
+    }
+}
+
+/// Failed writes. Readers still see the earlier content.
+#[derive(Default)]
+struct PendingWrites {
+    state: bool,
+    image: Option<Vec<u8>>,
+    /// When they are retried.
+    due: Option<Instant>,
+}
+
+impl PendingWrites {
+    fn note(&mut self) {
+        let is_any = self.state || self.image.is_some();
+        self.due = is_any.then(|| self.due.unwrap_or_else(|| Instant::now() + WRITE_PAUSE));
+    }
+}
+
+#[cfg(test)]
+mod tests;

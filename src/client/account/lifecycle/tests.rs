@@ -1,0 +1,103 @@
+use super::*;
+use crate::model::state::StateReport;
+
+#[test]
+fn state_file_and_login_code_follow_the_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let vars =
+        [("ACCOUNT", "小明"), ("PLUGIN_OPENQQ_PORT", "5000"), ("TMPDIR", folder.path().to_str().unwrap())];
+    let vars = vars.map(|(name, value)| (format!("MOJO_WEBQQ_{name}").into(), value.into()));
+    let settings = ClientSettings::from_vars(vars).unwrap();
+    std::fs::write(&settings.files.qrcode, "left behind").unwrap();
+    let report = || StateReport::parse(&std::fs::read(&settings.files.state).unwrap()).unwrap();
+
+    let mut lifecycle =
+        Lifecycle::begin(&settings, 1_477_273_654, Reporter::disconnected(), Notifier::default()).unwrap();
+    assert!(!settings.files.qrcode.exists());
+    assert_eq!(report().state, ClientState::Init);
+    let fields = report().fields();
+    assert_eq!(fields["account"], "小明");
+    assert_eq!(fields["start_time"], "1477273654");
+    assert_eq!(fields["http_debug"], "0");
+    assert!(fields["pid"].is_u64() && fields["log_path"].is_null() && fields["previous_state"].is_null());
+
+    let seen = lifecycle.state();
+    for (event, state, image) in [
+        (BackendEvent::Loading, ClientState::Loading, false),
+        (BackendEvent::LoginCode("code".into()), ClientState::Scaning, true),
+        (BackendEvent::Scanned, ClientState::Confirming, true),
+        (BackendEvent::Confirmed, ClientState::Updating, false),
+        (BackendEvent::Ready { scanned: true }, ClientState::Running, false),
+        (BackendEvent::Loading, ClientState::Loading, false),
+        (BackendEvent::LoginCode("again".into()), ClientState::Scaning, true),
+    ] {
+        let before = report().state;
+        assert_eq!(lifecycle.handle(event), None);
+        assert_eq!((report().state, &*seen.borrow()), (state.clone(), &state));
+        assert_eq!(report().fields()["previous_state"], before.as_str());
+        assert_eq!(settings.files.qrcode.exists(), image, "{state}");
+    }
+    let reason = || report().fields().get("reason").cloned();
+    assert_eq!(lifecycle.handle(BackendEvent::Blocked("no token".into())), None);
+    assert_eq!((report().state, reason()), (ClientState::Loading, Some("no token".into())));
+    assert_eq!(lifecycle.handle(BackendEvent::Blocked("another".into())), None);
+    assert_eq!(reason(), Some("another".into()));
+    assert_eq!(lifecycle.handle(BackendEvent::Loading), None);
+    assert_eq!((report().state, reason()), (ClientState::Loading, None));
+    assert_eq!(lifecycle.handle(BackendEvent::LoginCode("again".into())), None);
+    // One was shown above.
+    for _ in 1..10 {
+        assert_eq!(lifecycle.handle(BackendEvent::LoginCode("fresh".into())), None);
+    }
+    assert_eq!(
+        lifecycle.handle(BackendEvent::LoginCode("too many".into())),
+        Some(ShutdownReason::NotScanned)
+    );
+    assert_eq!(lifecycle.handle(BackendEvent::Loading), None);
+    assert!(!settings.files.qrcode.exists());
+    assert_eq!(lifecycle.handle(BackendEvent::LoginCode("anew".into())), None);
+    lifecycle.end(Some("nobody came".into()));
+    assert_eq!((report().state, reason()), (ClientState::Stop, Some("nobody came".into())));
+    assert!(!settings.files.qrcode.exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn failed_writes_are_retried() {
+    let folder = tempfile::tempdir().unwrap();
+    let (there, away) = (folder.path().join("there"), folder.path().join("away"));
+    std::fs::create_dir(&there).unwrap();
+    let vars = [("ACCOUNT", "a"), ("PLUGIN_OPENQQ_PORT", "5000"), ("TMPDIR", there.to_str().unwrap())];
+    let vars = vars.map(|(name, value)| (format!("MOJO_WEBQQ_{name}").into(), value.into()));
+    let settings = ClientSettings::from_vars(vars).unwrap();
+    let mut lifecycle =
+        Lifecycle::begin(&settings, 1, Reporter::disconnected(), Notifier::default()).unwrap();
+    std::fs::rename(&there, &away).unwrap();
+    std::fs::write(&there, "in its place").unwrap();
+    assert_eq!(lifecycle.handle(BackendEvent::Loading), None);
+    // These cannot be seen, so they do not count.
+    for _ in 0..20 {
+        assert_eq!(lifecycle.handle(BackendEvent::LoginCode("unseen".into())), None);
+    }
+    lifecycle.retry_due().await;
+    lifecycle.retry_writes();
+    std::fs::remove_file(&there).unwrap();
+    std::fs::rename(&away, &there).unwrap();
+    lifecycle.retry_due().await;
+    lifecycle.retry_writes();
+    let report = StateReport::parse(&std::fs::read(&settings.files.state).unwrap()).unwrap();
+    assert_eq!(report.state, ClientState::Scaning);
+    assert_eq!(report.fields()["previous_state"], "loading");
+    assert!(settings.files.qrcode.exists());
+    let due = tokio::time::timeout(Duration::from_secs(3600), lifecycle.retry_due());
+    assert!(due.await.is_err(), "all is written");
+    lifecycle.clear_image();
+    std::fs::rename(&there, &away).unwrap();
+    std::fs::write(&there, "in its place").unwrap();
+    assert_eq!(lifecycle.handle(BackendEvent::LoginCode("unseen".into())), None);
+    assert_eq!(lifecycle.handle(BackendEvent::Confirmed), None);
+    std::fs::remove_file(&there).unwrap();
+    std::fs::rename(&away, &there).unwrap();
+    lifecycle.retry_due().await;
+    lifecycle.retry_writes();
+    assert!(!settings.files.qrcode.exists(), "it is no longer valid");
+}

@@ -1,0 +1,157 @@
+//! [`OneBot`]: the handle, through which callers look up people and groups, and send.
+
+mod sending;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::state::OneBotState;
+use super::transport::calls::ActionError;
+use super::wire::lists;
+use crate::client::backend::objects::{Discuss, Friend, Group, GroupRole, User};
+use crate::client::backend::{Backend, BackendError, Draft, Sent};
+
+/// The handle of the OneBot backend.
+pub(crate) struct OneBot {
+    state: Arc<OneBotState>,
+}
+
+/// Parses an id of this backend, which is a number of the network.
+fn number(id: &str) -> Result<u64, BackendError> {
+    id.parse().map_err(|_| BackendError::Gone)
+}
+
+fn failure(error: ActionError) -> BackendError {
+    match error {
+        ActionError::NotWritten | ActionError::Busy => BackendError::LoggedOut,
+        ActionError::NoAnswer | ActionError::Unusable(_) => BackendError::NoAnswer,
+        ActionError::Refused { code, .. } => BackendError::Code(code),
+        ActionError::Token => BackendError::Code(1403),
+    }
+}
+
+impl OneBot {
+    pub(crate) fn new(state: Arc<OneBotState>) -> Self {
+        Self { state }
+    }
+
+    /// Applies `action` to `members` of a group one after another, if the role of the account permits it.
+    async fn rule(
+        &self,
+        group: &str,
+        members: &[String],
+        action: &'static str,
+        params: impl Fn(u64, u64) -> Value,
+    ) -> Result<(), BackendError> {
+        let group = number(group)?;
+        let own = {
+            let roster = self.state.roster();
+            roster.group(group).ok_or(BackendError::Gone)?;
+            (roster.own_uid(), roster.own_role(group))
+        };
+        let role = match own {
+            (_, Some(role)) => role,
+            (uid, None) => self.state.member(group, uid).await.role,
+        };
+        if role == GroupRole::Member {
+            return Err(BackendError::NotAllowed);
+        }
+        for member in members {
+            let uid = number(member)?;
+            let known = self.state.roster().member(group, uid).map(|member| member.role);
+            let role = match known {
+                Some(role) => role,
+                None => self.state.member(group, uid).await.role,
+            };
+            if role > GroupRole::Member {
+                // As in the original, even if the account owns the group.
+                return Err(BackendError::Refused("the member is an admin or the owner of the group".into()));
+            }
+            self.state.calls.call(action, params(group, uid)).await.map_err(failure)?;
+        }
+        Ok(())
+    }
+}
+
+impl Backend for OneBot {
+    async fn user(&self) -> Result<User, BackendError> {
+        self.state.roster().user().cloned().ok_or(BackendError::LoggedOut)
+    }
+
+    async fn friends(&self) -> Result<Arc<Vec<Friend>>, BackendError> {
+        Ok(self.state.roster().friends())
+    }
+
+    async fn groups(&self) -> Result<Vec<Group>, BackendError> {
+        Ok(self.state.roster().groups().to_vec())
+    }
+
+    async fn group(&self, id: &str, anew: bool) -> Result<Group, BackendError> {
+        let uid = number(id)?;
+        {
+            let mut roster = self.state.roster();
+            roster.group(uid).ok_or(BackendError::Gone)?;
+            if let Some(group) = roster.with_members(uid).filter(|_| !anew) {
+                return Ok(group);
+            }
+        }
+        let params = json!({ "group_id": uid, "no_cache": anew });
+        let answer = self.state.calls.call("get_group_member_list", params).await.map_err(failure)?;
+        let members = lists::members(&answer.data());
+        let mut roster = self.state.roster();
+        roster.update_members(uid, members);
+        roster.with_members(uid).ok_or(BackendError::Gone)
+    }
+
+    async fn discusses(&self) -> Result<Vec<Discuss>, BackendError> {
+        // The network abolished discussions.
+        Ok(Vec::new())
+    }
+
+    fn message_id(&self) -> String {
+        self.state.next_id()
+    }
+
+    async fn send(&self, draft: &Draft) -> Result<Sent, BackendError> {
+        tokio::select! {
+            sent = self.send_claimed(draft) => sent,
+            // Nothing was written, so dropping the call is safe.
+            () = draft.claim.withdrawn() => Err(BackendError::Withdrawn),
+        }
+    }
+
+    async fn mute(&self, group: &str, members: &[String], time: Duration) -> Result<(), BackendError> {
+        let duration = time.as_secs();
+        self.rule(
+            group,
+            members,
+            "set_group_ban",
+            |group, member| json!({ "group_id": group, "user_id": member, "duration": duration }),
+        )
+        .await
+    }
+
+    async fn kick(&self, group: &str, members: &[String]) -> Result<(), BackendError> {
+        self.rule(
+            group,
+            members,
+            "set_group_kick",
+            |group, member| json!({ "group_id": group, "user_id": member, "reject_add_request": false }),
+        )
+        .await
+    }
+
+    fn relogin(&self) {
+        self.state.relogin.notify_one();
+    }
+
+    fn forget(&self) {
+        self.state.binding.forget();
+    }
+
+    fn refresh_own_roles(&self) {
+        self.state.request_own_roles();
+    }
+}

@@ -1,0 +1,254 @@
+//! One login on a connection: which account it is, its lists, and the wait while the implementation says that
+//! the account is offline.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use super::Sessions;
+use super::reconnect_backoff::ReconnectBackoff;
+use crate::client::backend::BackendEvent;
+use crate::client::onebot::state::own_account;
+use crate::client::onebot::transport::SessionEnd;
+use crate::client::onebot::transport::calls::{ActionError, Calls};
+
+/// The reason that check_client shows while a heartbeat says that the account is offline.
+const OFFLINE: &str =
+    "the OneBot implementation's heartbeat says that the account is offline, as it does while QQ reconnects";
+
+/// The shortest time between two checks of an account that is said to be offline although its calls work.
+const CHECK_PAUSE: Duration = Duration::from_secs(60);
+
+/// When a login reports that it is confirmed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Confirm {
+    /// As soon as the account is known.
+    AtOnce,
+    /// Only with the lists: the login has failed before, and each state in between would be reported.
+    WithLists,
+}
+
+fn failed(what: &str, error: ActionError) -> SessionEnd {
+    match error {
+        ActionError::Token => SessionEnd::TokenRefused("the answer was no".into()),
+        // Over HTTP this means that nothing listens there.
+        ActionError::NotWritten => SessionEnd::Unreachable(format!(
+            "{what}: {error}; the implementation is not running there, or not logged in yet"
+        )),
+        error => SessionEnd::Lost(format!("{what}: {error}")),
+    }
+}
+
+/// Checks that calls work.
+async fn check(calls: &Calls) -> Result<(), SessionEnd> {
+    calls.call("get_login_info", json!({})).await.map_err(|error| failed("get_login_info", error))?;
+    let groups = calls.call("get_group_list", json!({ "no_cache": true })).await;
+    groups.map_err(|error| failed("get_group_list", error))?;
+    Ok(())
+}
+
+impl Sessions {
+    /// Logs in, and stays logged in until the connection or the login ends.
+    pub(crate) async fn stay_logged_in(&mut self) -> SessionEnd {
+        let mut online = self.state.inbox.online();
+        match self.stay(&mut online).await {
+            Ok(()) => SessionEnd::Closed,
+            Err(ended) => ended,
+        }
+    }
+
+    async fn stay(&mut self, online: &mut watch::Receiver<Option<bool>>) -> Result<(), SessionEnd> {
+        self.log_in(Confirm::AtOnce).await?;
+        let state = self.state.clone();
+        let mut learn = std::pin::pin!(state.fetch_own_roles());
+        // A heartbeat that said offline before the login succeeded says nothing new when it repeats that.
+        let mut is_doubted = *online.borrow_and_update() == Some(false);
+        let mut checked = Instant::now();
+        loop {
+            tokio::select! {
+                () = &mut learn => return Ok(()),
+                changed = online.changed() => if changed.is_err() {
+                    return Ok(());
+                },
+            }
+            let says = *online.borrow_and_update();
+            match says {
+                Some(false) if !is_doubted => {
+                    is_doubted = true;
+                    self.wait_until_online(online, OFFLINE.to_owned()).await?;
+                    checked = Instant::now();
+                }
+                // Some implementations say offline until they are restarted, although calls work.
+                Some(false) if checked.elapsed() >= CHECK_PAUSE => {
+                    if let Err(ended) = check(&state.calls).await {
+                        let SessionEnd::Lost(why) = &ended else { return Err(ended) };
+                        self.wait_until_online(online, format!("{OFFLINE}; {why}")).await?;
+                    }
+                    checked = Instant::now();
+                }
+                Some(false) | None => {}
+                Some(true) => is_doubted = false,
+            }
+        }
+    }
+
+    /// The account is offline for now: repeats the login on the same connection until it works. A heartbeat
+    /// that says online ends the pause between two attempts.
+    async fn wait_until_online(
+        &mut self,
+        online: &mut watch::Receiver<Option<bool>>,
+        why: String,
+    ) -> Result<(), SessionEnd> {
+        warn!("{why}; retrying until calls work");
+        self.state.set_ready(false);
+        self.report(BackendEvent::Delayed(why)).await?;
+        // Earlier events are reported before the lists are compared. A bot_offline that comes now counts at
+        // once.
+        self.state.inbox.close().await;
+        let mut pauses = ReconnectBackoff::default();
+        loop {
+            // Only a heartbeat after the start of the attempt ends the pause: an older one would end every
+            // pause at once.
+            online.borrow_and_update();
+            match self.log_in(Confirm::WithLists).await {
+                Ok(()) => {
+                    info!("the account is online again");
+                    return Ok(());
+                }
+                Err(SessionEnd::Lost(why)) => {
+                    self.report(BackendEvent::Delayed(format!("{OFFLINE}; {why}"))).await?
+                }
+                Err(ended) => return Err(ended),
+            }
+            let says_online = async {
+                loop {
+                    if online.changed().await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                    if *online.borrow_and_update() == Some(true) {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                () = sleep(pauses.next()) => {}
+                () = says_online => {}
+            }
+        }
+    }
+
+    async fn log_in(&mut self, confirm: Confirm) -> Result<(), SessionEnd> {
+        let state = self.state.clone();
+        let user = own_account(&state).await.map_err(|error| failed("get_login_info", error))?;
+        let user =
+            user.ok_or_else(|| SessionEnd::Lost("get_login_info: the account is not logged in yet".into()))?;
+        // The binding is checked before anything of the account is reported or sent.
+        let uid = user.uid.parse().unwrap_or(0);
+        state.binding.bind(uid).map_err(|other| SessionEnd::OtherAccount(other.to_string()))?;
+        state.note_reachable();
+        info!("connected to the OneBot implementation of account {uid}");
+        state.set_account(user);
+        if confirm == Confirm::AtOnce {
+            self.report(BackendEvent::Confirmed).await?;
+        }
+        self.progress.is_blocked = false;
+        let events = state.load_lists().await.map_err(|error| failed("the lists", error))?;
+        if confirm == Confirm::WithLists {
+            self.report(BackendEvent::Confirmed).await?;
+        }
+        let scanned = self.code.is_shown();
+        self.code.use_up();
+        self.report(BackendEvent::Ready { scanned }).await?;
+        (self.progress.was_ready, self.progress.last_reason) = (true, String::new());
+        for event in events {
+            self.report(BackendEvent::Account(Box::new(event))).await?;
+        }
+        state.inbox.open();
+        state.set_ready(true);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::client::account::binding::AccountBinding;
+    use crate::client::onebot::session::login_code::LoginCodeFile;
+    use crate::client::onebot::session::{LoginProgress, Transport};
+    use crate::client::onebot::state::OneBotState;
+    use crate::client::onebot::transport::calls::CallCompletion;
+    use crate::client::onebot::transport::inbox;
+    use crate::client::onebot::wire::reply::ActionResponse;
+
+    /// More attempts than there are in ten minutes.
+    const TOO_OFTEN: usize = 400;
+
+    #[tokio::test(start_paused = true)]
+    async fn earlier_heartbeat_does_not_end_the_pause_between_logins() {
+        let calls = Arc::new(Calls::new(Duration::from_secs(30)));
+        let binding =
+            Arc::new(AccountBinding::open(std::path::Path::new("/nonexistent/binding"), None, None));
+        let inbox = Arc::new(inbox::open(calls.clone(), binding.clone()).0);
+        let hour = Duration::from_secs(3600);
+        let state =
+            Arc::new(OneBotState::new("x".into(), calls.clone(), inbox.clone(), binding, hour, false, 1));
+        let (events, mut told) = mpsc::channel(64);
+        let mut sessions = Sessions {
+            state,
+            events,
+            transport: Transport::Forward {
+                url: "ws://127.0.0.1:1/".into(),
+                host: "127.0.0.1".into(),
+                port: 1,
+            },
+            token: None,
+            code: LoginCodeFile::new(None),
+            call_time: Duration::from_secs(30),
+            progress: LoginProgress::default(),
+        };
+        let mut connection = calls.connect();
+        let attempts = AtomicUsize::new(0);
+        let answers = async {
+            while let Some(call) = connection.recv().await {
+                assert!(call.begin());
+                let count = attempts.fetch_add(1, Ordering::Relaxed);
+                assert!(count < TOO_OFTEN, "the pause is gone");
+                calls.complete(
+                    &call.echo,
+                    CallCompletion::Reply(ActionResponse::Refused { code: 1200, why: "no".into() }),
+                );
+            }
+        };
+        let beat = async |online: bool| {
+            let beat = json!({
+                "post_type": "meta_event", "meta_event_type": "heartbeat", "status": { "online": online },
+            });
+            inbox.take(beat.to_string().as_bytes(), inbox.connection()).await;
+        };
+        let count = async {
+            beat(true).await;
+            sleep(Duration::from_secs(600)).await;
+            let before = attempts.load(Ordering::Relaxed);
+            // A new one ends the pause, and once.
+            beat(true).await;
+            sleep(Duration::from_millis(1)).await;
+            assert_eq!(attempts.load(Ordering::Relaxed), before + 1);
+        };
+        let listen = async { while told.recv().await.is_some() {} };
+        let mut online = inbox.online();
+        tokio::select! {
+            _ = sessions.wait_until_online(&mut online, OFFLINE.to_owned()) => panic!("it gave up"),
+            () = answers => panic!("no connection"),
+            () = listen => panic!("no news"),
+            () = count => {}
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! [`Sessions`]: one login after another. Each connects, finds out the account, loads the lists, and lasts
+//! until the connection ends.
+
+mod login;
+pub(super) mod login_code;
+mod reconnect_backoff;
+mod waiting;
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::state::OneBotState;
+use super::transport::SessionEnd;
+use super::transport::http_calls::HttpCalls;
+use super::transport::listener::{AcceptedSocket, Acceptor};
+use super::transport::token::{AccessToken, token_stamp};
+use super::transport::websocket;
+use crate::client::backend::BackendEvent;
+use crate::model::error_chain::ErrorChain;
+use login_code::LoginCodeFile;
+use reconnect_backoff::ReconnectBackoff;
+use waiting::wait_for_replacement;
+
+/// How the implementation is reached.
+pub(crate) enum Transport {
+    /// A WebSocket to this URL.
+    Forward {
+        /// The URL.
+        url: String,
+        /// Its host.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
+    /// A WebSocket that the implementation opens to `onebot_listen`.
+    Reverse {
+        /// Accepts the WebSockets.
+        acceptor: Arc<Acceptor>,
+        /// The accepted WebSockets.
+        sockets: mpsc::Receiver<AcceptedSocket>,
+        /// A WebSocket that replaces the current one.
+        next: Option<Box<AcceptedSocket>>,
+    },
+    /// HTTP calls to this URL; the implementation posts events to `onebot_listen`.
+    Http {
+        /// The URL.
+        url: String,
+        /// Accepts the events.
+        acceptor: Arc<Acceptor>,
+    },
+}
+
+/// One login after another.
+pub(crate) struct Sessions {
+    pub(crate) state: Arc<OneBotState>,
+    pub(crate) events: mpsc::Sender<BackendEvent>,
+    pub(crate) transport: Transport,
+    /// The token file.
+    pub(crate) token: Option<PathBuf>,
+    pub(crate) code: LoginCodeFile,
+    pub(crate) call_time: Duration,
+    pub(crate) progress: LoginProgress,
+}
+
+/// What was reported of the logins so far.
+#[derive(Default)]
+pub(crate) struct LoginProgress {
+    /// The last reported reason why there is no login.
+    pub(crate) last_reason: String,
+    /// Whether `Blocked` was reported and still holds.
+    pub(crate) is_blocked: bool,
+    /// Whether another account is the reason, which lasts until the right one logs in.
+    is_other_account: bool,
+    /// What the client waits for while the implementation has not connected.
+    waiting: String,
+    /// Whether this login was reported as ready.
+    pub(crate) was_ready: bool,
+    /// The version of the token file that was read.
+    token: Option<(u64, u64, i64, i64)>,
+}
+
+impl Sessions {
+    pub(crate) async fn report(&mut self, events: BackendEvent) -> Result<(), SessionEnd> {
+        self.events.send(events).await.map_err(|_| SessionEnd::Closed)
+    }
+
+    /// Logs in, and again whenever a login ends, until the receiver of the events is dropped.
+    pub(crate) async fn run(mut self) -> SessionEnd {
+        let mut pauses = ReconnectBackoff::default();
+        if self.report(BackendEvent::Loading).await.is_err() {
+            return SessionEnd::Closed;
+        }
+        loop {
+            self.progress.was_ready = false;
+            let Err(mut ended) = self.session().await;
+            if let SessionEnd::Lost(why) = &mut ended
+                && self.progress.was_ready
+            {
+                *why = format!("the connection was lost: {why}");
+            }
+            self.state.set_ready(false);
+            self.state.calls.disconnect();
+            if self.progress.was_ready {
+                pauses.reset();
+                let events = match &ended {
+                    SessionEnd::Relogin | SessionEnd::Closed => BackendEvent::Loading,
+                    ended => BackendEvent::Delayed(ended.to_string()),
+                };
+                if self.report(events).await.is_err() {
+                    return SessionEnd::Closed;
+                }
+            }
+            if let SessionEnd::Unreachable(_) = &ended {
+                self.state.note_unreachable();
+            }
+            // Events of this connection are reported before the next one, which may bring as many.
+            self.state.inbox.close().await;
+            let told = match &ended {
+                SessionEnd::Closed => return ended,
+                SessionEnd::Relogin => {
+                    info!("logging in again");
+                    continue;
+                }
+                SessionEnd::TokenRefused(_) | SessionEnd::OtherAccount(_) => {
+                    self.report_blocked(&ended).await
+                }
+                SessionEnd::Unreachable(_) | SessionEnd::Lost(_) => self.report_failure(&ended).await,
+            };
+            if told.is_err() {
+                return SessionEnd::Closed;
+            }
+            match (&ended, &self.transport) {
+                (SessionEnd::TokenRefused(_), _) => self.wait_for_operator(pauses.after_refusal()).await,
+                // The implementation reconnects when it likes.
+                (_, Transport::Reverse { .. }) => {}
+                (SessionEnd::OtherAccount(_), _) => self.wait_for_operator(pauses.after_refusal()).await,
+                _ => {
+                    if self.wait_to_reconnect(pauses.next()).await.is_err() {
+                        return SessionEnd::Closed;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reports that the operator has to fix the token or the account. Once for each reason: that may take days.
+    async fn report_blocked(&mut self, ended: &SessionEnd) -> Result<(), SessionEnd> {
+        let why = match &self.token {
+            None if matches!(ended, SessionEnd::TokenRefused(_)) => {
+                format!("{ended}; none is named in [onebot] of the controller's configuration")
+            }
+            _ => ended.to_string(),
+        };
+        if !self.progress.is_blocked || self.progress.last_reason != why {
+            self.report(BackendEvent::Blocked(why.clone())).await?;
+        }
+        (self.progress.is_blocked, self.progress.last_reason) = (true, why);
+        self.progress.is_other_account = matches!(ended, SessionEnd::OtherAccount(_));
+        // `Blocked` also removes the image; it is shown again if the code is still valid then.
+        self.code.forget();
+        Ok(())
+    }
+
+    /// Reports and logs why there is no connection. Once for each reason: an implementation may be away for
+    /// days.
+    async fn report_failure(&mut self, ended: &SessionEnd) -> Result<(), SessionEnd> {
+        let why = ended.to_string();
+        if self.progress.was_ready {
+            warn!("lost the connection to the OneBot implementation: {why}; reconnecting");
+        } else if self.progress.last_reason != why {
+            warn!("cannot use the OneBot implementation yet: {why}; retrying");
+        }
+        self.progress.is_blocked = false;
+        self.progress.last_reason = why;
+        self.report_delay().await
+    }
+
+    /// Reports why there is no login, unless a code is shown, which matters more to the operator.
+    async fn report_delay(&mut self) -> Result<(), SessionEnd> {
+        if self.code.is_shown() {
+            return Ok(());
+        }
+        let parts = [self.progress.last_reason.as_str(), &self.progress.waiting];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        let last_reason = parts.join("; ");
+        self.report(if last_reason.is_empty() {
+            BackendEvent::Loading
+        } else {
+            BackendEvent::Delayed(last_reason)
+        })
+        .await
+    }
+
+    /// Runs one login; returns why it ended.
+    async fn session(&mut self) -> Result<Infallible, SessionEnd> {
+        self.progress.token = self.token.as_deref().and_then(token_stamp);
+        let token = self.token.as_deref().map(AccessToken::read).transpose();
+        let token = token.map_err(|error| SessionEnd::TokenRefused(ErrorChain(&error).to_string()))?;
+        let state = self.state.clone();
+        state.begin();
+        state.inbox.begin();
+        if let Transport::Reverse { acceptor, .. } | Transport::Http { acceptor, .. } = &self.transport {
+            acceptor.admit(token.clone());
+        }
+        let ended = match &mut self.transport {
+            Transport::Forward { url, host, port } => {
+                let socket = websocket::open(url, (host, *port), token.as_ref()).await?;
+                let outgoing = state.calls.connect();
+                self.drive(websocket::run(socket, outgoing, &state.inbox)).await
+            }
+            Transport::Http { url, .. } => {
+                let http = HttpCalls::new(url, token, self.call_time)?;
+                let outgoing = state.calls.connect();
+                self.drive(http.run(outgoing, &state.calls, &state.inbox)).await
+            }
+            Transport::Reverse { .. } => {
+                let socket = self.next_socket().await?.take(&state.inbox).await;
+                let outgoing = state.calls.connect();
+                let mut newer = None;
+                let ended = {
+                    let Transport::Reverse { sockets, .. } = &mut self.transport else {
+                        return Err(SessionEnd::Closed);
+                    };
+                    // Taken out for the duration of the connection, since `drive` needs all of `self`.
+                    let mut waiting = std::mem::replace(sockets, mpsc::channel(1).1);
+                    let carry = websocket::run(socket, outgoing, &state.inbox);
+                    let carry = async {
+                        tokio::select! {
+                            ended = carry => ended,
+                            () = wait_for_replacement(&mut waiting, &mut newer, state.inbox.binding()) => {
+                                SessionEnd::Lost("it connected anew".into())
+                            }
+                        }
+                    };
+                    let ended = self.drive(carry).await;
+                    if let Transport::Reverse { sockets, .. } = &mut self.transport {
+                        *sockets = waiting;
+                    }
+                    ended
+                };
+                if let Transport::Reverse { next, .. } = &mut self.transport {
+                    *next = newer;
+                }
+                ended
+            }
+        };
+        Err(ended)
+    }
+
+    /// Runs the login on a connection while `carry` transfers its frames.
+    async fn drive(&mut self, carry: impl Future<Output = SessionEnd>) -> SessionEnd {
+        let state = self.state.clone();
+        // A relogin that was requested while there was no login is served by this one.
+        let _ = state.relogin.notified().now_or_never();
+        tokio::select! {
+            // Frames first: an implementation may say why it closes the connection.
+            biased;
+            ended = carry => ended,
+            () = state.relogin.notified() => SessionEnd::Relogin,
+            ended = self.stay_logged_in() => ended,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,386 @@
+//! [`Acceptor`]: listens for the implementation, which opens WebSockets (reverse) or posts events by HTTP.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
+};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use ring::hmac;
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::inbox::{ConnectionSignal, FrameSource, Inbox};
+use super::text_frames::TextAsBinary;
+use super::token::AccessToken;
+use super::unverified::UnverifiedSocket;
+use super::websocket;
+use crate::http::body::{Body, empty};
+use crate::http::request::body::collect;
+use crate::http::server::Downstream;
+use crate::http::server::Gate;
+use crate::http::server::Listener;
+use crate::http::server::{Limits, UpgradeTask, serve_behind};
+use crate::locks::locked;
+
+/// Limits of connections. There should be one program.
+const LIMITS: Limits = Limits {
+    request_header_timeout: Duration::from_secs(15),
+    write_timeout: Duration::from_secs(120),
+    max_connections: 16,
+    drain_timeout: Duration::from_secs(1),
+    max_request_header: 16 * 1024,
+    // No OneBot implementation looks at it.
+    unreadable_code: -1,
+};
+
+/// The largest event that is accepted.
+const MAX_BODY: usize = 4 * 1024 * 1024;
+
+/// The timeout for the body of an event.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// The time between two log lines about refused connections.
+const REFUSALS_PAUSE: Duration = Duration::from_secs(600);
+
+/// A WebSocket that was accepted and may not be verified yet.
+pub(crate) type AcceptedSocket = UnverifiedSocket<TextAsBinary<TokioIo<Upgraded>>>;
+
+/// What the acceptor accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AcceptorMode {
+    /// WebSockets.
+    Reverse,
+    /// Events by HTTP.
+    Posts,
+}
+
+/// Which connections are admitted.
+#[derive(Clone)]
+enum AdmissionPolicy {
+    /// None: the token is not known yet.
+    None,
+    /// All of them.
+    Everybody,
+    /// Those with this token.
+    Who(AccessToken),
+}
+
+/// The purpose of a WebSocket (`X-Client-Role`); some implementations open one for calls and one for events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SocketRole {
+    /// Calls and events.
+    Universal,
+    /// Calls.
+    Api,
+    /// Events.
+    Event,
+}
+
+impl SocketRole {
+    /// Read from the header, or from the path.
+    fn of<B>(request: &Request<B>) -> Option<Self> {
+        let role = match request.headers().get("x-client-role") {
+            Some(role) => role.to_str().ok()?,
+            None => match request.uri().path().trim_end_matches('/').rsplit('/').next() {
+                Some("api") => "api",
+                Some("event") => "event",
+                _ => "universal",
+            },
+        };
+        let roles = [("universal", Self::Universal), ("api", Self::Api), ("event", Self::Event)];
+        roles.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(role)).map(|(_, role)| role)
+    }
+}
+
+/// Why a connection was refused. For the log: it is not sent.
+#[derive(Clone)]
+struct RefusalReason(String);
+
+/// Listens for the implementation. Each login sets which connections are admitted.
+pub(crate) struct Acceptor {
+    purpose: AcceptorMode,
+    /// The address.
+    address: SocketAddr,
+    admitted: Mutex<AdmissionPolicy>,
+    inbox: Arc<Inbox>,
+    sockets: mpsc::Sender<AcceptedSocket>,
+    /// Whether an event connection was lost and has not come back.
+    events_lost: AtomicBool,
+    refusals: Mutex<RefusalLog>,
+    /// Why the last connection was refused.
+    refused: watch::Sender<String>,
+}
+
+impl Acceptor {
+    /// An acceptor that refuses all until [`Acceptor::admit`]. The receiver yields the WebSockets for calls.
+    pub(crate) fn new(
+        purpose: AcceptorMode,
+        address: SocketAddr,
+        inbox: Arc<Inbox>,
+    ) -> (Arc<Self>, mpsc::Receiver<AcceptedSocket>) {
+        let (sockets, receiver) = mpsc::channel(1);
+        let acceptor = Self {
+            purpose,
+            address,
+            admitted: Mutex::new(AdmissionPolicy::None),
+            inbox,
+            sockets,
+            events_lost: AtomicBool::new(false),
+            refusals: Mutex::default(),
+            refused: watch::Sender::default(),
+        };
+        (Arc::new(acceptor), receiver)
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Admits connections with `token`; without one, all.
+    pub(crate) fn admit(&self, token: Option<AccessToken>) {
+        let admitted = token.map_or(AdmissionPolicy::Everybody, AdmissionPolicy::Who);
+        *locked(&self.admitted) = admitted;
+    }
+
+    /// Why the last connection was refused. Each refusal counts as a change.
+    pub(crate) fn refused(&self) -> watch::Receiver<String> {
+        self.refused.subscribe()
+    }
+
+    fn refuse(&self, status: StatusCode, why: String) -> Response<Body> {
+        let mut answer = empty(status);
+        answer.extensions_mut().insert(RefusalReason(why.clone()));
+        self.refused.send_replace(why);
+        answer
+    }
+
+    /// Refuses requests about another account (`X-Self-ID`).
+    fn reject_other_account(&self, headers: &HeaderMap) -> Option<Response<Body>> {
+        let other = self.inbox.binding().check(account(headers)?).err()?;
+        Some(self.refuse(StatusCode::FORBIDDEN, other.to_string()))
+    }
+
+    fn admitted(&self) -> AdmissionPolicy {
+        locked(&self.admitted).clone()
+    }
+
+    /// Serves `listener` until dropped.
+    pub(crate) async fn run(self: Arc<Self>, listener: TcpListener) {
+        let stop = CancellationToken::new();
+        let _stop = stop.clone().drop_guard();
+        let acceptor = self;
+        let handler = move |request, caller: Arc<Downstream>| {
+            let acceptor = acceptor.clone();
+            async move {
+                let answer = acceptor.answer(request).await;
+                if answer.status().is_client_error() {
+                    let status = answer.status().as_u16();
+                    let unsaid = locked(&acceptor.refusals).count(Instant::now());
+                    if let Some(unsaid) = unsaid {
+                        let why = answer.extensions().get().map_or("", |RefusalReason(why)| why.as_str());
+                        warn!(
+                            "refused a connection to onebot_listen from {} (HTTP {status}): {why} ({unsaid} more since the last such line)",
+                            caller.peer
+                        );
+                    }
+                }
+                answer
+            }
+        };
+        serve_behind(Gate::of_client(), vec![Listener::Tcp(listener)], LIMITS, stop, handler).await;
+    }
+
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let admitted = self.admitted();
+        if let AdmissionPolicy::None = admitted {
+            return empty(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        // Browsers send it for web pages; implementations do not.
+        if request.headers().contains_key(ORIGIN) {
+            return empty(StatusCode::FORBIDDEN);
+        }
+        match self.purpose {
+            AcceptorMode::Reverse => self.upgrade(request, &admitted),
+            AcceptorMode::Posts => self.event(request, &admitted).await,
+        }
+    }
+
+    fn upgrade(
+        self: &Arc<Self>,
+        mut request: Request<Incoming>,
+        admitted: &AdmissionPolicy,
+    ) -> Response<Body> {
+        let headers = request.headers();
+        let has = |name, word: &str| {
+            let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word))
+        };
+        let key = headers
+            .get(SEC_WEBSOCKET_KEY)
+            .filter(|_| has(CONNECTION, "upgrade") && has(UPGRADE, "websocket"));
+        let Some(accept) = key.map(|key| derive_accept_key(key.as_bytes())) else {
+            return empty(StatusCode::UPGRADE_REQUIRED);
+        };
+        if let AdmissionPolicy::Who(token) = admitted
+            && !presents_token(headers, request.uri().query(), token)
+        {
+            let shown = headers.contains_key(AUTHORIZATION) || request.uri().query().is_some();
+            return if shown {
+                self.refuse(StatusCode::FORBIDDEN, "its token is not the one of token_file".into())
+            } else {
+                self.refuse(StatusCode::UNAUTHORIZED, "it shows no token, and token_file has one".into())
+            };
+        }
+        if let Some(refused) = self.reject_other_account(headers) {
+            return refused;
+        }
+        let Some(role) = SocketRole::of(&request) else { return empty(StatusCode::BAD_REQUEST) };
+        let Some(afterwards) = request.extensions().get::<UpgradeTask>().cloned() else {
+            return empty(StatusCode::INTERNAL_SERVER_ERROR);
+        };
+        let is_named = account(request.headers()).is_some();
+        let (upgrade, acceptor) = (hyper::upgrade::on(&mut request), self.clone());
+        afterwards.set(async move {
+            let Ok(upgraded) = upgrade.await else { return };
+            let io = TextAsBinary::new(TokioIo::new(upgraded));
+            let socket =
+                WebSocketStream::from_raw_socket(io, protocol::Role::Server, Some(websocket::config())).await;
+            if role == SocketRole::Event {
+                return acceptor.receive_events(socket).await;
+            }
+            // Waits if another one has just come. The connection slot is released, as the session owns the
+            // socket now.
+            let _ = acceptor.sockets.send(UnverifiedSocket::new(socket, is_named)).await;
+        });
+        let mut answer = empty(StatusCode::SWITCHING_PROTOCOLS);
+        let headers = answer.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        if let Ok(accept) = HeaderValue::try_from(accept) {
+            headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        }
+        info!("the OneBot implementation connected ({role:?})");
+        answer
+    }
+
+    /// Receives events on a connection for events alone. No login depends on it.
+    async fn receive_events(&self, socket: WebSocketStream<TextAsBinary<TokioIo<Upgraded>>>) {
+        if self.events_lost.swap(false, Ordering::Relaxed) {
+            self.inbox.note_gap();
+        }
+        let why = websocket::receive_events(socket, &self.inbox).await;
+        self.events_lost.store(true, Ordering::Relaxed);
+        warn!("lost the event connection of the OneBot implementation: {why}; no events until it reconnects");
+    }
+
+    async fn event(&self, request: Request<Incoming>, admitted: &AdmissionPolicy) -> Response<Body> {
+        if *request.method() != Method::POST {
+            return empty(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let headers = request.headers().clone();
+        let signature = headers.get("x-signature").cloned();
+        if matches!(admitted, AdmissionPolicy::Who(_)) && signature.is_none() {
+            return self
+                .refuse(StatusCode::UNAUTHORIZED, "it signs nothing, and token_file has a token".into());
+        }
+        let body = collect(request.into_body(), MAX_BODY, BODY_TIME).await;
+        let Ok(body) = body else { return empty(StatusCode::BAD_REQUEST) };
+        if let AdmissionPolicy::Who(token) = admitted
+            && !signature.is_some_and(|signature| has_valid_signature(signature.as_bytes(), &body, token))
+        {
+            return self.refuse(
+                StatusCode::FORBIDDEN,
+                "its signature is not made with the token of token_file".into(),
+            );
+        }
+        if let Some(refused) = self.reject_other_account(&headers) {
+            return refused;
+        }
+        if let ConnectionSignal::OtherAccount(other) = self.inbox.take(&body, FrameSource::Post).await {
+            return self.refuse(StatusCode::FORBIDDEN, other.to_string());
+        }
+        // The standard's answer without a quick operation.
+        empty(StatusCode::NO_CONTENT)
+    }
+}
+
+/// Limits the log lines about refusals: an implementation with a wrong token comes every few seconds, for as
+/// long as it takes.
+#[derive(Default)]
+struct RefusalLog {
+    said: Option<Instant>,
+    unsaid: u32,
+}
+
+impl RefusalLog {
+    /// Counts a refusal. Some: log it now, with the number of refusals that were not logged since the last
+    /// line.
+    fn count(&mut self, now: Instant) -> Option<u32> {
+        if self.said.is_some_and(|said| now - said < REFUSALS_PAUSE) {
+            self.unsaid = self.unsaid.saturating_add(1);
+            return None;
+        }
+        self.said = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+/// The account of a request (`X-Self-ID`).
+fn account(headers: &HeaderMap) -> Option<u64> {
+    headers.get("x-self-id")?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Whether a request presents the token: `Authorization: Bearer TOKEN` (some write `Token`), or `access_token`
+/// in the query.
+fn presents_token(headers: &HeaderMap, query: Option<&str>, token: &AccessToken) -> bool {
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let in_header = header.and_then(|value| {
+        let (scheme, shown) = value.split_once(' ')?;
+        (scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token"))
+            .then_some(shown.trim())
+    });
+    let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let in_query =
+        pairs.into_iter().find(|(name, _)| name == "access_token").map(|(_, value)| value.into_owned());
+    let is_it = |shown: &str| bool::from(shown.as_bytes().ct_eq(token.as_str().as_bytes()));
+    in_header.is_some_and(is_it) || in_query.is_some_and(|shown| is_it(&shown))
+}
+
+/// Whether `X-Signature: sha1=HMAC` is valid for `body`.
+fn has_valid_signature(signature: &[u8], body: &[u8], token: &AccessToken) -> bool {
+    let Some(hex) = signature.strip_prefix(b"sha1=") else { return false };
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, token.as_str().as_bytes());
+    let digits = hex.as_chunks::<2>().0.iter().map(|pair| {
+        let pair = std::str::from_utf8(pair)
+            .ok()
+            .filter(|pair| pair.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        u8::from_str_radix(pair, 16).ok()
+    });
+    let bytes: Option<Vec<u8>> = if hex.len() == 40 { digits.collect() } else { None };
+    bytes.is_some_and(|bytes| hmac::verify(&key, body, &bytes).is_ok())
+}
+
+/// Listens on `address`.
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+#[cfg(test)]
+mod tests;

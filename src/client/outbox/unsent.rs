@@ -1,0 +1,240 @@
+//! [`UnsentFolder`]: the queued messages without a waiting caller, on disk, so that the next client can report
+//! those that a kill loses. One file each: `ID.waiting`, and `ID.begun` once it is being sent.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tracing::{error, warn};
+
+use super::SendError;
+use crate::client::backend::BackendError;
+use crate::client::backend::message::Recipient;
+use crate::files::{FileError, private_folder, read_secret};
+use crate::model::error_chain::ErrorChain;
+
+/// The version of the files' format.
+const VERSION: u32 = 1;
+/// The largest file that is read, in bytes: a call of 1 MiB, every byte of it escaped.
+const MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// The most files that are read: twice as many as may wait.
+const MAX_FILES: usize = 20_000;
+
+/// The extension of a queued message, and of one that is being sent.
+const WAITING: &str = "waiting";
+const BEGUN: &str = "begun";
+
+/// A message in a file.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SavedMessage {
+    version: u32,
+    id: String,
+    to: Recipient,
+    content: String,
+}
+
+/// A message that an earlier client did not send, or may have sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct LostMessage {
+    pub(crate) id: String,
+    pub(crate) to: Recipient,
+    pub(crate) content: String,
+    pub(crate) error: SendError,
+}
+
+/// The folder.
+pub(crate) struct UnsentFolder {
+    /// None: it cannot be used.
+    path: Option<PathBuf>,
+    /// Whether the last write failed; logged once.
+    failing: bool,
+}
+
+impl UnsentFolder {
+    /// Opens the folder, and reads the messages that an earlier client left, oldest first. Each is to be
+    /// removed once it is reported. If the folder cannot be used, that is logged, and messages are queued in
+    /// memory alone. The folder is created with the first message.
+    pub(crate) fn open(path: &Path) -> (Self, Vec<LostMessage>) {
+        match read_folder(path) {
+            Ok(lost) => (Self { path: Some(path.to_owned()), failing: false }, lost),
+            Err(error) => {
+                error!(
+                    "cannot save queued messages: {}; those that a kill loses will not be reported",
+                    ErrorChain(&error)
+                );
+                (Self { path: None, failing: false }, Vec::new())
+            }
+        }
+    }
+
+    fn file(&self, id: &str, extension: &str) -> Option<PathBuf> {
+        Some(self.path.as_ref()?.join(format!("{id}.{extension}")))
+    }
+
+    /// Saves a queued message. A failure is logged; the message is sent all the same.
+    pub(crate) fn add(&mut self, id: &str, to: &Recipient, content: &str) {
+        let (Some(folder), Some(file)) = (&self.path, self.file(id, WAITING)) else { return };
+        let saved = SavedMessage { version: VERSION, id: id.into(), to: to.clone(), content: content.into() };
+        match write_file(folder, &file, &saved) {
+            Ok(()) => self.failing = false,
+            Err(error) if !self.failing => {
+                self.failing = true;
+                error!(
+                    "cannot save queued messages in {}: {error}; those that a kill loses will not be reported",
+                    folder.display()
+                );
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Notes whether a message is being sent, so that its outcome is unknown.
+    pub(crate) fn note(&self, id: &str, is_begun: bool) {
+        if let (Some(waiting), Some(begun)) = (self.file(id, WAITING), self.file(id, BEGUN)) {
+            // The file may be missing; see `add`.
+            let _ = if is_begun { fs::rename(waiting, begun) } else { fs::rename(begun, waiting) };
+        }
+    }
+
+    /// Removes a message whose outcome is known.
+    pub(crate) fn remove(&self, id: &str) {
+        for file in [BEGUN, WAITING].iter().filter_map(|extension| self.file(id, extension)) {
+            let _ = fs::remove_file(file);
+        }
+    }
+}
+
+fn write_file(folder: &Path, path: &Path, saved: &SavedMessage) -> io::Result<()> {
+    private_folder(folder).map_err(io::Error::other)?;
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(&serde_json::to_vec(saved)?)
+}
+
+/// Reads the messages that an earlier client left.
+fn read_folder(path: &Path) -> Result<Vec<LostMessage>, UnsentError> {
+    let failed = |error| UnsentError::Folder(path.to_owned(), error);
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    // A folder that other users may write to is not read.
+    private_folder(path).map_err(UnsentError::Refused)?;
+    let mut lost = Vec::new();
+    for entry in entries.take(MAX_FILES) {
+        let file = entry.map_err(failed)?.path();
+        let is_begun = match file.extension().and_then(|extension| extension.to_str()) {
+            Some(WAITING) => false,
+            Some(BEGUN) => true,
+            _ => continue,
+        };
+        match read_file(&file) {
+            Ok(saved) => lost.push(LostMessage {
+                id: saved.id,
+                to: saved.to,
+                content: saved.content,
+                error: if is_begun { BackendError::NoAnswer.into() } else { SendError::Killed },
+            }),
+            Err(ReadError::Newer) => return Err(UnsentError::Newer(file)),
+            Err(ReadError::Unreadable(error)) => {
+                warn!("dropped an unsent message: cannot read {}: {error}", file.display());
+                let _ = fs::remove_file(file);
+            }
+        }
+    }
+    // Ids are increasing numbers.
+    lost.sort_by(|a, b| (a.id.len(), &a.id).cmp(&(b.id.len(), &b.id)));
+    Ok(lost)
+}
+
+/// Why the folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum UnsentError {
+    #[error("can't list the folder {}", .0.display())]
+    Folder(PathBuf, #[source] io::Error),
+    #[error("the folder of messages that wait is refused")]
+    Refused(#[source] FileError),
+    #[error("{} was written by a later version of this program; install that, or remove the file", .0.display())]
+    Newer(PathBuf),
+}
+
+enum ReadError {
+    Newer,
+    Unreadable(String),
+}
+
+fn read_file(path: &Path) -> Result<SavedMessage, ReadError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let text = read_secret(path, true, MAX_BYTES)
+        .map_err(|error| ReadError::Unreadable(ErrorChain(&error).to_string()))?;
+    match serde_json::from_slice(&text) {
+        Ok(Versioned { version }) if version > VERSION => return Err(ReadError::Newer),
+        _ => {}
+    }
+    serde_json::from_slice(&text).map_err(|error| ReadError::Unreadable(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unsent_messages_survive_a_kill() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outbox");
+        let (mut unsent, lost) = UnsentFolder::open(&path);
+        assert_eq!(lost, []);
+        let to = Recipient::GroupMember { group: "5".into(), member: "7".into() };
+        for id in ["9", "10", "11", "12", "13"] {
+            unsent.add(id, &to, "你好");
+        }
+        unsent.note("9", true);
+        unsent.remove("9");
+        unsent.note("10", true);
+        unsent.remove("12");
+        // Nothing of it was written, as it turned out.
+        unsent.note("13", true);
+        unsent.note("13", false);
+        fs::write(path.join("14.waiting"), "half a fi").unwrap();
+        let (unsent, lost) = UnsentFolder::open(&path);
+        let codes: Vec<_> =
+            lost.iter().map(|lost| (&*lost.id, &lost.to, &*lost.content, lost.error.code())).collect();
+        assert_eq!(codes, [("10", &to, "你好", -1), ("11", &to, "你好", -3), ("13", &to, "你好", -3)]);
+        lost.iter().for_each(|lost| unsent.remove(&lost.id));
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0, "it is reported once");
+    }
+
+    #[test]
+    fn unsent_file_of_a_later_version_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outbox");
+        private_folder(&path).unwrap();
+        let newer = path.join("1.waiting");
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&newer).unwrap();
+        fs::write(&newer, r#"{"version":2,"anything":[]}"#).unwrap();
+        let (mut unsent, lost) = UnsentFolder::open(&path);
+        assert_eq!(lost, []);
+        unsent.add("2", &Recipient::Friend("7".into()), "x");
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+        assert!(newer.exists());
+    }
+
+    #[test]
+    fn unsent_folder_writable_by_others_is_not_used() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outbox");
+        fs::create_dir(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, path.join("1.waiting"), rustix::fs::Mode::RUSR).unwrap();
+        let (mut unsent, lost) = UnsentFolder::open(&path);
+        unsent.add("2", &Recipient::Friend("7".into()), "x");
+        assert_eq!((lost, fs::read_dir(&path).unwrap().count()), (Vec::new(), 1));
+    }
+}

@@ -1,0 +1,124 @@
+//! [`PeerLinks`]: the open connections to peers, and sending over them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::queue;
+use super::wire::PeerFrame;
+use crate::client::backend::{BackendError, sanitize_remote_text};
+use crate::client::sandbox::SandboxState;
+use crate::client::sandbox::view::{ModerationAction, SandboxChat};
+use crate::locks::locked;
+
+/// The timeout of a peer's greeting, and of its answer to a message.
+pub(crate) const PEER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The number of a message without an answer.
+pub(crate) const NO_ANSWER: u64 = 0;
+
+/// The open connections, by uid.
+#[derive(Default)]
+pub(crate) struct PeerLinks {
+    /// The last number that was assigned.
+    last: AtomicU64,
+    table: Mutex<HashMap<String, Vec<PeerLink>>>,
+}
+
+#[derive(Clone)]
+pub(crate) struct PeerLink {
+    pub(crate) number: u64,
+    pub(crate) frames: queue::QueueSender<PeerFrame>,
+    /// Messages that wait for their answer.
+    pub(crate) waiting: Arc<Mutex<HashMap<u64, oneshot::Sender<Option<String>>>>>,
+}
+
+impl PeerLinks {
+    pub(crate) fn table(&self) -> MutexGuard<'_, HashMap<String, Vec<PeerLink>>> {
+        locked(&self.table)
+    }
+
+    /// A new number, which is never [`NO_ANSWER`].
+    pub(crate) fn number(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn to(&self, uid: &str) -> Option<PeerLink> {
+        self.table().get(uid)?.first().cloned()
+    }
+
+    /// Sends a message to one client, and waits for its answer.
+    pub(crate) async fn deliver(
+        &self,
+        uid: &str,
+        place: &SandboxChat,
+        content: &str,
+    ) -> Result<(), BackendError> {
+        let refused = |why: &str| BackendError::Refused(why.to_owned());
+        let link = self.to(uid).ok_or_else(|| refused("the recipient is offline"))?;
+        let (answer, answered) = oneshot::channel();
+        let number = self.number();
+        locked(&link.waiting).insert(number, answer);
+        let frame = PeerFrame::Message { number, place: place.clone(), content: content.to_owned() };
+        if link.frames.push(frame, content.len()).is_err() {
+            locked(&link.waiting).remove(&number);
+            return Err(refused("the recipient takes nothing at the moment"));
+        }
+        // A strong reference would keep the link alive whose end it waits for.
+        let waiting = Arc::downgrade(&link.waiting);
+        drop(link);
+        match timeout(PEER_TIMEOUT, answered).await {
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some(why))) => Err(BackendError::Refused(sanitize_remote_text(&why))),
+            Ok(Err(_)) => Err(refused("the recipient went offline")),
+            Err(_) => {
+                if let Some(waiting) = waiting.upgrade() {
+                    locked(&waiting).remove(&number);
+                }
+                Err(refused("the recipient does not answer"))
+            }
+        }
+    }
+
+    /// Sends a message to one client without waiting for an answer.
+    pub(crate) fn notify(&self, uid: &str, place: &SandboxChat, content: &str) {
+        let frame =
+            PeerFrame::Message { number: NO_ANSWER, place: place.clone(), content: content.to_owned() };
+        if self.to(uid).is_none_or(|link| link.frames.push(frame, content.len()).is_err()) {
+            debug!("{uid} does not read; dropped a message to it");
+        }
+    }
+
+    /// Sends a moderation action to all clients.
+    pub(crate) fn broadcast(&self, ruling: &ModerationAction) {
+        for link in self.table().values().flatten() {
+            if link.frames.push(PeerFrame::Ruling(ruling.clone()), 256).is_err() {
+                debug!("a peer does not read; dropped a moderation action to it");
+            }
+        }
+    }
+}
+
+/// Removes a connection from the table when it is dropped.
+pub(crate) struct LinkGuard {
+    pub(crate) shared: Arc<SandboxState>,
+    pub(crate) uid: String,
+    pub(crate) number: u64,
+}
+
+impl Drop for LinkGuard {
+    fn drop(&mut self) {
+        let mut table = self.shared.links.table();
+        if let Some(links) = table.get_mut(&self.uid) {
+            links.retain(|link| link.number != self.number);
+            if links.is_empty() {
+                table.remove(&self.uid);
+            }
+        }
+    }
+}

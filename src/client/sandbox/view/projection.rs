@@ -1,0 +1,132 @@
+//! People, groups and discussions as objects of the API.
+
+use super::{View, display_name};
+use crate::client::backend::objects::{
+    Discuss, DiscussMember, Friend, Group, GroupMember, GroupRole, Presence, User,
+};
+use crate::client::backend::snapshot::AccountSnapshot;
+use crate::client::sandbox::world::{Person, WorldDiscuss, WorldGroup, number};
+
+impl View {
+    pub(crate) fn snapshot(&self) -> AccountSnapshot {
+        AccountSnapshot {
+            user: self.user(),
+            friends: self.others().map(|person| self.friend(person)).collect(),
+            groups: self.own_groups().map(|group| self.group(group)).collect(),
+            discusses: self.own_discusses().map(|discuss| self.discuss(discuss)).collect(),
+        }
+    }
+
+    fn user(&self) -> User {
+        let me = self.me.clone();
+        User {
+            id: self.id(&me.uid),
+            uid: me.uid,
+            account: self.account.to_string(),
+            name: me.name,
+            state: Presence::Online,
+            client_type: me.client_type,
+            sex: me.sex.unwrap_or_else(|| "unknown".into()),
+            birthday: me.birthday,
+            phone: me.phone,
+            mobile: me.mobile,
+            email: me.email,
+            country: me.country,
+            province: me.province,
+            city: me.city,
+            college: me.college,
+            occupation: me.occupation,
+            homepage: me.homepage,
+            blood: me.blood,
+            personal: me.personal,
+            signature: me.signature,
+            face: me.face,
+        }
+    }
+
+    fn friend(&self, person: &Person) -> Friend {
+        Friend {
+            id: self.id(&person.uid),
+            uid: person.uid.clone(),
+            name: person.name.clone(),
+            markname: person.markname.clone(),
+            displayname: display_name(person),
+            category: person.category.clone().unwrap_or_else(|| "我的好友".into()),
+            state: self.presence(person),
+            client_type: person.client_type,
+            face: person.face,
+            flag: person.flag,
+            is_vip: person.is_vip,
+            vip_level: person.vip_level,
+        }
+    }
+
+    fn group(&self, group: &WorldGroup) -> Group {
+        let role = self.role(group, &self.me.uid).unwrap_or_default();
+        let people = std::iter::once(&self.me).chain(self.others());
+        let member = people.filter_map(|person| {
+            let role = self.role(group, &person.uid)?;
+            Some(self.group_member(group, person, role))
+        });
+        Group {
+            id: self.group_id(group),
+            uid: group.uid.clone(),
+            name: group.name.clone(),
+            markname: group.markname.clone(),
+            displayname: group.markname.clone().unwrap_or_else(|| group.name.clone()),
+            code: number(&["code", &group.uid]),
+            role: role.of_own_account(),
+            createtime: group.createtime,
+            owner_id: self.id(&group.owner),
+            owner_uid: group.owner.clone(),
+            memo: group.memo.clone(),
+            level: group.level,
+            max_member: group.max_member,
+            max_admin: group.max_admin,
+            member: member.collect(),
+        }
+    }
+
+    fn group_member(&self, group: &WorldGroup, person: &Person, role: GroupRole) -> GroupMember {
+        let card = group.cards.get(&person.uid).cloned();
+        let spoke = self.spoke.get(&(group.uid.clone(), person.uid.clone()));
+        GroupMember {
+            id: self.id(&person.uid),
+            uid: person.uid.clone(),
+            name: person.name.clone(),
+            displayname: card.clone().unwrap_or_else(|| person.name.clone()),
+            card,
+            role,
+            sex: person.sex.clone().unwrap_or_else(|| "unknown".into()),
+            state: self.presence(person),
+            client_type: person.client_type,
+            country: person.country.clone(),
+            province: person.province.clone(),
+            city: person.city.clone(),
+            qage: person.qage,
+            join_time: group.createtime,
+            last_speak_time: spoke.copied().unwrap_or(0),
+            level: 1,
+            bad_record: 0,
+        }
+    }
+
+    fn discuss(&self, discuss: &WorldDiscuss) -> Discuss {
+        let people = std::iter::once(&self.me).chain(self.others());
+        let member =
+            people.filter(|person| self.is_participant(discuss, &person.uid)).map(|person| DiscussMember {
+                id: self.id(&person.uid),
+                uid: person.uid.clone(),
+                name: person.name.clone(),
+                state: self.presence(person),
+                client_type: person.client_type,
+            });
+        Discuss {
+            id: self.discuss_id(discuss),
+            name: discuss.name.clone(),
+            displayname: discuss.name.clone(),
+            owner_id: self.id(&discuss.owner),
+            member: member.collect(),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The settings of the OneBot backend.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::Url;
+
+use super::{SettingsError, Vars};
+use crate::model::name::ClientName;
+
+/// The settings of the OneBot backend.
+pub struct OneBotSettings {
+    /// How the client and the implementation connect.
+    pub connection_mode: ConnectionMode,
+    /// The file that says to which QQ account the client belongs.
+    pub binding: PathBuf,
+    /// The QQ account, where the start says which.
+    pub uin: Option<u64>,
+    /// The controller's registration of the account: with another one, the client forgets its QQ account.
+    pub registration: Option<String>,
+    /// The file with the implementation's token. It is read again at each connection, since the operator may change it.
+    pub token_file: Option<PathBuf>,
+    /// The image into which the implementation writes its login code.
+    pub qrcode: Option<PathBuf>,
+    /// The time limit of a call.
+    pub call_time: Duration,
+    /// The pause between two loads of the lists.
+    pub refresh: Duration,
+    /// Whether messages that the account sends from another device are reported.
+    pub message_sync: bool,
+}
+
+/// How the client and the implementation connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectionMode {
+    /// The client opens a WebSocket.
+    Forward {
+        /// The URL.
+        url: String,
+        /// Its host.
+        host: String,
+        /// Its port.
+        port: u16,
+    },
+    /// The implementation opens a WebSocket to this address of the client.
+    Reverse(SocketAddr),
+    /// Each sends HTTP requests to the other.
+    Http {
+        /// The URL of its API.
+        url: String,
+        /// The address to which it posts events.
+        listen: SocketAddr,
+    },
+}
+
+const URL: &str = "ws://HOST:PORT/ or wss://HOST:PORT/, or http://HOST:PORT/ together with onebot_listen";
+const LISTEN: &str = "an IP address with a port, such as 127.0.0.1:6000; other machines reach it only where the \
+                      controller's configuration names it";
+
+impl OneBotSettings {
+    pub(super) fn from_vars(vars: &Vars, account: &ClientName, tmpdir: &Path) -> Result<Self, SettingsError> {
+        let token_file = vars.text("ONEBOT_TOKEN_FILE")?.map(PathBuf::from);
+        let address = |text: &str| text.parse::<SocketAddr>().ok();
+        let listen = vars.checked("ONEBOT_LISTEN", LISTEN, address)?;
+        let connection_mode = match (vars.text("ONEBOT_URL")?, listen) {
+            (None, None) => return Err(SettingsError::Needed("ONEBOT_URL", URL)),
+            (None, Some(listen)) => ConnectionMode::Reverse(listen),
+            (Some(url), listen) => {
+                connection_mode(&url, listen).ok_or(SettingsError::Invalid("ONEBOT_URL", URL))?
+            }
+        };
+        let state = vars.state_directory.clone().map_or_else(|| tmpdir.to_owned(), PathBuf::from);
+        let call_time = vars.seconds("ONEBOT_TIMEOUT")?.unwrap_or(Duration::from_secs(30));
+        Ok(Self {
+            connection_mode,
+            binding: state.join(format!("mojo_webqq_binding_{account}.json")),
+            uin: vars.checked("UIN", "a QQ number", |text| text.parse().ok().filter(|uin| *uin > 0))?,
+            registration: vars.text("REGISTRATION")?,
+            token_file,
+            qrcode: vars.text("ONEBOT_QRCODE_PATH")?.map(PathBuf::from),
+            call_time: call_time.max(Duration::from_millis(10)),
+            refresh: vars
+                .seconds("ONEBOT_REFRESH")?
+                .unwrap_or(Duration::from_secs(600))
+                .max(Duration::from_millis(10)),
+            message_sync: vars.flag("ALLOW_MESSAGE_SYNC")?.unwrap_or(false),
+        })
+    }
+}
+
+fn connection_mode(text: &str, listen: Option<SocketAddr>) -> Option<ConnectionMode> {
+    let url = Url::parse(text).ok()?;
+    let host = match url.host()? {
+        url::Host::Domain(name) => name.to_owned(),
+        url::Host::Ipv4(address) => IpAddr::V4(address).to_string(),
+        url::Host::Ipv6(address) => IpAddr::V6(address).to_string(),
+    };
+    match (url.scheme(), listen) {
+        ("ws" | "wss", None) => {
+            Some(ConnectionMode::Forward { url: url.to_string(), host, port: url.port_or_known_default()? })
+        }
+        ("http" | "https", Some(listen)) if url.query().is_none() => {
+            Some(ConnectionMode::Http { url: url.to_string(), listen })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_mode_follows_url_and_listen() {
+        let listen = Some("127.0.0.1:6000".parse().unwrap());
+        assert_eq!(
+            connection_mode("ws://127.0.0.1:3001/", None),
+            Some(ConnectionMode::Forward {
+                url: "ws://127.0.0.1:3001/".into(),
+                host: "127.0.0.1".into(),
+                port: 3001
+            })
+        );
+        assert_eq!(
+            connection_mode("ws://[::1]/x", None),
+            Some(ConnectionMode::Forward { url: "ws://[::1]/x".into(), host: "::1".into(), port: 80 })
+        );
+        assert_eq!(
+            connection_mode("wss://bot.example", None),
+            Some(ConnectionMode::Forward {
+                url: "wss://bot.example/".into(),
+                host: "bot.example".into(),
+                port: 443
+            })
+        );
+        assert!(matches!(connection_mode("http://h:3000", listen), Some(ConnectionMode::Http { .. })));
+        for (url, listen) in [
+            ("ws://h/", listen),
+            ("http://h/", None),
+            ("http://h/?a", listen),
+            ("x", None),
+            ("file:///x", None),
+        ] {
+            assert_eq!(connection_mode(url, listen), None, "{url}");
+        }
+    }
+}

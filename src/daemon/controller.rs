@@ -1,0 +1,262 @@
+//! [`Controller`]: the running parts, made and joined together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{error, info};
+
+use super::implementations::{Given, Implementations};
+use super::own_files::OwnFiles;
+use super::restore::restore;
+use super::setup::{gate, rules, user_runtime};
+use super::start_timeout::extend_start_timeout;
+use super::status::Status;
+use super::watchdog;
+use crate::accounts::{Accounts, Reconciler};
+use crate::blocking::BlockingTurns;
+use crate::client_dirs::ClientDirs;
+use crate::config::{OpenListener, Settings};
+use crate::environ::resettled;
+use crate::http::auth::{Guard, RejectionLog};
+use crate::http::control::ApiService;
+use crate::http::proxy::{Proxy, Upstreams};
+use crate::http::server::Gate;
+use crate::http_client::heartbeat;
+use crate::model::client::ClientSpec;
+use crate::model::persisted::PersistedState;
+use crate::paths::Paths;
+use crate::registry::{
+    ClientLauncher, Endpoints, ImplementationLauncher, Launcher, Refusals, Registry, WorkerContext,
+};
+use crate::service::notify::{self, Notifier};
+use crate::statefile::StateFiles;
+use crate::store::Store;
+use crate::supervisor::detect::{DetectError, Detected, DetectionInput, detect};
+use crate::supervisor::{AnySupervisor, EventSender, boot_id, random_id};
+
+/// How many inputs of processes, state files and workers may wait for the registry.
+pub(super) const INPUTS: usize = 1024;
+
+/// How many calls may have a thread for what they need of the file system.
+const CALLERS_JOBS: usize = 32;
+
+/// The sockets that are served, and who may call there.
+pub(super) struct ServedSockets {
+    pub(super) open: Vec<OpenListener>,
+    pub(super) require_token: Arc<[bool]>,
+    pub(super) guard: Guard,
+}
+
+/// The running parts.
+pub(super) struct Controller {
+    pub(super) settings: watch::Sender<Arc<Settings>>,
+    pub(super) guard: watch::Sender<Arc<Guard>>,
+    /// What stays open whatever a new configuration says.
+    pub(super) open: Vec<OpenListener>,
+    pub(super) registry: Registry,
+    pub(super) implementations: Implementations,
+    pub(super) supervisor: Arc<AnySupervisor>,
+    pub(super) service: ApiService,
+    pub(super) gate: Gate,
+    pub(super) status: Status,
+    pub(super) notifier: Notifier,
+    pub(super) files: OwnFiles,
+    pub(super) actor: AbortOnDropHandle<()>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Controller {
+    /// Whether clients go on when it ends.
+    pub(super) fn is_outlived(&self) -> bool {
+        let asked_for = self.settings.borrow().supervisor.clients_outlive_controller;
+        asked_for || self.supervisor.always_outlived()
+    }
+
+    pub(super) async fn start(
+        (settings, explicit): (Settings, Option<PathBuf>),
+        paths: &Arc<Paths>,
+        (store, saved): (Arc<Store>, PersistedState),
+        saved_implementations: (Arc<Store>, PersistedState),
+        served: ServedSockets,
+        notifier: Notifier,
+    ) -> anyhow::Result<Self> {
+        let (inputs, queued_inputs) = mpsc::channel(INPUTS);
+        let state_files = StateFiles::open();
+        let (settings, current) = watch::channel(Arc::new(settings));
+        // Before any supervisor is there: exits wait until state files are read.
+        let state_file_watcher = spawn_supervised("the watch on state files", {
+            let (state_files, inputs, current) = (state_files.clone(), inputs.clone(), current.clone());
+            move || state_files.clone().run(inputs.clone(), current.clone())
+        });
+        let events = EventSender::new(inputs.clone()).after_state_files(state_files.clone());
+        let configured = current.borrow().clone();
+        let executable = std::env::current_exe().context("can't find out where this program is")?;
+        let user_runtime = user_runtime();
+        let environment = DetectionInput {
+            saved: saved.clone(),
+            user_runtime: &user_runtime,
+            executable: executable.clone(),
+        };
+        let boot_id = boot_id().context("can't find out which boot this is")?;
+        let run_id = random_id().context("cannot read a random ID from the kernel")?;
+        let take_up = async {
+            let Detected { supervisor, reason, is_second_best } =
+                detect(&configured, environment, events).await?;
+            info!("clients run as {}: {reason}", supervisor.describe());
+            let client_dirs = match supervisor.manager() {
+                Some(manager) => ClientDirs::of_units(manager, &user_runtime, |name| std::env::var_os(name)),
+                None => {
+                    ClientDirs::Shared { tmpdir: paths.tmpdir.clone(), lasting: paths.client_state.clone() }
+                }
+            };
+            let resettled = |spec: &ClientSpec| resettled(spec, &client_dirs);
+            let restored =
+                restore(saved, (&supervisor, "clients"), &client_dirs, resettled, &boot_id, run_id.clone())
+                    .await;
+            Ok::<_, DetectError>((
+                supervisor,
+                is_second_best.then_some(reason),
+                Arc::new(client_dirs),
+                restored,
+            ))
+        };
+        let (supervisor, why_so, client_dirs, restored) =
+            extend_start_timeout(take_up, |time| notifier.extend(time)).await?;
+        let rules = rules(&configured, &supervisor);
+        let supervisor = Arc::new(supervisor);
+        let executable: Arc<Path> = executable.into();
+        let given = Given {
+            settings: current.clone(),
+            paths,
+            user_runtime: &user_runtime,
+            launcher: ImplementationLauncher {
+                executable: executable.clone(),
+                config: explicit,
+                folder: paths.implementation_state.as_path().into(),
+            },
+            clients: &supervisor,
+            client_dirs: client_dirs.clone(),
+            boot_id: boot_id.clone(),
+            run_id,
+        };
+        let (implementations, implementation_actor) =
+            Implementations::start(given, saved_implementations).await?;
+        let (refusals, refused) = watch::channel(Refusals::default());
+        let context = WorkerContext {
+            supervisor: supervisor.clone(),
+            settings: current.clone(),
+            launcher: Launcher::Client(ClientLauncher {
+                client_dirs: client_dirs.clone(),
+                default_template: paths.template.as_path().into(),
+                executable,
+                endpoints: Endpoints {
+                    snapshot: implementations.registry.changes(),
+                    refusals: refused,
+                    folder: paths.implementation_state.as_path().into(),
+                },
+            }),
+            client_dirs: client_dirs.clone(),
+            boot_id,
+            state_files,
+        };
+        let files = OwnFiles {
+            paths: paths.clone(),
+            stores: [store.clone(), implementations.store.clone()],
+            supervisors: [supervisor.clone(), implementations.supervisor.clone()],
+            is_over: Arc::default(),
+        };
+        let (registry, actor) = Registry::new(rules, context, store, restored, (inputs, queued_inputs));
+        let (accounts, woken) = Accounts::new(registry.clone(), implementations.registry.clone());
+        let folders = (implementations.runtime.clone(), paths.implementation_state.as_path().into());
+        let reconciler = Reconciler::new(accounts.clone(), woken, refusals, folders);
+        // Each of them lasts as long as the controller. The first one to end ends it.
+        let parts = async move {
+            tokio::select! {
+                () = actor => {}
+                () = implementation_actor => {}
+                () = reconciler.run() => {}
+            }
+        };
+        let gate = gate(&supervisor);
+        let upstreams = Upstreams::new(gate.clone());
+        let status = Status::new(
+            registry.clone(),
+            implementations.registry.clone(),
+            supervisor.clone(),
+            why_so,
+            notifier.clone(),
+        );
+        let mut tasks = vec![
+            state_file_watcher,
+            spawn_supervised("the proxy's idle connections", {
+                let (upstreams, current) = (upstreams.clone(), current.clone());
+                move || {
+                    let current = current.clone();
+                    upstreams.clone().reap_idle(move || current.borrow().http.idle_timeout)
+                }
+            }),
+            spawn_supervised("the watch on the controller's own files", {
+                let files = files.clone();
+                move || files.clone().watch()
+            }),
+            spawn_supervised("the heartbeat", {
+                let current = current.clone();
+                move || heartbeat(current.clone())
+            }),
+            spawn_supervised("what the service manager is told", {
+                let status = status.clone();
+                move || status.clone().follow()
+            }),
+        ];
+        tasks.extend(notify::beat_interval().map(|pause| {
+            let (registries, notifier) =
+                ([registry.clone(), implementations.registry.clone()], notifier.clone());
+            spawn_supervised("the watchdog's beat", move || {
+                watchdog::beat(registries.clone(), notifier.clone(), pause)
+            })
+        }));
+        let (guard, current_guard) = watch::channel(Arc::new(served.guard));
+        let service = ApiService {
+            accounts,
+            proxy: Proxy { registry: registry.clone(), settings: current, upstreams },
+            client_dirs,
+            guard: current_guard,
+            require_token: served.require_token,
+            rejections: RejectionLog::default(),
+            blocking: BlockingTurns::new(CALLERS_JOBS),
+        };
+        Ok(Self {
+            settings,
+            guard,
+            open: served.open,
+            registry,
+            implementations,
+            supervisor,
+            service,
+            gate,
+            status,
+            notifier,
+            files,
+            actor: AbortOnDropHandle::new(tokio::spawn(parts)),
+            _tasks: tasks,
+        })
+    }
+}
+
+/// Runs a task that lasts as long as the controller: one that panics is restarted.
+fn spawn_supervised<F>(what: &'static str, start: impl Fn() -> F + Send + 'static) -> AbortOnDropHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Err(broken) = AbortOnDropHandle::new(tokio::spawn(start())).await {
+            error!(error = %broken, "{what} failed ({broken}); restarting it in 1 s");
+            sleep(Duration::from_secs(1)).await;
+        }
+    }))
+}

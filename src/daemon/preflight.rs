@@ -1,0 +1,343 @@
+//! `--check-config`: tries what a start needs besides a configuration without mistakes, and changes nothing.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::fs::Access;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
+
+use super::service_user;
+use crate::backends::{Secret, Start};
+use crate::client_dirs::ClientDirs;
+use crate::config::{ConfigError, ListenAddress, ManagerKind, Mode, Settings};
+use crate::environ::check_start;
+use crate::files::{FileError, read_secret};
+use crate::http::auth::{TokenError, Tokens};
+use crate::model::client::{ClientFiles, ClientSpec, ParamValue};
+use crate::model::error_chain::ErrorChain;
+use crate::model::name::ClientName;
+use crate::model::persisted::{PersistedState, PersistedStateError};
+use crate::template::{self, TemplateError};
+
+/// How long the program that holds a port may take to show that it is a controller.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// What a start would meet. Each line says what, and which option it is about.
+#[derive(Debug, Default)]
+pub struct Preflight {
+    /// What the start, or that of an account, would fail on.
+    pub problems: Vec<String>,
+    /// What could not be tried, and why.
+    pub unchecked: Vec<String>,
+    /// What has no effect, and why.
+    pub ineffective: Vec<String>,
+    /// What this user may not look at. Where it is the user of the service, these are problems.
+    forbidden: Vec<String>,
+}
+
+impl Preflight {
+    /// Tries everything. Blocks on files and, where a port is taken, on the program that has it. `credentials` is the folder of
+    /// systemd's credentials, which only the service has; `left_out` says which files of the configuration this user may not
+    /// read.
+    pub fn run(settings: &Settings, left_out: &[ConfigError], credentials: Option<&Path>) -> Self {
+        let forbidden = left_out.iter().map(|error| ErrorChain(error).to_string()).collect();
+        let mut found = Self { forbidden, ..Self::default() };
+        found.log_file(settings);
+        found.folders(settings);
+        found.registry(settings);
+        found.tokens(settings, credentials);
+        found.listen(settings);
+        found.template(settings);
+        found.accounts(settings);
+        found.implementations(settings);
+        let forbidden = std::mem::take(&mut found.forbidden);
+        if rustix::process::geteuid().is_root()
+            && let Some(user) = service_user::configured()
+        {
+            let user = user.name;
+            found.unchecked.push(format!(
+                "whether {user}, the user of wqcontroller.service, may do the same: call this with `sudo -u {user}`"
+            ));
+        }
+        match service_user::is_me() {
+            true => found.problems.extend(forbidden),
+            false => found.unchecked.extend(forbidden),
+        }
+        found
+    }
+
+    fn io(&mut self, what: &str, path: &Path, error: &io::Error) {
+        let line = format!("{what}: {}: {error}", path.display());
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => self.forbidden.push(line),
+            _ => self.problems.push(line),
+        }
+    }
+
+    fn file(&mut self, what: &str, error: &FileError) {
+        let line = format!("{what}: {}", ErrorChain(error));
+        match is_hidden(error) {
+            true => self.forbidden.push(line),
+            false => self.problems.push(line),
+        }
+    }
+
+    fn log_file(&mut self, settings: &Settings) {
+        let Some(path) = &settings.log_path else { return };
+        match OpenOptions::new().append(true).open(path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.folder_of("log_path", path),
+            Err(error) => self.io("log_path", path, &error),
+        }
+    }
+
+    fn folders(&mut self, settings: &Settings) {
+        if let Some(tmpdir) = &settings.tmpdir {
+            // It is made where it is missing, and so are those above it.
+            let existing = tmpdir.ancestors().find(|path| path.symlink_metadata().is_ok());
+            self.folder("tmpdir", existing.unwrap_or(Path::new("/")));
+        }
+        for (option, path) in [("pid_path", &settings.pid_path), ("backend_path", &settings.backend_path)] {
+            if let Some(path) = path {
+                self.folder_of(option, path);
+            }
+        }
+    }
+
+    fn folder_of(&mut self, option: &str, path: &Path) {
+        self.folder(option, path.parent().unwrap_or(Path::new("/")));
+    }
+
+    /// Whether files can be made in a folder.
+    fn folder(&mut self, option: &str, folder: &Path) {
+        match fs::metadata(folder) {
+            Ok(found) if !found.is_dir() => {
+                self.io(option, folder, &io::ErrorKind::NotADirectory.into());
+            }
+            Ok(_) => {
+                if let Err(error) = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+                    self.io(option, folder, &error.into());
+                }
+            }
+            Err(error) => self.io(option, folder, &error),
+        }
+    }
+
+    fn registry(&mut self, settings: &Settings) {
+        let in_tmpdir = || Some(settings.tmpdir.as_ref()?.join("mojo_webqq_controller_backend.dat"));
+        let Some(path) = settings.backend_path.clone().or_else(in_tmpdir) else { return };
+        match fs::read(&path) {
+            Ok(content) => match PersistedState::parse(&content) {
+                // The start moves it aside.
+                Ok(_) | Err(PersistedStateError::Perl) => {}
+                Err(error) => {
+                    let line =
+                        format!("the registry file {} can't be read: {}", path.display(), ErrorChain(&error));
+                    self.problems.push(line);
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => self.io("the registry file", &path, &error),
+        }
+    }
+
+    fn tokens(&mut self, settings: &Settings, credentials: Option<&Path>) {
+        let mut readable = Vec::new();
+        for source in &settings.auth.tokens {
+            match Tokens::load(std::slice::from_ref(source), credentials) {
+                Ok(_) => readable.push(source.clone()),
+                Err(error @ TokenError::NoCredentials(_)) => {
+                    self.unchecked.push(format!("auth.tokens: {}", ErrorChain(&error)));
+                }
+                Err(error) => {
+                    let line = format!("auth.tokens: {}", ErrorChain(&error));
+                    match &error {
+                        TokenError::File { source, .. } if is_hidden(source) => self.forbidden.push(line),
+                        _ => self.problems.push(line),
+                    }
+                }
+            }
+        }
+        // What is wrong with several of them together.
+        if let Err(error) = Tokens::load(&readable, credentials) {
+            self.problems.push(format!("auth.tokens: {}", ErrorChain(&error)));
+        }
+    }
+
+    fn listen(&mut self, settings: &Settings) {
+        if sockets_of_systemd() {
+            let line = "listen: systemd hands over the sockets of wqcontroller.socket";
+            return self.ineffective.push(line.to_owned());
+        }
+        for address in &settings.listen {
+            let (host, port) = match address {
+                ListenAddress::Tcp { host, port } => (host.as_str(), *port),
+                ListenAddress::Unix(socket) => {
+                    self.folder_of("listen", &socket.path);
+                    continue;
+                }
+            };
+            let resolved = match (host, port).to_socket_addrs() {
+                Ok(resolved) => resolved,
+                Err(error) => {
+                    self.problems.push(format!("listen: {address}: {error}"));
+                    continue;
+                }
+            };
+            for socket in resolved {
+                match bind(socket) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_controller(socket) => {}
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                        self.forbidden.push(format!("listen: {socket}: {error}"));
+                    }
+                    Err(error) => self.problems.push(format!("listen: {socket}: {error}")),
+                }
+            }
+        }
+    }
+
+    fn template(&mut self, settings: &Settings) {
+        let Some(path) = &settings.template_path else { return };
+        let direct = !has_units(settings);
+        if direct && !path.exists() {
+            // It is written there.
+            return self.folder_of("template_path", path);
+        }
+        let other_users = !direct && settings.systemd.manager == ManagerKind::System;
+        match template::check_for_unit(path, other_users) {
+            Ok(()) => {}
+            // By then the controller may find that it has no units.
+            Err(error @ TemplateError::OwnersOnly { .. }) if settings.supervisor.mode == Mode::Auto => {
+                self.unchecked.push(format!("template_path: {}", ErrorChain(&error)));
+            }
+            Err(error) => self.problems.push(format!("template_path: {}", ErrorChain(&error))),
+        }
+        if let Err(error) = fs::File::open(path)
+            && error.kind() == io::ErrorKind::PermissionDenied
+        {
+            self.io("template_path", path, &error);
+        }
+    }
+
+    /// The accounts that the configuration names.
+    fn implementations(&mut self, settings: &Settings) {
+        for (name, implementation) in settings.implementations.iter() {
+            let what = |key: &str| format!("implementations.{name}.{key}");
+            if let Some(file) = implementation.get("auth_token_file")
+                && let Err(error) = read_secret(Path::new(file), true, Secret::MAX_BYTES)
+            {
+                self.file(&what("auth_token_file"), &error);
+            }
+            let program = implementation.kind.contract().program(implementation);
+            let key = if implementation.get("program").is_some() { "program" } else { "command" };
+            // A unit has a user of its own, which may not execute or read what this one may; that it is there is certain.
+            for (key, path, access) in [
+                (key, Some(program), Access::EXEC_OK),
+                ("script", implementation.get("script").map(PathBuf::from), Access::READ_OK),
+                ("file_template", implementation.get("file_template").map(PathBuf::from), Access::READ_OK),
+            ] {
+                let Some(path) = path else { continue };
+                if let Err(errno) = rustix::fs::access(&path, access) {
+                    self.io(&what(key), &path, &errno.into());
+                }
+            }
+        }
+    }
+
+    fn accounts(&mut self, settings: &Settings) {
+        let client_dirs = ClientDirs::Shared { tmpdir: PathBuf::from("/"), lasting: PathBuf::from("/") };
+        // Those of a user are below the runtime directory of that user, whichever that is.
+        let unit_dirs = ClientDirs::of_units(settings.systemd.manager, Path::new("/run/user/0"), |_| None);
+        for (name, kind, account) in settings.accounts.iter() {
+            let contract = kind.contract();
+            let Some(table) = contract.accounts() else { continue };
+            let what = format!("{}.{name:?}", table.option);
+            if let Some(key) = contract.secret().map(|secret| secret.key)
+                && let Some(file) = account.get(key)
+                && let Err(error) = read_secret(Path::new(file), true, Secret::MAX_BYTES)
+            {
+                self.file(&format!("{what}.{key}"), &error);
+            }
+            for key in contract.client_files() {
+                // A unit has a user of its own, and what it may read is judged below.
+                if let Some(file) = account.get(key)
+                    && !has_units(settings)
+                    && let Err(errno @ Errno::ACCESS) = rustix::fs::access(file, Access::READ_OK)
+                {
+                    self.io(&format!("{what}.{key}"), Path::new(file), &errno.into());
+                }
+            }
+            let Ok(name) = ClientName::new(name) else { continue };
+            let trial = contract.trial_params(account);
+            let value = |text: &str| ParamValue { text: text.to_owned(), secret: false, path: None };
+            let params =
+                trial.iter().flatten().map(|(name, text)| ((*name).to_owned(), value(text))).collect();
+            let files = ClientFiles::in_folder("/".into(), &name);
+            let spec = ClientSpec { id: client_dirs.new_id(&name), name, params, files };
+            if trial.is_some()
+                && let Err(error) = check_start(&spec, settings, &client_dirs, true)
+            {
+                self.problems.push(format!("{what}: {}", ErrorChain(&error)));
+            }
+            let start = Start::of(kind, &spec, &settings.accounts, &unit_dirs);
+            if has_units(settings)
+                && let Err(error) = contract.check_files(&start)
+            {
+                let line = format!("{what}: {}", ErrorChain(&error));
+                match settings.supervisor.mode {
+                    // By then the controller may find that it has no units.
+                    Mode::Auto => self.unchecked.push(line),
+                    Mode::Direct | Mode::Systemd => self.problems.push(line),
+                }
+            }
+        }
+    }
+}
+
+/// Whether clients will be units, or may be with `mode = "auto"`.
+fn has_units(settings: &Settings) -> bool {
+    settings.supervisor.mode != Mode::Direct && settings.tmpdir.is_none()
+}
+
+/// Whether the address could be listened on. Unlike a listener, it lets no caller connect meanwhile.
+fn bind(address: SocketAddr) -> io::Result<()> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    Ok(rustix::net::bind(&socket, &address)?)
+}
+
+fn is_hidden(error: &FileError) -> bool {
+    matches!(error, FileError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// Whether systemd listens for the service. Its socket must not be called, for that would start the service.
+fn sockets_of_systemd() -> bool {
+    let mut command = Command::new("systemctl");
+    command.args(["is-active", "--quiet", "wqcontroller.socket"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Whether a controller has the port: one that runs is no mistake of its configuration.
+fn is_controller(address: SocketAddr) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect_timeout(&address, PROBE)?;
+        stream.set_read_timeout(Some(PROBE))?;
+        stream.set_write_timeout(Some(PROBE))?;
+        stream.write_all(
+            format!("GET /openqq/ HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
+        )?;
+        let mut answer = Vec::new();
+        stream.take(4096).read_to_end(&mut answer)?;
+        Ok::<_, io::Error>(answer)
+    };
+    // Its refusal in its own words, for the path or for want of a token.
+    ask().is_ok_and(|answer| String::from_utf8_lossy(&answer).contains("\r\n\r\n{\"code\":"))
+}

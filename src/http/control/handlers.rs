@@ -1,0 +1,119 @@
+//! `start_client`, `stop_client`, `check_client`, and how the controller's calls read their parameters.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::{ApiService, response_of};
+use crate::environ::{SpecError, client_spec};
+use crate::http::body::{self, Body};
+use crate::http::request::body::read_form;
+use crate::http::request::form::FormKind;
+use crate::http::request::params::{ParamError, Params};
+use crate::http::server::Downstream;
+use crate::model::error_chain::ErrorChain;
+use crate::model::fleet::StopMode;
+use crate::model::name::ClientName;
+use crate::registry::CallError;
+use crate::wire::Reply;
+use crate::wire::client_list::client_list;
+
+/// A response, or a reply of the controller.
+pub(super) type HandlerResult = Result<Response<Body>, Reply>;
+
+/// Starts a client. Answers when its process runs.
+pub(super) async fn start_client(call: CallContext) -> HandlerResult {
+    let (service, (name, params)) = call.read().await?;
+    let name = name.ok_or_else(Reply::no_client_given)?;
+    let (client_dirs, settings) = (service.client_dirs.clone(), service.proxy.settings.borrow().clone());
+    let registry = service.proxy.registry.clone();
+    // Looks up symbolic links and the template in the file system, which may be slow.
+    let spec = service.blocking.run(move || {
+        let known = registry.client(&name).map(|view| view.record.spec.id.clone());
+        let is_known = known.is_some();
+        let id = known.unwrap_or_else(|| client_dirs.new_id(&name));
+        let spec = client_spec((name, id), params, &client_dirs, &settings)?;
+        // A known client without new parameters starts with its last ones; they are checked at the launch.
+        if !spec.params.is_empty() || !is_known {
+            registry.check_start(&spec, &settings)?;
+        }
+        Ok::<_, SpecError>(spec)
+    });
+    let spec = spec.await;
+    let spec =
+        spec.map_err(|_| Reply::busy())?.map_err(|error| Reply::invalid(ErrorChain(&error).to_string()))?;
+    let outcome = service.accounts.start(spec).await.map_err(no_outcome)?;
+    Ok(response_of(&Reply::outcome(&outcome)))
+}
+
+/// Stops a client. Answers when its process is gone, or at once with `async=1`.
+pub(super) async fn stop_client(call: CallContext) -> HandlerResult {
+    let (service, (name, params)) = call.read().await?;
+    let name = name.ok_or_else(Reply::no_client_given)?;
+    let mode = if params.get("async") == Some("1") { StopMode::NoWait } else { StopMode::Wait };
+    service.proxy.upstreams.close_idle_for(&name);
+    let settings = service.proxy.settings.borrow().clone();
+    let outcome = service.accounts.stop(name, mode, &settings).await.map_err(no_outcome)?;
+    Ok(response_of(&Reply::outcome(&outcome)))
+}
+
+fn no_outcome(error: CallError) -> Reply {
+    match error {
+        CallError::RegistryGone(_) => Reply::busy(),
+        CallError::Outage => Reply::outage(),
+    }
+}
+
+/// Lists all clients, or one.
+pub(super) async fn check_client(call: CallContext) -> HandlerResult {
+    let (service, (name, params)) = call.read().await?;
+    // An empty name matches no client. As in the original, only a call without the parameter lists all.
+    if name.is_none() && params.get("client").is_some() {
+        return Err(Reply::no_such_client());
+    }
+    let (snapshot, settings) = (service.proxy.registry.snapshot(), service.proxy.settings.borrow().clone());
+    let text = match name {
+        Some(name) => {
+            let view = snapshot.get(&name).ok_or_else(Reply::no_such_client)?;
+            client_list([service.accounts.object(view, &settings)])
+        }
+        None => client_list(snapshot.iter().map(|view| service.accounts.object(view, &settings))),
+    };
+    Ok(body::json(StatusCode::OK, text))
+}
+
+/// A call of the controller.
+pub(super) struct CallContext {
+    pub(super) service: Arc<ApiService>,
+    pub(super) request: Parts,
+    pub(super) body: Incoming,
+    pub(super) downstream: Arc<Downstream>,
+}
+
+impl CallContext {
+    /// Reads the parameters of the query and of a form in the body; the query wins. As in the original, other
+    /// bodies are ignored. `client` is taken out, unless it is empty.
+    pub(super) async fn read(self) -> Result<(Arc<ApiService>, (Option<ClientName>, Params)), Reply> {
+        let Self { service, request, body, downstream } = self;
+        let invalid = |error: ParamError| Reply::invalid(error.to_string());
+        let query = request.uri.query().unwrap_or_default();
+        let mut params = Params::parse(query.as_bytes()).map_err(invalid)?;
+        if !body.is_end_stream()
+            && let Some(kind) = FormKind::of(&request.headers)
+        {
+            let settings = service.proxy.settings.borrow().clone();
+            let form = read_form(body, &downstream, &settings.http).await?;
+            params.fill_from(kind.parse(&form).map_err(invalid)?);
+        }
+        // jQuery adds it to bypass caches.
+        params.remove("_");
+        let name = match params.get("client") {
+            Some(name) if !name.is_empty() => params.remove("client"),
+            _ => None,
+        };
+        Ok((service, (name.map(Reply::client_name).transpose()?, params)))
+    }
+}

@@ -1,0 +1,187 @@
+//! The service of the controller: who is let in, which calls it answers itself, and which go to a client.
+//!
+//! - [`ApiService`]: a request from its arrival to its response
+//! - `handlers`: `start_client`, `stop_client` and `check_client`
+//! - `qrcode`: `get_qrcode`
+
+mod handlers;
+mod qrcode;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::header::{CONNECTION, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio::sync::watch;
+
+use crate::accounts::Accounts;
+use crate::blocking::BlockingTurns;
+use crate::client_dirs::ClientDirs;
+use crate::http::auth::{Guard, ListenerKind, RejectionLog, answer_preflight, is_preflight, open_to};
+use crate::http::body::{self, Body, CLOSE};
+use crate::http::proxy::{Prepared, Proxy, Upgrade};
+use crate::http::request::{framing, paths};
+use crate::http::server::{Downstream, Peer};
+use crate::wire::Reply;
+use crate::wire::calls::{self, CONTROLLER_CALLS, ControllerCall, ROOT};
+use handlers::CallContext;
+
+/// Where a request goes.
+enum Dispatch {
+    /// To a handler of the controller.
+    Own(Pin<Box<dyn Future<Output = Result<Response<Body>, Reply>> + Send>>),
+    /// To a client. Most requests do.
+    ToClient(Prepared),
+}
+
+/// The HTTP service of the controller.
+#[derive(Clone, Debug)]
+pub struct ApiService {
+    /// Where clients keep their files by default.
+    pub client_dirs: Arc<ClientDirs>,
+    /// Starts and stops accounts.
+    pub accounts: Accounts,
+    /// Passes requests on to clients.
+    pub proxy: Proxy,
+    /// Decides who is let in.
+    pub guard: watch::Receiver<Arc<Guard>>,
+    /// For each listener that is a Unix socket, whether a token is needed.
+    pub require_token: Arc<[bool]>,
+    /// Logs who is not let in.
+    pub rejections: RejectionLog,
+    /// The file system, as far as callers make us look there.
+    pub blocking: BlockingTurns,
+}
+
+impl ApiService {
+    /// Answers a request. Pages of allowed sites may also read refusals.
+    ///
+    /// Everything that does not wait is done before the future is created, which keeps the future small. There
+    /// is one for each request.
+    pub fn answer(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+        downstream: Arc<Downstream>,
+    ) -> impl Future<Output = Response<Body>> + Send {
+        // First of all: tokens, routes and clients have to see the same path.
+        paths::normalize(request.uri_mut());
+        let admitted = self.admit(&mut request, downstream.peer);
+        let upgrade = Upgrade::take(&mut request);
+        let (parts, body) = request.into_parts();
+        if !body.is_end_stream() {
+            downstream.request_body_started();
+        }
+        let dispatch = admitted.map(|origin| (origin, self.route(parts, body, upgrade, &downstream)));
+        async move {
+            let (origin, dispatch) = match dispatch {
+                Ok(dispatch) => dispatch,
+                Err(refusal) => return *refusal,
+            };
+            let proxied = match dispatch {
+                Ok(Dispatch::ToClient(Prepared::Ready(proxied))) => Ok(proxied),
+                Ok(Dispatch::ToClient(Prepared::ReadsForm(reading))) => reading.await,
+                Ok(Dispatch::Own(answering)) => return finish(origin, answering.await),
+                Err(reply) => Err(reply),
+            };
+            let answered = match proxied {
+                Ok(proxied) => self.proxy.forward(proxied, &downstream).await,
+                Err(reply) => Err(reply),
+            };
+            finish(origin, answered)
+        }
+    }
+
+    /// Lets a request in, with the allowed web site it comes from, if any; else returns the response.
+    fn admit(
+        &self,
+        request: &mut Request<Incoming>,
+        peer: Peer,
+    ) -> Result<Option<HeaderValue>, Box<Response<Body>>> {
+        if let Err(reply) = framing::check(request) {
+            let mut refusal = response_of(&reply);
+            refusal.headers_mut().insert(CONNECTION, CLOSE);
+            return Err(Box::new(refusal));
+        }
+        let guard = self.guard.borrow();
+        let origin = guard.sites().allowed_origin(request.headers());
+        let answer = match guard.admit(request, self.listener_kind(peer)) {
+            // Browsers send no token with a preflight.
+            _ if origin.is_some() && is_preflight(request) => Ok(answer_preflight()),
+            Ok(()) => return Ok(origin),
+            Err(refusal) => {
+                self.rejections.log(peer, &refusal);
+                Err(refusal.reply())
+            }
+        };
+        Err(Box::new(finish(origin, answer)))
+    }
+
+    fn listener_kind(&self, peer: Peer) -> ListenerKind {
+        match peer {
+            Peer::Tcp { .. } => ListenerKind::Tcp,
+            // A socket that is not in the list needs a token.
+            Peer::Unix { listener } => {
+                ListenerKind::Unix { require_token: self.require_token.get(listener) != Some(&false) }
+            }
+        }
+    }
+
+    /// The table of calls lists the controller's own; every other path goes to the client that the request
+    /// names.
+    fn route(
+        self: &Arc<Self>,
+        request: Parts,
+        body: Incoming,
+        upgrade: Option<Upgrade>,
+        downstream: &Arc<Downstream>,
+    ) -> Result<Dispatch, Reply> {
+        let Some(call) = calls::find(&CONTROLLER_CALLS, &request.method, request.uri.path()) else {
+            if request.uri.path().len() <= ROOT.len() || !request.uri.path().starts_with(ROOT) {
+                return Err(Reply::no_such_path());
+            }
+            return self.proxy.prepare(request, body, upgrade, downstream).map(Dispatch::ToClient);
+        };
+        let arguments = CallContext { service: self.clone(), request, body, downstream: downstream.clone() };
+        Ok(Dispatch::Own(match call {
+            ControllerCall::StartClient => Box::pin(handlers::start_client(arguments)),
+            ControllerCall::StopClient => Box::pin(handlers::stop_client(arguments)),
+            ControllerCall::CheckClient => Box::pin(handlers::check_client(arguments)),
+            ControllerCall::GetQrcode => Box::pin(qrcode::get_qrcode(arguments)),
+        }))
+    }
+}
+
+/// The response of a controller that can't start.
+pub fn unavailable() -> Response<Body> {
+    let mut answer = response_of(&Reply::not_started());
+    answer.headers_mut().insert(CONNECTION, CLOSE);
+    answer
+}
+
+/// Completes a response; pages of `origin` may read it.
+fn finish(origin: Option<HeaderValue>, answered: Result<Response<Body>, Reply>) -> Response<Body> {
+    let mut response = answered.unwrap_or_else(|reply| response_of(&reply));
+    if let Some(origin) = origin {
+        open_to(response.headers_mut(), origin);
+    }
+    response
+}
+
+/// A reply as a response.
+fn response_of(reply: &Reply) -> Response<Body> {
+    // Every status is a constant in `wire/reply.rs`, so the fallback is never used.
+    let status = StatusCode::from_u16(reply.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let text = serde_json::Value::from(reply.body.clone()).to_string();
+    let mut response = body::json(status, text);
+    if let Some(seconds) = reply.retry_after {
+        response.headers_mut().insert(http::header::RETRY_AFTER, seconds.into());
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Bearer realm=\"wqcontroller\"");
+        response.headers_mut().insert(http::header::WWW_AUTHENTICATE, challenge);
+    }
+    response
+}

@@ -1,0 +1,160 @@
+//! [`ProxyRequest`]: a request on its way to a client. It is created before anything is waited for, and keeps
+//! nothing of the buffer that the request was read into, so that hyper can reuse the buffer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::header::{HeaderValue, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
+
+use super::Proxy;
+use super::connection::UpstreamRequest;
+use super::headers::{self, Hop};
+use super::request_writer::RequestWriter;
+use super::route::{self, RoutedRequest};
+use super::upstream::InFlightPermit;
+use crate::config::Settings;
+use crate::http::request::form::FormKind;
+use crate::http::server::{Downstream, UpgradeTask};
+use crate::registry::ClientView;
+use crate::wire::Reply;
+
+/// As a POST this call tells a client to stop. As a GET it is the controller's own. With other methods a client
+/// may respond, but does not stop.
+const STOP: &str = "/openqq/stop_client";
+
+/// What a protocol switch needs of the caller's connection.
+pub(in crate::http) struct Upgrade {
+    pub(super) task: UpgradeTask,
+    pub(super) downstream: OnUpgrade,
+}
+
+impl Upgrade {
+    /// Takes it out of a request with `Upgrade`.
+    pub(in crate::http) fn take(request: &mut Request<Incoming>) -> Option<Self> {
+        let task = request.extensions_mut().remove()?;
+        Some(Self { task, downstream: hyper::upgrade::on(request) })
+    }
+}
+
+/// A request on its way to a client, with what is needed when the response arrives.
+pub(in crate::http) struct ProxyRequest {
+    /// The client, as it was when the request arrived.
+    pub(super) client: Arc<ClientView>,
+    pub(super) permit: InFlightPermit,
+    pub(super) upstream_request: UpstreamRequest,
+    /// The current settings.
+    pub(super) settings: Arc<Settings>,
+    /// The protocol that the caller wants to switch to.
+    pub(super) protocol: Option<HeaderValue>,
+    pub(super) upgrade: Option<Upgrade>,
+    /// Whether the caller understands informational responses.
+    pub(super) accepts_1xx: bool,
+    /// Whether the request tells the client to stop.
+    pub(super) stops: bool,
+    /// Whether the connection may be reused, as far as the request is concerned.
+    pub(super) reusable: bool,
+}
+
+/// A request that is prepared as far as possible without waiting.
+pub(in crate::http) enum Prepared {
+    /// Ready to be sent, as most requests are.
+    Ready(Box<ProxyRequest>),
+    /// The client is named in the form, which has to be read first.
+    ReadsForm(Pin<Box<dyn Future<Output = Result<Box<ProxyRequest>, Reply>> + Send>>),
+}
+
+impl Proxy {
+    /// Prepares a request for the client that is named in the query, or else in the form.
+    pub(in crate::http) fn prepare(
+        &self,
+        request: Parts,
+        body: Incoming,
+        upgrade: Option<Upgrade>,
+        downstream: &Arc<Downstream>,
+    ) -> Result<Prepared, Reply> {
+        let settings = self.settings.borrow().clone();
+        let (client, query) = route::in_query(&request)?;
+        if let Some(client) = client {
+            let body = route::body(body, downstream, &settings.http);
+            let mut proxied = ProxyRequest::new(
+                self,
+                settings,
+                &request,
+                RoutedRequest { client, query, body },
+                downstream,
+            )?;
+            proxied.upgrade = upgrade;
+            proxied.upstream_request.spare = request.headers;
+            proxied.upstream_request.spare.clear();
+            return Ok(Prepared::Ready(proxied));
+        }
+        // As in the original, a form counts with any method.
+        if body.is_end_stream() {
+            return Err(Reply::no_client_given());
+        }
+        let kind = FormKind::of(&request.headers).ok_or_else(Reply::no_form)?;
+        let (proxy, downstream, mut request) = (self.clone(), downstream.clone(), request);
+        Ok(Prepared::ReadsForm(Box::pin(async move {
+            let (client, body) =
+                route::in_form(kind, &mut request.headers, body, &downstream, &settings.http).await?;
+            // A request with a body switches no protocols, even if nothing is left of the body.
+            request.headers.remove(UPGRADE);
+            let (_, query) = route::in_query(&request)?;
+            ProxyRequest::new(&proxy, settings, &request, RoutedRequest { client, query, body }, &downstream)
+        })))
+    }
+}
+
+impl ProxyRequest {
+    fn new(
+        proxy: &Proxy,
+        settings: Arc<Settings>,
+        request: &Parts,
+        route: RoutedRequest<'_>,
+        downstream: &Downstream,
+    ) -> Result<Box<Self>, Reply> {
+        let client = proxy.registry.client(&route.client).ok_or_else(Reply::no_such_client)?;
+        if client.record.frozen {
+            return Err(Reply::frozen(&route.client, client.record.unit()));
+        }
+        let upstream = proxy.upstreams.get(&client.record, &proxy.registry);
+        let permit = upstream.admit(settings.http.max_inflight_per_client)?;
+
+        let (method, length) = (&request.method, route.body.length());
+        let protocol = headers::wanted_protocol(request, length != Some(0));
+        let hop = Hop {
+            address: &downstream.address,
+            port: client.record.port,
+            via_token: &proxy.upstreams.via_token,
+        };
+        let head = headers::to_client(request, &route.query, hop, length, protocol.as_ref())
+            .map_err(|_| Reply::looped())?;
+        // A client may take a body that it does not expect for another request.
+        let expects_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+        let reusable = !request.headers.contains_key(UPGRADE)
+            && *method != Method::HEAD
+            && (length == Some(0) || expects_body);
+        let upstream_request = UpstreamRequest {
+            method: method.clone(),
+            writer: Some(RequestWriter::new(head, route.body, Instant::now())),
+            spare: HeaderMap::new(),
+        };
+        Ok(Box::new(Self {
+            client,
+            permit,
+            upstream_request,
+            settings,
+            protocol,
+            upgrade: None,
+            accepts_1xx: request.version == Version::HTTP_11,
+            stops: request.uri.path() == STOP && *method == Method::POST,
+            reusable,
+        }))
+    }
+}

@@ -1,0 +1,89 @@
+//! The relay: a process in a client's unit that sends each line of the client's output to the journal, with the account's name.
+//!
+//! `LogExtraFields=` of a template unit can have only the ID, and a user's manager ignores it. A stream of the journal has no
+//! fields of its own, and the controller may be away. So the lines go through a process in the unit, which exits when all writers
+//! of its pipe are gone.
+
+use std::io::{self, PipeWriter, Read, Write};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bytes::BytesMut;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+
+use super::output::{printable, split_priority, take_lines};
+use crate::model::error_chain::ErrorChain;
+use crate::model::name::ClientName;
+use crate::service::journal::ClientEntries;
+
+/// What the relay writes when its signal handlers are set.
+const READY: &[u8] = b"\n";
+
+/// Starts a relay for the calling process, which becomes the client `name`. Returns the pipe for its output.
+///
+/// The relay is not a child of the client, as the client may wait for all its children.
+pub(super) fn start(executable: &Path, name: &ClientName) -> io::Result<PipeWriter> {
+    let (reader, writer) = io::pipe()?;
+    let mut command = Command::new(executable);
+    command.args(["relay", name.as_str(), &std::process::id().to_string()]);
+    let status = command.stdin(reader).stdout(Stdio::null()).status()?;
+    if status.success() { Ok(writer) } else { Err(io::Error::other(format!("the relay failed: {status}"))) }
+}
+
+/// Starts the relay as a detached process, or, with `detached`, is the relay. `pid` is the client's.
+pub fn run(name: &str, pid: u32, detached: bool) -> ExitCode {
+    let done = if detached { relay(name, pid) } else { detach(name, pid) };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not eprintln!, which panics if standard error is closed.
+            let _ = writeln!(io::stderr(), "<3>wqcontroller relay: {}", ErrorChain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns when the relay is ready. When this process exits, the relay is reparented to the subreaper, which reaps it.
+fn detach(name: &str, pid: u32) -> io::Result<()> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["relay", name, &pid.to_string(), "--detached"]).stdout(Stdio::piped());
+    let mut relay = command.spawn()?;
+    let mut ready = [0];
+    match relay.stdout.take() {
+        Some(mut stdout) => stdout.read_exact(&mut ready),
+        None => Ok(()),
+    }
+}
+
+fn relay(name: &str, pid: u32) -> io::Result<()> {
+    let mut entries = ClientEntries::open(name, pid)?;
+    // Signals are ignored: systemd sends them to all processes of a unit, and the client's last lines are still to come.
+    for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
+        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+    }
+    io::stdout().write_all(READY)?;
+    io::stdout().flush()?;
+    let mut buffer = BytesMut::new();
+    let mut chunk = [0; 8192];
+    let mut stdin = io::stdin().lock();
+    loop {
+        match stdin.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(read) => buffer.extend_from_slice(&chunk[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        take_lines(&mut buffer, |line| send(&mut entries, line));
+    }
+    if !buffer.is_empty() {
+        send(&mut entries, &buffer);
+    }
+    entries.flush()
+}
+
+fn send(entries: &mut ClientEntries, line: &[u8]) {
+    let (priority, text) = split_priority(line);
+    entries.send(priority, &printable(text));
+}

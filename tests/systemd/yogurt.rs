@@ -1,0 +1,82 @@
+//! Yogurt, a real implementation, without a network: what can be seen of it before a login. tests/run fetches it.
+
+use crate::machine::{Machine, Plan, say_not_run, wait_until};
+use crate::service::UNIT;
+
+impl Machine {
+    /// A call of the API of an account's implementation, with the token that its client has.
+    fn milky(&self, name: &str, call: &str) -> String {
+        let port = self.client(name)["implementation"]["port"].to_string();
+        self.shell(&format!(
+            "curl --silent --max-time 5 --request POST --header \"Authorization: Bearer $(cat /var/lib/wqcontroller/implementations/{name}.token)\" \
+             --header 'Content-Type: application/json' --data '{{}}' http://127.0.0.1:{port}/api/{call} || true"
+        ))
+    }
+}
+
+fn boot() -> Option<Machine> {
+    let Some(program) = std::env::var_os("WQCONTROLLER_YOGURT") else {
+        say_not_run("WQCONTROLLER_YOGURT names no program; tests/run fetches one with CI=true");
+        return None;
+    };
+    let machine = Plan::new().install(program, "/opt/yogurt/yogurt", 0o755).boot()?;
+    machine.configure(
+        "[implementations.yogurt]\nkind = 'yogurt'\nprogram = '/opt/yogurt/yogurt'\nsign_url = 'http://127.0.0.1:9/'\n\
+         version = '46494'\n[implementations.old]\nkind = 'yogurt'\nprogram = '/opt/yogurt/yogurt'\n\
+         sign_url = 'http://127.0.0.1:9/'\nversion = '1'\n",
+    );
+    machine.start_service();
+    Some(machine)
+}
+
+#[test]
+fn yogurt_runs_as_unit_and_says_that_it_is_not_logged_in() {
+    let Some(machine) = boot() else { return };
+    for (name, uin) in [("a", "uin=123456789"), ("b", "uin=987654321")] {
+        machine.start_client(name, &["implementation=yogurt", uin]);
+    }
+    for name in ["a", "b"] {
+        wait_until(format!("{name} says what it lacks"), || {
+            machine.milky(name, "get_login_info").contains("-403")
+        });
+    }
+    let a = machine.client("a");
+    // What it needs of the disk lies in its own folder, and the code would be shown in the other one.
+    let home = machine.shell("ls /var/lib/private/wqimpl/a; readlink /var/lib/private/wqimpl/a/qrcode.png");
+    assert!(home.contains("config.json") && home.contains("/run/wqimpl/a/qrcode.png"), "{home}");
+
+    machine.systemctl(&["kill", "--signal=KILL", "wqimpl@a"]);
+    let restarted = machine.wait_for_client("a", "its implementation is started again", |client| {
+        let held = &client["implementation"];
+        held["phase"] == "up" && held["pid"] != a["implementation"]["pid"]
+    });
+    assert_eq!(restarted["pid"], a["pid"], "the client goes on");
+    wait_until("it answers again", || machine.milky("a", "get_login_info").contains("-403"));
+    machine.systemctl(&["kill", "--signal=KILL", UNIT]);
+    wait_until("the next controller is ready", || {
+        machine.property(UNIT, "NRestarts") == "1" && machine.is_active(UNIT)
+    });
+    assert_eq!(machine.client("a")["implementation"]["pid"], restarted["implementation"]["pid"]);
+
+    // At SIGTERM it would hang.
+    let begun = std::time::Instant::now();
+    assert_eq!(machine.call("stop_client", &["client=a"])["code"], 0);
+    machine.wait_for_log("a: yogurt: stopped: exited with status 0");
+    println!("stopped in {:?}", begun.elapsed());
+    assert!(machine.milky("b", "get_login_info").contains("-403"));
+}
+
+#[test]
+fn yogurt_with_unknown_version_is_held() {
+    let Some(machine) = boot() else { return };
+    machine.start_client("a", &["implementation=old", "uin=123456789"]);
+    let a = machine.wait_for_client("a", "its implementation is held", |client| {
+        client["implementation"]["held"] == true
+    });
+    let held = &a["implementation"];
+    assert_eq!(held["exits"], 3, "{held}");
+    assert!(held["last_exit"].as_str().unwrap().contains("its configuration or its surroundings"), "{held}");
+    let journal = machine.journal(&["WQ_CLIENT=a", "--identifier=wqimpl"]);
+    assert!(journal.contains("Exception"), "its own words: {journal}");
+    assert_eq!(a["phase"], "up");
+}
