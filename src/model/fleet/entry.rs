@@ -73,11 +73,6 @@ impl ClientEntry {
         self.record.history.next_start.filter(|_| waits)
     }
 
-    /// When it needs a tick: for a start, or for the next attempt to stop it.
-    pub(super) fn next_tick(&self) -> Option<Moment> {
-        self.next_start().or(self.stop_again)
-    }
-
     pub(super) fn info(&self) -> ClientInfo {
         ClientInfo { spec: self.record.spec.clone(), port: self.record.port, pid: self.record.pid() }
     }

@@ -176,7 +176,10 @@ impl Fleet {
 
     /// When the next [`Input::Tick`] is due.
     pub fn next_tick(&self) -> Option<Moment> {
-        self.entries.values().map(ClientEntry::next_tick).chain([self.save_again]).flatten().min()
+        // A shutdown starts nothing. A start that is due would be due again after each tick.
+        let starts = self.closing.is_none();
+        let next = |entry: &ClientEntry| entry.next_start().filter(|_| starts).or(entry.stop_again);
+        self.entries.values().map(next).chain([self.save_again]).flatten().min()
     }
 
     /// Applies an input; returns what to do.

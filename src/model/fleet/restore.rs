@@ -44,6 +44,8 @@ impl Fleet {
                 let clashes = !self.ports.is_free_for(port, &name);
                 let stays = wanted && !clashes;
                 if clashes {
+                    // The unit keeps the port of its launch, so it must not be taken for the client again later.
+                    entry.moved = true;
                     entry.record.port = self.free_port(&BTreeSet::new()).unwrap_or(port);
                 }
                 let port = entry.record.port;

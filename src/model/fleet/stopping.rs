@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Fleet;
+use super::entry::ClientEntry;
 use super::message::{Effect, Launch, RequestId, RequestOutcome, Shutdown, StopMode};
 use crate::model::client::{Exit, Moment, Phase};
 use crate::model::name::ClientName;
@@ -73,9 +74,10 @@ impl Fleet {
     /// a stop can be tried again.
     pub(super) fn stop_failed(&mut self, now: Moment, launch: &Launch, why: &str, effects: &mut Vec<Effect>) {
         let closing = self.closing.is_some();
-        let Some(entry) = self.current(launch).filter(|entry| entry.record.phase == Phase::Stopping) else {
-            return;
-        };
+        // Without a process this is an earlier attempt, whose process has exited meanwhile.
+        let stopping =
+            |entry: &&mut ClientEntry| entry.record.phase == Phase::Stopping && entry.record.handle.is_some();
+        let Some(entry) = self.current(launch).filter(stopping) else { return };
         let (desired, next_start) = (entry.desired, entry.record.history.next_start);
         entry.cancel_stop(why, effects);
         // Callers still want it stopped: the next controller tries again.
@@ -140,6 +142,12 @@ impl Fleet {
                     let handle = entry.end_with_controller();
                     effects.extend(handle.map(|handle| Effect::Terminate(launch, handle)));
                     self.changed.insert(name);
+                }
+                // Its last stop failed. The shutdown does not wait for the pause before the next one.
+                Phase::Stopping if entry.stop_again.take().is_some() => {
+                    let launch = Launch { name: name.clone(), generation: entry.record.generation };
+                    effects
+                        .extend(entry.record.handle.clone().map(|handle| Effect::Terminate(launch, handle)));
                 }
                 Phase::Starting | Phase::Up | Phase::Stopping | Phase::Gone(_) => {}
             }

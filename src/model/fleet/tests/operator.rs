@@ -93,6 +93,35 @@ fn moved_client_starts_after_a_retried_stop() {
 }
 
 #[test]
+fn shutdown_retries_a_failed_stop_at_once_and_plans_no_start() {
+    let mut bench = Bench::new(Rules { clients_outlive_controller: false, ..RULES });
+    let launch = stopped(&mut bench, "a", 7);
+    let b = bring_up(&mut bench, "b", 8);
+    bench.apply(ProcessEvent::Replaced(launch.clone(), handle(9)));
+    bench.apply(Input::StopFailed(launch.clone(), "it hangs".into()));
+    bench.apply(ProcessEvent::Exited(b, Exit::Signal(9)));
+    assert!(bench.get("b").history.next_start.is_some());
+    assert_eq!(words(bench.apply(Input::Shutdown(Shutdown::EndClients))), ["terminate a#1 9"]);
+    assert_eq!(bench.fleet.next_tick(), None, "a start that is due would be due again after each tick");
+    bench.apply(ProcessEvent::Exited(launch, Exit::Signal(9)));
+    assert!(bench.fleet.is_settled());
+}
+
+#[test]
+fn failure_to_stop_an_exited_process_is_ignored() {
+    let mut bench = Bench::new(RULES);
+    let launch = stopped(&mut bench, "a", 7);
+    bring_up(&mut bench, "b", 8);
+    bench.apply(ProcessEvent::Replaced(launch.clone(), handle(9)));
+    bench.apply(ProcessEvent::Exited(launch.clone(), Exit::Signal(9)));
+    // A stop that is not on disk yet when the failure arrives.
+    let effects = bench.fleet.apply(bench.now, stop(1, "a"));
+    assert_eq!(words(effects), ["save 7"]);
+    assert!(bench.apply(Input::StopFailed(launch, "it hangs".into())).is_empty());
+    assert_eq!(words(bench.apply(Input::Saved(Revision(7)))), ["1: stopped 5001 0"]);
+}
+
+#[test]
 fn operator_start_during_the_restart_pause_is_readopted() {
     let mut bench = Bench::new(RULES);
     let launch = bring_up(&mut bench, "a", 7);

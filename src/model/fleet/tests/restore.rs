@@ -160,3 +160,18 @@ fn held_client_that_an_operator_started_before_a_crash_keeps_its_place() {
     assert_eq!(words(next.apply(start(1, "b"))), ["1: too many"]);
     assert_eq!(next.wait(Duration::ZERO), ["probe a#2 5000"]);
 }
+
+#[test]
+fn unit_that_clashes_with_another_port_is_never_taken_for_its_client() {
+    let mut bench = Bench::new(RULES);
+    let a = bring_up(&mut bench, "a", 7);
+    bench.apply(ProcessEvent::Exited(a.clone(), Exit::Stopped));
+    bring_up(&mut bench, "b", 8);
+    // Both had port 5000, and both units run.
+    let found = |client: &str| ProcessStatus::Running(handle(if client == "a" { 9 } else { 8 }));
+    let (booted, _) = restored(&bench, RULES, found);
+    assert_eq!((booted.get("a").port, booted.get("b").port), (5000, 5001));
+    let (next, _) = restored(&booted, RULES, |_| ProcessStatus::Gone { rebooted: true });
+    assert_eq!(next.fleet.readoption(&launch_of("b", 2)), Readoption::Replace, "it listens at 5000");
+    assert_eq!(next.fleet.readoption(&a), Readoption::Adopt);
+}

@@ -306,9 +306,11 @@ impl FleetWorld {
             }
             self.bury()?;
             match self.fleet.next_tick() {
-                Some(at) if !self.closing => {
+                Some(at) => {
                     self.now = self.now.max(at);
                     self.tell(Input::Tick)?;
+                    let again = self.fleet.next_tick().is_some_and(|next| next <= self.now);
+                    prop_assert!(!again, "a tick is followed by the next one at once");
                 }
                 _ if self.to_do.is_empty() => return Ok(()),
                 _ => {}
