@@ -23,6 +23,7 @@ impl ReadableFd {
 
     /// Waits until it is readable. Cancel-safe.
     pub async fn readable(&self) -> io::Result<()> {
+        // Readiness is kept: nothing is read here, and a pidfd stays readable once its process has ended (pidfd_open(2)).
         self.0.readable().await.map(|mut guard| guard.retain_ready())
     }
 
@@ -30,6 +31,7 @@ impl ReadableFd {
     pub async fn read_with<T>(&self, mut read: impl FnMut(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
         loop {
             let mut guard = self.0.readable().await?;
+            // An error means WouldBlock: the readiness was stale and is cleared, so the next round waits for a new event.
             if let Ok(result) = guard.try_io(|fd| read(fd.get_ref().as_fd())) {
                 return result;
             }

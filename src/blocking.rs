@@ -29,6 +29,7 @@ impl BlockingTurns {
         // Never an error, as the semaphore is never closed.
         let turn = self.0.clone().acquire_owned().await;
         tokio::task::spawn_blocking(move || {
+            // Moved into the work: when the caller is cancelled, the thread is still blocked and must still count.
             let _turn = turn;
             work()
         })

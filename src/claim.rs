@@ -43,6 +43,7 @@ impl PathClaim {
     /// # Errors
     /// Another process has claimed it, or the folder can't be looked up.
     pub fn take(path: &Path) -> Result<Self, ClaimError> {
+        // Without links, so that two names of the same folder are one claim.
         let folder = fs::canonicalize(path.parent().unwrap_or(Path::new("/")))?;
         let name = name_of(&folder.join(path.file_name().unwrap_or_default()));
         let address = SocketAddr::from_abstract_name(&name)?;
@@ -75,6 +76,7 @@ impl PathClaim {
 }
 
 fn name_of(path: &Path) -> Vec<u8> {
+    // A digest, because a socket's name has at most 108 bytes (unix(7)) and a path can be longer.
     let digest = digest(&SHA256, path.as_os_str().as_bytes());
     let digits: String = digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("wqcontroller/{digits}").into_bytes()
@@ -95,6 +97,7 @@ enum Holder {
 }
 
 fn holder(name: &[u8]) -> io::Result<Holder> {
+    // No holder ever accepts, so its backlog can be full, and a blocking connect(2) would wait for ever.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     match connect(&socket, &SocketAddrUnix::new_abstract_name(name)?) {
@@ -116,6 +119,8 @@ fn holder(name: &[u8]) -> io::Result<Holder> {
 /// Whether a process of this user that has bound the name of a path in `folder` can use the path itself.
 fn counts(pid: u32, user: u32, folder: &Path) -> io::Result<bool> {
     let here = fs::metadata(folder)?;
+    // Root, our user and the owner can use the folder anyway. If every user counted, any of them could keep the controller from
+    // starting.
     if ![0, rustix::process::geteuid().as_raw(), here.uid()].contains(&user) {
         return Ok(false);
     }

@@ -44,6 +44,7 @@ impl ClientDirs {
         let (run, lasting) = match manager {
             ManagerKind::System => (Path::new("/run"), vec![PathBuf::from("/var/lib")]),
             ManagerKind::User => {
+                // Relative paths are to be ignored (XDG Base Directory Specification, as systemd does).
                 let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
                 let homes = [("XDG_STATE_HOME", ".local/state"), ("XDG_CONFIG_HOME", ".config")];
                 let home = |(name, usual)| absolute(name).or_else(|| Some(absolute("HOME")?.join(usual)));
@@ -65,6 +66,7 @@ impl ClientDirs {
         // Links are not followed: with `DynamicUser=` the folder is a link to a place that only root can read.
         let has_state =
             |id: &UnitId| lasting.iter().any(|all| all.join(id.as_str()).symlink_metadata().is_ok());
+        // With state under both, the account has begun anew since, and the newer state counts.
         if id != earlier && has_state(&earlier) && !has_state(&id) {
             info!(client = %name, id = %earlier, "keeps the ID {earlier}, under which version 0.1.0 has saved its state");
             return earlier;

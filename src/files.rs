@@ -60,7 +60,7 @@ pub enum FileError {
     /// Other users can read or change a private file or folder.
     #[error("{}: not private (mode {mode:04o}); run chmod go= on it", path.display())]
     NotPrivate {
-        /// The folder.
+        /// The file or folder.
         path: PathBuf,
         /// Its mode.
         mode: u32,
@@ -109,6 +109,7 @@ impl Fingerprint {
             inode: metadata.ino(),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            // The owner can set mtime, but not ctime (inode(7)).
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
@@ -145,6 +146,7 @@ impl FileOwner {
         match self {
             Self::User(uid) => Ok(Some(*uid)),
             Self::Any => Ok(None),
+            // Asked each time: with `DynamicUser=` a unit may have another user at its next start (systemd.exec(5)).
             Self::SameAsFolder(folder) => fs::symlink_metadata(folder)
                 .map(|found| Some(found.uid()))
                 .map_err(|source| FileError::io(folder, source)),
@@ -159,6 +161,7 @@ pub fn read_untrusted(
     owner: &FileOwner,
     limit: u64,
 ) -> Result<(Vec<u8>, Fingerprint), FileError> {
+    // NONBLOCK: opening a pipe waits for its writer otherwise. NOCTTY: a terminal must not become ours (open(2)).
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| match errno {
         // The errors for a link with O_NOFOLLOW, and for a socket.
@@ -166,6 +169,7 @@ pub fn read_untrusted(
         other => FileError::io(path, other),
     })?;
     let file = File::from(fd);
+    // Of the open file and not of the path, which may lead to another file by now.
     let metadata = file.metadata().map_err(|source| FileError::io(path, source))?;
     if !metadata.is_file() {
         return Err(FileError::NotRegular { path: path.to_owned() });
@@ -175,6 +179,7 @@ pub fn read_untrusted(
     {
         return Err(FileError::WrongOwner { path: path.to_owned(), owner: metadata.uid(), wanted });
     }
+    // The size is only a hint, as the client may be writing. One byte more than the limit shows that there is more.
     let mut content = Vec::with_capacity(usize::try_from(metadata.size().min(limit)).unwrap_or(0) + 1);
     (&file).take(limit + 1).read_to_end(&mut content).map_err(|source| FileError::io(path, source))?;
     if content.len() as u64 > limit {
@@ -194,6 +199,7 @@ pub fn read_secret(path: &Path, private: bool, limit: u64) -> Result<Vec<u8>, Fi
         return Err(FileError::NotRegular { path: path.to_owned() });
     }
     let me = rustix::process::geteuid().as_raw();
+    // The owner can change its content and its mode at any time.
     if metadata.uid() != 0 && metadata.uid() != me {
         return Err(FileError::WrongOwner { path: path.to_owned(), owner: metadata.uid(), wanted: me });
     }
@@ -219,6 +225,7 @@ pub fn make_parent(path: &Path) -> Result<(), FileError> {
 pub fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let ours = file.metadata()?;
     match fs::symlink_metadata(path) {
+        // An inode number is unique within its file system only.
         Ok(found) => Ok((found.dev(), found.ino()) == (ours.dev(), ours.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
@@ -228,6 +235,7 @@ pub fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 /// Replaces the file at `path` atomically, with this mode: a reader sees the old content or the new. Does not sync to disk.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
     let write = || {
+        // In the same folder, since rename(2) works within one file system. A path without a folder has an empty parent.
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = temporary_in(folder)?;
         file.as_file().write_all(content)?;
@@ -242,6 +250,7 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> 
 /// A new file, to be given its name once it is written. Its errors are the system's: those of the library name the temporary
 /// path, which says nothing and is another one each time.
 pub fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
+    // 0600 from the beginning: the content may be secret before the file has its final mode.
     let create = |path: &Path| File::options().write(true).create_new(true).mode(0o600).open(path);
     tempfile::Builder::new().prefix(".wqcontroller-").make_in(folder, create)
 }

@@ -32,8 +32,10 @@ const MAX_ANSWER: usize = 64 * 1024;
 pub async fn heartbeat(mut settings: watch::Receiver<Arc<Settings>>) {
     loop {
         let endpoint = settings.borrow_and_update().poll_api.clone();
+        // A receiver of its own, as each remembers which change it has seen: `beat` must not hide one from `changed`.
         let current = settings.clone();
         let changed = async {
+            // Most reloads leave poll_api as it is, and must not cut off a call in progress.
             while settings.changed().await.is_ok() {
                 if settings.borrow_and_update().poll_api != endpoint {
                     return true;
@@ -42,6 +44,7 @@ pub async fn heartbeat(mut settings: watch::Receiver<Arc<Settings>>) {
             false
         };
         let again = match &endpoint {
+            // A new endpoint drops a call in progress: the old one may hold it open for minutes.
             Some(endpoint) => tokio::select! {
                 again = changed => again,
                 () = beat(endpoint, current) => true,
@@ -59,6 +62,7 @@ pub async fn heartbeat(mut settings: watch::Receiver<Arc<Settings>>) {
 
 async fn beat(endpoint: &Endpoint, mut settings: watch::Receiver<Arc<Settings>>) {
     let policy = || PeerPolicy::of_controller().map(Some);
+    // Without TLS no call can succeed. A change of poll_api drops this future.
     let Some(mut poller) = Poller::new(endpoint, policy) else { return std::future::pending().await };
     loop {
         poller.call().await;
@@ -102,6 +106,7 @@ impl Poller {
             self.client = client;
             called = call(&self.client, &self.endpoint).await;
         }
+        // The URL may carry a password or a token; `Endpoint` shows neither.
         self.note(called.err().map(|error| ErrorChain(&error.without_url()).to_string()));
     }
 
@@ -125,6 +130,7 @@ async fn pause(settings: &mut watch::Receiver<Arc<Settings>>) {
         let due = answered + settings.borrow_and_update().poll_interval;
         tokio::select! {
             () = sleep_until(due) => return,
+            // When the sender is gone this branch is disabled, and the timer alone ends the wait.
             Ok(()) = settings.changed() => {}
         }
     }
@@ -137,6 +143,7 @@ async fn call(client: &reqwest::Client, endpoint: &Endpoint) -> reqwest::Result<
     let mut read = 0;
     while let Some(chunk) = answer.chunk().await? {
         read += chunk.len();
+        // What is dropped unread takes its connection with it, which is better than reading without end.
         if read > MAX_ANSWER {
             break;
         }
@@ -157,6 +164,7 @@ fn client_for(url: &str, receiver: &Receiver) -> Option<reqwest::Client> {
 struct NeedsCertificates;
 
 fn leads_to_https(error: &reqwest::Error) -> bool {
+    // reqwest wraps the error of a redirect policy, so it is one of the sources.
     let mut cause = error.source();
     while let Some(error) = cause {
         if error.is::<NeedsCertificates>() {

@@ -101,6 +101,8 @@ fn main() -> ExitCode {
         return check(arguments.config.as_deref());
     }
     let load = move || Settings::load(Path::new("/"), arguments.config.as_deref());
+    // Before the first thread, as this changes the environment. Before the configuration, as callers at these sockets get an
+    // answer also if that is refused.
     let activated = match activation::take() {
         Ok(activated) => activated,
         Err(error) => {
@@ -124,6 +126,7 @@ fn main() -> ExitCode {
             }
         }
     };
+    // `daemon::run` takes the sockets themselves, and closes them when it fails.
     let doors = doors();
     let runtime = match runtime(loaded.settings.http.worker_threads) {
         Ok(runtime) => runtime,
@@ -159,6 +162,7 @@ fn turn_away(doors: Vec<Activated>) -> bool {
 
 /// The event and the exit status of an error: whether a restart can help depends on its kind.
 fn blame(error: &anyhow::Error) -> (Option<&'static str>, ExitCode) {
+    // Status 78 is in `RestartPreventExitStatus=` of wqcontroller.service: systemd does not start it again and again.
     if error.is::<ConfigError>() || error.is::<TokenError>() {
         return (Some(events::CONFIGURATION_REFUSED), ExitCode::from(CONFIGURATION_ERROR));
     }

@@ -52,12 +52,14 @@ impl Paths {
         };
         let or_in_tmpdir =
             |path: &Option<PathBuf>, name: &str| path.clone().unwrap_or_else(|| tmpdir.join(name));
+        // A configured `tmpdir` is the folder for everything that has no path of its own, so for what lasts as well.
         let lasting = if settings.tmpdir.is_some() { None } else { state_folder(&env) };
         let lasting = lasting.unwrap_or_else(|| tmpdir.clone());
         let registry = settings
             .backend_path
             .clone()
             .unwrap_or_else(|| lasting.join("mojo_webqq_controller_backend.dat"));
+        // Named after the registry file: controllers whose registries share a folder must not share this one.
         let mut implementations = registry.clone().into_os_string();
         implementations.push(".implementations");
         Self {
@@ -119,6 +121,7 @@ fn state_folder(env: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 }
 
 fn make_folder(path: &Path) -> Result<(), FileError> {
+    // The mode is for folders made here. One that exists keeps its own, which is the operator's choice.
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| FileError::Io { path: path.to_owned(), source })
 }

@@ -159,6 +159,7 @@ impl StateFiles {
     ) -> StateFileWatch {
         let shared = self.0.clone();
         {
+            // One lock for folder and file: an event in between would be of a file that is not in the table, and dropped.
             let mut table = shared.table();
             if let Some(parent) = path.parent() {
                 let folder = table.folders.entry(parent.to_owned()).or_default();
@@ -174,13 +175,16 @@ impl StateFiles {
 
     /// Sends changes to `inputs` until the receiver is gone.
     pub async fn run(self, inputs: mpsc::Sender<Input>, mut settings: watch::Receiver<Arc<Settings>>) {
+        // Room for about 60 of the largest events: 16 bytes and a name of up to 256 (inotify(7)).
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
         let mut requested = self.0.requested.subscribe();
         let is_pending = |requested: &u64| *requested > *self.0.served.borrow();
         loop {
             let period = settings.borrow_and_update().check_interval;
+            // Made again after each change of the settings, as `check_interval` may be another one.
             let mut again = interval(period);
             again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            // The first tick of an interval comes at once.
             again.reset();
             let mut ticks = 0_u32;
             loop {
@@ -192,6 +196,7 @@ impl StateFiles {
                     },
                     Ok(number) = requested.wait_for(is_pending) => {
                         serves = Some(*number);
+                        // A read lock on the channel: while it is held, `catch_up` blocks its thread.
                         drop(number);
                         match self.0.changed_so_far(&mut buffer) {
                             Some(paths) => (paths, ReadReason::Inotify),
@@ -215,12 +220,14 @@ impl StateFiles {
                 if any {
                     let shared = self.0.clone();
                     let found = tokio::task::spawn_blocking(move || shared.look(paths, reason)).await;
+                    // A panic loses one round. The next rescan reads the files again.
                     for reported in found.unwrap_or_default() {
                         if inputs.send(reported.into()).await.is_err() {
                             return;
                         }
                     }
                 }
+                // After the reports are in the queue, so that an exit that waited for this comes behind them.
                 if let Some(number) = serves {
                     self.0.served.send_replace(number);
                 }

@@ -160,9 +160,11 @@ impl Store {
         let mut remade = Vec::new();
         if !is_at(&locked_file.lock, &lock_path(&self.path)).map_err(failed)? {
             make_parent(&self.path).map_err(StoreError::Refused)?;
+            // The lock went with its file, so another controller may have locked a new one.
             locked_file.lock = lock(&self.path)?;
             remade.push(Remade::Lock);
         }
+        // Only where it is missing: a file that was put in its place is not ours to replace.
         if let Some(content) = &locked_file.content
             && fs::symlink_metadata(&self.path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         {
@@ -179,6 +181,7 @@ impl Store {
         let file = temporary_in(&self.folder)?;
         file.as_file().set_permissions(Permissions::from_mode(0o600))?;
         file.as_file().write_all(content)?;
+        // Before the rename, or a power cut could leave an empty file under the name.
         file.as_file().sync_all()?;
         file.persist(&self.path)?;
         // The rename is on the disk when the folder is synced.

@@ -57,6 +57,7 @@ impl Accounts {
     pub async fn start(&self, spec: ClientSpec) -> Result<RequestOutcome, CallError> {
         let name = spec.name.clone();
         let outcome = self.clients.start(spec).await?;
+        // Also for a client that runs already: its implementation may be held, and this call is how it is tried again.
         if let RequestOutcome::AlreadyExists(info) | RequestOutcome::Started(info) = &outcome
             && implementation_of(&info.spec).is_some()
         {
@@ -78,11 +79,14 @@ impl Accounts {
         if implementation_of(&info.spec).is_none() {
             return Ok(outcome);
         }
+        // The reconciler stops it, as the account has just left the list of clients. Here its end is only waited for.
         let mut snapshots = self.implementations.changes();
         // Until it is gone, or belongs to an account that was registered again meanwhile.
         let gone = snapshots
             .wait_for(|snapshot| snapshot.get(&name).is_none() || self.clients.client(&name).is_some());
+        // A stop that fails changes nothing that the wait looks at, so the wait needs an end of its own.
         match timeout(settings.supervisor.stop_timeout + STOP_MARGIN, gone).await {
+            // An error inside means that the registry has ended, and then the controller ends its processes itself.
             Ok(_) => Ok(outcome),
             Err(_) => {
                 let why = "its client is gone, but its implementation does not end; see the log".to_owned();
@@ -93,6 +97,7 @@ impl Accounts {
 
     /// The object of an account in the list of `check_client`.
     pub fn object(&self, view: &Arc<ClientView>, settings: &Settings) -> Bytes {
+        // The view has its JSON ready. With an implementation it depends on two lists, so it is made at each call.
         let Some(name) = implementation_of(&view.record.spec) else { return view.json().clone() };
         let kind = settings.implementations.get(name).map(|implementation| implementation.kind.name());
         let found = self.implementations.client(&view.record.spec.name);

@@ -22,18 +22,21 @@ pub(super) fn step(client: Option<&ClientRecord>, implementation: Option<&Client
     match (wanted, implementation) {
         (None, None) => Step::Nothing,
         (Some(_), None) => Step::Start,
+        // Also while the controller stops it to start it again: only this stop says that it is not to come back.
         (None, Some(_)) => Step::Stop,
         // It is started with the new parameters when it is gone.
         (Some(client), Some(running)) if !is_same(&client.spec, &running.spec) => match running.phase {
             Phase::Stopping => Step::Nothing,
             _ => Step::Stop,
         },
+        // Also one that is held or waits for its next start: the restart policy of its own registry decides about that.
         (Some(_), Some(_)) => Step::Nothing,
     }
 }
 
 /// Whether the implementation was started with what the client asks for.
 fn is_same(client: &ClientSpec, implementation: &ClientSpec) -> bool {
+    // The other parameters are the client's alone. A new value of one of them must not cost the account its login.
     implementation_of(client) == implementation_of(implementation) && uin_of(client) == uin_of(implementation)
 }
 

@@ -62,6 +62,7 @@ impl Reconciler {
         let (mut clients, mut implementations) =
             (self.accounts.clients.changes(), self.accounts.implementations.changes());
         loop {
+            // Cloned, because a borrow is a read lock on the channel, and the actor would wait for it when it publishes.
             let lists = (clients.borrow_and_update().clone(), implementations.borrow_and_update().clone());
             self.reconcile(&lists.0, &lists.1);
             let again = self.again.values().min().copied();
@@ -74,10 +75,12 @@ impl Reconciler {
             tokio::select! {
                 changed = clients.changed() => if changed.is_err() { return },
                 changed = implementations.changed() => if changed.is_err() { return },
+                // None while there is no task, which only leaves this branch out of the round.
                 Some(done) = self.tasks.join_next_with_id() => self.done(done),
                 Some(name) = self.woken.recv() => self.wake(&name),
                 () = pause => {
                     let now = Instant::now();
+                    // Only forgotten: the next round compares the lists, and tries again where they still differ.
                     self.again.retain(|_, at| *at > now);
                 }
             }
@@ -97,6 +100,8 @@ impl Reconciler {
             .chain(implementations.named())
             .map(|(name, _)| name.clone())
             .collect();
+        // Of accounts that left the list, or the map would grow with each name that was ever tried. Only a real change is sent,
+        // since it wakes every launch that waits.
         self.refusals.send_if_modified(|refusals| {
             let gone = |name: &ClientName| clients.get(name).is_none();
             let is_modified = refusals.keys().any(gone);
@@ -105,6 +110,7 @@ impl Reconciler {
             }
             is_modified
         });
+        // Collected first, as each start and stop changes what is busy.
         for name in names.into_iter().filter(|name| !self.is_busy(name)).collect::<Vec<_>>() {
             let (client, implementation) = (clients.get(&name), implementations.get(&name));
             match step(client.map(|view| &view.record), implementation.map(|view| &view.record)) {
@@ -114,6 +120,7 @@ impl Reconciler {
                 }
                 Step::Stop => {
                     let Some(running) = implementation else { continue };
+                    // An account that stays registered keeps its token: its client has the path of that file already.
                     let token = client.is_none().then(|| token_file(&self.tokens, &running.record.spec.id));
                     self.stop(name, token);
                 }
@@ -134,6 +141,7 @@ impl Reconciler {
                 Err(error) => Done::Failed(error.to_string().into()),
             }
         });
+        // A failure refuses this launch of the client and earlier ones. A later launch waits for an attempt of its own.
         self.under_way.insert(task.id(), (name, generation));
     }
 
@@ -155,6 +163,7 @@ impl Reconciler {
                 Err(error) => Done::Failed(error.to_string().into()),
             }
         });
+        // No launch has generation 0, so a failed stop refuses none: launches do not wait for stops.
         self.under_way.insert(task.id(), (name, Generation(0)));
     }
 
@@ -162,6 +171,7 @@ impl Reconciler {
         let (id, done) = match done {
             Ok(done) => done,
             Err(error) => {
+                // The task panicked. Its account is tried again after the pause, as after any failure.
                 error!(%error, "a start or stop of an implementation failed: {error}");
                 (error.id(), Done::Failed("failed by an internal error; the log says more".into()))
             }
@@ -191,6 +201,7 @@ impl Reconciler {
         let found = self.accounts.implementations.client(name);
         let waits = found.is_some_and(|view| matches!(view.record.phase, Phase::Gone(_)));
         let client = self.accounts.clients.client(name);
+        // For one that is busy an attempt is under way, and its result is this call's, too.
         if let Some(client) = client.filter(|_| waits && !self.is_busy(name)) {
             self.start(&client.record.spec, client.record.generation);
         }

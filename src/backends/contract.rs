@@ -51,6 +51,7 @@ pub trait BackendContract: Sync {
     /// The first file that the client could never read.
     fn check_files(&self, start: &Start<'_>) -> Result<(), ContractError> {
         for key in self.client_files() {
+            // Only files that the configuration names. Those that a caller names are checked with the parameters.
             let Some(path) = start.key(key).map(Path::new) else { continue };
             if let Some(why) = login_code::hidden(path, start.id, start.client_dirs) {
                 return Err(ContractError::File { network: self.name(), key, path: path.to_owned(), why });
@@ -64,6 +65,8 @@ pub trait BackendContract: Sync {
     fn variables(&self, start: &Start<'_>) -> Vec<(String, OsString)> {
         let secret = self.secret().map(|secret| secret.key);
         let keys = start.account.into_iter().flat_map(Account::iter);
+        // `environment` sets the variable of the secret's file itself, and only where the client may have the secret and can
+        // read the file.
         keys.filter(|(key, _)| Some(*key) != secret)
             .map(|(key, value)| (format!("{}_{key}", self.name()), value.into()))
             .collect()
@@ -168,6 +171,7 @@ impl<'a> Start<'a> {
     /// The value of a parameter, in whatever case its name was given. An empty one counts as not given.
     pub fn param(&self, name: &str) -> Option<&'a str> {
         let found = self.params.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
+        // As in the original, where an empty text is false and so the same as none.
         found.map(|(_, value)| value.text.as_str()).filter(|text| !text.is_empty())
     }
 

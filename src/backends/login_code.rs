@@ -50,14 +50,17 @@ pub(super) fn hidden(path: &Path, id: &UnitId, client_dirs: &ClientDirs) -> Opti
     if !runtime.starts_with("/run/wqclient") || is_opened(Path::new("/"), id.as_str()) {
         return None;
     }
+    // Where there is no such group, only the rights of all others count.
     let group = Group::from_name(GROUP).ok().flatten().map(|group| group.gid.as_raw());
     hidden_by(path).or_else(|| unreadable(path, group)).map(|why| format!("{why}; {INSTEAD}"))
 }
 
 /// The setting of the unit that hides `path`.
 fn hidden_by(path: &Path) -> Option<String> {
-    // A folder that the controller may not enter is judged by its name alone.
+    // Of the folder and not of the file, as the program may not have written the image yet. A folder that the controller may
+    // not enter is judged by its name alone.
     let real = path.parent().and_then(|folder| fs::canonicalize(folder).ok());
+    // Both count: the mounts of the unit hide the name, and also what a link leads to.
     let places = [Some(path.to_owned()), real];
     let is_in = |folder: &str| places.iter().flatten().any(|place: &PathBuf| place.starts_with(folder));
     let (folder, setting) = HIDDEN.into_iter().find(|(folder, _)| is_in(folder))?;
@@ -71,6 +74,7 @@ fn unreadable(path: &Path, group: Option<u32>) -> Option<String> {
     for place in path.ancestors() {
         // A file that does not exist yet may become readable.
         let Ok(found) = fs::metadata(place) else { continue };
+        // The owner's bits do not count: a unit has a user of its own, which owns none of these.
         let (others, group_bits, right) =
             if found.is_dir() { (0o001, 0o010, "enter") } else { (0o004, 0o040, "read") };
         let may =
@@ -95,6 +99,7 @@ fn has_acl(path: &Path) -> bool {
 fn is_opened(root: &Path, id: &str) -> bool {
     UNITS.iter().any(|folder| {
         let folder = root.join(folder.trim_start_matches('/'));
+        // A unit file here replaces the package's as a whole (systemd.unit(5)), and HIDDEN says nothing about it.
         if folder.join("wqclient@.service").exists() {
             return true;
         }
@@ -102,6 +107,7 @@ fn is_opened(root: &Path, id: &str) -> bool {
         drop_ins.iter().filter_map(|drop_in| fs::read_dir(folder.join(drop_in)).ok()).flatten().flatten().any(
             |file| {
                 let text = fs::read_to_string(file.path()).unwrap_or_default();
+                // Keys that only begin like one of these count, too. A wrong guess leaves out a check and refuses nothing.
                 let opens = |line: &str| OPENINGS.iter().any(|key| line.trim_start().starts_with(key));
                 text.lines().any(opens)
             },

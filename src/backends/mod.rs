@@ -66,6 +66,7 @@ impl BackendKind {
 
 impl Default for BackendKind {
     fn default() -> Self {
+        // The macro is called with at least one kind.
         Self::ALL[0]
     }
 }

@@ -69,6 +69,7 @@ impl BackendContract for OneBot {
     }
 
     fn check_account(&self, account: &Account) -> Result<(), (&'static str, &'static str)> {
+        // Without a token any machine that reaches the address could speak as the account's implementation.
         let listen = account.get("listen").and_then(|listen| listen.parse().ok());
         if listen.as_ref().is_some_and(opens_to_network) && account.get("token_file").is_none() {
             return Err(("listen", "listens to other machines, and must have a token_file then"));
@@ -77,6 +78,7 @@ impl BackendContract for OneBot {
     }
 
     fn check_params(&self, start: &Start<'_>) -> Result<(), ContractError> {
+        // The token is withheld from this URL. Refused here, since the client would only be turned away there without a token.
         if start.key("token_file").is_some() && self.secret_file(start).is_none() {
             let why =
                 "its token goes to another machine only where [onebot] of the configuration has its url";
@@ -132,6 +134,7 @@ fn is_this_machine(url: &str) -> bool {
     match Url::parse(url).ok().as_ref().and_then(Url::host) {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
+        // Any other name would have to be looked up, and its address can be another one when the client connects.
         Some(Host::Domain(name)) => name == "localhost",
         None => false,
     }

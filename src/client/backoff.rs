@@ -30,6 +30,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// The first pause is about `first`. Each further one is twice the one before, up to `longest`.
     pub(crate) fn new(first: Duration, longest: Duration) -> Self {
+        // The operator sets the two independently (post_retry_min, post_retry_max).
         Self { first, longest: longest.max(first), failures: 0, jitter: Jitter::default() }
     }
 
@@ -42,11 +43,13 @@ impl Backoff {
     pub(crate) fn next_pause(&mut self, failure: AttemptFailure) -> Duration {
         let before = self.failures;
         self.failures = before.saturating_add(1);
+        // At once only the first time: a receiver that breaks off every connection must not be asked in a loop.
         if before == 0 && failure == AttemptFailure::BrokeOff {
             return Duration::ZERO;
         }
         let pause = self.pause_after(before);
         match failure {
+            // A receiver can ask for more patience, not for less, and a wrong date must not stop reports for years.
             AttemptFailure::RetryAfter(asked) => pause.max(asked.min(MAX_RETRY_AFTER)),
             AttemptFailure::BrokeOff | AttemptFailure::Unavailable => pause,
         }
@@ -87,6 +90,7 @@ impl Jitter {
             return fixed;
         }
         self.count += 1;
+        // 32 bits, which an f64 holds exactly.
         let number = self.seed.hash_one(self.count) >> 32;
         f64::from(u32::try_from(number).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
     }

@@ -45,6 +45,7 @@ const API_LIMITS: Limits = Limits {
     request_header_timeout: Duration::from_secs(30),
     write_timeout: Duration::from_secs(120),
     max_connections: 256,
+    // Below the 2 s after which `TaskGroup` aborts the API.
     drain_timeout: Duration::from_millis(1500),
     max_request_header: 16 * 1024,
     unreadable_code: openqq::BAD_REQUEST,
@@ -114,7 +115,7 @@ enum ClientError {
 pub fn is_invoked(args: impl IntoIterator<Item = OsString>) -> bool {
     let mut args = args.into_iter();
     let program = args.next().unwrap_or_default();
-    // By hand, for `Path::file_name` would cut a title at a slash, and an account's name has none.
+    // Cuts nothing off a title such as `wqclient(NAME)`, since an account's name has no slash.
     let name = Path::new(&program).file_name().unwrap_or_default();
     name.as_encoded_bytes().starts_with(b"wqclient") || args.next().is_some_and(|first| first == "client")
 }
@@ -147,6 +148,8 @@ pub fn run() -> ExitCode {
 
 fn start() -> Result<ProcessEnd, ClientError> {
     let settings = ClientSettings::from_vars(std::env::vars_os())?;
+    // Before the threads of the log: it may execute the program again, which ends them with their lines. So there is no log
+    // yet, and its failure is logged below.
     let titled = title::set_process_title(&settings.account);
     let mut log = log::start(&settings.log)?;
     let printed = settings.reports.print.then(|| log.print()).transpose()?;
@@ -169,6 +172,8 @@ fn start() -> Result<ProcessEnd, ClientError> {
 
 async fn live(settings: ClientSettings, printed: Option<Lines>) -> Result<ProcessEnd, ClientError> {
     let (event, events) = mpsc::channel(MAX_QUEUED_EVENTS);
+    // `open` is called once the pid file and the port are ours: a reverse connection binds one more port, and a second client
+    // of the account should fail at the pid file, which says why.
     match &settings.backend {
         BackendSettings::OneBot(own) => {
             let open =
@@ -194,6 +199,7 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     let endings = ShutdownTriggers::watch(settings.controller_pid, stop_asked.clone())?;
     // Dropped last: it keeps a second client of this account out.
     let mut pid_file = LockedPidFile::acquire(&settings.files.pid)?;
+    // Before all that others notice: where the port is taken, there is no state file, no report and no login.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port.get())).await;
     let listener = listener.map_err(|error| ClientError::Bind(settings.port, error))?;
     let recent = RecentEvents::new(settings.reports.recent);
@@ -207,11 +213,13 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     info!("listening on 127.0.0.1:{}", settings.port);
 
     let mut tasks = TaskGroup::default();
+    // A service, because the outbox finishes its sends over this connection when the client stops.
     tasks.spawn_service("the backend", driver);
     tasks.spawn_graceful("the outbox", dispatcher.run(backend.clone(), tasks.stopping()));
     if let Some(deliverer) = deliverer {
         let (mut replies, muter) = replies::open(backend.clone(), outbox.clone());
         tasks.spawn("the muter", muter.run(backend.clone()));
+        // A service, because the last reports, such as `stop`, come when the client has begun to stop.
         let posting =
             deliverer.run(tasks.services_stopping(), move |source, answer| replies.handle(source, answer));
         tasks.spawn_graceful_service("the deliverer of reports", posting);
@@ -234,17 +242,21 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
 
     let mut first_ending = std::pin::pin!(endings.first());
     let mut file_checks = interval(FILE_CHECK_INTERVAL);
+    // After a stop (SIGSTOP, a frozen unit) one check is enough; the default would make up for all that were missed.
     file_checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut missing = false;
     let ended = loop {
         tokio::select! {
             why = &mut first_ending => {
                 info!("stopping: {why}");
+                // A call gives the account up. After a signal, as at a shutdown, the next start belongs to the same QQ
+                // account.
                 if why == ShutdownReason::StopCalled {
                     account.forget();
                 }
                 break Ok(why);
             }
+            // If the driver is gone, this arm is disabled, and `first_exit` says so.
             Some(event) = events.recv() => if let Some(why) = lifecycle.handle(event) {
                 warn!("stopping: {why}");
                 break Ok(why);
@@ -259,8 +271,10 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
         }
     };
 
+    // Before the tasks end: the state `stop` answers long polls, and its report can still be delivered.
     lifecycle.end(ended.as_ref().map_or_else(|error| Some(error.to_string()), ShutdownReason::reason));
     tasks.end().await;
+    // systemd can attribute a message to its unit only while the sender lives (sd_notify(3)).
     notifier.flush().await;
     ended.map(|why| ProcessEnd::from(&why))
 }

@@ -43,6 +43,7 @@ impl EventFilter {
     pub(super) fn parse(list: &str) -> Option<Self> {
         let names = list.split([',', ' ']).filter(|name| !name.is_empty());
         let known = |name: &str| EVENTS.iter().map(|(known, _)| *known).find(|known| *known == name);
+        // A misspelt name is refused: skipped, it would cost the operator an event without a word.
         names.map(known).collect::<Option<_>>().map(Self)
     }
 

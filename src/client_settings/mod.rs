@@ -140,10 +140,13 @@ impl ClientSettings {
         let controller_pid: Option<i32> = vars.parsed("CONTROLLER_PID", "a process ID")?;
         let controller_pid = match controller_pid {
             None => None,
+            // `Pid::from_raw` takes 0 for no process and must not get a negative number.
             Some(pid) if pid > 0 => Pid::from_raw(pid),
             Some(_) => return Err(SettingsError::Invalid("CONTROLLER_PID", "a process ID")),
         };
         let files = AccountFiles::from_vars(&vars, &account)?;
+        // Queued messages outlive the client. systemd removes the runtime folder of a unit, which is its `tmpdir`, when the
+        // unit ends.
         let lasting = vars.state_directory.clone().map_or_else(|| files.tmpdir.clone(), PathBuf::from);
         let queue = |text: &str| text.parse().ok().filter(|count| (1..=MAX_SEND_QUEUE).contains(count));
         let outbox = OutboxSettings {

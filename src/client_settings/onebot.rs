@@ -79,6 +79,7 @@ impl OneBotSettings {
             registration: vars.text("REGISTRATION")?,
             token_file,
             qrcode: vars.text("ONEBOT_QRCODE_PATH")?.map(PathBuf::from),
+            // With 0 each call would time out before it is sent, and the lists would be loaded without a pause.
             call_time: call_time.max(Duration::from_millis(10)),
             refresh: vars
                 .seconds("ONEBOT_REFRESH")?
@@ -91,6 +92,7 @@ impl OneBotSettings {
 
 fn connection_mode(text: &str, listen: Option<SocketAddr>) -> Option<ConnectionMode> {
     let url = Url::parse(text).ok()?;
+    // By hand: `host_str` has brackets around an IPv6 address, which a look-up does not take.
     let host = match url.host()? {
         url::Host::Domain(name) => name.to_owned(),
         url::Host::Ipv4(address) => IpAddr::V4(address).to_string(),
@@ -100,9 +102,11 @@ fn connection_mode(text: &str, listen: Option<SocketAddr>) -> Option<ConnectionM
         ("ws" | "wss", None) => {
             Some(ConnectionMode::Forward { url: url.to_string(), host, port: url.port_or_known_default()? })
         }
+        // The name of each call is appended to the URL, which a query would swallow.
         ("http" | "https", Some(listen)) if url.query().is_none() => {
             Some(ConnectionMode::Http { url: url.to_string(), listen })
         }
+        // Over HTTP alone no event would arrive; a WebSocket carries events itself, so a second address contradicts it.
         _ => None,
     }
 }

@@ -77,6 +77,7 @@ impl ReportSettings {
             })
         };
         let pause = |name| vars.seconds(vars.plugin(name));
+        // Waiting reports outlive the client, and the runtime folder of a unit does not.
         let state = vars.state_directory.clone().map_or_else(|| tmpdir.to_owned(), PathBuf::from);
         Ok(Self {
             post_api: vars.checked(vars.plugin("POST_API"), "an http or https URL", Endpoint::new)?,

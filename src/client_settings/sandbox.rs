@@ -41,6 +41,7 @@ impl SandboxSettings {
             "scan" => Some(true),
             _ => None,
         };
+        // 0 would silently mean that no message fails.
         let every = |word: &str| word.parse().ok().filter(|every| *every > 0);
         Ok(Self {
             world: vars.text("SANDBOX_WORLD")?.map(PathBuf::from),

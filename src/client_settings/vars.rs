@@ -40,6 +40,7 @@ impl Vars {
         let mut of_systemd = None;
         for (name, value) in vars {
             match name.to_str() {
+                // First of all arms, so that an empty TMPDIR does not replace the default.
                 _ if value.is_empty() => {}
                 // The folder that std::env::temp_dir takes. It must be text, for the state file names it.
                 Some("TMPDIR") if value.to_str().is_some() => found.system_tmpdir = value.into(),
@@ -55,6 +56,8 @@ impl Vars {
                 None => {}
             }
         }
+        // After the loop, as the order of variables is arbitrary. A unit knows its folder from systemd alone, a child process
+        // from the controller.
         found.state_directory = of_systemd.or_else(|| found.ours.get("STATE_DIRECTORY").cloned());
         found
     }
@@ -112,6 +115,7 @@ impl Vars {
         let invalid = SettingsError::Invalid(name, "a number of seconds, from 0 to 86400");
         match self.parsed::<f64>(name, "a number of seconds, from 0 to 86400")? {
             None => Ok(None),
+            // `from_secs_f64` panics on what this leaves out: NaN, infinity and negative numbers.
             Some(seconds) if (0.0..=DAY).contains(&seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
             Some(_) => Err(invalid),
         }

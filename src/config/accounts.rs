@@ -30,6 +30,7 @@ fn read_tables<'a>(
             if let Err((key, why)) = contract.check_account(&account) {
                 options.object_at(&place, origins.get(key).copied().unwrap_or(origin), why);
             }
+            // A client logs in to one network, so two tables with its name contradict each other.
             if let Some(other) = accounts.add(name, kind, account) {
                 let why = format!("is in [{}] as well, must be in one of the two", other.name());
                 options.object_at(&place, origin, &why);

@@ -17,7 +17,9 @@ pub(super) fn addresses(item: &Item) -> Checked<Vec<ListenAddress>> {
         return Err(fault(item, "is an empty list, must have at least one address".to_owned()));
     }
     for (at, (address, entry)) in addresses.iter().zip(entries).enumerate() {
+        // The kernel chooses another port for each.
         let kernels_choice = matches!(address, ListenAddress::Tcp { port: 0, .. });
+        // As text, which has only the path of a socket: with another mode it is still the same socket.
         let is_same = |earlier: &ListenAddress| earlier.to_string() == address.to_string();
         if !kernels_choice && addresses.iter().take(at).any(is_same) {
             return Err(fault(
@@ -94,6 +96,7 @@ fn known_keys(table: &Table, known: &[&str], named: &str) -> Checked<()> {
 /// Permissions. A string: as a number it would have to be written 0o660, and 660 would be something else.
 fn mode(item: &Item) -> Checked<u32> {
     let digits = match &item.value {
+        // The first digit is 0: set-user-ID, set-group-ID and sticky bits mean nothing for a socket.
         Value::Text(text) => text.strip_prefix('0').filter(|digits| digits.len() == 3),
         _ => None,
     };

@@ -62,6 +62,7 @@ impl AuthSettings {
     pub fn refuses(&self, open: &OpenListener) -> bool {
         match open {
             OpenListener::Network(_) => self.tokens.is_empty() && !self.allow_unauthenticated,
+            // `allow_unauthenticated` does not count here: the same operator asks for a token at this socket.
             OpenListener::TokenRequired(_) => self.tokens.is_empty(),
         }
     }

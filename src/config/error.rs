@@ -70,7 +70,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A value that does not count, because a later file has the same option. Displayed as `NAME: FILE:LINE, then FILE:LINE`.
+/// A value that does not count, because a later file has the same option. Displayed as `NAME: FILE:LINE, replaced by
+/// FILE:LINE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overridden {
     /// The option, or the part of one that is merged.

@@ -60,6 +60,7 @@ impl Fragment {
     pub(super) fn read(file: &Path) -> Result<Self, ConfigError> {
         let mut content = Vec::new();
         File::open(file)
+            // One byte more than allowed, so that `from_bytes` notices that there is more.
             .and_then(|open| open.take(MAX_BYTES as u64 + 1).read_to_end(&mut content))
             .map_err(|source| ConfigError::Read { path: file.to_owned(), source })?;
         Ok(Self::from_bytes(file, &content))
@@ -90,6 +91,7 @@ impl Fragment {
             let line = error.span().map(|span| reading.line(span.start));
             reading.fault(line, format!("not valid TOML: {}", error.message()));
         }
+        // Also after errors: this finds faults of its own, and takes apart what is nested too deeply to be dropped as it is.
         let root = reading.table(tree.into_inner(), 0);
         if reading.faults.is_empty() {
             return Self { file: file.to_owned(), root, faults: Vec::new() };
@@ -177,6 +179,7 @@ impl Reading {
                 let parsed = i64::from_str_radix(number.as_str(), number.radix());
                 Value::Integer(parsed.unwrap_or_else(|_| {
                     self.fault(Some(line), "not valid TOML: the number does not fit 64 bits".to_owned());
+                    // Any number does: a fragment with faults loses its items.
                     0
                 }))
             }

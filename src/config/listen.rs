@@ -90,6 +90,7 @@ impl ListenAddress {
 /// An IPv4 address or a host name. Digits and dots alone are never a name, so that a mistyped address is told
 /// at once and not by a resolver that was asked for it.
 fn is_v4_or_name(host: &str) -> bool {
+    // The lengths are those of RFC 1035, 2.3.4.
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
@@ -113,6 +114,7 @@ impl FromStr for ListenAddress {
         if let Some(path) = text.strip_prefix("unix:") {
             return Self::unix(path);
         }
+        // From the right, as an IPv6 address has colons of its own.
         let (host, port) = text.rsplit_once(':').ok_or(ListenError::Form)?;
         // Without brackets it is not clear where an IPv6 address ends and the port begins.
         if host.contains(':') && !host.starts_with('[') {

@@ -61,6 +61,7 @@ impl NamedTables {
         for (origin, entries) in options.each(option, |origin, item| self.entries(origin, item)) {
             if entries.is_none() {
                 merged.clear();
+                // Each of them, as every earlier file may have had tables that are gone now.
                 files.drain(..).for_each(|earlier| options.overrides(option, earlier, origin));
             }
             files.push(origin);
@@ -98,6 +99,7 @@ impl NamedTables {
     /// back what earlier files say. (An empty table does not: its keys may just be commented out.)
     fn entries(&self, origin: Origin, item: &Item) -> Checked<Option<Vec<(String, Entry)>>> {
         let tables = match (&item.value, self.list) {
+            // Before other lists: it clears, where they add.
             (Value::List(entries), Some(_)) if entries.is_empty() => return Ok(None),
             (Value::List(entries), Some(key)) => return self.listed(key, origin, item, entries).map(Some),
             (Value::Table(tables), _) => tables,
@@ -171,6 +173,7 @@ impl NamedTables {
     }
 
     fn entry(&self, origin: Origin, name: &str, keys: &Table) -> Checked<Entry> {
+        // The name inside is allowed in both forms, so that a table can be moved out of a list unchanged.
         let is_known = |key: &str| self.list == Some(key) || self.keys.iter().any(|known| known.name == key);
         if let Some((key, item)) = keys.iter().find(|(key, _)| !is_known(key)) {
             return Err(fault(item, format!("has the unknown key {}, must be {}", quoted(key), self.form())));

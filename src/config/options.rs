@@ -128,6 +128,7 @@ impl<'a> Options<'a> {
         if self.faults.is_empty() {
             return Ok(());
         }
+        // A fault of a whole file has no line and so comes before its others. The sort is stable.
         self.faults.sort_by_key(|(at, fault)| (*at, fault.line));
         let problems = self.faults.into_iter().filter_map(|(at, fault)| {
             let file = self.fragments.get(at)?.file.clone();
@@ -170,6 +171,7 @@ impl<'a> Options<'a> {
     /// The known tables, each once.
     fn tables(&self) -> Vec<&'static str> {
         let mut tables: Vec<_> = self.known.iter().filter_map(|name| Some(name.split_once('.')?.0)).collect();
+        // The options of a table are read one after the other, so equal names are neighbours.
         tables.dedup();
         tables
     }
@@ -218,6 +220,7 @@ fn nearest(key: &str, known: &[String]) -> Option<String> {
     let allowed = key.chars().count().div_ceil(3).min(3);
     let (distance, best) = known
         .iter()
+        // A key may be as long as its file, and the time that `distance` takes grows with it.
         .filter(|known| known.len().abs_diff(key.len()) <= 8)
         .map(|known| (distance(key, known.trim_matches(['[', ']'])), known))
         .min()?;

@@ -63,6 +63,7 @@ fn duration(item: &Item) -> Option<Duration> {
         Value::Float(number) => number,
         _ => return None,
     };
+    // False for NaN, which neither equals nor is in a range.
     let allowed = seconds == 0.0 || (SHORTEST..=LONGEST).contains(&seconds);
     allowed.then(|| Duration::try_from_secs_f64(seconds).ok()).flatten()
 }
@@ -70,6 +71,7 @@ fn duration(item: &Item) -> Option<Duration> {
 /// What `rule` allows, or the empty string for none, by which a later file unsets what an earlier one set.
 pub(super) fn optional<T>(rule: impl Fn(&Item) -> Checked<T>) -> impl Fn(&Item) -> Checked<Option<T>> {
     move |item| match &item.value {
+        // Before the rule, which may well refuse an empty string.
         Value::Text(text) if text.is_empty() => Ok(None),
         _ => rule(item).map(Some),
     }
@@ -97,6 +99,7 @@ pub(super) fn list_of<T>(rule: impl Fn(&Item) -> Checked<T>) -> impl Fn(&Item) -
 /// An absolute path. A relative one would depend on the working directory of the daemon.
 pub(super) fn absolute_path(item: &Item) -> Checked<PathBuf> {
     match &item.value {
+        // With a NUL every system call fails that gets the path, and only when it is first used.
         Value::Text(text) if Path::new(text).is_absolute() && !text.contains('\0') => Ok(PathBuf::from(text)),
         _ => Err(wrong_shown(item, "an absolute path without NUL, such as \"/var/lib/example\"")),
     }

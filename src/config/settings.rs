@@ -182,6 +182,7 @@ impl Settings {
                 options.object("listen", &open.to_string());
             }
         }
+        // With `auto` it is known only at the start whether clients become units.
         if settings.supervisor.mode == Mode::Systemd && settings.tmpdir.is_some() {
             options
                 .object("tmpdir", "must not be set with mode = \"systemd\": units have folders of their own");
@@ -226,7 +227,9 @@ impl HttpSettings {
         const MIB: usize = 1024 * 1024;
         let secs = Duration::from_secs;
         Self {
+            // On loopback only a full queue of the listener delays a connection, as the kernel drops its SYN.
             connect_timeout: options.get("http.connect_timeout", secs(2), seconds),
+            // More than the 30 s for which `check_event` of the built-in client waits.
             header_timeout: options.get("http.header_timeout", secs(120), seconds),
             inactivity_timeout: options.get("http.inactivity_timeout", secs(120), seconds),
             request_header_timeout: options.get("http.request_header_timeout", secs(15), seconds),

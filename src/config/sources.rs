@@ -39,6 +39,8 @@ pub(super) fn default_files(
             }
         }
     }
+    // After every main file: a drop-in of the package wins over the administrator's main file, as with systemd
+    // (systemd-system.conf(5)).
     files.extend(drop_ins.into_values());
     Ok(files)
 }
@@ -66,6 +68,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
         let name = name.as_encoded_bytes();
+        // Of any type: a folder or a dangling link of such a name is a mistake, which reading it reports.
         if name.ends_with(b".toml") && !name.starts_with(b".") {
             paths.push(entry.path());
         }

@@ -107,6 +107,7 @@ fn slice(item: &Item) -> Checked<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':');
     match &item.value {
         Value::Text(text)
+            // systemd allows 255 (systemd.unit(5)).
             if text.len() <= 200
                 && text.strip_suffix(".slice").is_some_and(|name| !name.is_empty())
                 && text.bytes().all(plain) =>
@@ -121,6 +122,7 @@ fn slice(item: &Item) -> Checked<String> {
 fn memory(item: &Item) -> Checked<u64> {
     const SMALLEST: u64 = 1 << 20;
     let bytes = match &item.value {
+        // The last character begins at `at`, so the slices can't split one of several bytes.
         Value::Text(text) => text.char_indices().last().and_then(|(at, unit)| {
             let shift = 10 * (1 + "KMGT".find(unit)?);
             let digits = text[..at].bytes().all(|byte| byte.is_ascii_digit());

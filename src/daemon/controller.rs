@@ -104,6 +104,7 @@ impl Controller {
         };
         let boot_id = boot_id().context("can't find out which boot this is")?;
         let run_id = random_id().context("cannot read a random ID from the kernel")?;
+        // One future for all that waits for systemd or the disk, so that the start timeout is extended meanwhile.
         let take_up = async {
             let Detected { supervisor, reason, is_second_best } =
                 detect(&configured, environment, events).await?;
@@ -120,6 +121,7 @@ impl Controller {
                     .await;
             Ok::<_, DetectError>((
                 supervisor,
+                // What the operator prefers anyway needs no place in the status line.
                 is_second_best.then_some(reason),
                 Arc::new(client_dirs),
                 restored,
@@ -144,6 +146,7 @@ impl Controller {
             boot_id: boot_id.clone(),
             run_id,
         };
+        // After the clients' supervisor, since implementations run in the same way as clients.
         let (implementations, implementation_actor) =
             Implementations::start(given, saved_implementations).await?;
         let (refusals, refused) = watch::channel(Refusals::default());
@@ -197,6 +200,7 @@ impl Controller {
                 let (upstreams, current) = (upstreams.clone(), current.clone());
                 move || {
                     let current = current.clone();
+                    // Asked in each round, so that a reload changes it.
                     upstreams.clone().reap_idle(move || current.borrow().http.idle_timeout)
                 }
             }),
@@ -213,6 +217,7 @@ impl Controller {
                 move || status.clone().follow()
             }),
         ];
+        // None where the unit has no WatchdogSec=.
         tasks.extend(notify::beat_interval().map(|pause| {
             let (registries, notifier) =
                 ([registry.clone(), implementations.registry.clone()], notifier.clone());
@@ -254,8 +259,10 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     AbortOnDropHandle::new(tokio::spawn(async move {
+        // The inner task would outlive an aborted outer one without a handle of this kind.
         while let Err(broken) = AbortOnDropHandle::new(tokio::spawn(start())).await {
             error!(error = %broken, "{what} failed ({broken}); restarting it in 1 s");
+            // A task that panics at once would fill the log without the pause.
             sleep(Duration::from_secs(1)).await;
         }
     }))

@@ -53,6 +53,7 @@ impl Implementations {
         let supervisor =
             supervisor(clients, user_runtime, launcher.config.clone(), EventSender::new(inputs.clone()))
                 .await?;
+        // Where systemd makes `RuntimeDirectory=wqimpl/%i` of wqimpl@.service (systemd.exec(5)).
         let runtime: Arc<Path> = match supervisor.manager() {
             Some(ManagerKind::System) => Path::new("/run/wqimpl").into(),
             Some(ManagerKind::User) => user_runtime.join("wqimpl").into(),
@@ -93,5 +94,6 @@ async fn supervisor(
         return Ok(AnySupervisor::Units(units.context("can't connect to systemd for implementations")?));
     }
     let direct = Direct::of_implementations(events).context("can't read /proc")?;
+    // The same value for both, so that both registries judge alike whether there was a reboot.
     Ok(AnySupervisor::Direct(direct.with_started(clients.started())))
 }

@@ -69,10 +69,13 @@ pub async fn run(
         format!("can't open the log file {:?}", settings.log_path.clone().unwrap_or_default())
     })?;
     let has_log_file = settings.log_path.is_some();
+    // `_sending` is kept to the end of this function, because dropping it aborts the task that sends.
     let (notifier, _sending) = Notifier::start();
     let ended = run_inner(&load, (settings, explicit), files, activated, &log, notifier.clone()).await;
+    // `failed` has a socket of its own, so its message could overtake what is still queued.
     notifier.flush().await;
     if let Err(error) = &ended {
+        // systemd shows it as the unit's StatusErrno (`ERRNO=`, sd_notify(3)).
         let errno = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
         notify::failed(&ErrorChain(error.as_ref()).to_string(), errno);
     }
@@ -99,9 +102,11 @@ async fn run_inner(
 
     raise_file_limit();
     let uid = rustix::process::geteuid().as_raw();
+    // Without it the folder of a login is not used, which is safe in any case.
     let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let variable = |name: &str| {
         let value = std::env::var_os(name)?;
+        // A controller that was started from a terminal can outlive the login, and with the login goes its runtime directory.
         let is_of_login = name == "XDG_RUNTIME_DIR" && goes_before_us(Path::new(&value), uid, &cgroup);
         (!is_of_login).then_some(value)
     };
@@ -111,11 +116,13 @@ async fn run_inner(
     check_sockets(&activated).await?;
     let sockets = sockets(activated, &settings.listen).await?;
     let open: Vec<_> = sockets.iter().filter_map(Socket::open_listener).collect();
+    // By the sockets that are really open: systemd may have handed over others than `listen` names.
     let guard = guard(&settings, tokens, &open)?;
     let (store, saved) = Store::open(&paths.registry)?;
     let (implementations, saved_implementations) = Store::open(&paths.implementations)?;
     let clients = (Arc::new(store), saved);
     let implementations = (Arc::new(implementations), saved_implementations);
+    // After the registry is locked: a second controller is refused there, and must not replace the first one's pid file.
     let pid_file = PidFile::write(&paths.pid).context("can't write the pid file")?;
     let require_token = sockets.iter().map(Socket::requires_token).collect();
     let served = ServedSockets { open, require_token, guard };
@@ -123,6 +130,7 @@ async fn run_inner(
     let mut controller =
         Controller::start(settings, &paths, clients, implementations, served, notifier.clone()).await?;
 
+    // Callers that came earlier are in the backlog. Until here a call would have found a registry without clients.
     let (listeners, unix_sockets) = unix_sockets::open(sockets);
     let stop = CancellationToken::new();
     let mut server = {
@@ -137,6 +145,7 @@ async fn run_inner(
     let broken = loop {
         tokio::select! {
             signal = next(&mut signals) => match signal {
+                // After a hang-up it is an end like any other, as for a program that does not handle SIGHUP.
                 Some(SIGHUP) if !terminal.hung_up() => reload(load, &controller, log).await,
                 Some(signal) => {
                     let signal = signal_name(signal).unwrap_or("a signal");
@@ -160,6 +169,7 @@ async fn run_inner(
             }
         }
     };
+    // Before open requests are finished: clients may have got the same SIGTERM, and their ends are no failures from here on.
     if !controller.is_outlived() {
         controller.registry.shutdown_requested();
         controller.implementations.registry.shutdown_requested();
@@ -179,6 +189,7 @@ async fn run_inner(
             let _ = server.await;
         }
         upstreams.close_all_idle();
+        // Clients first, as in each stop of an account: an implementation that ends first is a lost login to its client.
         registry.shutdown(shutdown).await?;
         implementations.shutdown(shutdown).await
     };
@@ -199,10 +210,12 @@ async fn run_inner(
             }
         }
     };
+    // Before the pid file is removed, which the watch on removed files would write again.
     controller.files.look_last().await;
     unix_sockets.end().await;
     drop(pid_file);
     if broken || ended.is_err() {
+        // An error, so that systemd starts a new controller: the unit has `Restart=on-failure`.
         return Err(PartStopped.into());
     }
     info!("wqcontroller ends");

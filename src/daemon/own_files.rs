@@ -31,6 +31,7 @@ impl OwnFiles {
     /// Checks the files every [`INTERVAL`].
     pub(super) async fn watch(self) {
         let mut ticks = interval(INTERVAL);
+        // After a slow disk or a suspend one look is enough: missed ones are not made up for.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failing = false;
         loop {
@@ -55,6 +56,7 @@ impl OwnFiles {
     }
 
     fn remake(&self, failing: bool) -> bool {
+        // Held to the end of this function, so that no file is made once `look_last` has had the lock.
         let is_over = locked(&self.is_over);
         if *is_over {
             return failing;
@@ -75,6 +77,7 @@ impl OwnFiles {
             })
         });
         let stores = stores.map(|store| store.map_err(|error| ErrorChain(&error).to_string()));
+        // All were tried by now. One error is enough for the log, and a registry's matters most.
         let rest = launches.into_iter().fold(paths, Result::and);
         let rest = rest.map_err(|error| ErrorChain(&error).to_string());
         match stores.into_iter().fold(rest, |found, store| store.and(found)) {

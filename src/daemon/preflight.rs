@@ -89,6 +89,7 @@ impl Preflight {
 
     fn log_file(&mut self, settings: &Settings) {
         let Some(path) = &settings.log_path else { return };
+        // To append, since that neither creates the file nor changes it.
         match OpenOptions::new().append(true).open(path) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.folder_of("log_path", path),
@@ -129,6 +130,7 @@ impl Preflight {
     }
 
     fn registry(&mut self, settings: &Settings) {
+        // Where neither is configured, the place depends on what systemd gives to the service and not to this process.
         let in_tmpdir = || Some(settings.tmpdir.as_ref()?.join("mojo_webqq_controller_backend.dat"));
         let Some(path) = settings.backend_path.clone().or_else(in_tmpdir) else { return };
         match fs::read(&path) {
@@ -225,7 +227,7 @@ impl Preflight {
         }
     }
 
-    /// The accounts that the configuration names.
+    /// The implementations that the configuration names.
     fn implementations(&mut self, settings: &Settings) {
         for (name, implementation) in settings.implementations.iter() {
             let what = |key: &str| format!("implementations.{name}.{key}");
@@ -309,6 +311,7 @@ fn has_units(settings: &Settings) -> bool {
 fn bind(address: SocketAddr) -> io::Result<()> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // As tokio's listener does it. Otherwise connections in TIME_WAIT would look like a program that has the port.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     Ok(rustix::net::bind(&socket, &address)?)
 }
@@ -321,6 +324,7 @@ fn is_hidden(error: &FileError) -> bool {
 fn sockets_of_systemd() -> bool {
     let mut command = Command::new("systemctl");
     command.args(["is-active", "--quiet", "wqcontroller.socket"]);
+    // Only the status counts. Without systemd there is no such program, and its words do not belong into the report.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }

@@ -22,6 +22,7 @@ pub(super) async fn reload(
 ) {
     let reload = Reload::begin();
     controller.notifier.reloading();
+    // Whatever becomes of the configuration: lines would go on into a log file that was renamed.
     log.reopen();
     let (note, outcome) = match apply_new(load, controller, log).await {
         Ok(()) => {
@@ -53,6 +54,7 @@ async fn apply_new(
     log: &Log,
 ) -> anyhow::Result<()> {
     let settings = load()?.settings;
+    // Checked against the sockets that are open, since those stay whatever the new `listen` says.
     let guard = guard(&settings, tokens(&settings)?, &controller.open)?;
     let old = controller.settings.borrow().clone();
     for option in old.needs_restart(&settings) {

@@ -26,6 +26,7 @@ pub fn note_removal(settings: &Settings) -> anyhow::Result<()> {
     let paths = Paths::choose(settings, |name| std::env::var_os(name), uid);
     let units = units.split_ascii_whitespace().collect();
     for registry in [&paths.registry, &paths.implementations] {
+        // `Store::open` would make a lock file where there never was a registry.
         if !registry.exists() {
             continue;
         }
@@ -39,6 +40,7 @@ pub fn note_removal(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn forget_processes(saved: &mut PersistedState, units: &HashSet<&str>) {
+    // Whatever version was read, it is written in the present form.
     saved.version = VERSION;
     for client in &mut saved.clients {
         if matches!(&client.handle, Some(Handle::Unit { name, .. }) if units.contains(&**name)) {

@@ -17,6 +17,7 @@ use crate::supervisor::{AnySupervisor, Supervisor};
 /// Corrects what the supervisor found by what is known of the boot.
 fn after(since: Since, found: ProcessStatus) -> ProcessStatus {
     match (since, found) {
+        // However it ended: what is gone after a boot is started anew.
         (Since::Reboot, _) => ProcessStatus::Gone { rebooted: true },
         // A unit that an operator stopped looks like one that a reboot ended.
         (Since::Unknown, ProcessStatus::Ended(Exit::Clean)) => ProcessStatus::Gone { rebooted: false },

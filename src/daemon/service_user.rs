@@ -15,12 +15,14 @@ pub(super) fn configured() -> Option<User> {
     command.args(["show", "--property=User", "--value", "wqcontroller.service"]);
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     let name = String::from_utf8(output.stdout).ok()?;
+    // The text is empty where the unit has no `User=`, and then no user has that name.
     let user = User::from_name(name.trim_end()).ok()??;
     (!user.uid.is_root()).then_some(user)
 }
 
 /// Whether this process runs as the user of the service.
 pub(super) fn is_me() -> bool {
+    // Where systemd can't be asked, the name that the packages use is the best guess.
     let user = configured().or_else(|| User::from_name(USUAL).ok()?);
     user.is_some_and(|user| user.uid.as_raw() == rustix::process::geteuid().as_raw())
 }

@@ -22,6 +22,7 @@ const END_MARGIN: Duration = Duration::from_secs(15);
 
 /// The longest that the end may take.
 pub(super) fn time_to_end(settings: &Settings) -> Duration {
+    // A sum, because clients are ended only after the last request.
     settings.http.drain_timeout + settings.supervisor.stop_timeout + END_MARGIN
 }
 
@@ -46,6 +47,7 @@ pub(super) fn rules(settings: &Settings, chosen: &AnySupervisor) -> Rules {
     Rules {
         max_clients: settings.max_clients,
         first_port: settings.backend_start_port,
+        // A client is reached through the proxy, which has its port from the snapshot, so a new port disturbs no caller.
         ports_each: 1,
         keeps_port: false,
         restart: supervisor.restart,
@@ -63,6 +65,7 @@ pub(super) fn implementation_rules(settings: &Settings, chosen: &AnySupervisor) 
         first_port: settings.implementation_start_port,
         // Its API and its web page.
         ports_each: 2,
+        // Its client has the port in its environment, which can't be changed while it runs.
         keeps_port: true,
         restart: match of_clients.restart {
             RestartPolicy::Never => RestartPolicy::Never,
@@ -85,6 +88,7 @@ pub(super) fn limits(settings: &Settings) -> Limits {
 
 /// Clients may not call the controller, as far as they have users of their own.
 pub(super) fn gate(supervisor: &AnySupervisor) -> Gate {
+    // Only the system's manager gives each unit a user of its own (`DynamicUser=`).
     if supervisor.manager() == Some(ManagerKind::System) {
         return Gate::of_controller();
     }
@@ -96,6 +100,7 @@ pub(super) fn gate(supervisor: &AnySupervisor) -> Gate {
 }
 
 pub(super) fn tokens(settings: &Settings) -> Result<Tokens, TokenError> {
+    // systemd sets it for `LoadCredential=` (systemd.exec(5)).
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     Tokens::load(&settings.auth.tokens, credentials.as_deref())
 }
@@ -107,6 +112,7 @@ pub(super) async fn sockets(
     if activated.is_empty() {
         return Ok(bind(configured).await?);
     }
+    // `Settings` does not say whether the default was written down. Only another value is surely a mistake.
     if configured != [ListenAddress::default()] {
         warn!(
             "`listen` has no effect, as systemd hands over the sockets: change them with `systemctl edit \

@@ -14,9 +14,11 @@ pub(super) async fn extend_start_timeout<T>(work: impl Future<Output = T>, exten
     let mut work = std::pin::pin!(work);
     let begin = Instant::now();
     loop {
+        // After that the loop only waits, and the service manager ends the start when its time is over.
         if begin.elapsed() < MOST {
             extend(STEP);
         }
+        // Half of a step, so that a message that is late still comes in time. The timeout drops a borrow, and the work goes on.
         if let Ok(done) = timeout(STEP / 2, &mut work).await {
             return done;
         }

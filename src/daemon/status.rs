@@ -98,6 +98,7 @@ impl Status {
                 self.notifier.status(&line).await;
                 sent = line;
             }
+            // After the line and not before it, so that a single change shows at once.
             sleep(PAUSE).await;
             tokio::select! {
                 // The registry is gone only at the end of the controller.

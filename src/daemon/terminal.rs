@@ -17,12 +17,14 @@ impl Terminal {
     }
 
     fn is_there() -> bool {
+        // Fails with ENXIO for a process without a controlling terminal (tty(4)).
         std::fs::File::open("/dev/tty").is_ok()
     }
 
     /// nohup(1) ignores SIGHUP, which its program inherits.
     fn started_by_nohup() -> bool {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        // A mask in hexadecimal, the lowest bit for signal 1 (proc_pid_status(5)). sigaction(2) would need `unsafe`.
         let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
         ignored
             .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())

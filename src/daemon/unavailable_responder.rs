@@ -47,6 +47,7 @@ pub fn answer_callers(sockets: Vec<Activated>) -> io::Result<bool> {
             sleep(ANSWERING).await;
             stop.cancel();
         };
+        // Joined, since the server ends by itself only when `end` has cancelled it.
         tokio::join!(serve(listeners, LIMITS, stop.clone(), answer), end);
         Ok(true)
     })

@@ -37,6 +37,7 @@ pub(super) fn open(sockets: Vec<Socket>) -> (Vec<Listener>, UnixSockets) {
         info!("listening on {socket}");
         listeners.push(match socket {
             Socket::Tcp(listener) => Listener::Tcp(listener),
+            // systemd made the file, and it is systemd's to make it again.
             Socket::Unix { listener, file: None, .. } => listener.into(),
             Socket::Unix { listener, file: Some(file), .. } => {
                 let (sender, replaced) = mpsc::channel(1);
@@ -65,6 +66,7 @@ async fn watch(mut watched: Vec<WatchedSocket>, over: CancellationToken) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            // Drops the files of the sockets, which removes them.
             () = over.cancelled() => return,
             _ = ticks.tick(), if !watched.is_empty() => {}
         }

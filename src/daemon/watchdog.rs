@@ -13,6 +13,7 @@ use crate::service::notify::Notifier;
 /// Sends a beat every `pause` while both registries answer.
 pub(super) async fn beat(registries: [Registry; 2], notifier: Notifier, pause: Duration) {
     let mut interval = interval(pause);
+    // A late beat is not made up for: several at once prove no more than one.
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;

@@ -36,6 +36,7 @@ pub(super) fn check(spec: &ClientSpec, settings: &Settings) -> Result<(), SpecEr
             format!("must be one of [implementations] in the configuration: {names}"),
         );
     };
+    // The operator's table says already where this account is logged in.
     if let Some(kind) = settings.accounts.kind_of(&spec.name) {
         let network = kind.name();
         return refused(
@@ -44,6 +45,7 @@ pub(super) fn check(spec: &ClientSpec, settings: &Settings) -> Result<(), SpecEr
         );
     }
     let contract = implementation.kind.contract();
+    // Only the network matters. There is no port before the start.
     let (network, _) = contract.endpoint(implementation, 0);
     if let Some(given) = param(spec, "backend").filter(|given| !given.is_empty() && *given != network.name())
     {
@@ -51,6 +53,7 @@ pub(super) fn check(spec: &ClientSpec, settings: &Settings) -> Result<(), SpecEr
     }
     let keys = network.contract().accounts().map_or(&[][..], |table| table.keys);
     let own = keys.iter().map(|key| format!("{}_{}", network.name(), key.name));
+    // A URL of the caller's would lead the client past its implementation.
     if let Some(own) = own.into_iter().find(|own| param(spec, own).is_some()) {
         return refused(&own, format!("follows from {name}; leave it out"));
     }
@@ -72,6 +75,7 @@ fn is_uin(text: &str) -> bool {
 /// The settings for a client whose implementation serves its API on `port`, with the token of this file: as if the operator had
 /// written them into the table of the network.
 pub fn with_implementation(settings: &Settings, spec: &ClientSpec, port: u16, token: &Path) -> Settings {
+    // A copy for this start: its port belongs to this account alone, and the settings to all.
     let mut settings = settings.clone();
     let found = implementation_of(spec).and_then(|name| settings.implementations.get(name));
     if let Some(implementation) = found {

@@ -71,10 +71,12 @@ pub fn environment(
     }
     // What a client prints comes into our log anyway; with a log file in common it writes its lines there itself.
     all.set("LOG_CONSOLE", if log_path.is_some() { "0" } else { "1" });
+    // The output goes into a log, which escape sequences would garble.
     all.set("DISABLE_COLOR", "1");
     all.set("HTTP_DEBUG", "0");
     for (name, value) in &spec.params {
         match &value.path {
+            // As it was resolved for the check: a link that is changed since then must not lead elsewhere.
             Some(path) => all.set(name, path),
             None => all.set(name, &value.text),
         }
@@ -108,6 +110,7 @@ pub fn environment(
             all.set(secret.file_variable, file);
         }
     }
+    // After the parameters, so that no caller can set any of these.
     all.set("ACCOUNT", spec.name.as_str());
     all.set("CLIENT", spec.name.as_str());
     all.set("TMPDIR", &spec.files.tmpdir);
@@ -153,6 +156,7 @@ pub fn listen_address(
     settings: &Settings,
     client_dirs: &ClientDirs,
 ) -> Option<ListenParameter> {
+    // The operator's table wins over the call, as it does in the environment.
     let given = || BackendKind::from_name(param(spec, "backend")?);
     let kind = settings.accounts.kind_of(&spec.name).or_else(given)?;
     kind.contract().listen_address(&Start::of(kind, spec, &settings.accounts, client_dirs))
@@ -163,6 +167,7 @@ pub fn without_private(
     inherited: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> BTreeMap<OsString, OsString> {
     let is_private = |name: &OsStr| {
+        // The controller's own settings have this prefix, too, and a client would take them for its own.
         name.as_bytes().starts_with(PREFIX.as_bytes())
             || CONTROLLER_ONLY.iter().any(|ours| name == OsStr::new(ours))
     };

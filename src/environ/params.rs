@@ -80,13 +80,16 @@ pub fn client_spec(
 
     let mut params = BTreeMap::new();
     for (param, text) in given {
+        // The name becomes a part of a variable's name, where other characters have no place.
         let mut letters = param.bytes();
         let is_name = letters.next().is_some_and(|b| b.is_ascii_alphabetic())
             && letters.all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if !is_name || param.len() > MAX_NAME {
+            // Cut, since the reply and the log repeat it.
             return Err(SpecError::Name(param.chars().take(MAX_NAME).collect()));
         }
         let lower = param.to_ascii_lowercase();
+        // No error: the original passed such parameters on, and they did no harm there.
         if is_reserved(&lower) {
             info!(client = %name, param, "this parameter is set by the controller; the one given has no effect");
             continue;
@@ -97,7 +100,9 @@ pub fn client_spec(
         if text.len() > MAX_VALUE || text.bytes().any(|b| matches!(b, b'\0' | b'\n' | b'\r')) {
             return Err(SpecError::Value(param));
         }
+        // By the ending, as they have a longer name as well: `plugin_openqq_post_api`.
         let is_url = ["post_api", "poll_api"].iter().any(|name| lower.ends_with(name));
+        // By the function that the launch will use, so that it can't fail there.
         if is_url && !text.is_empty() && with_client(&text, &name).is_none() {
             return Err(SpecError::Url(param));
         }
@@ -107,6 +112,7 @@ pub fn client_spec(
         params.insert(param, ParamValue { text, secret, path });
     }
     let spec = ClientSpec { files: files(&name, &client_dirs.folder(&id), &params), name, id, params };
+    // Last, since a contract looks at the parameters together and not one by one.
     for (contract, start) in Start::of_each(&spec, &settings.accounts, client_dirs) {
         contract.check_params(&start)?;
         contract.check_files(&start)?;
@@ -131,6 +137,7 @@ pub fn resettled(spec: &ClientSpec, client_dirs: &ClientDirs) -> ClientSpec {
 
 /// Whether the value of a parameter, its name in lower case, is a file or folder that the client reads or writes.
 fn names_a_file(name: &str) -> bool {
+    // By the ending, since a template of the operator may read parameters that are unknown here.
     ["dir", "path", "file", "world", "network"].iter().any(|ending| name.ends_with(ending))
 }
 
@@ -140,6 +147,7 @@ fn files(name: &ClientName, tmpdir: &Path, params: &BTreeMap<String, ParamValue>
         let found = params.iter().find(|(given, _)| given.eq_ignore_ascii_case(wanted));
         found.and_then(|(_, value)| value.path.clone())
     };
+    // `tmpdir` first: the others lie in it unless they have paths of their own.
     let usual = ClientFiles::in_folder(path("tmpdir").unwrap_or_else(|| tmpdir.to_owned()), name);
     ClientFiles {
         state: path("state_path").unwrap_or(usual.state),

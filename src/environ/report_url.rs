@@ -14,6 +14,7 @@ const ANYWHERE: AsciiSet = CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>');
 /// `url` with `client=NAME` in its query: an existing `client` is replaced where it stands, all else stays as it is,
 /// but that characters a URL cannot hold are percent-encoded. None for what is no http or https URL.
 pub fn with_client(url: &str, name: &ClientName) -> Option<String> {
+    // Parsed to be judged, and then used as it was written: a parser would change more than the query.
     let parsed =
         Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
     let (url, fragment) = match url.split_once('#') {
@@ -23,10 +24,13 @@ pub fn with_client(url: &str, name: &ClientName) -> Option<String> {
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
     let mine = format!("client={}", utf8_percent_encode(name.as_str(), &VALUE));
     let mut pairs: Vec<&str> = Vec::new();
+    // Splitting an empty text yields one empty pair.
     for pair in query.split('&').filter(|_| !query.is_empty()) {
         let key = pair.split('=').next().unwrap_or(pair);
+        // Decoded, as the receiver does it: `%63lient` is the same key.
         if !percent_decode_str(key).eq("client".bytes()) {
             pairs.push(pair);
+        // Only once: of two values some receivers take the first and some the last.
         } else if !pairs.contains(&mine.as_str()) {
             pairs.push(&mine);
         }

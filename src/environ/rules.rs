@@ -36,6 +36,7 @@ pub fn check_start(
     let tried =
         implementation_of(spec).map(|_| with_implementation(settings, spec, ANY_PORT, Path::new("/")));
     let settings = tried.as_ref().unwrap_or(settings);
+    // Nothing is inherited here, since a launch passes on no `MOJO_WEBQQ_*` of the controller's own.
     let env = environment([], spec, ANY_PORT, settings, client_dirs, None);
     match ClientSettings::from_vars(env) {
         Ok(_) => Ok(()),
@@ -53,11 +54,13 @@ fn backend(spec: &ClientSpec) -> Option<&str> {
 /// Names the parameter, or the key of the configuration, that a variable comes from.
 fn explain(error: &SettingsError, spec: &ClientSpec, settings: &Settings) -> SpecError {
     let (variable, why) = error.variable_and_rule();
+    // The configuration first, since its value wins over a parameter.
     if let Some((kind, account)) = settings.accounts.get(&spec.name)
         && let Some((option, key)) = configured_key(kind.contract(), account, variable)
     {
         return SpecError::Configured { option, account: spec.name.to_string(), key, why };
     }
+    // The short name is the one that is documented for callers.
     let parameter = variable.strip_prefix("PLUGIN_OPENQQ_").unwrap_or(variable).to_ascii_lowercase();
     let given = |name: &str| spec.params.keys().find(|given| given.eq_ignore_ascii_case(name));
     let given = given(variable).or_else(|| given(&parameter)).cloned();

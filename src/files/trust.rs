@@ -12,6 +12,7 @@ use super::FileError;
 /// target.
 pub fn check_trusted(path: &Path) -> Result<(), FileError> {
     let check = |path: &Path, is_folder: bool| {
+        // Follows a link, whose own mode says nothing: it is always 0777 (symlink(7)).
         let metadata = fs::metadata(path).map_err(|source| FileError::io(path, source))?;
         let me = rustix::process::geteuid().as_raw();
         if metadata.uid() != 0 && metadata.uid() != me {
@@ -36,11 +37,13 @@ pub fn check_trusted(path: &Path) -> Result<(), FileError> {
 /// Makes a private folder with mode 0700 at `path`, or checks that it is one.
 pub fn private_folder(path: &Path) -> Result<(), FileError> {
     match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        // What is there already is judged below.
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
             return Err(FileError::io(path, source));
         }
         _ => {}
     }
+    // Not followed: in a folder of all users another one could have made a link to any folder of ours.
     let metadata = fs::symlink_metadata(path).map_err(|source| FileError::io(path, source))?;
     let me = rustix::process::geteuid().as_raw();
     if !metadata.is_dir() {
@@ -59,12 +62,14 @@ pub fn private_folder(path: &Path) -> Result<(), FileError> {
 /// Resolves the links in `path`, as far as it exists, and checks that it then lies in one of the `allowed` folders. The returned path
 /// contains no link, so that a link that is changed later has no effect.
 pub fn inside(path: &Path, allowed: &[PathBuf]) -> Result<PathBuf, FileError> {
+    // `..` after a link does not lead to where the text says.
     let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     if !path.is_absolute() || !plain {
         return Err(FileError::Relative { path: path.to_owned() });
     }
     let resolved = resolve(path)?;
     for folder in allowed {
+        // The folder may be a link or lie behind one, such as below /var/run.
         if resolve(folder).is_ok_and(|folder| resolved.starts_with(folder)) {
             return Ok(resolved);
         }

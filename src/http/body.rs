@@ -81,6 +81,7 @@ pub fn no_body() -> Body {
 /// A body that is complete.
 pub fn whole_body(content: impl Into<Bytes>) -> Body {
     let content = content.into();
+    // An empty piece would not count as the end, and hyper would ask for a body that has nothing.
     Body::Whole(Some(content).filter(|content| !content.is_empty()))
 }
 

@@ -52,6 +52,7 @@ impl LogRateLimiter {
     fn allow_at(&self, now: Instant) -> Option<Suppressed> {
         let mut window = locked(&self.window);
         if window.since.is_none_or(|since| now.duration_since(since) >= WINDOW) {
+            // `suppressed` is kept: the next message that is logged says how many were not.
             (window.since, window.logged) = (Some(now), 0);
         }
         if window.logged == self.most {

@@ -28,6 +28,7 @@ impl Deadline {
         if self.0.deadline() > due {
             self.0.as_mut().reset(due);
         }
+        // After a reset the timer is polled again, or it would not know which task to wake.
         loop {
             ready!(self.0.as_mut().poll(context));
             if Instant::now() >= due {
@@ -66,6 +67,7 @@ impl Future for Wait {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // Never contended: the one task of the connection polls it.
         let mut deadline = locked(&self.deadline.0);
         deadline.get_or_insert_with(|| Deadline::new(self.due)).poll(self.due, context)
     }

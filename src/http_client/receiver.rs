@@ -82,6 +82,7 @@ impl Receiver {
             // Looked up for each call: any name may lead to this machine, and to another one tomorrow.
             Destination::Name(port) => {
                 let host = &addresses.host;
+                // The connect timeout of reqwest does not cover this look-up, and a resolver may hang much longer.
                 let found = timeout(CONNECT_TIMEOUT, (addresses.look_up.0)(host.clone(), *port)).await;
                 let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
                 found.map_err(|source| ReceiverError::LookUp { host: host.clone(), source })?
@@ -90,6 +91,7 @@ impl Receiver {
         for address in found.iter().filter(|address| address.ip().to_canonical().is_loopback()) {
             policy.check_receiver(*address).await?;
         }
+        // Only after all checks: from here on the client connects to any of these.
         *locked(&addresses.checked) = found;
         Ok(())
     }
@@ -157,6 +159,7 @@ fn destination(url: &str) -> Option<(String, Destination)> {
     let host = without_dot(host);
     let ips = match bare.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
         Ok(ip) if ip.is_loopback() => vec![ip],
+        // Linux connects to loopback for the unspecified address.
         Ok(ip) if ip.is_unspecified() => both.to_vec(),
         Ok(_) => return None,
         // RFC 6761, 6.3.

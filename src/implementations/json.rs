@@ -15,6 +15,7 @@ pub(super) fn completed(
     let now = now.filter(|bytes| !bytes.trim_ascii().is_empty());
     let mut root = match now {
         None => Value::Object(Map::new()),
+        // Not replaced, as what its user wrote there would be lost.
         Some(bytes) => serde_json::from_slice(bytes).ok().filter(Value::is_object)?,
     };
     merge(&mut root, default, false);
@@ -49,6 +50,7 @@ fn merge(into: &mut Value, from: &Value, wins: bool) {
 fn replace_entry(root: &mut Value, keys: &[&str], entry: &Value) {
     let mut place = root;
     for key in keys {
+        // A value of another type is none that the program could use.
         if !place.is_object() {
             *place = Value::Object(Map::new());
         }

@@ -8,6 +8,7 @@ use super::contract::{ConfigFileError, StartValues};
 /// None where a quote is not closed.
 pub(super) fn words(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
+    // None between words, so that several blanks are one separator, and an empty pair of quotes is an empty word.
     let mut word: Option<String> = None;
     let mut letters = line.chars();
     while let Some(letter) = letters.next() {
@@ -34,6 +35,7 @@ pub(super) fn is_command_line(line: &str) -> bool {
     let Some(words) = words(line) else { return false };
     let is_absolute = words.first().is_some_and(|program| Path::new(program).is_absolute());
     let known = |word: &String| unknown(word).is_none() && !word.contains("{token}");
+    // No argument can contain a NUL (execve(2)).
     is_absolute && !line.contains(['\0', '\n']) && words.iter().all(known)
 }
 
@@ -45,6 +47,7 @@ pub(super) fn filled(text: &str, values: &StartValues) -> String {
         let (before, from) = rest.split_at(at);
         filled.push_str(before);
         let found = ALL.iter().find(|name| from.starts_with(**name));
+        // A brace of the file's own, as in JSON.
         let Some(name) = found else {
             filled.push('{');
             rest = &from[1..];

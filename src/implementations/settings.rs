@@ -63,6 +63,7 @@ fn is_relative(text: &str) -> bool {
 
 /// A URL of this machine: the token goes there.
 fn is_own_url(text: &str) -> bool {
+    // With some number, because braces are no port.
     let url = Url::parse(&text.replace("{port}", "1"));
     let is_loopback = |url: &Url| match url.host() {
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
@@ -70,6 +71,7 @@ fn is_own_url(text: &str) -> bool {
         Some(url::Host::Domain(name)) => name == "localhost",
         None => false,
     };
+    // The placeholder must be the port itself: with a fixed port two accounts would share it.
     text.contains(":{port}")
         && url.is_ok_and(|url| matches!(url.scheme(), "ws" | "http") && is_loopback(&url))
 }

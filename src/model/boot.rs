@@ -53,6 +53,7 @@ pub enum Since {
 impl Boot {
     /// What happened since `earlier`.
     pub fn since(&self, earlier: &Self) -> Since {
+        // Another ID proves a boot. The same one proves nothing, so the start times decide below.
         if let (Some(id), Some(earlier)) = (&self.id, &earlier.id)
             && id != earlier
         {

@@ -223,6 +223,7 @@ impl Exit {
         match self {
             Self::Code(status) => Self::Misconfigured(status),
             Self::Signal(signal) => Self::Misconfigured(128 + signal),
+            // Not an end by the program itself, so its configuration is not to blame.
             other => other,
         }
     }
@@ -347,6 +348,7 @@ pub struct RestartHistory {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub returning: bool,
     /// When it is started again, while it waits for that.
+    // A moment of this run means nothing to the next controller, which plans anew.
     #[serde(skip)]
     pub next_start: Option<Moment>,
 }
@@ -393,6 +395,7 @@ impl ClientRecord {
     /// The state for callers: what the client said last, where that can still be true.
     pub fn state(&self) -> ClientState {
         match (self.phase, &self.report) {
+            // The file still says what the client wrote last, such as `running`.
             (Phase::Gone(_), _) => ClientState::Stop,
             (_, Some(report)) => report.state.clone(),
             (Phase::Stopping, None) => ClientState::Stop,

@@ -35,6 +35,7 @@ impl Lenient<'_> {
 /// # Errors
 /// It is no JSON, or not all of it. Positions in the error are those of the repaired text.
 pub fn read(text: &[u8]) -> Result<Lenient<'_>, serde_json::Error> {
+    // The strict parser first: nearly all texts are valid, and those need no copy.
     if let Ok(value) = serde_json::from_slice(text) {
         return Ok(Lenient { value, text: Cow::Borrowed(text) });
     }
@@ -58,6 +59,7 @@ fn repair(text: &[u8]) -> String {
                 repaired.push_str("null");
             }
         }
+        // What is too deep is read like the rest, since only that finds its end, and then thrown away.
         left_out.clear();
         let out = if depth > MAX_DEPTH { &mut left_out } else { &mut repaired };
         rest = match first {
@@ -132,6 +134,7 @@ fn escape<'a>(text: &'a str, out: &mut String) -> &'a str {
                 return &text[1 + digits..];
             };
             let (one, rest) = text.split_at(5);
+            // A surrogate stands for a character only as one of a pair (RFC 8259, section 7).
             let pair = rest.strip_prefix('\\').filter(|rest| {
                 (0xd800..0xdc00).contains(&unit)
                     && code_unit(rest).is_some_and(|unit| (0xdc00..0xe000).contains(&unit))

@@ -134,6 +134,7 @@ impl UnitId {
     }
 
     fn hashed(name: &ClientName) -> Self {
+        // No hyphen, as the only one is what separates the hash.
         let kept = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
         let mut id: String = name.as_str().chars().filter(kept).take(Self::PREFIX_MAX).collect();
         id.push('-');
@@ -171,6 +172,7 @@ impl TryFrom<String> for UnitId {
     type Error = UnitIdError;
     fn try_from(text: String) -> Result<Self, UnitIdError> {
         let fits = (1..=Self::MAX_BYTES).contains(&text.len()) && text.bytes().all(is_id_byte);
+        // The hashed ID of a name without any plain character begins with its hyphen.
         let is_option = text.starts_with('-') && !looks_hashed(&text);
         if fits && !is_option { Ok(Self(text)) } else { Err(UnitIdError) }
     }

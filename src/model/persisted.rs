@@ -121,9 +121,11 @@ impl PersistedState {
         struct Versioned {
             version: u32,
         }
+        // Before JSON, for which it would only be damaged.
         if is_storable(content) {
             return Err(PersistedStateError::Perl);
         }
+        // The version by itself, as a later version may mean something else by everything else.
         let Versioned { version } = serde_json::from_slice(content).map_err(PersistedStateError::Damaged)?;
         if version > VERSION {
             return Err(PersistedStateError::Newer(version));

@@ -33,6 +33,7 @@ impl RestartPolicy {
     /// Whether this exit is followed by a new start.
     pub fn restarts(self, exit: Exit) -> bool {
         match self {
+            // Whatever the policy: a new start ends in the same way, or puts out the login that replaced this one.
             _ if exit.is_final() => false,
             Self::Never => false,
             Self::OnFailure => !exit.is_success(),
@@ -67,6 +68,7 @@ impl RestartHistory {
     ) {
         self.exits = self.exits.saturating_add(1);
         self.last_exit = Some(exit);
+        // 1 and not 0, as this exit is the first of a new row.
         self.failures = if uptime >= HEALTHY { 1 } else { self.failures.saturating_add(1) };
         let limit = if exit.is_misconfigured() { limit.min(MISCONFIGURED_LIMIT) } else { limit };
         self.held = self.failures >= limit || !policy.restarts(exit);
@@ -77,12 +79,14 @@ impl RestartHistory {
 /// The pause before a start: doubles from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`], including up to a quarter of jitter.
 fn pause(failures: u32, jitter: u64) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1)));
+    // Four fifths, so that it is at most the longest pause with the jitter on top.
     let pause = doubled.min(LONGEST_PAUSE * 4 / 5);
     pause + pause * u32::try_from(jitter % 251).unwrap_or(0) / 1000
 }
 
 /// A number that differs between clients and between the exits of one. The same each time, as the fleet is deterministic.
 fn jitter(client: &str, exits: u32) -> u64 {
+    // Not `RandomState`, which hashes differently in each run.
     BuildHasherDefault::<DefaultHasher>::default().hash_one((client, exits))
 }
 

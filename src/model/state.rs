@@ -62,6 +62,7 @@ impl ClientState {
             "running" => Self::Running,
             "stop" => Self::Stop,
             other => {
+                // Cut and without control characters, since replies and log lines repeat it.
                 let cut: String = other
                     .char_indices()
                     .take_while(|(at, c)| at + c.len_utf8() <= Self::OTHER_MAX)

@@ -74,6 +74,7 @@ impl<'a> Reader<'a> {
             }
             _ => return None,
         };
+        // A false length ends with the file, since each element takes at least a byte.
         for _ in 0..self.length()? {
             self.skip(0)?;
             let key = self.key(flagged)?;

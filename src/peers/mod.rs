@@ -125,6 +125,7 @@ impl PeerPolicy {
     /// The connection is refused.
     pub async fn check_unix(&self, stream: impl AsFd) -> Result<(), PeerRefusal> {
         let owner =
+            // The credentials at the time of connect(2) (unix(7), SO_PEERCRED): they stay when the socket is handed on.
             socket_peercred(stream).map_or(PeerUser::Unknown, |peer| PeerUser::User(peer.uid.as_raw()));
         self.check(owner).await
     }
@@ -140,6 +141,7 @@ impl PeerPolicy {
             PeerUser::Busy => return Err(ListenerRefusal::Busy),
             PeerUser::Unknown | PeerUser::Remote => return Err(ListenerRefusal::Unknown),
         };
+        // Root, and every process of our own user, can do what we can: to refuse them would protect nothing.
         if uid == 0 || uid == self.own {
             return Ok(());
         }
@@ -208,6 +210,8 @@ impl PeerPolicy {
             PeerUser::User(uid) => match self.users.name(uid).await {
                 UserName::Known(name) if is_account(&name) => Err(PeerRefusal::OtherAccount(name)),
                 UserName::Known(_) | UserName::NotDynamic => Ok(()),
+                // Also where no names can be read, unlike in `check_upstream`: this may be a client whose unit has handed the
+                // socket on and ended.
                 UserName::Gone => Err(PeerRefusal::Unknown),
             },
         }
@@ -225,6 +229,7 @@ fn is_account(user: &str) -> bool {
 /// Whether this is the user of `wqclient@ID.service` or `wqclient-ID.service`.
 fn is_user_of(user: &str, unit: &str) -> bool {
     let id = unit.strip_prefix("wqclient").and_then(|unit| unit.strip_suffix(".service")?.get(1..));
+    // A unit without ID and a user without the prefix would be equal, as None.
     id.is_some() && id == user.strip_prefix(ACCOUNT_USER)
 }
 

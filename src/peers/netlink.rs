@@ -88,6 +88,7 @@ struct Netlink {
 
 impl Netlink {
     fn open(protocol: Option<Protocol>) -> io::Result<Self> {
+        // Nonblocking: if a reply is missing after all, `recv` fails at once and does not hang a thread of the runtime.
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
         Ok(Self { socket: Mutex::new((socket, 0)) })
@@ -95,6 +96,7 @@ impl Netlink {
 
     /// Sends a request, and returns the type and the payload of the reply.
     fn ask(&self, kind: u16, content: &[u8]) -> io::Result<(u16, Vec<u8>)> {
+        // Held until the reply is read, so that no other task takes it. The kernel has it ready within send(2).
         let mut socket = locked(&self.socket);
         let (socket, number) = &mut *socket;
         *number = number.wrapping_add(1);
@@ -104,6 +106,7 @@ impl Netlink {
         request.extend(kind.to_ne_bytes());
         request.extend(NLM_F_REQUEST.to_ne_bytes());
         request.extend(number.to_ne_bytes());
+        // `nlmsg_pid`: the kernel answers the socket that asked, whatever is here.
         request.extend(0u32.to_ne_bytes());
         request.extend(content);
         send(&*socket, &request, SendFlags::empty())?;
@@ -128,6 +131,7 @@ fn read_answer(answer: &[u8]) -> io::Result<(u16, Vec<u8>)> {
         return Ok((kind, content.to_owned()));
     }
     let errno = u32_at(content, 0).ok_or_else(short)?.cast_signed();
+    // `nlmsgerr` has the number negated (netlink(7)). Wrapping, as no reply may cause a panic.
     Err(Errno::from_raw_os_error(errno.wrapping_neg()).into())
 }
 
@@ -175,6 +179,7 @@ impl SockDiag {
 fn owner_request(interface: u32, local: SocketAddr, remote: SocketAddr) -> Vec<u8> {
     let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
     let mut request = vec![family, IPPROTO_TCP, 0, 0];
+    // `idiag_states`: all, as `read_owner` checks the state of what is found.
     request.extend(u32::MAX.to_ne_bytes());
     request.extend(local.port().to_be_bytes());
     request.extend(remote.port().to_be_bytes());
@@ -198,6 +203,7 @@ fn read_owner(content: &[u8], local: SocketAddr, remote: SocketAddr) -> Option<S
     let port =
         |at: usize| content.get(at..at + 2).and_then(|port| port.try_into().ok()).map(u16::from_be_bytes);
     let state = content.get(DIAG_STATE).copied().filter(|state| is_sought(*state, remote))?;
+    // The kernel has compared the addresses. A listening socket in place of a connected one differs in its remote port.
     if (port(DIAG_PORTS), port(DIAG_PORTS + 2)) != (Some(local.port()), Some(remote.port())) {
         return None;
     }

@@ -71,6 +71,7 @@ impl SocketOwners {
 
     fn netlink() -> io::Result<Self> {
         let (sockets, routes) = (SockDiag::open()?, Routes::open()?);
+        // Opening a socket proves nothing: without the module `tcp_diag` only the look-up fails.
         self_test(|local, remote| sockets.owner(local, remote))?;
         Ok(Self::Netlink { sockets, routes })
     }
@@ -90,6 +91,7 @@ impl SocketOwners {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => PeerUser::Busy,
             Err(error) => {
                 debug!(%remote, %error, "cannot look up the owner of the connection from {remote}: {error}");
+                // Without an answer only callers of this machine are refused: another machine has no socket here.
                 if self.is_remote(remote, local) { PeerUser::Remote } else { PeerUser::Unknown }
             }
         }
@@ -113,6 +115,7 @@ impl SocketOwners {
 
     /// The user whose socket listens for connections to `called`.
     pub(super) async fn of_listener(&self, called: SocketAddr) -> PeerUser {
+        // Port 0 at the other end asks for a listening socket (`is_sought`).
         let (nobody, port) = (SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), called.port());
         let mut addresses = vec![called];
         if let Self::ProcNet { .. } = self {
@@ -124,6 +127,7 @@ impl SocketOwners {
             let other = if address.is_ipv4() { nobody } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
             match self.look_up(address, other).await {
                 Ok(Some(SocketOwner { uid, inode, .. })) if inode != 0 => return PeerUser::User(uid),
+                // No socket here, or one that no process has: the wildcard addresses are next.
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return PeerUser::Busy,
                 Err(error) => {
@@ -137,9 +141,11 @@ impl SocketOwners {
     /// The owner of the socket at `socket` that is connected to `other`.
     async fn look_up(&self, socket: SocketAddr, other: SocketAddr) -> io::Result<Option<SocketOwner>> {
         match self {
+            // Needs no thread: the kernel answers within send(2).
             Self::Netlink { sockets, .. } => sockets.owner(socket, other),
             Self::ProcNet { turns, .. } => {
                 let look_up = turns.run(move || proc_net::owner(socket, other));
+                // A read that is given up goes on and keeps its turn, so slow reads can't pile up.
                 match timeout(LOOK_UP_TIMEOUT, look_up).await {
                     Ok(found) => found.map_err(io::Error::other)?,
                     Err(_) => Err(io::ErrorKind::ResourceBusy.into()),
@@ -150,6 +156,7 @@ impl SocketOwners {
 
     /// Whether `remote` is certainly an address of another machine.
     fn is_remote(&self, remote: SocketAddr, local: SocketAddr) -> bool {
+        // No other machine can have such a connection, whatever the routes say.
         if remote.ip().is_loopback() || local.ip().is_loopback() || remote.ip() == local.ip() {
             return false;
         }

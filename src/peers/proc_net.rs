@@ -16,6 +16,7 @@ pub(super) fn owner(local: SocketAddr, remote: SocketAddr) -> io::Result<Option<
     if found.is_some() {
         return Ok(found);
     }
+    // An IPv4 connection of a dual-stack socket is in this table, with its addresses mapped into IPv6.
     match look_up(Path::new("/proc/net/tcp6"), local, remote) {
         // The kernel has no IPv6.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -62,6 +62,8 @@ impl Users {
     fn by_link(&self, uid: u32) -> Option<UserName> {
         match std::fs::read_link(self.links.join(format!("direct:{uid}"))) {
             Ok(name) => Some(UserName::Known(name.to_string_lossy().into_owned())),
+            // Without a link and outside of systemd's range it is no user of a unit, and no look-up in a slow database is
+            // needed.
             Err(_) if !DYNAMIC.contains(&uid) => Some(UserName::NotDynamic),
             Err(_) => None,
         }
@@ -83,6 +85,7 @@ impl Users {
             return name;
         }
         let look_up = self.turns.run(move || in_database(uid));
+        // A user whose name does not come in time counts as nameless, which `PeerPolicy::check` refuses.
         match timeout(DATABASE_TIMEOUT, look_up).await {
             Ok(Ok(name)) => name,
             _ => UserName::Gone,

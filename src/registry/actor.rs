@@ -142,6 +142,7 @@ impl Actor {
                 self.discard(launch, id);
             }
         }
+        // After the clients: the fleet drops a report of a launch that it does not have.
         for Reported { launch, report } in reports {
             self.apply(Input::Report(launch, report));
         }
@@ -165,7 +166,9 @@ impl Actor {
                 }
             };
             let message = tokio::select! {
+                // Closed when the last handle to the registry is dropped.
                 command = commands.recv() => command.map_or(Message::Over, Message::Command),
+                // Never closed: the actor has a sender itself.
                 Some(input) = inputs.recv() => Message::Input(input),
                 Some(task) = self.tasks.join_next_with_id() => Message::TaskEnded(task),
                 () = tick => Message::Input(Input::Tick),
@@ -185,6 +188,7 @@ impl Actor {
                 Message::Over => return,
             }
             // One image and one snapshot for everything that is queued already.
+            // Bounded, as a stream of inputs must not keep the snapshot from readers.
             for _ in 0..BATCH {
                 if let Ok(input) = inputs.try_recv() {
                     self.apply(input);
@@ -257,6 +261,7 @@ impl Actor {
     }
 
     fn apply(&mut self, input: Input) {
+        // First, so that the log and the fleet speak of the same exit.
         let input = self.with_meaning(input);
         let failure = self.log.log_input(&self.fleet, &input);
         match &input {
@@ -274,6 +279,7 @@ impl Actor {
                 }
                 Effect::Launch(launch, port, spec) => self.give(WorkerJob::Launch(launch, port, spec)),
                 Effect::Terminate(launch, handle) => {
+                    // The worker stops it with the usual grace. Of two stops the shorter grace counts.
                     if self.force_stop {
                         self.end_at_once(handle.clone());
                     }
@@ -298,6 +304,7 @@ impl Actor {
 
     fn give(&mut self, job: WorkerJob) {
         let name = &job.launch().name;
+        // A worker that has panicked has closed its queue; that it ended may not be handled yet.
         let worker = match self.workers.get(name).filter(|worker| !worker.is_closed()) {
             Some(worker) => worker.clone(),
             None => {
@@ -331,6 +338,7 @@ impl Actor {
             Ok((id, ())) => (id, None),
             Err(error) => (error.id(), Some(error)),
         };
+        // Only workers have a name here. Other tasks have no caller that waits for them.
         let Some(name) = self.task_names.remove(&id) else { return };
         let Some(error) = panic else { return };
         error!(client = %name, %error, "its worker failed: {error}");

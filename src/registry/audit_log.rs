@@ -113,6 +113,7 @@ impl AuditLog {
                 );
             }
             Input::LaunchFailed(_, why) | Input::LaunchRefused(_, why) => {
+                // Without the secrets among the parameters, which an error may quote.
                 let why = shown(why, &record.spec);
                 let text = format!("could not be started: {why}");
                 return Some(failure(FailureKind::NotStarted, text, Some(&why)));
@@ -128,6 +129,7 @@ impl AuditLog {
                 }
             }
             Input::Process(ProcessEvent::Exited(_, exit)) => {
+                // The fleet has not seen the exit yet, so phase and wish are those from before it.
                 let was_expected = record.phase == Phase::Stopping || !fleet.is_wanted(name);
                 let exit_text = in_words(*exit);
                 if !exit.is_stopped_by_operator() && (was_expected || exit.is_stop_asked()) {
@@ -168,6 +170,8 @@ impl AuditLog {
                 info!(client = %name, pid, "{who}told by a caller to stop (pid {known_pid})")
             }
             Input::Report(_, report) => {
+                // A client that was logged in while no controller was there is no news, but one that waits for a scan needs a
+                // person.
                 let is_news = !self.restored.remove(launch) || report.state != ClientState::Running;
                 if is_news {
                     log_state((name, unit), record.report.as_deref(), &report.state);
@@ -185,8 +189,10 @@ impl AuditLog {
     pub(super) fn log_failure(&mut self, fleet: &Fleet, failure: Failure, now: Moment) {
         let Failure { name: client, kind, pid, unit, mut text, error } = failure;
         let record = fleet.get(&client);
+        // A stop that failed changes nothing in the history of restarts.
         let history = record.map(|record| &record.history).filter(|_| kind != FailureKind::NotStopped);
         if let Some(history) = history {
+            // `log_plan`, which comes next, would log the same plan once more.
             self.plans.insert(client.clone(), history.clone());
         }
         let reason = history.and_then(|history| history.reason.as_deref()).filter(|_| error.is_none());

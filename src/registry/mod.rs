@@ -114,6 +114,7 @@ impl Registry {
             publish,
             inputs.0,
         );
+        // Before there is a handle, so that no caller sees a list without them.
         actor.restore(restored.clients, restored.reports);
         let registry = Self { commands: sender, snapshot, supervisor, launcher };
         (registry, actor.run(store, commands, inputs.1))
@@ -199,8 +200,10 @@ impl Registry {
         command: impl FnOnce(oneshot::Sender<RequestOutcome>) -> Command,
     ) -> Result<RequestOutcome, CallError> {
         let (answer, answered) = oneshot::channel();
+        // A full queue refuses at once: callers that waited for room would only pile up.
         self.commands.try_send(command(answer)).map_err(|_| RegistryGone)?;
         tokio::select! {
+            // An outcome that is there counts, however long systemd has been away.
             biased;
             outcome = answered => Ok(outcome.map_err(|_| RegistryGone)?),
             () = self.supervisor.unreachable_for(OUTAGE) => Err(CallError::Outage),

@@ -22,6 +22,7 @@ pub(super) async fn persist(
 ) {
     let mut failing = false;
     while images.changed().await.is_ok() {
+        // Cloned: a guard that is held during the write would block the actor's next image.
         let Some(image) = images.borrow_and_update().clone() else { continue };
         let revision = image.0;
         let writer = store.clone();
@@ -35,6 +36,7 @@ pub(super) async fn persist(
                 Input::Saved(revision)
             }
             Err(error) => {
+                // The fleet asks for another write every 5 s, and each would be logged.
                 if !failing {
                     let path = store.path().display();
                     error!(

@@ -54,6 +54,7 @@ impl Progress {
     /// Takes the files as they are now. Returns whether they are to be read.
     fn look(&mut self, files: Vec<(PathBuf, Option<Fingerprint>)>, now: Instant) -> bool {
         self.next_look = (!files.is_empty()).then(|| now + LOOK);
+        // At the first look nothing was seen, so all files are read: one may have changed since the launch read it.
         let changed = self.seen != files;
         if changed {
             (self.seen, self.again) = (files, None);
@@ -99,6 +100,7 @@ impl SecretRenewal {
             };
             tokio::select! {
                 () = tick => {}
+                // A new configuration may name another file, which should not wait for the next look.
                 changed = context.settings.changed() => if changed.is_err() {
                     // The controller ends.
                     std::future::pending::<()>().await;
@@ -203,6 +205,7 @@ enum UnreadableSecret {
 /// Reads a secret as it is now. An empty file is most likely being written.
 fn read(secret: LaunchSecret, folder: &Path) -> Result<CurrentSecret, UnreadableSecret> {
     let value = launch_value(&secret.file)?;
+    // With it the unit would lose a token that works.
     if value.as_bytes().trim_ascii().is_empty() {
         return Err(UnreadableSecret::Empty(secret.file));
     }

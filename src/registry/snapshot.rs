@@ -47,6 +47,7 @@ pub struct ClientView {
     pub next_start: Option<u64>,
     /// Its unit, also while it does not run. None where clients are no units.
     pub unit: Option<Arc<str>>,
+    // A view never changes: a client that does gets another one.
     json: OnceLock<Bytes>,
 }
 

@@ -82,6 +82,7 @@ impl ClientWorker {
                 }
                 WorkerJob::Probe(launch, port, of) => {
                     if let Some(id) = &of {
+                        // Under way during the probe and the write of the registry file, so the launch need not wait for it.
                         self.context.supervisor.prefetch(&launch, id);
                     }
                     id = of;
@@ -104,6 +105,7 @@ impl ClientWorker {
                 _ => None,
             };
             for found in found.into_iter().chain(running) {
+                // Only once the actor is gone.
                 if self.found.send(found).await.is_err() {
                     return;
                 }
@@ -115,6 +117,8 @@ impl ClientWorker {
     async fn next_job(&mut self, jobs: &mut mpsc::Receiver<Box<WorkerJob>>) -> Option<Box<WorkerJob>> {
         let Some(renewal) = &mut self.renewal else { return jobs.recv().await };
         tokio::select! {
+            // A job first: a stop must not wait for another look at files. What the renewal had begun counts as failed, and is
+            // tried again.
             biased;
             job = jobs.recv() => job,
             // Boxed, as above.
@@ -123,6 +127,7 @@ impl ClientWorker {
     }
 
     async fn launch(&mut self, launch: Launch, port: u16, spec: &Arc<ClientSpec>) -> Input {
+        // The launch writes the secrets into a new launch file, and the earlier process is gone.
         self.renewal = None;
         let settings = self.context.settings.borrow().clone();
         let supervisor = &self.context.supervisor;
@@ -194,6 +199,8 @@ fn still_running(found: &Input, running: Option<(Launch, Handle)>) -> Option<Inp
 fn probe(launch: Launch, first: u16) -> Input {
     let mut last_taken = None;
     for port in first..=u16::MAX {
+        // The standard library sets SO_REUSEADDR, so connections of the last client in TIME_WAIT do not take the port. A
+        // listener on 0.0.0.0 does.
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
             Ok(_) => break,
             // Permission denied: a port below ip_unprivileged_port_start.

@@ -93,6 +93,7 @@ fn listener(handed_over: &mut ListenFd, at: usize, name: String) -> Result<Activ
     } else {
         return Err(ActivationError::Kind(name));
     };
+    // tokio takes over non-blocking sockets only, and systemd need not hand them over so.
     let (listens, nonblocking) = match &socket {
         Activated::Tcp(socket) => (socket_acceptconn(socket.as_fd()), socket.set_nonblocking(true)),
         Activated::Unix(socket) => (socket_acceptconn(socket.as_fd()), socket.set_nonblocking(true)),

@@ -124,6 +124,7 @@ impl JournalEntry {
     fn set(&mut self, name: &str, value: &str) -> bool {
         let Some(at) = FIELDS.iter().position(|field| *field == name) else { return false };
         let mut end = value.len().min(MAX_VALUE);
+        // Ends at 0 at the latest, which is a boundary.
         while !value.is_char_boundary(end) {
             end -= 1;
         }
@@ -143,6 +144,7 @@ impl Visit for JournalEntry {
             return;
         }
         let others = self.values[FIELDS.len() - 1].get_or_insert_default();
+        // Dropped as a whole beyond that: the fields that count have a place of their own.
         if others.len() + value.len() < MAX_VALUE {
             let space = if others.is_empty() { "" } else { " " };
             // Writing to a string never fails.
@@ -159,6 +161,7 @@ impl<S: Subscriber> Layer<S> for Entries {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         let of_client = metadata.target() == CLIENT;
+        // A client's line has its priority in the event's name, because a level of tracing stands for several of them.
         let own_priority =
             metadata.name().bytes().last().filter(u8::is_ascii_digit).map(|digit| digit - b'0');
         let priority = own_priority.filter(|_| of_client).unwrap_or_else(|| events::priority(metadata));
@@ -210,6 +213,7 @@ impl Journal {
         let give_up = Instant::now() + patience;
         loop {
             // Not connected: another journald has another socket.
+            // Blocks while the queue of a journald that hangs is full. Only the writer's thread and the relay wait for that.
             match self.socket.send_to(&[], SOCKET) {
                 Ok(_) => return Ok(()),
                 Err(error) if is_absent(&error) && Instant::now() < give_up => {
@@ -286,6 +290,7 @@ fn layer(priority: u8, program: LogSource) -> io::Result<Dispatch> {
 }
 
 fn is_absent(error: &io::Error) -> bool {
+    // No socket, a socket without a journald, or a kernel short of buffers. Each of them passes.
     let absent = [Errno::NOENT, Errno::CONNREFUSED, Errno::NOBUFS].map(Errno::raw_os_error);
     error.raw_os_error().is_some_and(|error| absent.contains(&error))
 }
@@ -314,6 +319,7 @@ impl ClientEntries {
         let mut entry = JournalEntry::new(priority, LogSource::Client, text);
         entry.set("SYSLOG_PID", &self.pid);
         entry.set("WQ_CLIENT", &self.client);
+        // Else every line of the client would wait, and its pipe fill up until it hangs in a write.
         let patience = if self.failed { Duration::ZERO } else { PATIENCE };
         self.failed = self.journal.send(&entry, patience).is_err();
     }

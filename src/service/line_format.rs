@@ -102,6 +102,7 @@ impl Visit for TextVisitor {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
+        // By `Display`: `Debug` of a string would put it in quotes.
         self.record_debug(field, &format_args!("{value}"));
     }
 }

@@ -51,6 +51,7 @@ impl Log {
             let (writer, layer) = lines(writer, LineFormat::Dated);
             (writer, layer.with_ansi(false).boxed())
         } else if journal::is_stderr() {
+            // By entries, not lines: only they can have fields.
             let writer = WriterThread::start_sink(journal::Journal::open()?, QUEUE)?;
             let layer = journal::Entries(writer.lines()).boxed();
             (Writer::Entries(writer), layer)
@@ -107,6 +108,7 @@ impl LogFile {
     }
 
     fn open_file(path: &Path) -> io::Result<File> {
+        // The folder may be another user's, who could lead the lines into a file of ours.
         let no_link = OFlags::NOFOLLOW.bits().cast_signed();
         OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(no_link).open(path)
     }
@@ -114,6 +116,7 @@ impl LogFile {
 
 impl Write for LogFile {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        // On the writer's thread, so that a disk that hangs does not hold up the reload.
         if self.reopen.swap(false, Ordering::Relaxed) {
             // If that fails, the old file is better than none.
             match Self::open_file(&self.path) {

@@ -117,12 +117,14 @@ impl<L: Send + 'static> WriterThread<L> {
     /// Starts a thread that writes to `sink`. At most `waiting` lines wait for it.
     pub(super) fn start_sink(mut sink: impl Sink<L>, waiting: usize) -> io::Result<Self> {
         let (sender, lines) = sync_channel::<Option<QueuedLine<L>>>(waiting);
+        // Nothing is sent here: the wait ends when the thread drops its end, even by a panic.
         let (finish, finished) = sync_channel(0);
         let counts = Arc::new(Counts { most_of_clients: waiting - waiting / 4, ..Counts::default() });
         let counted = counts.clone();
         let write = move || {
             while let Ok(Some(queued)) = lines.recv() {
                 if queued.of_client {
+                    // Relaxed, as here and below: these are only counts, and the queue orders the lines.
                     counted.of_clients.fetch_sub(1, Ordering::Relaxed);
                 }
                 let dropped = counted.dropped.swap(0, Ordering::Relaxed);
@@ -183,6 +185,7 @@ impl<L> LineQueue<L> {
 
     fn offer(&self, line: L) -> bool {
         let counts = &self.counts;
+        // Counted before it is queued: the thread may take it at once, and the count would fall below zero.
         if self.of_client && counts.of_clients.fetch_add(1, Ordering::Relaxed) >= counts.most_of_clients {
             counts.of_clients.fetch_sub(1, Ordering::Relaxed);
             return false;
@@ -197,7 +200,9 @@ impl<L> LineQueue<L> {
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // tracing-subscriber writes an event in one call, so this is a whole line.
         self.push(line.to_owned());
+        // A dropped line counts as written: on an error tracing-subscriber prints to standard error, which may be what is stuck.
         Ok(line.len())
     }
 

@@ -109,6 +109,7 @@ impl Notifier {
     pub fn post(&self, states: &[NotifyState<'_>]) -> Option<oneshot::Receiver<()>> {
         let queue = self.0.as_ref()?;
         let (done, is_done) = oneshot::channel();
+        // Never waits: a service manager that reads nothing must not hold up a reload or the end.
         match queue.try_send((text(states), done)) {
             Ok(()) => return Some(is_done),
             Err(refused) => {
@@ -131,6 +132,7 @@ pub fn failed(why: &str, errno: Option<i32>) {
     states.extend(errno.and_then(|errno| u32::try_from(errno).ok()).map(NotifyState::Errno));
     let send = || {
         let manager = connect(&address(&socket)?)?;
+        // A service manager that hangs must not keep the process from ending.
         manager.set_write_timeout(Some(FLUSH_TIMEOUT))?;
         manager.send(text(&states).as_bytes())
     };

@@ -84,10 +84,12 @@ pub fn run(pid: i32) -> Result<Outcome, ReloadError> {
 fn ask(pid: i32, file: &Path) -> Result<Outcome, ReloadError> {
     let failed = |errno: Errno| ReloadError::Signal { pid, source: errno.into() };
     let process = (pid > 0).then(|| Pid::from_raw(pid)).flatten().ok_or(Errno::SRCH).map_err(failed)?;
+    // Before the signal: after it the controller may end, and its pid be another process's.
     let process = pidfd_open(process, PidfdFlags::empty()).map_err(failed)?;
     // A reload that begins from here on reads all present files. One in progress may have missed some.
     let asked = now();
     pidfd_send_signal(&process, Signal::HUP).map_err(failed)?;
+    // Without a limit of its own: systemd ends ExecReload= after the time that the unit has to start.
     loop {
         if let Some(outcome) = read(file).filter(|(begun, _)| *begun >= asked).map(|(_, outcome)| outcome) {
             return Ok(outcome);
@@ -119,6 +121,7 @@ fn directory(list: Option<OsString>) -> Option<PathBuf> {
 
 /// Nanoseconds since the boot of the machine.
 fn now() -> u64 {
+    // Both processes compare it, and a step of the wall clock must not make an old result look new.
     let time = clock_gettime(ClockId::Monotonic);
     // Neither is ever negative.
     let [seconds, nanoseconds] = [time.tv_sec, time.tv_nsec].map(|part| u64::try_from(part).unwrap_or(0));

@@ -48,6 +48,7 @@ impl SocketFile {
         // The new file may get the inode of the old one.
         self.identity = None;
         let (listener, mut file) = open(&self.address).await?;
+        // Taken, so that dropping `file` does not remove what was just made.
         self.identity = file.identity.take();
         Ok(listener)
     }
@@ -104,6 +105,7 @@ async fn turn(path: &Path) -> io::Result<fs::File> {
     let lock = tokio::task::spawn_blocking(move || {
         rustix::fs::flock(&folder, FlockOperation::LockExclusive).map(|()| folder)
     });
+    // The thread goes on waiting after that, and lets go of the lock as soon as it has it.
     match timeout(TURN, lock).await {
         Ok(Ok(locked)) => Ok(locked?),
         Ok(Err(error)) => Err(io::Error::other(error)),

@@ -89,6 +89,7 @@ async fn tcp(host: &str, addresses: impl IntoIterator<Item = SocketAddr>) -> io:
         match TcpListener::bind(address).await {
             Ok(listener) => sockets.push(Socket::Tcp(listener)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            // Such as ::1 on a machine without IPv6.
             Err(error) => missing.push((address, error)),
         }
     }
@@ -113,6 +114,8 @@ impl Socket {
         match self {
             Self::Tcp(listener) => {
                 let address = listener.local_addr();
+                // An IPv4-mapped address (::ffff:127.0.0.1) is loopback, too. One that can't be read counts as open to the
+                // network.
                 let loopback =
                     address.as_ref().is_ok_and(|address| address.ip().to_canonical().is_loopback());
                 (!loopback).then(|| OpenListener::Network(self.to_string()))

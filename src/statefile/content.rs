@@ -38,6 +38,7 @@ impl WatchedFile {
             Ok((text, print)) => {
                 StateReport::parse(text).map(|report| (report, *print)).map_err(Unusable::Content)
             }
+            // It was removed or is being replaced, and its next change is reported by itself.
             Err(error) if error.is_missing() => return None,
             Err(error) => Err(Unusable::File(error)),
         };

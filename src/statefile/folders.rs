@@ -52,10 +52,14 @@ impl WatchState {
         let Some(inotify) = &self.inotify else { return std::future::pending().await };
         loop {
             match inotify.read_with(|fd| self.read_events(fd, buffer)).await {
+                // Other files of the folder changed. The pause bounds what a busy client can cost by that.
                 Ok(Some(paths)) if paths.is_empty() => sleep(COLLECT).await,
+                // No await between reading and returning: `run` drops this future whenever another branch is ready, and events
+                // that were read can't be read again.
                 Ok(paths) => return paths,
                 Err(error) => {
                     warn!(%error, "cannot read inotify events ({error}); reading all state files");
+                    // An error that stays would keep a core busy otherwise.
                     sleep(Duration::from_secs(1)).await;
                     return None;
                 }
@@ -97,6 +101,7 @@ impl WatchState {
         loop {
             let event = match reader.next() {
                 Ok(event) => event,
+                // Without any event the error goes to the caller, for which it means to wait or to stop.
                 Err(Errno::AGAIN) if any => return Ok(Some(paths)),
                 Err(error) => return Err(error.into()),
             };
@@ -104,6 +109,7 @@ impl WatchState {
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
                 return Ok(None);
             }
+            // Events of a watch that was removed may still be in the queue (inotify(7)).
             let Some((path, folder)) = folders.get_mut(&event.wd()) else { continue };
             if event.events().contains(ReadFlags::IGNORED) {
                 // The folder is gone, like that of a unit that stops. Another one may have taken its place.

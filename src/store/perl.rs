@@ -30,6 +30,7 @@ pub(super) fn move_aside(path: &Path, content: &[u8]) -> io::Result<()> {
     // It has start parameters, and so passwords. The Perl controller leaves it readable for everyone.
     fs::set_permissions(&moved_to, Permissions::from_mode(0o600))?;
     if let Some(folder) = path.parent() {
+        // The rename is on the disk before the new registry takes the name.
         File::open(folder)?.sync_all()?;
     }
     let found = names(content);
@@ -57,6 +58,7 @@ fn rename(path: &Path) -> io::Result<PathBuf> {
     for number in 0..TRIES {
         let mut name = path.as_os_str().to_owned();
         name.push(if number == 0 { ".perl".to_owned() } else { format!(".perl-{number}") });
+        // Never over a file that an earlier start moved aside: it may be the only record of those accounts.
         match renameat_with(CWD, path, CWD, &name, RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(name.into()),
             Err(Errno::EXIST) => {}

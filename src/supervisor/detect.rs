@@ -115,6 +115,7 @@ pub async fn detect(
     // No unit outlives a boot of the machine. After a reboot of a container, which keeps the boot ID, systemd is asked.
     let may_live = saved.boot_id.as_ref() == Some(&boot_id);
     if let Some(unit) = saved.clients.iter().filter(|_| may_live).find_map(unit_of) {
+        // The kind is read from the unit's name and the manager from the file, since the configuration may have changed since.
         let (manager, kind) =
             (saved.manager.unwrap_or(manager), systemd::kind_of(unit).unwrap_or(configured));
         let units = connect(manager, kind).await.map_err(DetectError::Unreachable)?;
@@ -123,6 +124,7 @@ pub async fn detect(
             connected = Some(units);
         }
     }
+    // Only where no unit lives: one supervisor runs all clients, and units that live have decided which.
     if running == RunningClients::None && adopt::any_alive(children(&saved), boot_id).await {
         running = RunningClients::Children;
     }

@@ -163,9 +163,12 @@ impl Supervisor for Direct {
             }
             Program::Template(_) | Program::Implementation(None) => return Err(StartError::OtherSupervisor),
         };
+        // So that a signal reaches what the client starts, too, and Ctrl-C in the controller's terminal does not reach the
+        // client.
         command.process_group(0);
         let file = match &plan.output {
             Output::Log => {
+                // Only for clients that end with the controller: a write to a pipe without a reader ends them by SIGPIPE.
                 command.stdout(Stdio::piped()).stderr(Stdio::piped());
                 None
             }
@@ -181,6 +184,7 @@ impl Supervisor for Direct {
         let mut child = command
             .spawn()
             .map_err(|source| StartError::Execute { program: command.get_program().into(), source })?;
+        // `Child` neither kills nor reaps when it is dropped. The watcher reaps by pidfd.
         let pid = child.id();
         let output = (child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from));
         let relation = Relation::Child { built_in };
@@ -194,6 +198,7 @@ impl Supervisor for Direct {
         match watched {
             Ok((watcher, child)) => {
                 let start_ticks = child.start_ticks;
+                // Before the handle is returned: with the handle a caller can stop the process.
                 locked(&self.shared.children).insert(pid, child);
                 self.watchers.spawn(watcher.run(output, source));
                 Ok(Handle::Direct { pid, start_ticks, boot_id: self.boot_id.clone() })
@@ -221,6 +226,7 @@ impl Supervisor for Direct {
         let Handle::Direct { pid, start_ticks, .. } = handle else { return Ok(()) };
         let end = {
             let children = locked(&self.shared.children);
+            // A later process may have the pid by now; its start time tells them apart.
             children.get(pid).filter(|child| child.start_ticks == *start_ticks).map(|child| child.end.clone())
         };
         // No watcher: the process is gone.

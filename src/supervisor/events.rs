@@ -36,6 +36,7 @@ impl EventSender {
         let is_exit = |event: &ProcessEvent| matches!(event, ProcessEvent::Exited(..));
         if let Some(state_files) = &self.state_files
             && events.iter().any(is_exit)
+            // On a disk that hangs the exit is sent without its reason: a client that is not started again is worse.
             && timeout(STATE_FILE_TIMEOUT, state_files.catch_up()).await.is_err()
         {
             for event in &events {

@@ -290,6 +290,7 @@ impl AnySupervisor {
 
     /// Whether processes always outlive the controller, whatever the configuration says.
     pub fn always_outlived(&self) -> bool {
+        // systemd runs them in cgroups of their own, which the end of the controller's service does not touch.
         matches!(self, Self::Units(_))
     }
 }
@@ -315,6 +316,7 @@ impl Supervisor for AnySupervisor {
 
     fn prefetch(&self, launch: &Launch, id: &UnitId) {
         match self {
+            // Forwarded for all of them: the trait's default would hide the one of `Units`.
             Self::Direct(direct) => direct.prefetch(launch, id),
             Self::Units(units) => units.prefetch(launch, id),
             Self::Sim(sim) => sim.prefetch(launch, id),

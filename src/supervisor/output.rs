@@ -43,10 +43,13 @@ impl OutputSource {
 /// Logs the lines of `stream` until its end; returns [`LineLog::last_words`].
 pub(super) async fn log_lines(mut stream: impl AsyncRead + Unpin, source: OutputSource) -> Option<String> {
     let mut lines = LineLog::new(source);
+    // Without room `read_buf` grows the buffer by 64 bytes, and so reads no more at once.
     lines.buffer.reserve(1024);
     loop {
         let read = tokio::select! {
+            // Cancel-safe: what is read is in the buffer, even if the other branch ends the wait.
             read = stream.read_buf(&mut lines.buffer) => read,
+            // A stream that falls silent would otherwise never say how many of its lines were dropped.
             () = sleep_until(lines.allowance.ends), if lines.allowance.left_out > 0 => {
                 lines.allowance.renew(&lines.source);
                 continue;
@@ -85,6 +88,7 @@ impl LineLog {
     /// The last line, which may say why the client exited. None if its own priority is below a warning.
     pub(super) fn last_words(&self) -> Option<String> {
         let text = printable(&self.last);
+        // The built-in client begins its error with its own name, which is no part of the reason.
         let text = text.strip_prefix("wqclient: ").unwrap_or(&text);
         (!text.trim().is_empty()).then(|| text.to_owned())
     }
@@ -123,6 +127,7 @@ impl LineLog {
     fn log_complete(&mut self) {
         let Self { source, buffer, allowance, last } = self;
         take_lines(buffer, |line| {
+            // Kept even if it is not logged: the last line of a flood may be the reason of the exit.
             keep(last, line);
             if allowance.covers_one_more(source) {
                 log(source, line);
@@ -135,6 +140,7 @@ impl LineLog {
 fn keep(last: &mut Vec<u8>, line: &[u8]) {
     let (priority, text) = split_priority(line);
     last.clear();
+    // Equal lengths mean that the line has no priority. Most programs give none, so any such line may be the error.
     if text.len() == line.len() || priority <= 4 {
         last.extend_from_slice(&text[..text.len().min(MAX_LAST)]);
     }
@@ -207,6 +213,7 @@ pub(super) fn split_priority(line: &[u8]) -> (u8, &[u8]) {
 /// Takes every complete line out of `buffer`, and what is too long to wait for its end.
 pub(super) fn take_lines(buffer: &mut BytesMut, mut each: impl FnMut(&[u8])) {
     loop {
+        // A line end beyond the window does not count, as the line would be longer than one that is logged whole.
         let window = &buffer[..buffer.len().min(MAX_LINE)];
         let (line, skip) = match window.iter().position(|b| *b == b'\n') {
             Some(end) => (end, end + 1),
@@ -223,8 +230,11 @@ pub(super) fn take_lines(buffer: &mut BytesMut, mut each: impl FnMut(&[u8])) {
 
 /// The length of the part of `window` that ends at a character boundary.
 fn whole_characters(window: &[u8]) -> usize {
+    // A character of UTF-8 has at most four bytes, so the last one begins in the last four. Moving a complete one to the next
+    // piece does no harm, so whether it is complete is not checked.
     let starts_character = |at: &usize| window[*at] & 0b1100_0000 != 0b1000_0000;
     match (window.len().saturating_sub(4)..window.len()).rev().find(starts_character) {
+        // A cut at 0 would take nothing out of the buffer, and its caller would loop for ever.
         Some(at) if at > 0 && window[at] >= 0x80 => at,
         _ => window.len(),
     }
@@ -234,6 +244,7 @@ fn whole_characters(window: &[u8]) -> usize {
 pub(super) fn printable(line: &[u8]) -> String {
     let mut text = String::with_capacity(line.len());
     for c in String::from_utf8_lossy(line).chars() {
+        // `is_control` includes U+0080 to U+009F: U+009B begins an escape sequence as ESC [ does.
         if c.is_control() && c != '\t' { text.extend(c.escape_default()) } else { text.push(c) }
     }
     text

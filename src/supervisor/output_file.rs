@@ -81,6 +81,7 @@ impl OutputFiles {
 
     /// Opens or creates the file at `path` for appending, and logs what is in it and was not logged.
     pub(super) fn open(&self, path: &Path, source: OutputSource) -> io::Result<Arc<OutputFile>> {
+        // Through a link the controller would append to, and truncate, any file of its user.
         let no_link = OFlags::NOFOLLOW.bits().cast_signed();
         let mut options = OpenOptions::new();
         options.read(true).create(true).mode(0o600).custom_flags(no_link);
@@ -95,6 +96,8 @@ impl OutputFiles {
         let lines = LineLog::new(source);
         let reading = Mutex::new(ReadPosition { position, marked: position, lines });
         let file = Arc::new(OutputFile { path: path.to_owned(), file, mark, reading });
+        // Also if it is that already: a file without a mark counts as logged to its end, so the next controller would skip what
+        // is printed until the first mark.
         write_mark(&file.mark, position)?;
         // Watched before it is read, so that no later change is missed.
         locked(&self.table).add(&file);
@@ -120,6 +123,8 @@ impl OpenOutputs {
             gone.extend(watch.filter(|_| !is_there));
             is_there
         });
+        // inotify has one descriptor for each inode (inotify(7)). The next process of a client has the same file open, so the
+        // watch stays as long as one of them does.
         for (watch, _) in &self.open {
             watch.map(|watch| gone.remove(&watch));
         }
@@ -149,6 +154,7 @@ impl OpenOutputs {
                 Err(_) => return None,
             };
         }
+        // More events may wait. Reading every file is right in any case, and the next call takes the rest.
         None
     }
 }
@@ -206,6 +212,7 @@ impl OutputFile {
 
     /// Writes the mark: how far the file is logged, for the next controller.
     fn mark(&self, reading: &mut ReadPosition) {
+        // An incomplete line is not logged yet: the next controller begins with it, and logs it as a whole.
         let logged = reading.position - reading.lines.waiting() as u64;
         // If it cannot be written, the next controller logs some lines twice, which is better than never.
         if logged != reading.marked && write_mark(&self.mark, logged).is_ok() {
@@ -225,10 +232,12 @@ impl OutputFile {
             let left_out = size - reading.position;
             warn!(client = %reading.lines.source.client, "{left_out} bytes of its output were dropped: it prints too much");
         }
+        // The subtraction can't underflow: the size is over MAX_BYTES, which is more than KEPT_BYTES.
         let mut end = vec![0; usize::try_from(KEPT_BYTES).unwrap_or(0)];
         self.file.read_exact_at(&mut end, size - KEPT_BYTES).map_err(failed)?;
         // Emptied before the end is saved: on a full disk that makes room. Writers append, so they continue at the new end.
         self.file.set_len(0).map_err(failed)?;
+        // What follows in the emptied file begins a line of its own.
         reading.lines.log_rest();
         reading.position = 0;
         self.mark(reading);
@@ -255,12 +264,14 @@ fn read_mark(file: &File) -> Option<u64> {
 
 async fn look_again_and_again(table: Arc<Mutex<OpenOutputs>>) {
     let mut interval = interval(INTERVAL);
+    // After a disk that hung there is no burst of ticks to make up for.
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut unfinished = Vec::new();
     loop {
         interval.tick().await;
         let mut files = locked(&table).due();
         files.extend(unfinished.drain(..).filter_map(|file: Weak<OutputFile>| file.upgrade()));
+        // A file can be unfinished and due, and is read once.
         files.sort_unstable_by_key(Arc::as_ptr);
         files.dedup_by(|a, b| Arc::ptr_eq(a, b));
         if files.is_empty() {
@@ -274,6 +285,7 @@ async fn look_again_and_again(table: Arc<Mutex<OpenOutputs>>) {
                     false
                 })
             };
+            // Weak, so that this list does not keep the file of an exited client open and watched.
             files.iter().filter(|file| is_unfinished(file)).map(Arc::downgrade).collect()
         });
         // Fails only when the runtime ends.

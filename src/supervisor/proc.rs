@@ -34,6 +34,7 @@ fn parse_stat(content: &[u8]) -> Option<Stat> {
     let rest = std::str::from_utf8(&content[end_of_name + 1..]).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
+    // `nth` counts from the field after the last one taken: pgrp is field 5, flags 9, starttime 22.
     let group = fields.nth(1)?.parse().ok()?;
     let flags: u32 = fields.nth(3)?.parse().ok()?;
     let start_ticks = fields.nth(12)?.parse().ok()?;

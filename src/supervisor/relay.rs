@@ -28,6 +28,8 @@ pub(super) fn start(executable: &Path, name: &ClientName) -> io::Result<PipeWrit
     let (reader, writer) = io::pipe()?;
     let mut command = Command::new(executable);
     command.args(["relay", name.as_str(), &std::process::id().to_string()]);
+    // Returns as soon as the relay is ready: the process that is waited for only detaches it. So no line comes before the
+    // signals are ignored.
     let status = command.stdin(reader).stdout(Stdio::null()).status()?;
     if status.success() { Ok(writer) } else { Err(io::Error::other(format!("the relay failed: {status}"))) }
 }
@@ -52,6 +54,7 @@ fn detach(name: &str, pid: u32) -> io::Result<()> {
     let mut relay = command.spawn()?;
     let mut ready = [0];
     match relay.stdout.take() {
+        // If the relay fails, its end of the pipe is closed, and that is an error here.
         Some(mut stdout) => stdout.read_exact(&mut ready),
         None => Ok(()),
     }
@@ -77,6 +80,7 @@ fn relay(name: &str, pid: u32) -> io::Result<()> {
         }
         take_lines(&mut buffer, |line| send(&mut entries, line));
     }
+    // The client ended within a line.
     if !buffer.is_empty() {
         send(&mut entries, &buffer);
     }

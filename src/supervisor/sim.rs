@@ -123,6 +123,7 @@ impl Supervisor for Sim {
                 return (client, ProcessStatus::Gone { rebooted: false });
             };
             let found = match state.processes.get(pid) {
+                // First, as a process of this boot may have the same pid.
                 _ if **boot_id != *state.boots.to_string() => ProcessStatus::Gone { rebooted: true },
                 Some(process) if *start_ticks == u64::from(*pid) => {
                     let launch = Launch { name: client.spec.name.clone(), generation: client.generation };

@@ -30,10 +30,12 @@ pub fn runs_built_in(command: &TemplateCommand) -> bool {
 pub fn executes_built_in(path: &Path) -> bool {
     let identity = |path: &Path| fs::metadata(path).ok().map(|there| (there.dev(), there.ino()));
     let own = std::env::current_exe().ok().and_then(|own| identity(&own));
+    // Two files that can't be looked at are not the same one.
     if own.is_some() && identity(path) == own {
         return true;
     }
     let mut content = Vec::new();
+    // A longer script is cut, so its last line is none, and it counts as another program.
     let read = fs::File::open(path)
         .and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, SCRIPT_MAX), &mut content));
     let last = content.trim_ascii_end().rsplit(|byte| *byte == b'\n').next();
@@ -97,6 +99,7 @@ fn text_for(executable: &Path) -> Vec<u8> {
 /// Whether this is what [`text_for`] made for some executable.
 fn is_untouched(content: &[u8]) -> bool {
     content.starts_with(TEXT.0.as_bytes()) && content.ends_with(TEXT.1.as_bytes()) && {
+        // A line break in between would be a line that the operator has added.
         let quoted = &content[TEXT.0.len()..content.len() - TEXT.1.len()];
         !quoted.contains(&b'\n')
     }

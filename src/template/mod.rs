@@ -75,14 +75,17 @@ const SHEBANG_MAX: usize = 256;
 pub fn command(path: &Path, name: &ClientName) -> Result<TemplateCommand, TemplateError> {
     check_trusted(path).map_err(TemplateError::Refused)?;
     let called = Some(OsString::from(format!("wqclient({name})")));
+    // By access(2) and not by the mode, as the file may be another user's.
     if rustix::fs::access(path, Access::EXEC_OK).is_ok() {
         return Ok(TemplateCommand { program: path.to_owned(), arg0: called, args: Vec::new() });
     }
     let (program, mut args) = match interpreter(path)? {
         Some(found) => found,
+        // Found by the PATH of the client's environment.
         None if is_perl(path) => (PathBuf::from("perl"), Vec::new()),
         None => return Err(TemplateError::NotRunnable { path: path.to_owned() }),
     };
+    // With a version in its name, too: perl5.36.
     let is_perl = program.file_name().is_some_and(|file| file.as_bytes().starts_with(b"perl"));
     args.push(path.into());
     Ok(TemplateCommand { program, arg0: called.filter(|_| is_perl), args })

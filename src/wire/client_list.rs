@@ -6,6 +6,7 @@ use crate::model::client::{ClientRecord, Exit, Phase};
 
 /// The answer of `check_client`: the given objects, already JSON, in a list.
 pub fn client_list(objects: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<u8> {
+    // By hand, as the snapshot has the JSON of clients ready. The keys are in alphabetical order, as in every reply.
     let mut text = br#"{"client":["#.to_vec();
     for (index, object) in objects.into_iter().enumerate() {
         if index > 0 {

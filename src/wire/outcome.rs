@@ -9,6 +9,7 @@ impl Reply {
     pub fn outcome(outcome: &RequestOutcome) -> Self {
         match outcome {
             RequestOutcome::Started(told) | RequestOutcome::Stopped(told) => Self::about(told, "success"),
+            // Code 0, as in the original: the client that the caller wants is there.
             RequestOutcome::AlreadyExists(told) => Self::about(told, "client already exists"),
             RequestOutcome::NotExists => Self::no_such_client(),
             RequestOutcome::NoPort(spec) => Self::refused(spec, 2, "no available port"),

@@ -25,6 +25,7 @@ pub struct Reply {
 
 impl Reply {
     pub(super) fn new(http_status: u16, code: i32, status: impl Into<String>) -> Self {
+        // Sorted by key, unless some dependency turns on serde_json's feature `preserve_order`.
         let mut body = Map::new();
         body.insert("code".into(), code.into());
         body.insert("status".into(), status.into().into());
@@ -39,6 +40,7 @@ impl Reply {
     /// Adds the start parameters, except secrets and names that are present.
     pub(super) fn with_params(mut self, spec: &ClientSpec) -> Self {
         for (name, value) in spec.params.iter().filter(|(_, value)| !value.secret) {
+            // Not `insert`: a parameter that is called `code` or `port` must not replace the controller's word.
             self.body.entry(name.clone()).or_insert_with(|| value.text.clone().into());
         }
         self

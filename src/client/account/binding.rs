@@ -127,10 +127,12 @@ impl AccountBinding {
     /// The client is bound to another account, or a later version wrote the file, which is left as it is.
     pub(crate) fn bind(&self, found: u64) -> Result<(), BindingError> {
         self.check(found)?;
+        // Read before anything changes: if a later version wrote the file and no account is known, the login is refused.
         let before = load(&self.path, self.registration.as_deref());
         if let (Err(later), None) = (&before, self.uin()) {
             return Err(later.clone().into());
         }
+        // Also if the file cannot be written below: the account in memory is enough until the next start.
         *locked(&self.owner) = Owner { bound: Some(found), forgotten: None };
         let before = match before {
             Ok(before) => before,
@@ -140,6 +142,7 @@ impl AccountBinding {
             }
         };
         let kept = json!({ "version": VERSION, "uin": found.to_string(), "registration": self.registration });
+        // Every reconnect comes here; an unchanged binding needs no write, which could fail.
         if before == Some(found) {
             return Ok(());
         }
@@ -162,8 +165,10 @@ impl AccountBinding {
             info!("the start parameter uin={uin} binds this client; the account is not forgotten");
             return;
         }
+        // The lock ends before the file is removed, which may block.
         {
             let mut owner = locked(&self.owner);
+            // A second call before the next login must not lose the account whose connections may still be open.
             let forgotten = owner.bound.or(owner.forgotten);
             *owner = Owner { bound: None, forgotten };
         }
@@ -181,6 +186,7 @@ impl AccountBinding {
 /// # Errors
 /// A later version wrote it.
 fn load(path: &Path, registration: Option<&str>) -> Result<Option<u64>, LaterVersion> {
+    // Without a state directory the file is in `tmpdir`, where other users may be able to put one. Theirs does not count.
     let content = match read_untrusted(path, &FileOwner::me(), MAX_BYTES) {
         Ok((content, _)) => content,
         Err(error) if error.is_missing() => return Ok(None),
@@ -192,6 +198,7 @@ fn load(path: &Path, registration: Option<&str>) -> Result<Option<u64>, LaterVer
             return Ok(None);
         }
     };
+    // Text that is not JSON names no account either, so the warning below serves for both.
     let kept: Value = serde_json::from_slice(&content).unwrap_or_default();
     if let Some(version) = kept["version"].as_u64().filter(|version| *version > VERSION) {
         return Err(LaterVersion { path: path.display().to_string(), version });

@@ -115,6 +115,7 @@ impl Lifecycle {
             }
             BackendEvent::Scanned => self.enter(ClientState::Confirming),
             BackendEvent::Confirmed => {
+                // The code is used up; a person who finds the image would scan it in vain.
                 self.clear_image();
                 self.reason = None;
                 self.enter(ClientState::Updating);
@@ -138,6 +139,7 @@ impl Lifecycle {
 
     /// Ends in the state `stop`, with a reason if there is one.
     pub(crate) fn end(mut self, reason: Option<String>) {
+        // Before the state: a program that sees `stop` must not find a code.
         self.clear_image();
         self.reason = reason;
         self.enter(ClientState::Stop);
@@ -152,6 +154,7 @@ impl Lifecycle {
         self.reason = reason;
         let state = self.state.borrow().clone();
         self.enter(ClientState::Loading);
+        // `enter` does nothing while the state stays `loading`, so the new reason is written here.
         if is_new && state == ClientState::Loading {
             self.write(&state, &state);
         }
@@ -162,6 +165,7 @@ impl Lifecycle {
         if old == new {
             return;
         }
+        // The file first: a program that gets the report or sees the state may read it at once.
         self.write(&new, &old);
         // At debug: the controller logs each state itself.
         debug!("state: {new}");
@@ -174,6 +178,7 @@ impl Lifecycle {
     /// systemd keeps the last status.
     fn tell_systemd(&self, state: &ClientState) {
         let reason = self.reason.as_deref().filter(|_| *state == ClientState::Stop);
+        // In sd_notify(3) a newline begins another assignment, and a reason may be the text of another program.
         let status = reason.unwrap_or(state.as_str()).replace('\n', " ");
         let mut words = vec![NotifyState::Status(&status)];
         match state {
@@ -187,6 +192,7 @@ impl Lifecycle {
     fn write(&mut self, state: &ClientState, previous: &ClientState) {
         self.previous = Some(previous.clone());
         let written = self.file.write(state, Some(previous), self.reason.as_deref());
+        // One line when writes begin to fail and one when they work again, however many states come in between.
         match &written {
             Ok(()) if self.unwritten.state => info!("the state file can be written again (state {state})"),
             Err(error) if !self.unwritten.state => {
@@ -233,6 +239,7 @@ impl Lifecycle {
                 info!("login code written to {}", self.image.path().display());
             }
             Err(error) => {
+                // The newest code takes the place of one that is still unwritten, which has expired.
                 if self.unwritten.image.replace(image).is_none() {
                     error!(
                         "cannot write the image of the login code: {}; retrying every {} s",
@@ -259,6 +266,7 @@ impl Lifecycle {
     /// Retries the failed writes.
     pub(crate) fn retry_writes(&mut self) {
         self.unwritten.due = None;
+        // Cloned, not taken: while an image is pending, `write_image` does not log another failure.
         if let Some(image) = self.unwritten.image.clone() {
             self.write_image(image);
         }
@@ -270,6 +278,7 @@ impl Lifecycle {
 
     /// Writes the state file and the image of the login code again if they were removed.
     pub(crate) fn restore(&mut self) {
+        // A failed write has its own retry.
         if let (false, true, Some(previous)) =
             (self.unwritten.state, self.file.is_missing(), self.previous.clone())
         {
@@ -289,6 +298,7 @@ impl Lifecycle {
 
     fn clear_image(&mut self) {
         self.shown = None;
+        // Otherwise a retry would show a code that has expired.
         self.unwritten.image = None;
         if let Err(error) = self.image.clear() {
             error!("the login code has expired, but its image cannot be removed: {}", ErrorChain(&error));
@@ -308,6 +318,7 @@ struct PendingWrites {
 impl PendingWrites {
     fn note(&mut self) {
         let is_any = self.state || self.image.is_some();
+        // A further failure does not put off the retry of an earlier one.
         self.due = is_any.then(|| self.due.unwrap_or_else(|| Instant::now() + WRITE_PAUSE));
     }
 }

@@ -84,6 +84,7 @@ impl StateFile {
         };
         let mut content = json!(self.fields).to_string();
         content.push('\n');
+        // The folder may have been removed since the last write.
         make_parent(&self.path)?;
         replace(&self.path, content.as_bytes(), READABLE)
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
+// Two bits: a message can be begun and unwanted. If it turns out that nothing was written, `release` withdraws it.
 const BEGUN: u8 = 1;
 const UNWANTED: u8 = 2;
 
@@ -28,6 +29,7 @@ impl SendClaim {
     /// and must not be sent.
     pub(crate) fn begin(&self) -> bool {
         let is_ours = self.state.compare_exchange(0, BEGUN, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        // After the exchange: a withdrawn message must not be noted as begun.
         if let (true, Some(on_change)) = (is_ours, &self.on_change) {
             on_change(true);
         }
@@ -36,6 +38,7 @@ impl SendClaim {
 
     /// Reports that nothing was written after all: the message can be begun or withdrawn again.
     pub(crate) fn release(&self) {
+        // Before the state changes: a `begin` in between would note true, and this call would overwrite it with false.
         if let Some(on_change) = &self.on_change {
             on_change(false);
         }

@@ -47,6 +47,7 @@ impl UnsentMessage {
             }
         };
         let mut message = json!({ "id": self.id, "type": kind, "content": self.content });
+        // Both are objects, as made above.
         if let (Some(message), Value::Object(to)) = (message.as_object_mut(), to) {
             message.extend(to);
         }
@@ -151,6 +152,7 @@ impl AccountEvent {
             Self::UserPropertyChange(user, change) => changed(json!(user), change),
         };
         let mut report = json!({ "post_type": "event", "event": self.name(), "params": params });
+        // The parameters are those of the original, so the reason is a key of its own.
         if let Self::StateChange(.., Some(reason)) | Self::Stop(Some(reason)) = self {
             report["reason"] = json!(reason);
         }

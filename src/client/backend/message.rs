@@ -139,6 +139,7 @@ impl ChatMessage {
                 add(&[("discuss", &discuss.displayname), ("discuss_id", &discuss.id)]);
             }
         }
+        // Both kinds of session are `sess_message`; only `via` tells them apart.
         match &self.chat {
             Chat::GroupSession(_) => add(&[("via", "group")]),
             Chat::DiscussSession(_) => add(&[("via", "discuss")]),
@@ -149,6 +150,7 @@ impl ChatMessage {
 }
 
 /// The recipient of a message. Ids are those of this login.
+// Queued messages are saved with it (outbox/unsent.rs), so another name of a variant is another format of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Recipient {

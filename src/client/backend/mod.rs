@@ -84,9 +84,11 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn relogin(&self);
 
     /// Removes the binding to the account, so that the next login may be of another one.
+    // The sandbox has no binding.
     fn forget(&self) {}
 
     /// Refreshes the account's roles in its groups, because a caller is about to look at them.
+    // The sandbox always knows them.
     fn refresh_own_roles(&self) {}
 
     /// Answers a path of the client's port that is no API call, in any state.
@@ -168,6 +170,7 @@ pub(crate) const MAX_MUTE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Makes a text of a remote program fit for a log or a state file: one line of bounded length.
 pub(crate) fn sanitize_remote_text(text: &str) -> String {
     const MAX_CHARS: usize = 200;
+    // A line break could begin a log line with a forged priority or account.
     text.chars().filter(|c| !c.is_control()).take(MAX_CHARS).collect()
 }
 

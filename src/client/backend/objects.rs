@@ -184,6 +184,7 @@ pub(crate) struct DiscussMember {
 }
 
 fn without_members(mut object: Value) -> Value {
+    // A struct with named fields always serializes to an object.
     if let Some(object) = object.as_object_mut() {
         object.remove("member");
     }

@@ -38,6 +38,7 @@ pub(crate) fn changes_between(old: &AccountSnapshot, new: &AccountSnapshot) -> V
             Pair::Came(group) => events.push(AccountEvent::NewGroup(group.clone())),
             Pair::Gone(group) => events.push(AccountEvent::LoseGroup(group.clone())),
             Pair::Both(old, new) => {
+                // Without members, which have events of their own.
                 let changes = changes(old.basic(), new.basic()).into_iter();
                 events.extend(changes.map(|change| AccountEvent::GroupPropertyChange(new.clone(), change)));
                 events.extend(members_of_group(old, new));
@@ -48,6 +49,7 @@ pub(crate) fn changes_between(old: &AccountSnapshot, new: &AccountSnapshot) -> V
         match pair {
             Pair::Came(discuss) => events.push(AccountEvent::NewDiscuss(discuss.clone())),
             Pair::Gone(discuss) => events.push(AccountEvent::LoseDiscuss(discuss.clone())),
+            // The API has no event for a changed property of a discussion.
             Pair::Both(old, new) => events.extend(members_of_discuss(old, new)),
         }
     }
@@ -106,6 +108,7 @@ fn differences<T: PartialEq + Serialize>(old: &T, new: &T) -> Vec<Change> {
 
 fn changes(old: Value, new: Value) -> Vec<Change> {
     let (Value::Object(old), Value::Object(new)) = (old, new) else { return Vec::new() };
+    // Both have the same keys, as both are of the same type.
     let changed = new.into_iter().filter_map(|(property, new)| {
         let old = old.get(&property).cloned().unwrap_or_default();
         (old != new).then_some(Change { property, old, new })

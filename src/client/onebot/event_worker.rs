@@ -68,10 +68,12 @@ impl EventWorker {
         let mut open = self.state.inbox.is_open();
         let mut refresh = Instant::now() + self.state.refresh;
         loop {
+            // Marks the value as seen, so `changed` below waits for the next one, the close.
             if open.wait_for(|open| *open).await.is_err() {
                 return SessionEnd::Closed;
             }
             let told = tokio::select! {
+                // Queued events first: the lists of a reload are newer, and would report the same changes before them.
                 biased;
                 event = self.events.next() => match event {
                     Some((event, stamp)) => {
@@ -83,12 +85,14 @@ impl EventWorker {
                         } else {
                             self.handle(event).await
                         };
+                        // Also for a dropped event: `Inbox::close` waits until as many are handled as were taken.
                         self.state.inbox.mark_handled();
                         told
                     }
                     None => return SessionEnd::Closed,
                 },
                 () = self.state.inbox.gap() => {
+                    // Joins and departures may be among the missing events.
                     self.state.roster().invalidate_members();
                     self.reload().await
                 }
@@ -119,6 +123,7 @@ impl EventWorker {
                 }
                 self.state.role_refresh.notify_one();
             }
+            // The lists stay as they were, and the next refresh tries again.
             Err(error) => warn!("cannot reload the lists of friends and groups: {error}"),
         }
         Ok(())
@@ -133,6 +138,7 @@ impl EventWorker {
             }
             OneBotEvent::MemberCame(group, uid) => {
                 self.ensure_group(group).await?;
+                // Two statements, as the roster is not locked while the network is asked.
                 let member = self.state.member(group, uid).await;
                 let event = self.state.roster().add_member(group, member);
                 self.emit(event).await
@@ -181,6 +187,7 @@ impl EventWorker {
     }
 
     async fn known_member(&self, group: u64, uid: u64) -> Member {
+        // Not in the `match`, where the guard would live across the await.
         let known = self.state.roster().member(group, uid).cloned();
         match known {
             Some(member) => member,
@@ -204,6 +211,7 @@ impl EventWorker {
             let recent_lookups = match unknown {
                 UnknownParty::Friend(uid) => self.reload_for_unknown(false, uid).await?,
                 UnknownParty::Group(uid) => self.reload_for_unknown(true, uid).await?,
+                // The event itself lacks it, so a reload cannot help.
                 UnknownParty::Place => false,
             };
             if recent_lookups {
@@ -228,6 +236,7 @@ impl EventWorker {
     /// elsewhere, a receiver that answers those would have the account talk to itself for ever.
     async fn was_sent_by_us(&self, said: &OneBotMessage) -> bool {
         // The event may come before the answer that has the id of our message.
+        // Without the answer in time, recipient and text decide.
         let _ = timeout(OWN_ANSWER_TIMEOUT, self.state.sent_messages.all_answered()).await;
         let text = content::to_text(&said.content, |_| None);
         self.state.sent_messages.recognize(said, &text)
@@ -240,6 +249,7 @@ impl EventWorker {
         if self.recent_lookups.contains_key(&(group, uid)) || self.recent_lookups.len() >= MAX_LOOKUPS {
             return Ok(false);
         }
+        // Before the load: a failed one counts, too, or each message of a stranger would wait for another.
         self.recent_lookups.insert((group, uid), now);
         self.reload().await?;
         Ok(true)
@@ -261,6 +271,7 @@ impl EventWorker {
             return Ok(());
         }
         self.reload().await?;
+        // The load has reported the friend as a difference of the lists.
         if knows(&self.state) {
             return Ok(());
         }

@@ -119,6 +119,8 @@ impl OneBotDriver {
                 None => std::future::pending().await,
             }
         };
+        // The first three end only with the client: `run` returns nothing but `Closed`. Any other value would only disable its
+        // branch.
         let why = tokio::select! {
             SessionEnd::Closed = self.sessions.run() => return,
             SessionEnd::Closed = self.worker.run() => return,
@@ -128,6 +130,7 @@ impl OneBotDriver {
         // The account was logged out elsewhere. Logging in again would log out that other login, so an operator
         // has to decide.
         if self.news.send(BackendEvent::Offline(why)).await.is_ok() {
+            // The lifecycle ends the client now. A driver that returned would be taken for a task that failed.
             std::future::pending::<()>().await;
         }
     }

@@ -74,6 +74,7 @@ pub(crate) async fn to_member<B: Backend>(
             .into_iter()
             .find(|group| matches_all(call, [("group_id", &group.id), ("group_uid", &group.uid)]));
         let group = match group {
+            // The list of groups comes without members; those of this one group are enough.
             Some(group) => backend.group(&group.id, false).await?,
             None => return Ok(ApiReply::not_found(NotFound::GroupMember)),
         };
@@ -120,6 +121,7 @@ async fn send<B: Backend>(backend: &B, outbox: &Outbox, to: Recipient, call: &Re
             Err(error) => ApiReply::not_sent(&error),
         };
     }
+    // Dropped with the connection when the caller hangs up, which withdraws the message.
     match outbox.send(id, to, content).await {
         Ok(sent) => ApiReply::sent(&sent),
         Err(error) => ApiReply::not_sent(&error),

@@ -71,9 +71,12 @@ impl<B: Backend> Api<B> {
 
     /// Answers any request.
     pub(crate) async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
+        // Before any decision by path: each of them has to see the same spelling.
         paths::normalize(request.uri_mut());
+        // Copied, since the request is consumed. Without the query, which may have the text of a message.
         let debugged =
             self.own.http_debug.then(|| (request.method().clone(), request.uri().path().to_owned()));
+        // Browsers on this machine reach the port, too: no web page may write in the name of the account.
         let mut response = match Sites::default().check_direct(request.uri(), request.headers()) {
             Ok(()) => self.dispatch(request).await,
             Err(refusal) => reply::not_let_in(&refusal),
@@ -81,6 +84,7 @@ impl<B: Backend> Api<B> {
         if let Some((method, path)) = debugged {
             info!("{method} {path:?}: {}", response.status().as_u16());
         }
+        // As the original does. It opens nothing, because a page of another site was refused above.
         response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         response
     }
@@ -100,6 +104,8 @@ impl<B: Backend> Api<B> {
             Ok(call) => call,
             Err(error) => return error.answer(),
         };
+        // Looked at after the body came, which may take long. A copy: the guard of a watch would block its sender during the
+        // call.
         let state = self.state.borrow().clone();
         let reply = if state == ClientState::Running || works_always(endpoint) {
             match endpoint {
@@ -131,6 +137,7 @@ impl<B: Backend> Api<B> {
             ClientCall::KickGroupMember => moderation::kick(backend, call).await,
             ClientCall::GetClientInfo => Ok(self.own.client_info()),
             ClientCall::StopClient => {
+                // The stop itself follows after STOP_DELAY, so this answer still arrives.
                 self.stop_asked.cancel();
                 Ok(self.own.will_stop())
             }
@@ -138,6 +145,7 @@ impl<B: Backend> Api<B> {
                 if process::forgets_account(call) {
                     self.backend.forget();
                 }
+                // Not done here: several calls in a row are merged into one login, which begins after the answer.
                 self.relogin_asked.notify_one();
                 Ok(self.own.will_relogin())
             }
@@ -152,6 +160,7 @@ fn show(page: Page) -> Response<Body> {
     let mut response = reply::text(status, page.html);
     let html = HeaderValue::from_static("text/html; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, html);
+    // The page belongs to one code, which expires.
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

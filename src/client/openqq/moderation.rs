@@ -18,6 +18,7 @@ struct Targets {
 /// last the length of the mute. A time of 0 ends a mute.
 pub(crate) async fn mute<B: Backend>(backend: &B, call: &RequestParams) -> Result<ApiReply, BackendError> {
     let Some(group) = find_group(backend, call).await? else { return Ok(ApiReply::object_not_found()) };
+    // `parse` alone would take a sign, too.
     let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let Some(minutes) = call.get("time").filter(is_number) else { return Ok(ApiReply::no_shutup_time()) };
     let meant = match find_members(backend, call, &group).await? {
@@ -25,6 +26,7 @@ pub(crate) async fn mute<B: Backend>(backend: &B, call: &RequestParams) -> Resul
         Err(reply) => return Ok(reply),
     };
     let most = MAX_MUTE.as_secs() / 60;
+    // Digits only by here, so what does not parse is just as much too long.
     let Some(minutes) = minutes.parse().ok().filter(|minutes| (0..=most).contains(minutes)) else {
         return Ok(done(Err(BackendError::Refused(format!("time must be 0 to {most} minutes")))));
     };
@@ -69,12 +71,15 @@ async fn find_members<B: Backend>(
     if ids.is_empty() && uids.is_empty() {
         return Ok(Err(ApiReply::no_member_id()));
     }
+    // After the checks that cost nothing: this may ask the network.
     let group = backend.group(group, false).await?;
     let by_id = ids.iter().map(|id| (id, group.member.iter().find(|member| member.id == *id)));
     let by_uid = uids.iter().map(|uid| (uid, group.member.iter().find(|member| member.uid == *uid)));
     let mut members: Vec<String> = Vec::new();
+    // All are found before the first is muted or removed: a typing error must not leave half of the call done.
     for (given, found) in by_id.chain(by_uid) {
         let Some(member) = found else { return Ok(Err(ApiReply::member_not_found(given))) };
+        // A member may be given by both numbers.
         if !members.contains(&member.id) {
             members.push(member.id.clone());
         }

@@ -96,6 +96,7 @@ fn found_or_not(found: Vec<Value>) -> ApiReply {
 }
 
 fn has_all(object: &Value, wanted: &[(&str, &str)]) -> bool {
+    // Indexing a `Value` yields Null for a missing key, which `has` matches with nothing.
     !wanted.is_empty() && wanted.iter().all(|(name, value)| has(&object[*name], value))
 }
 

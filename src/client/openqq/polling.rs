@@ -20,6 +20,7 @@ pub(crate) async fn poll(endpoint: Endpoint, interval: Duration, mut state: watc
     let is_running = |state: &ClientState| *state == ClientState::Running;
     // A redirect of the poll_api commands this client, so no other account's client may answer in its place.
     let Some(mut poller) = Poller::new(&endpoint, PeerPolicy::of_client) else {
+        // A task that returns would end the client.
         return std::future::pending().await;
     };
     let interval = interval.max(MIN_PAUSE);

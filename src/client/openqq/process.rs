@@ -53,6 +53,7 @@ impl ProcessInfo {
             "version": env!("CARGO_PKG_VERSION"),
             "starttime": self.start_time,
             "runtime": self.runtime(),
+            // Text, as in the original's state file.
             "http_debug": u8::from(self.http_debug).to_string(),
             "log_encoding": self.log_encoding,
             "log_path": self.log_path,

@@ -95,6 +95,7 @@ impl ApiReply {
             }
             first.push_str(&item?);
             if first.len() > LARGE_LIST {
+                // `first` ends with an item, so each further one brings its comma.
                 let rest = items.map(|item| Ok(format!(",{}", item?)));
                 let end = |text: String| stream::iter([Ok(text)]);
                 let all = end(first).chain(rest).chain(end("]".to_owned()));
@@ -222,6 +223,8 @@ impl ApiReply {
         let body = match self.content {
             ReplyBody::Whole(json) => whole_body(json),
             ReplyBody::Parts(parts) => {
+                // An error breaks the body off, by which the caller sees that the list is incomplete: the status is sent
+                // already.
                 Body::stream(StreamBody::new(parts.map(|part| Ok(Frame::data(Bytes::from(part?))))))
             }
         };
@@ -249,6 +252,7 @@ pub(crate) fn not_let_in(refusal: &Refusal) -> Response<Body> {
             );
             ApiReply::error(StatusCode::MISDIRECTED_REQUEST, FOREIGN_HOST, why).into_response()
         }
+        // The client knows no tokens, so only the site is left.
         _ => {
             let why = "a browser sent this for another web site: go through the controller, which can allow the site";
             ApiReply::error(StatusCode::FORBIDDEN, FOREIGN_SITE, why.to_owned()).into_response()

@@ -55,6 +55,7 @@ impl Backlog {
         patience: Option<Duration>,
         now: Instant,
     ) -> Result<(), SendError> {
+        // The dispatcher is gone or will not look again: the message would wait for ever.
         if self.closed {
             return Err(SendError::Stopped);
         }
@@ -62,6 +63,7 @@ impl Backlog {
         if self.waiting.len() >= self.max_messages || self.bytes + turn.draft.content.len() > MAX_BYTES {
             // There is room again once the oldest message is sent.
             let room = self.next.saturating_duration_since(now);
+            // A caller that waits needs more than room: its turn has to be near enough, too.
             return Err(SendError::too_many(
                 room.max(patience.map_or(room, |wait| until_turn.saturating_sub(wait))),
             ));
@@ -86,6 +88,7 @@ impl Backlog {
         if self.sending.len() >= MAX_SENDING {
             return None;
         }
+        // Past messages whose recipient is busy: a send without an answer holds up its own conversation only.
         self.waiting.iter().position(|turn| !self.sending.contains(&turn.draft.to))
     }
 
@@ -101,6 +104,7 @@ impl Backlog {
         }
         let turn = self.remove_at(self.first_free()?)?;
         self.sending.insert(turn.draft.to.clone());
+        // From now and not from the last `next`: after a pause messages must not catch up in a burst.
         self.next = now + self.interval;
         Some(turn)
     }

@@ -45,7 +45,7 @@ pub(crate) enum SendError {
 
 impl SendError {
     pub(crate) fn too_many(wait: Duration) -> Self {
-        // Rounded up.
+        // Rounded up, and at least 1: after 0 a caller would try again at once, in a loop.
         Self::TooMany { retry_after: wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1) }
     }
 

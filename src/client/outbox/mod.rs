@@ -36,8 +36,10 @@ use unsent::UnsentFolder;
 const MAX_WAIT: Duration = Duration::from_secs(80);
 /// When a message that was not begun is withdrawn, counted from its call.
 const WITHDRAW_AFTER: Duration = Duration::from_secs(100);
+// Together with `WITHDRAW_AFTER` below the 120 s of the controller, so that the caller gets our answer and not its timeout.
 /// How much longer the outcome of a begun message is awaited.
 const OUTCOME_TIME: Duration = Duration::from_secs(15);
+// Below the 2 s after which `TaskGroup` aborts the dispatcher: what is left then is still to be reported.
 /// How long sends under way may take when the client stops.
 const END_TIME: Duration = Duration::from_secs(1);
 
@@ -78,6 +80,7 @@ pub(crate) fn open(settings: &OutboxSettings, reporter: Reporter) -> (Outbox, Di
     let (unsent, lost) = UnsentFolder::open(&settings.folder);
     for lost in lost {
         report_unsent(&reporter, lost.id.clone(), lost.to, lost.content, &lost.error);
+        // After the report is queued: a kill in between repeats the report, the other way round it would lose it.
         unsent.remove(&lost.id);
     }
     let backlog = Backlog::new(settings.max_messages, settings.interval, Instant::now());
@@ -103,6 +106,7 @@ impl Outbox {
         let pushed = self.shared.backlog().push(QueuedMessage { draft, outcome: None }, None, Instant::now());
         match pushed {
             Ok(()) => self.shared.changed.notify_one(),
+            // The caller learns of it here; a file that stays would have the next client report it as well.
             Err(_) => self.shared.unsent().remove(&id),
         }
         pushed
@@ -114,12 +118,14 @@ impl Outbox {
     /// # Errors
     /// It was not sent, or may have been.
     pub(crate) async fn send(&self, id: String, to: Recipient, content: String) -> SendOutcome {
+        // Without a file: if the client is killed, the caller sees its connection break.
         let claim = SendClaim::default();
         let (sender, mut outcome) = oneshot::channel();
         let draft = Arc::new(Draft { id: id.clone(), to, content, claim: claim.clone() });
         let turn = QueuedMessage { draft, outcome: Some(sender) };
         self.shared.backlog().push(turn, Some(MAX_WAIT), Instant::now())?;
         self.shared.changed.notify_one();
+        // The server drops this future when the caller hangs up.
         let given_up = WithdrawOnDrop { shared: &self.shared, id: &id, claim: &claim };
         if let Ok(known) = timeout(WITHDRAW_AFTER, &mut outcome).await {
             return known.unwrap_or_else(|_| Err(cut_off(&claim)));
@@ -161,7 +167,8 @@ impl Dispatcher {
     /// Sends queued messages until `ending`; then reports those that were not sent.
     pub(crate) async fn run<B: Backend>(self, backend: Arc<B>, ending: CancellationToken) {
         let mut sending = FuturesUnordered::new();
-        // Those without a waiting caller.
+        // Those without a waiting caller. Kept beside `sending`, which cannot be searched: those without an outcome at the end
+        // are to be reported.
         let mut uncalled: Vec<Arc<Draft>> = Vec::new();
         loop {
             let due = self.shared.backlog().due();
@@ -172,8 +179,11 @@ impl Dispatcher {
                 }
             };
             tokio::select! {
+                // In this order nothing new begins once the client stops, and a send that ended frees its recipient before
+                // the next is chosen.
                 biased;
                 () = ending.cancelled() => break,
+                // An empty set yields None, which only disables this arm for this round.
                 Some(sent) = sending.next() => {
                     let (turn, outcome): (QueuedMessage, SendOutcome) = sent;
                     uncalled.retain(|draft| draft.id != turn.draft.id);
@@ -185,6 +195,7 @@ impl Dispatcher {
                     uncalled.extend(turn.as_ref().filter(is_uncalled).map(|turn| turn.draft.clone()));
                     sending.extend(turn.map(|turn| send(turn, &*backend)));
                 }
+                // `due` may have become earlier or later; the loop computes it anew.
                 () = self.shared.changed.notified() => {}
             }
         }
@@ -210,6 +221,7 @@ impl Dispatcher {
 
     fn finish(&self, turn: QueuedMessage, outcome: SendOutcome) {
         let QueuedMessage { draft, outcome: caller } = turn;
+        // Whatever the outcome is, the next message to this recipient waits for it.
         self.shared.backlog().finish(&draft.to);
         match &outcome {
             Ok(sent) => {

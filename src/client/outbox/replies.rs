@@ -57,6 +57,7 @@ impl<B: Backend> ReplyHandler<B> {
         match (answer.shutup, &source.reply_to) {
             (Some(time), Recipient::Group(group)) if !source.is_own => {
                 let mute = Mute { group: group.clone(), member: source.sender, time };
+                // Without waiting: this runs in the deliverer, and a backend that hangs must not hold up reports.
                 if self.mutes.try_send(mute).is_err() {
                     warn!("dropped a mute that a receiver asked for: {MAX_QUEUED_MUTES} are waiting already");
                 }
@@ -76,6 +77,7 @@ impl<B: Backend> ReplyHandler<B> {
         match self.outbox.queue(id.clone(), source.reply_to, reply) {
             Ok(()) => {
                 info!(target: MESSAGES, "reply queued as message {id}");
+                // Nothing is awaited since the reply was queued, so its own report cannot have been answered yet.
                 self.sent.add(id);
             }
             Err(error) => warn!("dropped a reply that a receiver asked for: {error}"),

@@ -101,15 +101,19 @@ impl UnsentFolder {
     /// Removes a message whose outcome is known.
     pub(crate) fn remove(&self, id: &str) {
         for file in [BEGUN, WAITING].iter().filter_map(|extension| self.file(id, extension)) {
+            // At most one of the two exists.
             let _ = fs::remove_file(file);
         }
     }
 }
 
 fn write_file(folder: &Path, path: &Path, saved: &SavedMessage) -> io::Result<()> {
+    // Made with the first message, and again if a cleaner of temporary files removed it.
     private_folder(folder).map_err(io::Error::other)?;
     let mut options = fs::OpenOptions::new();
+    // `create_new` is O_EXCL, which follows no link that waits there (open(2)).
     let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    // Not synced: it has to outlive a kill, which the page cache does.
     file.write_all(&serde_json::to_vec(saved)?)
 }
 
@@ -121,7 +125,7 @@ fn read_folder(path: &Path) -> Result<Vec<LostMessage>, UnsentError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };
-    // A folder that other users may write to is not read.
+    // A folder that other users may write to is not read. After the listing, because this call creates a missing folder.
     private_folder(path).map_err(UnsentError::Refused)?;
     let mut lost = Vec::new();
     for entry in entries.take(MAX_FILES) {
@@ -136,8 +140,10 @@ fn read_folder(path: &Path) -> Result<Vec<LostMessage>, UnsentError> {
                 id: saved.id,
                 to: saved.to,
                 content: saved.content,
+                // A begun message may have been written before the kill.
                 error: if is_begun { BackendError::NoAnswer.into() } else { SendError::Killed },
             }),
+            // Nothing of ours is added to the folder, so that the later version finds it as it left it.
             Err(ReadError::Newer) => return Err(UnsentError::Newer(file)),
             Err(ReadError::Unreadable(error)) => {
                 warn!("dropped an unsent message: cannot read {}: {error}", file.display());
@@ -173,6 +179,7 @@ fn read_file(path: &Path) -> Result<SavedMessage, ReadError> {
     }
     let text = read_secret(path, true, MAX_BYTES)
         .map_err(|error| ReadError::Unreadable(ErrorChain(&error).to_string()))?;
+    // The version alone first: a later format may lack the other fields.
     match serde_json::from_slice(&text) {
         Ok(Versioned { version }) if version > VERSION => return Err(ReadError::Newer),
         _ => {}

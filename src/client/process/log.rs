@@ -116,6 +116,7 @@ fn filter(level: LogLevel) -> Targets {
     match level {
         LogLevel::Debug => all(LevelFilter::DEBUG).with_target(MESSAGES, LevelFilter::INFO),
         LogLevel::Info => all(LevelFilter::INFO).with_target(MESSAGES, LevelFilter::INFO),
+        // Between `info` and `warn` in the original: messages, and of all else only warnings.
         LogLevel::Msg => all(LevelFilter::WARN).with_target(MESSAGES, LevelFilter::INFO),
         LogLevel::Warn => all(LevelFilter::WARN),
         LogLevel::Error | LogLevel::Fatal => all(LevelFilter::ERROR),

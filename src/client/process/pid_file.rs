@@ -52,6 +52,7 @@ impl LockedPidFile {
     /// # Errors
     /// The lock is held, or the file cannot be used.
     pub(crate) fn acquire(path: &Path) -> Result<Self, PidFileError> {
+        // Before the lock: if the file was removed, its lock would be free although another client runs.
         let claim = PathClaim::take(path).map_err(|error| match error {
             ClaimError::Held { pid } => PidFileError::Held { path: path.to_owned(), pid },
             ClaimError::Io(error) => PidFileError::Io(path.to_owned(), error),
@@ -68,6 +69,7 @@ impl LockedPidFile {
         if is_at(&self.file, &self.path).map_err(failed)? {
             return Ok(false);
         }
+        // The folder may be gone with the file, as after a cleanup of /tmp.
         make_parent(&self.path).map_err(|error| failed(io::Error::other(error)))?;
         self.file = lock(&self.path)?;
         Ok(true)
@@ -93,6 +95,7 @@ fn lock(path: &Path) -> Result<File, PidFileError> {
             if !is_at(&file, path).map_err(failed)? {
                 continue;
             }
+            // Truncated only under the lock: at the open it would erase the pid of a client that runs.
             file.set_len(0).map_err(failed)?;
             writeln!(file, "{}", std::process::id()).map_err(failed)?;
             return Ok(file);
@@ -128,6 +131,7 @@ fn open(path: &Path) -> Result<File, PidFileError> {
 
 fn read_pid(file: &mut File) -> Option<u32> {
     let mut text = String::new();
+    // Bounded, as the file may hold anything. A pid has at most 7 digits (pid_max in proc(5)).
     file.take(16).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }

@@ -84,6 +84,7 @@ impl ShutdownTriggers {
     /// # Errors
     /// Signals or the parent cannot be watched.
     pub(crate) fn watch(controller: Option<Pid>, asked: CancellationToken) -> Result<Self, ShutdownError> {
+        // SIGHUP comes from the terminal of a client that was started by hand.
         let signals = Signals::new([SIGTERM, SIGHUP, SIGINT]).map_err(ShutdownError::Signals)?;
         let parent = match controller {
             None => Parent::Any,

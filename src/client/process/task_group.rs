@@ -71,6 +71,7 @@ impl TaskGroup {
 
     /// Waits until a task ends unexpectedly, and says which. Cancel-safe.
     pub(crate) async fn first_exit(&mut self) -> String {
+        // A set without tasks yields `None`, which only disables its branch.
         let ended = tokio::select! {
             Some(ended) = self.tasks.join_next() => ended,
             Some(ended) = self.services.join_next() => ended,
@@ -78,6 +79,7 @@ impl TaskGroup {
         };
         match ended {
             Ok(name) => format!("{name} ended"),
+            // Before `end` no task is aborted, so the error is a panic.
             Err(panic) => panic.to_string(),
         }
     }
@@ -109,6 +111,7 @@ async fn drain(tasks: &mut JoinSet<&'static str>, time: Duration) {
     let ended = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(time, ended).await.is_err() {
         warn!("aborted tasks that did not end within {} s", time.as_secs_f32());
+        // Not awaited: an abort takes effect at the next await, and a task that blocks would hold up the end.
         tasks.abort_all();
     }
 }

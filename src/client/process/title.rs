@@ -19,6 +19,7 @@ const MARK: &str = "WQCLIENT_TITLED";
 pub(crate) fn set_process_title(account: &ClientName) -> io::Result<()> {
     let title = OsString::from(format!("wqclient({account})"));
     let own_pid = OsString::from(std::process::id().to_string());
+    // The pid survives execve(2). A child that inherits the mark has another pid, so it still gets its title.
     if std::env::args_os().next().as_ref() == Some(&title) || std::env::var_os(MARK) == Some(own_pid.clone())
     {
         // The short name, which `ps -o comm`, `top` and `pgrep` show, would be that of the link: "exe". The

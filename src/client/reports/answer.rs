@@ -48,6 +48,7 @@ impl ReceiverAnswer {
             Ok(Lenient { value: Value::Object(_), .. }) if !is_text => return Err("it is not UTF-8"),
             Ok(Lenient { value: Value::Object(object), .. }) => object,
             Ok(_) => return Ok(None),
+            // Most likely meant as an answer, so the operator should see it. Other texts are what web servers print anyway.
             Err(_) if body.trim_ascii_start().starts_with(b"{") => {
                 return Err("it begins like a JSON object and is none");
             }
@@ -65,6 +66,7 @@ impl ReceiverAnswer {
             object.get("format").is_some_and(|format| !format.is_null() && format != "text");
         let shutup = number(&object, "shutup").is_some_and(|wanted| wanted != 0.0);
         let time = || match number(&object, "shutup_time") {
+            // Bounded first: `from_secs_f64` panics on what no Duration holds.
             Some(seconds) if seconds >= 1.0 => Duration::from_secs_f64(seconds.min(MAX_MUTE.as_secs_f64())),
             _ => USUAL_MUTE,
         };

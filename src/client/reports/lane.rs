@@ -13,7 +13,7 @@ use serde_json::Value;
 pub(crate) struct Lane(u64);
 
 impl Lane {
-    /// The lane of a report, from its JSON text. An earlier run or another version computes the same one.
+    /// The lane of a report, from its JSON text. Lanes are not stored: each run computes those of the reports that it finds.
     pub(crate) fn of_text(text: &str) -> Self {
         serde_json::from_str(text).map_or_else(|_| Self::new("", &[]), |report| Self::of(&report))
     }
@@ -64,6 +64,7 @@ impl Lane {
     }
 
     fn new(kind: &str, ids: &[Option<&str>]) -> Self {
+        // Its keys are fixed, and hashes are compared within one run only, so an algorithm that changes does not matter.
         let mut hasher = DefaultHasher::new();
         (kind, ids).hash(&mut hasher);
         Self(hasher.finish())

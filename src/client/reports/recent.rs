@@ -51,10 +51,12 @@ impl RecentEvents {
     /// Takes all events as a JSON array; waits for one if there are none. Cancel-safe.
     pub(crate) async fn take(&self) -> String {
         loop {
+            // An event between the look and the wait is not missed: without a waiter `notify_one` leaves a permit.
             let new_report = self.0.new_report.notified();
             if let Some(events) = self.take_now() {
                 return events;
             }
+            // Then looks again: another caller may have taken the event.
             new_report.await;
         }
     }

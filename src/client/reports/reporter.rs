@@ -70,6 +70,7 @@ impl Reporter {
         if !kept && !sent {
             return;
         }
+        // Only made if an output wants it: an event may have a whole group with its members.
         let mut report = event.to_json();
         if kept {
             self.recent.push(report.to_string());

@@ -89,6 +89,7 @@ impl SandboxLogin {
     ) -> Result<bool, SandboxClosed> {
         let expiry = Instant::now() + self.expire;
         let mut progress = self.progress.subscribe();
+        // Before the new code is valid: a scan of the one before must not count for it.
         self.progress.send_replace(Progress::Shown);
         let url = self.renew();
         news.send(BackendEvent::LoginCode(url)).await?;
@@ -108,6 +109,7 @@ impl SandboxLogin {
         }
         news.send(BackendEvent::Scanned).await?;
         let confirmed = reach(Progress::Confirmed, confirm_time).await;
+        // The page of a code ends with its use or its expiry.
         self.nonce().clear();
         Ok(confirmed)
     }
@@ -131,7 +133,9 @@ impl SandboxLogin {
     pub(crate) fn page(&self, method: &Method, path: &str, account: &str) -> Option<Page> {
         let given = path.strip_prefix(PATH)?;
         let holds = !given.is_empty() && *self.nonce() == given;
+        // Never backwards: a page that is fetched again after its confirmation is no new scan.
         let reach = |to| self.progress.send_if_modified(|now| std::mem::replace(now, (*now).max(to)) < to);
+        // A name may have any character but controls and slashes, HTML's included.
         let account = escape(account);
         let (found, text) = match *method {
             _ if !holds => (false, "这个二维码已经失效。<br>This login code is no longer valid.".to_owned()),

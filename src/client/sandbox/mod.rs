@@ -129,6 +129,7 @@ pub(crate) fn open(
 impl SandboxDriver {
     /// Logs in, and again whenever a login ends. Returns when the receiver of the events is dropped.
     pub(crate) async fn run(mut self) {
+        // A copy, because `run_session` borrows all of `self`.
         let shared = self.shared.clone();
         let mut still_valid = false;
         loop {
@@ -146,6 +147,7 @@ impl SandboxDriver {
             let end = tokio::select! {
                 fault = shared.faults.end_of_login() => fault,
                 () = shared.relogin.notified() => LoginFault::Expired,
+                // Dropped by the other arms, it closes its connections, by which the others see us go offline.
                 () = self.run_session() => return,
             };
             shared.is_logged_in.store(false, Ordering::Relaxed);
@@ -160,6 +162,7 @@ impl SandboxDriver {
         let (shared, news) = (&self.shared, &self.news);
         let network = async {
             network::log_alone(&self.network.run(shared, news).await);
+            // The session goes on without the others: the rest of the sandbox works.
             std::future::pending::<()>().await;
         };
         let echoes = async {
@@ -219,6 +222,7 @@ impl Sandbox {
     ) -> Result<(), BackendError> {
         self.logged_in()?;
         for member in members {
+            // In a block of its own: the guard must not live until the `await` below.
             let ruling = {
                 let view = self.shared.view();
                 let (group, member) = view.resolve_member(group, member)?;
@@ -265,6 +269,7 @@ impl Backend for Sandbox {
             ready = self.shared.faults.before_sending() => ready?,
             () = draft.claim.withdrawn() => return Err(BackendError::Withdrawn),
         }
+        // After the delay, during which the login may have ended.
         self.logged_in()?;
         if !draft.claim.begin() {
             return Err(BackendError::Withdrawn);
@@ -273,11 +278,13 @@ impl Backend for Sandbox {
         let route = self.shared.view().route(to, content, ids, unix_seconds())?;
         match (&route.place, route.to.first()) {
             (SandboxChat::Group(_) | SandboxChat::Discuss(_), _) => {
+                // Without waiting for answers: one client that does not read must not hold up a whole group.
                 for uid in &route.to {
                     self.shared.links.notify(uid, &route.place, content);
                 }
             }
             (_, Some(uid)) => self.shared.links.deliver(uid, &route.place, content).await?,
+            // The person has no client: `route` has made an echo instead.
             (_, None) => {}
         }
         if let Some(message) = route.echo

@@ -146,6 +146,7 @@ impl SandboxWorld {
             return Err(WorldError::NotAFile(path.to_owned()));
         }
         let mut text = String::new();
+        // One byte more than allowed tells a file that is too large. Its size is no proof, as it may grow meanwhile.
         let read = file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
         if read as u64 > MAX_BYTES {
             return Err(WorldError::TooLarge(path.to_owned()));
@@ -160,9 +161,11 @@ impl SandboxWorld {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let world: Self = toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
+            // Not by `Display`, which quotes the file over several lines.
             line.map_or(String::new(), |line| format!("line {line}: ")) + error.message()
         })?;
         let wrong = |what: String| Err(what);
+        // Groups, discussions and clients refer to people by uid alone, so it has to be unique.
         let mut uids = BTreeSet::new();
         for person in &world.people {
             if !is_number(&person.uid) || person.name.is_empty() {
@@ -222,6 +225,7 @@ fn is_number(uid: &str) -> bool {
 
 /// The QQ number of a guest: the name itself if it looks like one.
 fn own_uid(name: &str) -> String {
+    // As QQ numbers are: at least five digits, without a leading zero.
     if (5..=12).contains(&name.len()) && !name.starts_with('0') && is_number(name) {
         return name.to_owned();
     }

@@ -101,6 +101,7 @@ impl Guard {
     /// Decides about a request, and removes our token from one that is let in. While there are tokens, the query
     /// parameter `token` and the header `Authorization` are ours, and `Referer` may repeat the query.
     pub fn admit<B>(&self, request: &mut Request<B>, listener_kind: ListenerKind) -> Result<(), Refusal> {
+        // DNS rebinding leads a browser to a TCP port, never to a Unix socket.
         if listener_kind == ListenerKind::Tcp {
             self.sites.check_host(request.uri(), request.headers())?;
         }
@@ -108,6 +109,7 @@ impl Guard {
         if self.tokens.is_empty() {
             return Ok(());
         }
+        // Before the exception below: also where no token is needed, none may reach a client.
         let shown = take_token(request)?;
         if matches!(listener_kind, ListenerKind::Unix { require_token: false }) {
             return Ok(());
@@ -172,6 +174,7 @@ fn take_from_query(uri: &mut Uri) -> Result<Option<String>, Refusal> {
     let (token, rest) = match take(query.as_bytes(), TOKEN) {
         Ok((None, _)) => return Ok(None),
         Ok((Some(token), rest)) => (Ok(Some(token).filter(|token| !token.is_empty())), rest.into_owned()),
+        // Which part is the token is not known, so nothing of the query is kept.
         Err(ParamError::Twice(_)) => {
             (Err(Refusal::MalformedToken("the parameter token is given twice")), vec![])
         }
@@ -196,6 +199,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
         return Err(Refusal::MalformedToken("there are two Authorization headers"));
     }
     let token = |value: &HeaderValue| {
+        // Tokens are visible ASCII, which `tokens` checks, so what is not text holds none.
         let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
         let token = token.trim();
         (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())

@@ -56,6 +56,7 @@ impl Sites {
             return !ip.is_unspecified() || self.names(host);
         }
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        // `.localhost` accepts anything before it, so odd characters are refused first.
         if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
             return false;
         }
@@ -77,16 +78,19 @@ impl Sites {
     /// `Sec-Fetch-Site`, and new ones only over connections they trust; then `Origin` decides, which is ours if
     /// it equals `Host`.
     pub fn check_site(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        // First, as a page of an allowed site is `cross-site` for the browser all the same.
         if self.allowed_origin(headers).is_some() {
             return Ok(());
         }
         let mut sites = headers.get_all(SEC_FETCH_SITE).iter().peekable();
         if sites.peek().is_some() {
+            // `none`: the user typed the address or chose a bookmark (Fetch Metadata Request Headers, 2.3).
             return match sites.find(|site| *site != "same-origin" && *site != "none") {
                 None => Ok(()),
                 Some(site) => Err(Refusal::Site(shown(site.as_bytes()))),
             };
         }
+        // Without `Host` this is empty, hence the check for an empty site below.
         let host = || headers.get(HOST).map(HeaderValue::as_bytes).unwrap_or_default();
         let is_foreign = |origin: &&HeaderValue| {
             let origin = origin.as_bytes();
@@ -172,6 +176,7 @@ pub fn answer_preflight() -> Response<Body> {
 /// Lets pages of `origin`, and of no other site, read a response.
 pub fn open_to(headers: &mut HeaderMap, origin: HeaderValue) {
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    // A client's word: with it the browser would send its cookies and stored logins along.
     headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
     headers.append(VARY, HeaderValue::from_static("Origin"));
 }

@@ -83,6 +83,7 @@ impl Tokens {
             let token = token.strip_suffix(b"\r").unwrap_or(token);
             check(token).map_err(|why| TokenError::Content { name: name.clone(), path, why })?;
             let digest = digest(&SHA256, token);
+            // Not in constant time: both values are the operator's, and no caller can measure this.
             if let Some(same) = tokens.iter().find(|token| token.digest.as_ref() == digest.as_ref()) {
                 return Err(TokenError::Same(same.name.clone(), name.clone()));
             }
@@ -98,7 +99,9 @@ impl Tokens {
 
     /// Finds a token. All tokens are compared, each completely, so the time reveals nothing about them.
     pub fn find(&self, shown: &str) -> Option<&ApiToken> {
+        // Digests have one length, so comparing them does not reveal that of a token.
         let digest = digest(&SHA256, shown.as_bytes());
+        // An index instead of a reference, as it can be assigned without a branch. No list has the index `u64::MAX`.
         let mut found = u64::MAX;
         for (at, token) in (0..).zip(&self.0) {
             found.conditional_assign(&at, token.digest.as_ref().ct_eq(digest.as_ref()));

@@ -32,6 +32,7 @@ pub(super) async fn start_client(call: CallContext) -> HandlerResult {
     let registry = service.proxy.registry.clone();
     // Looks up symbolic links and the template in the file system, which may be slow.
     let spec = service.blocking.run(move || {
+        // An account keeps the ID that it was registered with, so that its files stay where they are.
         let known = registry.client(&name).map(|view| view.record.spec.id.clone());
         let is_known = known.is_some();
         let id = known.unwrap_or_else(|| client_dirs.new_id(&name));

@@ -71,6 +71,7 @@ impl ApiService {
         let admitted = self.admit(&mut request, downstream.peer);
         let upgrade = Upgrade::take(&mut request);
         let (parts, body) = request.into_parts();
+        // For a refused request, too: what was not read of its body must not be taken for the next request.
         if !body.is_end_stream() {
             downstream.request_body_started();
         }
@@ -105,6 +106,7 @@ impl ApiService {
             refusal.headers_mut().insert(CONNECTION, CLOSE);
             return Err(Box::new(refusal));
         }
+        // Holds a lock that a reload waits for, and is released before anything is awaited.
         let guard = self.guard.borrow();
         let origin = guard.sites().allowed_origin(request.headers());
         let answer = match guard.admit(request, self.listener_kind(peer)) {
@@ -139,6 +141,7 @@ impl ApiService {
         downstream: &Arc<Downstream>,
     ) -> Result<Dispatch, Reply> {
         let Some(call) = calls::find(&CONTROLLER_CALLS, &request.method, request.uri.path()) else {
+            // The root alone names no call.
             if request.uri.path().len() <= ROOT.len() || !request.uri.path().starts_with(ROOT) {
                 return Err(Reply::no_such_path());
             }

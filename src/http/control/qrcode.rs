@@ -30,6 +30,7 @@ pub(super) async fn get_qrcode(call: CallContext) -> HandlerResult {
         return Ok(body::empty(StatusCode::NOT_FOUND));
     };
 
+    // Half of the digest is enough to tell the images of one account apart.
     let tag: String =
         digest(&SHA256, &image).as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     let tag = format!("\"{tag}\"");
@@ -40,6 +41,7 @@ pub(super) async fn get_qrcode(call: CallContext) -> HandlerResult {
     if !known {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     }
+    // May be kept, but is asked for again each time: a code is replaced by the next one under the same URL.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if let Ok(tag) = HeaderValue::try_from(tag) {
         headers.insert(ETAG, tag);
@@ -53,6 +55,7 @@ async fn read_image(
     client_dirs: &ClientDirs,
     blocking: &BlockingTurns,
 ) -> Option<(&'static str, Vec<u8>)> {
+    // The code of a process that is gone logs in nothing.
     if matches!(view.record.phase, Phase::Gone(_)) {
         return None;
     }
@@ -62,6 +65,7 @@ async fn read_image(
     let (name, path) = (&view.record.spec.name, &view.record.spec.files.qrcode);
     match read.await {
         Ok(Ok((image, _))) => {
+            // The client chooses what is in this file. A browser would run HTML with the controller's origin.
             let kind = image_type(&image);
             if kind.is_none() {
                 warn!(client = %name, path = %path.display(), "QR image {} is neither PNG nor JPEG", path.display());
@@ -69,6 +73,7 @@ async fn read_image(
             kind.map(|kind| (kind, image))
         }
         Ok(Err(error)) => {
+            // Most of the time there is no code, as no login waits for one.
             if !error.is_missing() {
                 warn!(client = %name, error = %ErrorChain(&error), "cannot use its QR image: {}", ErrorChain(&error));
             }

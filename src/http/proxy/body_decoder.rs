@@ -52,6 +52,7 @@ impl BodyDecoder {
     pub fn of(head: &ResponseHead, method: &Method) -> Option<Self> {
         let status = head.parts.status;
         let without = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        // These have no body, whatever their head says (RFC 9112, 6.3).
         let nothing = *method == Method::HEAD || status.is_informational() || without;
         Some(Self(match head.end {
             BodyEnd::Ambiguous => return None,
@@ -135,6 +136,7 @@ impl BodyDecoder {
             };
             let line = &read[..=end];
             let before = if let BodyState::Trailers(seen) = self.0 { seen } else { 0 };
+            // Another reader may take a bare carriage return for the end of a line (RFC 9112, 2.2).
             let is_line = line.ends_with(b"\r\n") && !line[..end - 1].contains(&b'\r');
             let rest = if is_line { after(line, before + line.len()) } else { None };
             self.0 = rest.ok_or(FramingError::Chunk)?;
@@ -147,6 +149,7 @@ impl BodyDecoder {
 fn chunk_size(line: &[u8]) -> Option<u64> {
     // The parser takes an empty number for zero.
     let Ok(Status::Complete((_, size))) = httparse::parse_chunk_size(line) else { return None };
+    // A complete line has at least one byte.
     line[0].is_ascii_hexdigit().then_some(size)
 }
 

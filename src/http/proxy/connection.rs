@@ -126,6 +126,7 @@ impl UpstreamConnection {
             }
             loop {
                 match ResponseHead::take(&mut self.read, &mut request.spare) {
+                    // One above the limit falls through to the next arm, which refuses it as ambiguous.
                     Ok(Some(head)) if head.is_informational() && informational < MAX_INFORMATIONAL => {
                         informational += 1;
                         on_informational(&head);
@@ -158,6 +159,7 @@ impl UpstreamConnection {
                 }
             }
             let client_pending_since = self.writer.as_ref().and_then(RequestWriter::client_pending_since);
+            // While the request waits for the caller, only the caller's own timer runs.
             let due = client_pending_since.unwrap_or_else(Instant::now) + limit;
             self.deadline.poll(due, context).map(|()| Err(ExchangeError::TimedOut))
         })
@@ -232,6 +234,7 @@ impl UpstreamConnection {
     }
 
     fn is_silent(&mut self) -> bool {
+        // No task waits for an idle connection: `checkout` looks at it before it is used again.
         let mut no_waker = Context::from_waker(Waker::noop());
         self.read.is_empty() && !self.closed && self.poll_read(&mut no_waker).is_pending()
     }

@@ -88,6 +88,7 @@ impl Proxy {
             return Ok(Response::from_parts(parts, Body::Whole(None)));
         }
 
+        // Otherwise its exit would count as a failure, and it would be started again.
         if proxied.stops && status.is_success() {
             let (name, generation) = (record.spec.name.clone(), record.generation);
             self.registry.stop_accepted(Launch { name, generation });

@@ -105,6 +105,7 @@ impl Proxy {
                 route::in_form(kind, &mut request.headers, body, &downstream, &settings.http).await?;
             // A request with a body switches no protocols, even if nothing is left of the body.
             request.headers.remove(UPGRADE);
+            // Again, as the first result borrowed the headers. Only the query counts, which may have an empty `client`.
             let (_, query) = route::in_query(&request)?;
             ProxyRequest::new(&proxy, settings, &request, RoutedRequest { client, query, body }, &downstream)
         })))
@@ -138,6 +139,7 @@ impl ProxyRequest {
         // A client may take a body that it does not expect for another request.
         let expects_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
         let reusable = !request.headers.contains_key(UPGRADE)
+            // Some clients send a body with the response to a HEAD, which would be taken for the next response.
             && *method != Method::HEAD
             && (length == Some(0) || expects_body);
         let upstream_request = UpstreamRequest {
@@ -153,6 +155,7 @@ impl ProxyRequest {
             protocol,
             upgrade: None,
             accepts_1xx: request.version == Version::HTTP_11,
+            // `paths::normalize` leaves one spelling of it.
             stops: request.uri.path() == STOP && *method == Method::POST,
             reusable,
         }))

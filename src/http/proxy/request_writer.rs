@@ -112,6 +112,7 @@ impl RequestWriter {
             self.written = 0;
             match self.unread {
                 UnreadBody::Nothing => return Poll::Ready(Ok(())),
+                // `gather` has polled the body, which will wake this task.
                 UnreadBody::Streaming { .. } if waits => return Poll::Pending,
                 UnreadBody::Streaming { .. } => {}
             }

@@ -123,6 +123,7 @@ impl http_body::Body for ResponseBodyStream {
     }
 
     fn is_end_stream(&self) -> bool {
+        // Not over before hyper has the failure, or it would end the response as if it were complete.
         let over = self.source.as_ref().is_none_or(|source| source.connection.is_done());
         self.first.is_none() && self.failure.is_none() && over
     }

@@ -64,6 +64,7 @@ pub(super) async fn in_form(
             left.into_bytes()
         }
     };
+    // In one piece, so that its new length can be declared.
     Ok((name, RequestBody::Whole(left.into())))
 }
 

@@ -31,8 +31,10 @@ pub(super) async fn run(
         let (mut upstream, sent_already) = connection.into_tunnel().await?;
         let activity = ActivityCounter::default();
         let mut downstream = ActivityTracker { io: TokioIo::new(downstream), activity: activity.clone() };
+        // A client may begin to talk in the same packet as its 101.
         downstream.write_all(&sent_already).await?;
         tokio::select! {
+            // Passes on that one side has closed, and goes on in the other direction.
             ended = copy_bidirectional(&mut downstream, &mut upstream) => ended.map(drop),
             () = activity.inactivity(limit) => Err(io::ErrorKind::TimedOut.into()),
         }

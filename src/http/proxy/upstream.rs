@@ -149,6 +149,7 @@ impl Upstreams {
     /// Closes idle connections older than `age`; returns whether any are left.
     fn close_older(&self, age: Duration) -> bool {
         let now = Instant::now();
+        // Copied, as every request takes this lock, and closing many connections takes a while.
         let upstreams: Vec<_> = locked(&self.all).values().cloned().collect();
         let mut any = false;
         for upstream in upstreams {
@@ -172,6 +173,7 @@ impl Drop for InFlightPermit {
 impl Upstream {
     /// Admits another request, unless there are `limit` in flight.
     pub(super) fn admit(self: Arc<Self>, limit: usize) -> Result<InFlightPermit, Reply> {
+        // Counted before it is compared, or two requests could both take the last place.
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             self.log_upstream_error(&format!("{limit} requests are in flight (max_inflight_per_client)"));
@@ -196,6 +198,7 @@ impl Upstream {
             if last.connection.is_quiet() {
                 return Some(last.connection);
             }
+            // Within its time, yet closed, or with bytes that no request asked for: connections to this client can't be kept.
             self.keepalive_unreliable.store(true, Ordering::Relaxed);
         }
         None
@@ -231,6 +234,7 @@ impl InFlightPermit {
     ) -> Result<(ResponseHead, Box<UpstreamConnection>), Reply> {
         let (record, registry) = to;
         let name = &record.spec.name;
+        // Before the launch another program may have the port, and the request is not for it.
         if let Phase::Reserved | Phase::Starting = record.phase {
             return Err(Reply::starting(name));
         }
@@ -243,6 +247,7 @@ impl InFlightPermit {
             .as_ref()
             .and_then(RequestWriter::client_pending_since)
             .unwrap_or_else(Instant::now);
+        // Ends, as each round takes an idle connection away and a new one is not tried twice.
         loop {
             let (mut connection, is_new) = match self.0.checkout(settings.idle_timeout, now) {
                 Some(connection) => (connection, false),
@@ -324,6 +329,7 @@ impl InFlightPermit {
     /// client must not have announced that it closes it.
     pub(super) fn checkin(&self, mut connection: Box<UpstreamConnection>, keep_alive: Option<Duration>) {
         let is_free = connection.is_free();
+        // After `is_free`, which reads and so notices the end.
         if connection.is_closed() {
             self.0.keepalive_unreliable.store(true, Ordering::Relaxed);
         }

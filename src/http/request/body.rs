@@ -114,6 +114,7 @@ async fn read<B: Body<Data = Bytes>>(body: B, limit: usize) -> Result<Bytes, Col
         let frame = frame.map_err(|_| CollectError::BrokeOff)?;
         // Trailers hold no parameters.
         let Ok(data) = frame.into_data() else { continue };
+        // Never below zero, as `read` grows only within the limit.
         if data.len() > limit - read.len() {
             return Err(CollectError::TooLong);
         }
@@ -129,6 +130,7 @@ pub(in crate::http) async fn read_form(
     settings: &HttpSettings,
 ) -> Result<Bytes, Reply> {
     let limit = settings.max_form_body;
+    // As a stream that reports its end: without that the connection would be closed after the response.
     let body = RequestBodyStream::new(body, downstream.clone(), settings.inactivity_timeout);
     let too_large = || Reply::form_too_large(limit);
     // If Content-Length is too large already, there is no need to read it.

@@ -35,6 +35,7 @@ impl FormKind {
     /// The kind that `headers` declare, if the body is a form.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut kinds = headers.get_all(CONTENT_TYPE).iter();
+        // With two headers the client may believe the other one.
         let kind = kinds.next().filter(|_| kinds.next().is_none())?.as_bytes();
         let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
         if essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
@@ -106,6 +107,7 @@ impl FormKind {
 /// not given.
 fn json(body: &[u8]) -> Result<Params, ParamError> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
+    // As pairs: a map would silently keep the last of two equal names, and turn numbers into other text.
     let pairs = deserializer.deserialize_map(Pairs).and_then(|pairs| deserializer.end().map(|()| pairs));
     let mut params = Params::default();
     for (name, value) in pairs.map_err(|_| ParamError::NotAnObject)? {
@@ -114,6 +116,7 @@ fn json(body: &[u8]) -> Result<Params, ParamError> {
             "true" => "1".to_owned(),
             "false" => "0".to_owned(),
             text if text.starts_with('"') => {
+                // Fails on an escaped surrogate without its other half, which no text can hold.
                 serde_json::from_str(text).map_err(|_| ParamError::NotUtf8(name.clone()))?
             }
             text if text.starts_with(['{', '[']) => return Err(ParamError::NotText(name)),
@@ -137,6 +140,7 @@ impl<'de> Visitor<'de> for Pairs {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut pairs = Vec::new();
         while let Some(pair) = map.next_entry()? {
+            // One more than allowed may pass, for which `Params::add` has the better error. The rest is not even read.
             if pairs.len() > Params::MAX_COUNT {
                 return Err(A::Error::custom("too many"));
             }

@@ -15,6 +15,7 @@ use crate::wire::Reply;
 /// request.
 pub fn check<B>(request: &Request<B>) -> Result<(), Reply> {
     let headers = request.headers();
+    // hyper takes what follows a CONNECT for a tunnel, which no check here would see.
     if request.method() == Method::CONNECT {
         return Err(Reply::bad_request("CONNECT is not offered"));
     }
@@ -41,6 +42,7 @@ pub fn check<B>(request: &Request<B>) -> Result<(), Reply> {
             }
             Ok(())
         }
+        // A server has to refuse two, and HTTP/1.1 without any (RFC 9112, 3.2).
         (Some(_), Some(_)) => Err(Reply::bad_request("there are two Host headers")),
         (None, _) if request.version() < Version::HTTP_11 => Ok(()),
         (None, _) => Err(Reply::bad_request("there is no Host header")),

@@ -54,6 +54,7 @@ fn next_delimiter(body: &[u8], from: usize, delimiter: &[u8]) -> Option<(usize, 
     let mut at = from;
     loop {
         if let Some(after) = body[at..].strip_prefix(delimiter) {
+            // White space may follow a delimiter (RFC 2046, 5.1.1, "transport-padding").
             let padding = after.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
             if after.starts_with(b"--") {
                 return Some((at, body.len(), true));
@@ -62,6 +63,7 @@ fn next_delimiter(body: &[u8], from: usize, delimiter: &[u8]) -> Option<(usize, 
                 return Some((at, at + delimiter.len() + padding + 2, false));
             }
         }
+        // A line that only begins like a delimiter is content.
         at += body[at..].windows(2).position(|two| two == b"\r\n")? + 2;
     }
 }
@@ -95,6 +97,7 @@ pub fn parameters(value: &[u8]) -> Vec<(&[u8], Vec<u8>)> {
         match after.strip_prefix(b"\"") {
             Some(quoted) => {
                 let mut bytes = quoted.iter().enumerate();
+                // Without a closing quote there is nothing after the value, and the loop ends.
                 rest = b"";
                 while let Some((at, byte)) = bytes.next() {
                     match byte {

@@ -58,6 +58,7 @@ impl Params {
         let name = String::from_utf8(name)
             .map_err(|name| ParamError::NotUtf8(String::from_utf8_lossy(name.as_bytes()).into_owned()))?;
         let Ok(value) = String::from_utf8(value) else { return Err(ParamError::NotUtf8(name)) };
+        // Also bounds the search for duplicates below, which compares with each parameter so far.
         if self.0.len() == Self::MAX_COUNT {
             return Err(ParamError::TooMany);
         }
@@ -110,6 +111,7 @@ pub fn take<'a>(raw: &'a [u8], name: &str) -> Result<(Option<String>, Cow<'a, [u
     let all = || raw.split(|b| *b == b'&');
     let mut named = all().filter(is_named);
     let Some(pair) = named.next() else { return Ok((None, Cow::Borrowed(raw))) };
+    // Of two values one reader takes the first, another one the last.
     if named.next().is_some() {
         return Err(ParamError::Twice(name.to_owned()));
     }
@@ -136,6 +138,7 @@ fn unescape(part: &[u8]) -> Cow<'_, [u8]> {
     if !part.iter().any(|b| matches!(b, b'+' | b'%')) {
         return Cow::Borrowed(part);
     }
+    // Before the escapes are resolved: `%2B` is a plus, not a blank.
     let spaced: Vec<u8> = part.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
     Cow::Owned(percent_decode(&spaced).collect())
 }

@@ -59,6 +59,7 @@ fn decode_unreserved(path: &str) -> Cow<'_, str> {
 /// The byte for two hexadecimal digits.
 fn escaped_byte(digits: &str) -> Option<u8> {
     let are_digits = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    // `from_str_radix` also takes a sign, as in `+1`.
     u8::from_str_radix(digits, 16).ok().filter(|_| are_digits)
 }
 

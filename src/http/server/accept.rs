@@ -67,6 +67,7 @@ pub async fn serve_behind<H, F>(
         };
         tasks.spawn(server.accept(slot, listener));
     }
+    // A closed tracker still takes new connections (tokio-util). It only lets `wait` return once all tasks have ended.
     tasks.close();
     tasks.wait().await;
 }
@@ -110,6 +111,7 @@ where
                         warn!(%error, "cannot accept connections ({error}); retrying");
                     }
                     failing = true;
+                    // The connection stays in the queue, so without a pause the next attempt fails at once.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -136,6 +138,8 @@ where
             return;
         };
         let server = self.clone();
+        // The check runs in the new task, as a look-up may take seconds and must not hold up the next caller. The slot bounds
+        // how many are looked up.
         self.tasks.spawn(async move {
             if let Err(refused) = server.gate.check(&stream, peer).await {
                 // A refused connection takes no slot from others.

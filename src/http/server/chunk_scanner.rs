@@ -57,6 +57,7 @@ impl ChunkScanner {
                 }
                 (ChunkState::LastCr, b'\r') => ChunkState::LastEnd,
                 (ChunkState::LastEnd, b'\n') => return (scanned + 1, Some(true)),
+                // An extension, a bare line feed or a trailer: other readers may see another end than hyper does.
                 _ => return (scanned, Some(false)),
             };
             self.at = next;

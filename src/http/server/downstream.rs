@@ -46,6 +46,7 @@ impl Downstream {
     /// the last response of the connection.
     pub(super) fn begin_response(&self) -> bool {
         self.informational.end();
+        // Reset for the next request. Relaxed, here and below: one task runs all of a connection.
         self.body_unread.swap(false, Ordering::Relaxed) || self.drain.is_draining()
     }
 

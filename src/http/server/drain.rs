@@ -23,6 +23,7 @@ impl Drain {
     /// Starts the drain when `stop` is cancelled.
     pub(super) async fn follow(self, stop: CancellationToken) {
         stop.cancelled().await;
+        // Before the token: a connection that it wakes has to find the flag set.
         self.draining.store(true, Ordering::Release);
         self.token.cancel();
     }
@@ -37,6 +38,7 @@ impl Drain {
         let mut cancelled = pin!(self.token.cancelled());
         let mut listener: Option<Waker> = None;
         poll_fn(|context| {
+            // The token has this waker from the last poll and will still wake it, so its lock is not needed.
             let is_known = listener.as_ref().is_some_and(|listener| listener.will_wake(context.waker()));
             if is_known && !self.is_draining() {
                 return Poll::Pending;

@@ -116,6 +116,7 @@ impl PolicyGate {
 fn is_abandoned(stream: &impl AsFd) -> bool {
     match recv(stream, &mut [0u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
         Ok((length, _)) => length == 0,
+        // EAGAIN: it is open, and nothing has come yet. With any other error the connection is dead.
         Err(error) => error != Errno::AGAIN,
     }
 }
@@ -126,6 +127,7 @@ fn raw_response(reply: &Reply) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         reply.http_status,
+        // `refuse` uses no other status.
         if reply.http_status == 503 { "Service Unavailable" } else { "Forbidden" },
         text.len()
     );

@@ -44,6 +44,7 @@ impl InformationalQueue {
         let mut pending = self.pending();
         if pending.heads.len() + head.len() <= MAX_PENDING {
             pending.heads.extend_from_slice(head);
+            // While hyper still writes an earlier response, the head waits for its end, in `poll_after_write`.
             pending.first |= !self.0.behind.load(Ordering::Relaxed);
             self.0.any.store(true, Ordering::Relaxed);
         }
@@ -53,6 +54,7 @@ impl InformationalQueue {
     pub(super) fn end(&self) {
         if self.0.any.load(Ordering::Relaxed) {
             let mut pending = self.pending();
+            // A head of which a part may be written has to be completed, or the final response would begin in the middle of it.
             if !pending.first {
                 pending.heads.clear();
                 self.0.any.store(false, Ordering::Relaxed);
@@ -122,6 +124,7 @@ impl InformationalQueue {
                 size => pending.written += size,
             }
         }
+        // Resets all of it for the next response.
         if let Some(listener) = std::mem::take(&mut *pending).listener {
             listener.wake();
         }

@@ -48,6 +48,7 @@ impl Peer {
     pub(in crate::http) fn address(&self) -> String {
         match self {
             Self::Tcp { remote, .. } => remote.ip().to_canonical().to_string(),
+            // The word of RFC 7239, 6.2, where there is no address.
             Self::Unix { .. } => "unknown".to_owned(),
         }
     }
@@ -81,14 +82,17 @@ impl Listener {
             Self::Unix { listener, replaced, previous } => loop {
                 // The file is gone, so its queue gets no more connections. Those that wait in it would be lost with the socket.
                 if let Some(socket) = previous {
+                    // Not by tokio, whose `accept` would wait where this queue is empty.
                     match accept_with(&*socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                         Ok(stream) => return UnixStream::from_std(stream.into()).map(Accepted::Unix),
                         Err(Errno::AGAIN) => *previous = None,
                         Err(error) => return Err(error.into()),
                     }
                 }
+                // Both futures may be dropped at any time: what they did not return stays in its queue.
                 tokio::select! {
                     accepted = listener.accept() => return accepted.map(|(stream, _)| Accepted::Unix(stream)),
+                    // Where no socket can follow, the pattern fails and this branch is off.
                     Some(new) = next(replaced) => *previous = Some(mem::replace(listener, new)),
                 }
             },

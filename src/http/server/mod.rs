@@ -69,6 +69,7 @@ impl Limits {
         };
         let body = serde_json::Value::from(reply.body).to_string();
         let size = body.len();
+        // hyper has given up by now, so the response is written without it.
         format!(
             "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n{body}"
         )

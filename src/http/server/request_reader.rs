@@ -38,9 +38,11 @@ impl Default for HeadTracker {
 impl HeadTracker {
     /// Records a request as hyper parsed it, before anything after its head is read.
     pub fn note<B: Body>(&self, request: &Request<B>) {
+        // What follows these may be another protocol, in which nothing must be encoded.
         let is_last = request.headers().contains_key(UPGRADE) || *request.method() == Method::CONNECT;
         let follows = match request.body().size_hint().exact() {
             _ if is_last => UNKNOWN,
+            // No body is as long as the constants.
             Some(size) => size.min(UNKNOWN),
             None => CHUNKS,
         };
@@ -138,6 +140,7 @@ impl<S> RequestReader<S> {
                 continue;
             }
             let held = &self.held[self.taken..];
+            // What follows a head is known only once hyper has parsed it, so hyper gets the head first.
             if held.is_empty() || self.too_large.is_some() || self.scanner.is_after_head() {
                 break;
             }
@@ -161,6 +164,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for RequestReader<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // hyper reads again only when it has parsed what it got, so the service has noted the last head by now.
         this.compare();
         let before = buffer.filled().len();
         if this.held.is_empty() && this.escape.is_empty() && this.too_large.is_none() {
@@ -173,6 +177,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for RequestReader<S> {
                 return Poll::Ready(Ok(()));
             }
             this.held.extend_from_slice(&read[size..]);
+            // hyper must not see these bytes before they are scanned.
             buffer.set_filled(before + size);
             this.stop(stop);
         }

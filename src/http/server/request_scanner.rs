@@ -128,6 +128,7 @@ impl RequestScanner {
 
     /// Tells what follows the head.
     pub(super) fn follow(&mut self, follows: NextBytes) {
+        // `has_two_lengths` stays: after such a head the connection ends with the response.
         (self.size, self.target, self.headers, self.lengths) = (0, 0, 0, 0);
         self.at = match follows {
             NextBytes::Content(0) => ScanState::Start,
@@ -176,6 +177,7 @@ impl RequestScanner {
         if self.is_after_head() {
             return (0, ScanStop::Head);
         }
+        // Never below zero, as no more than `room` bytes are scanned at a time.
         let room = self.limit - self.size;
         if room == 0 {
             return (0, ScanStop::TooLarge(self.too_large()));
@@ -203,6 +205,7 @@ impl RequestScanner {
             }
             ScanState::Method { size, is_preface } => {
                 let length = position(bytes, |byte| matches!(byte, b' ' | b'\n'));
+                // Piece by piece, as the method may come in several reads.
                 let expected = PREFACE.get(*size..*size + length);
                 *is_preface &= expected.is_some_and(|expected| *expected == bytes[..length]);
                 *size += length;
@@ -242,6 +245,7 @@ impl RequestScanner {
                 (length, ScanStop::End)
             }
             ScanState::Header { size, is_length, is_empty } => {
+                // `bytes[0]` is there: `scan` stops at the end of the bytes, and `scan_head` where there is no room.
                 if self.headers == MAX_HEADERS && *size == 0 && !matches!(bytes[0], b'\r' | b'\n') {
                     return (0, ScanStop::TooLarge(TooLarge::Headers));
                 }
@@ -262,6 +266,7 @@ impl RequestScanner {
                     return (length, ScanStop::Head);
                 }
                 self.headers += 1;
+                // A line that is shorter than the name matches as far as it goes, and is none.
                 self.lengths += usize::from(*is_length && *size >= LENGTH.len());
                 self.has_two_lengths |= self.lengths > 1;
                 self.at = HEADER;
@@ -280,6 +285,7 @@ impl RequestScanner {
 
     /// Which part makes the head too large.
     fn too_large(&self) -> TooLarge {
+        // Where both are there, the larger part is to blame.
         let is_target = matches!(self.at, ScanState::Target) || self.target > self.limit / 2;
         if is_target { TooLarge::Target } else { TooLarge::Headers }
     }

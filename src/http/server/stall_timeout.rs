@@ -78,6 +78,7 @@ impl<S: AsFd> StallTimeoutIo<S> {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if on_write.is_ready() {
+            // Only marked as stopped: the next wait resets it, which is cheaper than doing so at each write.
             self.write_timer.runs = false;
             return on_write;
         }
@@ -91,11 +92,14 @@ impl<S: AsFd> StallTimeoutIo<S> {
 
     /// Ready when the peer is gone. Looks once per interval.
     fn poll_peer_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        // In a tunnel a peer may close one side and go on with the other.
         if self.read_pending || self.half_open.load(Ordering::Relaxed) {
             return Poll::Pending;
         }
+        // A loop, as the timer has to be polled after each look, or it would wake no task.
         loop {
             ready!(self.peer_timer.poll(PEER_POLL_INTERVAL, context));
+            // RDHUP: also where the peer has closed its sending side only. HUP and ERR are always reported (poll(2)).
             let mut ends = [PollFd::new(&self.io, PollFlags::RDHUP)];
             // If poll(2) fails, the next read or write reports why.
             if poll(&mut ends, Some(&Timespec::default())).is_ok_and(|ended| ended > 0) {

@@ -113,6 +113,8 @@ impl ClientEntry {
         self.stop_revision = None;
         self.record.phase = match (&self.record.handle, self.launching) {
             (Some(_), _) => {
+                // Callers were told that it could not be stopped, so it counts as running for them: it is started again after
+                // an exit.
                 self.acknowledged = true;
                 self.record.history.next_start = None;
                 Phase::Up

@@ -29,6 +29,7 @@ impl Fleet {
     /// The last line of a process. Its exit follows, or was reported already.
     pub(super) fn last_words(&mut self, launch: &Launch, words: &Arc<str>) {
         let Some(entry) = self.current(launch) else { return };
+        // After the exit they complete what was recorded. Before it they wait for it.
         let Phase::Gone(exit) = entry.record.phase else {
             entry.last_words = Some(words.clone());
             return;
@@ -80,15 +81,18 @@ impl Fleet {
             shutdown_requested: self.shutdown_requested,
             shutting_down: self.closing.is_some(),
         };
+        // All that callers need is taken first, since `remove` and `reserve` take the entry itself away.
         let info = entry.info();
         let starters = std::mem::take(&mut entry.starters);
         let stoppers = std::mem::take(&mut entry.stoppers);
         let queued = entry.next.take();
         let had_place = entry.record.takes_place();
         let uptime = entry.up_since.take().map_or(Duration::ZERO, |since| now.since(since));
+        // Without a stop by a caller there is nothing that the file would have to say first.
         let stop_revision = entry.stop_revision.take().unwrap_or(self.on_disk);
         let reason = entry.reason(exit, why);
         entry.clear_process(exit);
+        // A kept port is in the environment of the account's client, and is used again by the next start.
         if !self.rules.keeps_port {
             self.ports.release(info.port, name);
         }
@@ -130,6 +134,7 @@ impl Fleet {
     ) {
         let Some((spec, starters)) = queued else { return };
         let port = self.entries.get(name).map(|entry| entry.record.port);
+        // The place that its own process has just left is not another client's to take.
         let is_full = !had_place && self.is_full();
         let is_reserved = if is_full {
             let too_many = |request| Effect::Answer(request, RequestOutcome::TooMany(spec.clone()));
@@ -179,6 +184,7 @@ impl Fleet {
 
     /// Removes it from the list and from the registry file.
     pub(super) fn remove(&mut self, name: &ClientName) {
+        // The file never had the others, so that nothing has to be written.
         if self.take_entry(name).is_some_and(|entry| entry.durable) {
             self.bump_revision();
         }

@@ -37,6 +37,7 @@ pub(super) struct ExitContext {
 
 /// Decides what follows an exit.
 pub(super) fn after_exit(exit: Exit, context: &ExitContext) -> AfterExit {
+    // However it ended: callers wait for the start.
     if context.start_queued {
         return AfterExit::StartQueued;
     }

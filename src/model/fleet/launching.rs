@@ -75,9 +75,11 @@ impl Fleet {
                 self.changed.insert(spec.name.clone());
             }
             Phase::Stopping => {
+                // A caller's stop ends the registration, and with it the parameters that a later start could repeat.
                 let spec = if is_wanted(entry.desired) { entry.or_as_before(spec) } else { spec };
                 entry.queue_start(request, spec);
             }
+            // A held or returning client has no place, so it needs a free one.
             Phase::Gone(_) if is_full && !entry.record.takes_place() => {
                 effects.push(Effect::Answer(request, RequestOutcome::TooMany(spec)));
             }
@@ -134,6 +136,7 @@ impl Fleet {
         entry.starters = starters;
         entry.was_held = was_held;
         entry.durable = before.as_ref().is_some_and(|entry| entry.durable);
+        // After a caller's stop this is a new registration: a start of it that fails leaves nothing behind.
         entry.acknowledged = before.is_some_and(|entry| entry.acknowledged && is_wanted(entry.desired));
         self.ports.reserve(port, &name);
         self.changed.insert(name.clone());
@@ -153,11 +156,13 @@ impl Fleet {
         let keeps_port = self.rules.keeps_port;
         let Some(entry) = self.current(launch).filter(reserved) else { return };
         let taken = entry.record.port;
+        // Its client has been started with this port. It is tried again there after a pause.
         if entry.acknowledged && keeps_port {
             let why = format!("another program listens on its port {taken}");
             return self.not_launched(now, &launch.name, &why, effects);
         }
         entry.tried.extend(taken..=last.max(taken));
+        // Taken out for the search, which borrows the whole fleet.
         let tried = std::mem::take(&mut entry.tried);
         self.ports.release(taken, &launch.name);
         let port = self.free_port(&tried);
@@ -180,6 +185,7 @@ impl Fleet {
     pub(super) fn port_is_free(&mut self, launch: &Launch) {
         let reserved =
             |entry: &&mut ClientEntry| entry.record.phase == Phase::Reserved && entry.saving.is_none();
+        // A stop may have come during the probe.
         if self.current(launch).filter(reserved).is_none() {
             return;
         }

@@ -143,6 +143,7 @@ impl Fleet {
             Phase::Up => shutdown == Shutdown::KeepClients,
             Phase::Reserved | Phase::Starting | Phase::Stopping => false,
         };
+        // Attempted and not saved, since the end must not wait for a disk that stays full.
         self.entries.values().all(at_rest) && self.attempted == self.requested
     }
 
@@ -165,6 +166,7 @@ impl Fleet {
                 history: entry.record.history.clone(),
             }
         };
+        // The ports of the others are still being probed, and no caller has an answer yet.
         let wanted = self.entries.values().filter(|entry| entry.durable);
         let clients = wanted.map(client).collect();
         let (version, last_generation) = (persisted::VERSION, self.last_generation);
@@ -213,6 +215,7 @@ impl Fleet {
             Input::ShutdownRequested => self.shutdown_requested = true,
             Input::Shutdown(shutdown) => self.shutdown(shutdown, &mut effects),
         }
+        // Once for all changes of this input, as the file is written as a whole.
         if self.revision > self.requested {
             self.requested = self.revision;
             effects.push(Effect::Save(self.revision));
@@ -295,6 +298,7 @@ impl Fleet {
 
     /// A revision could not be written. What waited for it fails. What is done already stays, and is written later.
     fn save_failed(&mut self, now: Moment, revision: Revision, why: &str, effects: &mut Vec<Effect>) {
+        // Even if nothing waits for it: what is done already must still reach the disk.
         self.save_again = Some(now.after(SAVE_AGAIN));
         self.attempted = revision;
         let waits = |entry: &ClientEntry| entry.saving.is_some_and(|waited| waited <= revision);
@@ -323,6 +327,7 @@ impl Fleet {
                         effects.extend(handle.map(|handle| Effect::Terminate(launch, handle)));
                     }
                 }
+                // Nothing waits in these phases. The next image has them as they are.
                 Phase::Starting | Phase::Up | Phase::Gone(_) => {}
             }
             self.changed.insert(name);
@@ -346,6 +351,7 @@ impl Fleet {
         stop_of: Option<Arc<ClientSpec>>,
         effects: &mut Vec<Effect>,
     ) {
+        // Attempted and not saved: what needs the disk asks for `revision_of_all`, which is never one that has failed.
         if revision <= self.attempted {
             effects.push(Effect::Answer(request, outcome));
         } else {
@@ -369,6 +375,7 @@ impl Fleet {
             self.bump_revision();
         }
         let due = |at: Option<Moment>| at.is_some_and(|at| at <= now);
+        // Collected first, as a start takes entries out and puts them back.
         let names: Vec<ClientName> = self.entries.keys().cloned().collect();
         for name in names {
             let Some(entry) = self.entries.get_mut(&name) else { continue };
@@ -379,6 +386,7 @@ impl Fleet {
                 let launch = Launch { name: name.clone(), generation: entry.record.generation };
                 effects.push(Effect::Terminate(launch, handle));
             }
+            // Stops go on until the end, starts do not.
             if due(entry.next_start()) && self.closing.is_none() {
                 self.start_again(now, &name, effects);
             }

@@ -84,6 +84,7 @@ impl Fleet {
         let Some(port) = self.free_port(&BTreeSet::new()) else { return };
         let Some(entry) = self.entries.get_mut(&launch.name) else { return };
         let record = &mut entry.record;
+        // The generation of the process that is there, or its exit would be dropped as another launch's.
         (record.port, record.generation) = (port, launch.generation);
         (record.phase, record.handle) = (Phase::Stopping, Some(handle.clone()));
         (record.report, record.frozen) = (None, false);

@@ -24,6 +24,7 @@ impl Ports {
 
     /// The lowest free port from `first` on, in steps of `each`, that is not one of `taken`, which other programs have.
     pub(super) fn next(&self, first: u16, each: u16, taken: &BTreeSet<u16>) -> Option<u16> {
+        // At least 1, because `step_by` panics at 0.
         let mut ports = (first..=u16::MAX).step_by(each.max(1).into());
         ports.find(|port| !self.0.contains_key(port) && !taken.contains(port))
     }

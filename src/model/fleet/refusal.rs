@@ -22,6 +22,7 @@ impl Fleet {
         let (before, was_held) = (entry.record.history.clone(), entry.was_held);
         self.not_launched(now, &launch.name, why, effects);
         if let Some(entry) = self.current(launch)
+            // It was not counted while the controller ends.
             && entry.record.history.failures > before.failures
         {
             let reason = Some(shown(why, &entry.record.spec));
@@ -48,6 +49,7 @@ impl Fleet {
             RequestOutcome::Invalid(spec, why)
         };
         self.on_exit(now, &launch.name, (Exit::NotLaunched, Some(why)), invalid, effects);
+        // It has left the list, or a queued start has taken its place.
         let Some(entry) = self.current(launch) else { return };
         if let Phase::Gone(_) = entry.record.phase {
             entry.record.history.held = true;

@@ -19,6 +19,7 @@ impl Fleet {
         effects: &mut Vec<Effect>,
     ) {
         let PersistedClient { spec, port, generation, desired, handle, history } = saved;
+        // A generation that a process may still have must not be given again.
         self.last_generation = self.last_generation.max(generation);
         let name = spec.name.clone();
         let launch = Launch { name: name.clone(), generation };
@@ -113,6 +114,7 @@ impl Fleet {
                     entry.record.history.exits = entry.record.history.exits.saturating_add(1);
                     entry.record.history.last_exit = Some(Exit::Unknown);
                 }
+                // Held and not removed: a call or an operator can still start it with its parameters.
                 entry.record.history.held |= !self.rules.restore;
                 if !entry.record.history.held {
                     entry.record.history.next_start = Some(self.next_slot(now));
@@ -120,6 +122,7 @@ impl Fleet {
             }
         }
         self.changed.insert(name.clone());
+        // Also without a process, so that no other start takes it in the meantime.
         if self.rules.keeps_port {
             self.ports.reserve(entry.record.port, &name);
         }

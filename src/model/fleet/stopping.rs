@@ -122,6 +122,7 @@ impl Fleet {
         let names: Vec<ClientName> = self.entries.keys().cloned().collect();
         for name in names {
             let Some(entry) = self.entries.get_mut(&name) else { continue };
+            // A launch that is under way ends soon where clients are kept, and then its callers get the true answer.
             let starting = entry.record.phase == Phase::Starting && shutdown == Shutdown::KeepClients;
             let losers = if starting { Vec::new() } else { entry.take_starters() };
             for request in losers {

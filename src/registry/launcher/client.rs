@@ -78,11 +78,13 @@ impl ClientLauncher {
             blocking(move || Ok(launcher.check_unit(&spec, &settings, manager)?))
         }
         .await;
+        // `check_unit` tries the address last, so all else is in order then.
         let is_taken = matches!(checked, Err(NotPrepared::Failed(PrepareError::Listen { .. })));
         // A unit that an operator has started has the address itself. It is ended before it is started.
         if !(is_taken && is_active.await) {
             checked?;
         }
+        // By the settings with the implementation, as its token is one of them.
         let secrets = launch_secrets(spec, &settings, &self.client_dirs);
         let secrets = blocking(move || Ok(read_secrets(secrets)?)).await?;
         // A unit has an environment of its own, and nothing of ours is for it.

@@ -68,10 +68,12 @@ impl Endpoints {
         let (mut snapshot, mut refusals) = (self.snapshot.clone(), self.refusals.clone());
         loop {
             if let Some(refusal) = refusals.borrow_and_update().get(&launch.name)
+                // A refusal for an earlier launch does not count: the implementation is tried again.
                 && refusal.generation >= launch.generation
             {
                 return Err(refusal.why.clone());
             }
+            // Marked as seen before the wait, so that no change in between is missed.
             if let Some(view) = snapshot.borrow_and_update().get(&launch.name) {
                 let record = &view.record;
                 let is_the_one = implementation_of(&record.spec) == implementation_of(spec);

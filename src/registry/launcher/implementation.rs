@@ -78,6 +78,7 @@ impl ImplementationLauncher {
             auth_token,
         };
         let child = if is_unit { None } else { Some(self.child(name, port, spec)?) };
+        // What a unit prints goes to the journal.
         let outlives = child.is_some() && settings.supervisor.clients_outlive_controller;
         Ok(LaunchPlan {
             launch,
@@ -115,6 +116,7 @@ impl ImplementationLauncher {
             made.map_err(|source| PrepareError::Folder { folder: folder.clone(), source })?;
         }
         let variable = |name: &str, value: OsString| (OsString::from(format!("{PREFIX}{name}")), value);
+        // The three by which `supervisor::direct::adopt` recognises a process without a handle.
         let identity = vec![
             variable("ACCOUNT", spec.name.as_str().into()),
             variable("PLUGIN_OPENQQ_PORT", port.to_string().into()),
@@ -129,6 +131,7 @@ fn new_token() -> io::Result<String> {
     let mut bytes = [0; TOKEN_BYTES];
     let mut filled = 0;
     while filled < bytes.len() {
+        // It may fill less than asked for if a signal comes (getrandom(2)).
         filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())?;
     }
     Ok(bytes.iter().fold(String::new(), |mut token, byte| {

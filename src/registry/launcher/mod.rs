@@ -124,5 +124,6 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, NotPrepared> + Send + 'static,
 ) -> Result<T, NotPrepared> {
     let done = spawn_blocking(work).await;
+    // A panic fails this launch alone; the worker goes on.
     done.unwrap_or_else(|error| Err(PrepareError::BrokeDown(error.to_string()).into()))
 }

@@ -29,6 +29,7 @@ const EXECUTED: Duration = Duration::from_secs(5);
 pub(super) fn look(saved: Vec<PersistedClient>, boot_id: &Arc<str>) -> Vec<(PersistedClient, ProcessStatus)> {
     let mut strays = HashMap::new();
     if saved.iter().any(|client| client.handle.is_none()) {
+        // First, because the environment of a fork is the controller's own until it calls exec.
         await_executed();
         strays = find_strays(boot_id);
     }
@@ -63,6 +64,7 @@ fn known(handle: &Handle, boot_id: &Arc<str>) -> ProcessStatus {
         return ProcessStatus::Gone { rebooted: true };
     }
     match proc::stat(*pid) {
+        // A zombie has ended already; its exit status is for its parent alone.
         Ok(stat) if stat.start_ticks == *start_ticks && stat.state != b'Z' => {
             ProcessStatus::Running(handle.clone())
         }
@@ -82,6 +84,7 @@ fn stray(
     let state = client.spec.files.state.as_os_str().as_bytes().to_vec();
     let identity = (name.as_str().as_bytes().to_vec(), client.port.to_string().into_bytes(), state);
     let by_pid_file = || by_pid_file(&client.spec.files.pid, &format!("wqclient({name})"), boot_id);
+    // Removed, so that no process is given to two clients.
     match strays.remove(&identity).or_else(by_pid_file) {
         Some(handle) => ProcessStatus::Running(handle),
         None => ProcessStatus::Gone { rebooted: false },
@@ -115,7 +118,9 @@ fn program_name(pid: u32) -> Option<OsString> {
 fn find_strays(boot_id: &Arc<str>) -> HashMap<Identity, Handle> {
     let me = rustix::process::geteuid().as_raw();
     let all = proc::groups().unwrap_or_default();
+    // What a client starts has its environment as well, and is no leader.
     let leaders = all.into_iter().filter(|(pid, stat)| *pid == stat.group);
+    // Another user could give a process the same variables, to have it taken for a client.
     let ours =
         leaders.filter(|(pid, _)| fs::metadata(format!("/proc/{pid}")).is_ok_and(|entry| entry.uid() == me));
     let identify = |(pid, stat): (u32, proc::Stat)| {
@@ -139,6 +144,7 @@ fn by_pid_file(path: &Path, title: &str, boot_id: &Arc<str>) -> Option<Handle> {
     let pid: u32 = std::str::from_utf8(&read(path)?).ok()?.trim().parse().ok()?;
     let stat = proc::stat(pid).ok().filter(|stat| stat.group == pid && stat.state != b'Z')?;
     let command = read(Path::new(&format!("/proc/{pid}/cmdline")))?;
+    // The pid file may be old, and its pid that of any process by now. argv[0] comes first in the command line.
     let is_it = command.split(|b| *b == 0).next() == Some(title.as_bytes());
     is_it.then(|| Handle::Direct { pid, start_ticks: stat.start_ticks, boot_id: boot_id.clone() })
 }

@@ -45,6 +45,7 @@ impl Drop for ProcessGroups {
 async fn walk(mut asked: mpsc::Receiver<GroupQuery>) {
     let mut failing = false;
     let mut questions = Vec::new();
+    // All questions that wait share a walk. One that comes during a walk waits for the next, as the walk may be past its group.
     while asked.recv_many(&mut questions, 256).await > 0 {
         let found =
             tokio::task::spawn_blocking(proc::groups).await.unwrap_or_else(|end| Err(io::Error::other(end)));
@@ -57,6 +58,7 @@ async fn walk(mut asked: mpsc::Receiver<GroupQuery>) {
                 if !failing {
                     warn!(%error, "can't read /proc ({error}); signalling every process group that a client leaves");
                 }
+                // Logged once and not at each walk: clients exit all the time.
                 failing = true;
                 None
             }

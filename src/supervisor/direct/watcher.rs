@@ -65,6 +65,8 @@ impl ProcessWatcher {
         shared: Arc<DirectState>,
     ) -> io::Result<(Self, watch::Sender<Option<Instant>>)> {
         let group = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+        // Non-blocking, so that `waitid` in `reap` can't hang the thread: of a process that still runs it fails with EAGAIN
+        // (pidfd_open(2)).
         let pidfd = ReadableFd::new(pidfd_open(group, PidfdFlags::NONBLOCK)?)?;
         let (sender, end) = watch::channel(None);
         Ok((Self { pid, group, pidfd, launch, relation, file, end, shared }, sender))
@@ -75,6 +77,7 @@ impl ProcessWatcher {
         for stream in [out, err].into_iter().flatten() {
             match pipe::Receiver::from_owned_fd(stream) {
                 Ok(stream) => {
+                    // Standard output is the first of the two.
                     let (is_error, lines) = (output.len() == 1, log_lines(stream, source.clone()));
                     output.spawn(async move { (is_error, lines.await) });
                 }
@@ -83,6 +86,7 @@ impl ProcessWatcher {
         }
         let deadline = self.until_dead().await;
         self.end_leftovers(deadline).await;
+        // Last, because a reaped leader frees the number of its group, which signals are sent to until here.
         let exit = self.reap();
         let mut words = None;
         let rest = async {
@@ -106,6 +110,7 @@ impl ProcessWatcher {
         locked(&self.shared.children).remove(&self.pid);
         let last_words = words.map(|words| ProcessEvent::LastWords(self.launch.clone(), words.into()));
         let exited = ProcessEvent::Exited(self.launch, exit);
+        // One call, in this order: the fleet judges the exit with the last line at hand.
         self.shared.events.send(last_words.into_iter().chain([exited]).collect()).await;
         // Dropping `end` wakes the callers of `stop`.
     }
@@ -136,6 +141,8 @@ impl ProcessWatcher {
                     asked = changed.is_ok();
                     if asked && by.is_some() {
                         kill_at = by;
+                        // To the leader alone, by pidfd, which can't hit another process. What it leaves behind is asked in
+                        // `end_leftovers`.
                         self.report(pidfd_send_signal(&self.pidfd, self.shared.stop_signal()));
                     }
                 }
@@ -143,6 +150,7 @@ impl ProcessWatcher {
                     let (pid, signal) = (self.pid, self.shared.stop_signal_name());
                     warn!(client = %self.launch.name, pid, "still running after {signal} (pid {pid}); sending SIGKILL");
                     self.report(kill_process_group(self.group, Signal::KILL));
+                    // Once is enough: SIGKILL can't be caught, and a process that survives it waits in the kernel.
                     kill_at = None;
                 }
             }
@@ -155,8 +163,10 @@ impl ProcessWatcher {
             return;
         }
         self.report(kill_process_group(self.group, self.shared.stop_signal()));
+        // Short at first, as most groups are empty at once, and then longer, as each look is a walk over /proc.
         let mut pause = Duration::from_millis(5);
         while Instant::now() < deadline {
+            // Wakes up at once for a stop with a shorter grace, as at the second SIGINT of the controller.
             if let Ok(Ok(())) = timeout(pause, self.end.changed()).await
                 && let Some(by) = *self.end.borrow_and_update()
             {

@@ -37,6 +37,7 @@ fn write(file: &ConfigFile, values: &StartValues) -> Result<(), Error> {
     };
     if let Some(text) = text {
         make_parent(&path)?;
+        // Private, for the token is in it.
         replace(&path, text.as_bytes(), 0o600)?;
     }
     Ok(())
@@ -64,6 +65,7 @@ fn make(link: &Link, path: &Path, values: &StartValues) -> io::Result<()> {
     let target = values.runtime.join(link.to);
     if link.is_folder {
         match fs::create_dir(&target) {
+            // systemd empties the runtime folder of a unit. That of a child process still has what its last start made.
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
@@ -72,6 +74,7 @@ fn make(link: &Link, path: &Path, values: &StartValues) -> io::Result<()> {
         return Ok(());
     }
     match path.symlink_metadata() {
+        // `symlink_metadata` follows no link, so a link to a folder is removed and the folder is left alone.
         Ok(there) if there.is_dir() => fs::remove_dir_all(path)?,
         Ok(_) => fs::remove_file(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -78,6 +78,7 @@ fn become_implementation(id: &str, config: Option<&Path>) -> Result<std::convert
     let given = LaunchValues::from_env(&file.env).map_err(Error::Missing)?;
     let settings = configured(config, &given.implementation)?;
     let folder = |variable| {
+        // systemd separates several folders by colons (systemd.exec(5)); the unit file has one.
         let list = std::env::var_os(variable)?;
         std::env::split_paths(&list).next().filter(|path| path.is_absolute())
     };
@@ -106,6 +107,7 @@ fn become_implementation(id: &str, config: Option<&Path>) -> Result<std::convert
 /// The operator's settings for the implementation. A file that users other than root and the user of this process can change is
 /// refused. In a unit of the system manager this excludes whatever the controller's user could write.
 fn configured(config: Option<&Path>, name: &str) -> Result<ImplementationSettings, Error> {
+    // Files that the unit's user may not read are left out; `Error::Unknown` says so where that matters.
     let (loaded, _) = Settings::load_readable(Path::new("/"), config).map_err(Error::Config)?;
     for file in &loaded.files {
         check_trusted(file).map_err(Error::Untrusted)?;
@@ -120,8 +122,11 @@ pub const SUBCOMMAND: &str = "launch-implementation";
 pub(super) fn command(child: &ImplementationChild, plan: &LaunchPlan) -> io::Result<Command> {
     let content =
         LaunchFile::new(plan.launch.generation, (plan.id.clone(), false), None, plan.env.iter().cloned());
+    // `launch::from_stdin` takes regular files only, and a memfd is one. Nothing of it is in the file system or in a command
+    // line.
     let mut input = File::from(memfd_create("launch", MemfdFlags::CLOEXEC)?);
     input.write_all(&content.to_bytes())?;
+    // The child shares the offset with this descriptor.
     input.rewind()?;
     let mut command = Command::new(&child.executable);
     if let Some(config) = &child.config {

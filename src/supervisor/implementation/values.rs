@@ -85,6 +85,7 @@ impl LaunchValues {
             let value = env.get(OsStr::new(&format!("{PREFIX}{name}")))?;
             std::str::from_utf8(value.as_bytes()).ok().map(str::to_owned)
         };
+        // Some kinds have no number and no second secret, so only those two may be empty.
         let filled = |name| value(name).filter(|value| !value.is_empty());
         let name =
             filled(ACCOUNT).and_then(|name| ClientName::new(name).ok()).ok_or("which account it is for")?;

@@ -28,6 +28,7 @@ impl UnitsInner {
             let launch = Launch { name: client.spec.name.clone(), generation: client.generation };
             let (unit, built_in) = (self.unit_of(client), built_in.contains(client.spec.id.as_str()));
             let mut table = self.bus.table();
+            // After an attempt that failed the units are in the table already.
             table.prepare(&unit, launch);
             table.set_built_in(&unit, built_in);
         };
@@ -47,6 +48,7 @@ impl UnitsInner {
             looks.spawn(async move {
                 let found = shared.find(&unit, &client, listed).await;
                 let found = found.map(|found| match found {
+                    // The statuses of another program have meanings of their own.
                     ProcessStatus::Ended(exit) => ProcessStatus::Ended(exit.of(is_built_in)),
                     found => found,
                 });
@@ -101,6 +103,8 @@ impl UnitsInner {
         client: &PersistedClient,
         listed: Option<UnitProps>,
     ) -> Result<ProcessStatus, BusError> {
+        // systemd keeps nothing of a unit that ended well, so one that ran and is not loaded did not fail. Without a handle it
+        // may never have run.
         let gone = match &client.handle {
             Some(Handle::Unit { .. }) => ProcessStatus::Ended(Exit::Clean),
             _ => ProcessStatus::Gone { rebooted: false },

@@ -158,6 +158,7 @@ impl Bus {
         let _permit = self.calls.acquire().await;
         match timeout(REPLY_TIMEOUT, call(link)).await {
             Ok(answer) => answer.map_err(|error| BusError::Call(what, error)),
+            // Counts as lost: systemd may still carry it out.
             Err(_) => Err(BusError::NoReply(what)),
         }
     }
@@ -173,6 +174,7 @@ impl Bus {
             match call().await {
                 // The call itself has waited for a connection.
                 Err(error @ BusError::Unreachable(_)) => return Err(error),
+                // The pauses add up to 2.5 s: callers of the API are answered within 5 s.
                 Err(error) if error.is_lost() && pause < Duration::from_secs(2) => {
                     let error = ErrorChain(&error);
                     debug!(%error, "a call to systemd failed: {error}; trying again");
@@ -187,6 +189,7 @@ impl Bus {
     pub(super) async fn tell(&self, events: Vec<ProcessEvent>) {
         for event in events {
             if let ProcessEvent::Replaced(_, Handle::Unit { name, .. }) = &event {
+                // A new process is in a new cgroup, and the kernel has removed the watch on the old one with it.
                 self.watch_freezer(name);
             }
             // Fails only while the controller ends.
@@ -283,6 +286,7 @@ impl Bus {
             self.call("ListUnitsByPatterns", units)
         };
         let listed = self.retry(list).await?;
+        // `has_job` is the number of the queued job, 0 without one.
         let read = |(name, _, _, state, _, _, _, job, _, _): super::manager::Listed| {
             let alive = properties::is_alive(&state);
             (name, UnitProps { alive, state, invocation: None, has_job: job != 0, frozen: None })

@@ -52,6 +52,7 @@ pub(super) async fn properties(
     connection: &Connection,
     path: String,
 ) -> zbus::Result<UnitPropertiesProxy<'static>> {
+    // A cache would be one more match rule for each unit.
     UnitPropertiesProxy::builder(connection).path(path).cache_properties(CacheProperties::No).build().await
 }
 
@@ -68,6 +69,7 @@ pub(super) fn builder<'a>(kind: ManagerKind) -> zbus::Result<zbus::connection::B
 async fn started(connection: &Connection, kind: ManagerKind) -> zbus::Result<Started> {
     let manager = properties(connection, MANAGER_PATH.to_owned()).await?;
     let microseconds = u64::try_from(&manager.get(MANAGER, "UserspaceTimestampMonotonic").await?)?;
+    // Earlier versions of systemd don't count soft reboots.
     let soft_reboots = match manager.get(MANAGER, "SoftRebootsCount").await {
         Ok(count) => Some(u32::try_from(&count)?),
         Err(error) if has_no_property(&error) => None,
@@ -118,6 +120,7 @@ pub(super) async fn open_over(
         let manager =
             ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
         manager.subscribe().await?;
+        // After the match rule for owners, so that no change of the owner is missed.
         let owner = bus.get_name_owner(SYSTEMD.try_into()?).await?.as_str().into();
         let started = started(&connection, kind).await?;
         Ok::<_, zbus::Error>((SystemdConnection { connection, manager, owner, started }, messages))

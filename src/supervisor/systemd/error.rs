@@ -26,6 +26,8 @@ impl BusError {
                     || named(
                         error,
                         &[
+                            // By the bus, if systemd leaves it before it has replied; the last two if systemd is not back on it
+                            // yet.
                             "org.freedesktop.DBus.Error.NoReply",
                             "org.freedesktop.DBus.Error.Disconnected",
                             "org.freedesktop.DBus.Error.ServiceUnknown",

@@ -29,6 +29,7 @@ pub(super) async fn watch(bus: Arc<Bus>, mut units: mpsc::Receiver<Arc<str>>) {
     let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
     let inotify = match inotify.map_err(io::Error::from).and_then(ReadableFd::new) {
         Ok(inotify) if unified => inotify,
+        // No return: it would close the queue, and each later unit would be logged as not watched.
         Ok(_) => return pending().await,
         Err(error) => {
             warn!(%error, "cannot watch for frozen units (inotify: {error}); calls to a frozen client wait until they time out");
@@ -51,6 +52,7 @@ pub(super) async fn watch(bus: Arc<Bus>, mut units: mpsc::Receiver<Arc<str>>) {
         };
         for number in touched {
             let Some((unit, path)) = watched.get::<i32>(&number) else { continue };
+            // Not on a blocking thread: the kernel makes the file up, so no disk is waited for.
             let Ok(content) = fs::read_to_string(path) else {
                 // The kernel has removed the watch together with the cgroup.
                 watched.remove(&number);
@@ -86,6 +88,7 @@ async fn add(
 /// The descriptors of the watches with new events.
 fn read(fd: impl std::os::fd::AsFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<Vec<i32>> {
     let mut reader = Reader::new(fd, buffer);
+    // Only the first read may say that there is nothing; `ReadableFd::read_with` then waits again.
     let mut touched = vec![reader.next()?.wd()];
     while !reader.is_buffer_empty() {
         touched.push(reader.next()?.wd());

@@ -115,6 +115,7 @@ pub(in crate::supervisor) fn from_stdin(
 ) -> Result<(LaunchFile, ClientName), LaunchError> {
     let stdin = io::stdin();
     let kind = rustix::fs::fstat(&stdin).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    // A person who tries it has a terminal there, and reading would wait for input.
     if !matches!(kind, Ok(FileType::RegularFile)) {
         return Err(LaunchError::NoLaunchFile);
     }
@@ -124,6 +125,7 @@ pub(in crate::supervisor) fn from_stdin(
     let name = account(&file)?;
     *known = Some(name.clone());
     let for_id = file.id.clone().unwrap_or_else(|| UnitId::of_version_0_1(&name));
+    // With a wrong StandardInput= the client of one account would run as the user of another.
     if for_id.as_str() != id {
         return Err(LaunchError::OtherAccount(for_id, id.to_owned()));
     }
@@ -151,6 +153,7 @@ pub(in crate::supervisor) fn relay(command: &mut Command, executable: &Path, nam
     }
     match relay_to(executable, name) {
         Ok((stdout, stderr)) => {
+            // Standard error is the relay's pipe then, and no stream of the journal.
             command.stdout(stdout).stderr(stderr).env_remove("JOURNAL_STREAM");
         }
         // The program runs without the relay; only its journal entries have no name.
@@ -180,6 +183,7 @@ fn write_secret_files(
     let variable = |name: &str| OsString::from(format!("{PREFIX}{name}"));
     for secret in secrets() {
         let Some(value) = env.remove(&variable(secret.launch_variable)) else { continue };
+        // systemd separates several folders by colons (systemd.exec(5)); the unit file has one.
         let folder = runtime.and_then(|list| std::env::split_paths(list).next());
         let folder = folder.filter(|folder| folder.is_absolute()).ok_or(LaunchError::NoFolder)?;
         let path = folder.join(secret.file_name);
@@ -206,6 +210,7 @@ fn lasting(
     let cookie = folder.join(format!("mojo_webqq_cookie_{name}.dat"));
     let all = [("STATE_DIRECTORY", folder), ("COOKIE_PATH", cookie)];
     let all = all.map(|(name, path)| (OsString::from(format!("{PREFIX}{name}")), path.into_os_string()));
+    // What the controller or a caller chose wins.
     all.into_iter().filter(|(name, _)| !given.contains_key(name)).collect()
 }
 

@@ -103,6 +103,7 @@ impl LaunchFile {
             let number = std::str::from_utf8(bytes).ok().and_then(|number| number.parse::<u64>().ok());
             number.ok_or(LaunchFileError::Damaged)
         };
+        // A file that does not end with NUL is cut short, and its last value with it.
         let lines = bytes.strip_suffix(b"\0").ok_or(LaunchFileError::Damaged)?;
         for line in lines.split(|byte| *byte == 0) {
             let at = line.iter().position(|byte| *byte == b'=').ok_or(LaunchFileError::Damaged)?;

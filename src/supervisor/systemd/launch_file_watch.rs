@@ -25,6 +25,7 @@ impl LaunchFileWatch {
     /// Whether the file was opened since. True in doubt.
     pub(super) fn was_opened(&self) -> bool {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // The event is left unread, so the answer stays the same for each later call.
         poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&at_once)) != Ok(0)
     }
 }

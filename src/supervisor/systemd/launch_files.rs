@@ -23,6 +23,7 @@ impl Units {
     /// Restores launch files that were removed, and returns their paths. Without its launch file a unit cannot be started by
     /// `systemctl`.
     pub(in crate::supervisor) fn remake_launch_files(&self) -> Result<Vec<PathBuf>, FileError> {
+        // Held while files are written, or one that is discarded meanwhile would come back with its secrets.
         let files = locked(&self.shared.launch_files);
         let folder = &self.shared.bus.launches;
         let mut remade = Vec::new();
@@ -52,6 +53,7 @@ impl UnitsInner {
             }
         };
         if let Some(path) = &template {
+            // Only for its error: the launcher in the unit would fail after the start counts as done.
             template::command(path, &plan.launch.name)?;
         }
         let (folder, id) = (&self.bus.launches, plan.id);
@@ -66,6 +68,7 @@ impl UnitsInner {
         match file.write(folder, &id) {
             Ok(content) => {
                 files.insert(id, content);
+                // After the write, which puts a new inode at the path: a watch is on the inode.
                 Ok((LaunchFileWatch::of(&path).ok(), is_client && file.is_built_in()))
             }
             Err(source) => Err(StartError::LaunchFile { path, source }),
@@ -112,6 +115,7 @@ impl UnitsInner {
             self.bus.wait().await;
         }
         let left = self.bus.table().running(&unit);
+        // A process of a later launch belongs to an account that was registered again.
         let left = left.filter(|(started, _)| started.generation <= forgotten);
         if let Some((_, Handle::Unit { invocation_id, .. })) = &left {
             // Its end is reported as our doing.

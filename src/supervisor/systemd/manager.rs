@@ -81,6 +81,7 @@ pub(super) fn path_of(unit: &str) -> String {
 pub(super) fn unit_of(prefix: &str, path: &str) -> Option<String> {
     let label = path.strip_prefix(UNITS)?;
     let sign = label.strip_prefix(prefix)?;
+    // `@` and `-` as `path_of` writes them. Compared first, because signals of all units of the machine come here.
     if !sign.starts_with("_40") && !sign.starts_with("_2d") {
         return None;
     }

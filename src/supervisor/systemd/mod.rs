@@ -161,6 +161,7 @@ impl Units {
         executable: PathBuf,
         events: EventSender,
     ) -> Result<Self, BusError> {
+        // Clients need no configuration: their launch files name the template.
         Self::connect_as(UnitRole::Client, settings, user_runtime, (executable, None), events).await
     }
 
@@ -191,6 +192,7 @@ impl Units {
         };
         let launches = run.join("wqcontroller").join(role.launches());
         let (bus, incoming) = Bus::connect((settings.manager, role), launches).await?;
+        // One task for the three, so that they end together with `Units`.
         let tasks = {
             let bus = bus.clone();
             tokio::spawn(async move {
@@ -297,6 +299,7 @@ impl Units {
 
     /// Whether any unit of the saved registry has a process.
     pub async fn any_alive(&self, saved: &PersistedState) -> Result<bool, BusError> {
+        // One call for all of them. A unit that is not listed is not loaded, and so has no process.
         let listed = self.shared.bus.list().await?;
         let alive = |client: &PersistedClient| match &client.handle {
             Some(Handle::Unit { name, .. }) => listed.get(&**name).is_some_and(|found| found.alive),
@@ -314,6 +317,7 @@ impl Units {
         else {
             return false;
         };
+        // `GetUnitByPID` also names the session, or the service, in which a person has started it.
         let main = bus.main_pid_at(&label).await;
         main == Some(pid)
     }

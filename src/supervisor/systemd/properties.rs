@@ -56,6 +56,7 @@ const DUMPED: i32 = 3;
 
 impl UnitProps {
     pub(super) fn read(properties: &HashMap<String, OwnedVariant>) -> Option<Self> {
+        // A signal has only what changed. Without the state it says nothing that counts here.
         let state = text(properties, "ActiveState")?;
         let job = properties.get("Job").and_then(|job| Structure::try_from(job.try_clone().ok()?).ok());
         let job = job.and_then(|job| u32::try_from(job.fields().first()?).ok());
@@ -73,6 +74,7 @@ impl ServiceProps {
     pub(super) fn read(properties: &HashMap<String, OwnedVariant>) -> Option<Self> {
         let number = |name| properties.get(name).and_then(|value| i32::try_from(value).ok());
         Some(Self {
+            // All or nothing, so that values of two signals are never mixed.
             main_pid: properties.get("MainPID").and_then(|value| u32::try_from(value).ok())?,
             last_pid: properties.get("ExecMainPID").and_then(|value| u32::try_from(value).ok())?,
             result: text(properties, "Result")?,
@@ -85,6 +87,7 @@ impl ServiceProps {
     /// How the main process ended.
     pub(super) fn exit(&self) -> Exit {
         match (self.result.as_str(), self.code) {
+            // The result first: here the code is only the signal that the kernel or systemd sent.
             ("oom-kill", _) => Exit::OutOfMemory,
             ("watchdog", _) => Exit::Watchdog,
             ("timeout", _) => Exit::Timeout,
@@ -131,6 +134,7 @@ fn is_telling(status: &str) -> bool {
 
 /// Whether a unit in this `ActiveState` has, or may have, a process.
 pub(super) fn is_alive(state: &str) -> bool {
+    // A state that this version does not know counts as alive: the opposite could start a client twice.
     !matches!(state, "inactive" | "failed")
 }
 

@@ -151,6 +151,7 @@ impl UnitsInner {
         secrets: &[CurrentSecret],
         when: ReloadIf,
     ) -> Result<bool, RenewalError> {
+        // Held from the reading to the writing: the next launch must not write its file in between.
         let mut files = locked(&self.launch_files);
         let folder = &self.bus.launches;
         let path = folder.join(id.as_str());
@@ -160,6 +161,7 @@ impl UnitsInner {
         let Some(mut file) = file.filter(|file| file.generation == launch.generation) else {
             return Ok(false);
         };
+        // A secret that is written already may still not have reached the unit.
         if !file.renew(secrets.iter().map(|secret| (OsStr::new(&secret.variable), &*secret.value))) {
             let is_outdated = || secrets.iter().any(|secret| is_older(&secret.copy, &path));
             return Ok(match when {

@@ -40,6 +40,7 @@ impl Bus {
         let mut resyncs = JoinSet::new();
         loop {
             let loss = self.listen(&mut messages, resyncs).await;
+            // First, so that new calls wait for the next connection and do not fail on this one.
             self.link.send_replace(None);
             drop(messages);
             let manager = bus_name(self.kind);
@@ -64,6 +65,7 @@ impl Bus {
             }
             messages = self.reopen().await;
             resyncs = JoinSet::new();
+            // Those of the lost connection were dropped with it: their questions get no answer.
             resyncs.spawn(self.clone().resync());
             if self.role == UnitRole::Client {
                 info!(manager, "connected to systemd again ({manager} bus)");
@@ -76,6 +78,7 @@ impl Bus {
         loop {
             match open(self.kind).await {
                 Ok((link, messages)) => {
+                    // Before calls can be made: a reply is taken only where the table has no properties.
                     self.table().invalidate();
                     *locked(&self.started) = link.started.clone();
                     self.link.send_replace(Some(link));
@@ -104,6 +107,7 @@ impl Bus {
             // A resync is a task of its own: replies are received only while this loop reads.
             let message = tokio::select! {
                 message = poll_fn(|context| Pin::new(&mut *messages).poll_next(context)) => message,
+                // Only takes finished ones out of the set.
                 Some(_) = resyncs.join_next() => continue,
             };
             let message = match message {
@@ -123,6 +127,7 @@ impl Bus {
                 SignalEffect::ManagerReloaded => {
                     // Signals may have been lost while systemd reloaded.
                     self.table().invalidate();
+                    // Their replies may be older than the reload.
                     resyncs.abort_all();
                     resyncs.spawn(self.clone().resync());
                 }
@@ -143,6 +148,7 @@ impl Bus {
             }
         };
         let mut looks = JoinSet::new();
+        // All at once: `Bus::call` bounds how many of them ask at a time.
         for unit in self.unknown_running(&listed) {
             looks.spawn(self.clone().inspect_unknown(unit));
         }
@@ -183,6 +189,7 @@ impl Bus {
         let (Some(interface), Some(member)) = (header.interface(), header.member()) else { return nothing };
         let said_by = header.sender().map(|sender| sender.as_str());
         let body = message.body();
+        // The bus itself: no program can own this name.
         if said_by == Some("org.freedesktop.DBus") {
             let owners = body.deserialize::<(&str, &str, &str)>();
             let left = member.as_str() == "NameOwnerChanged"
@@ -202,6 +209,7 @@ impl Bus {
                 let known = self.table().contains(&unit);
                 match body.deserialize::<(&str, HashMap<String, OwnedVariant>, Vec<&str>)>() {
                     Ok((UNIT, all, _)) if !known => {
+                        // A unit that is still starting signals again when it is up.
                         let active = UnitProps::read(&all).is_some_and(|said| said.state == "active");
                         return if active { SignalEffect::Appeared(unit.into()) } else { nothing };
                     }
@@ -232,6 +240,7 @@ impl Bus {
                 }
             }
             ("org.freedesktop.systemd1.Manager", "Reloading") => {
+                // True says that a reload begins, false that it has ended.
                 if let Ok(false) = body.deserialize::<bool>() {
                     return SignalEffect::ManagerReloaded;
                 }
@@ -246,6 +255,7 @@ impl Bus {
     pub(super) fn unknown_running(&self, listed: &HashMap<String, UnitProps>) -> Vec<Arc<str>> {
         let table = self.table();
         let mut unknown_units = locked(&self.unknown_units);
+        // One that has ended is logged again when it comes back.
         unknown_units.retain(|unit| listed.get(unit).is_some_and(|found| found.alive));
         let new = listed.iter().filter(|(unit, found)| found.alive && !table.contains(unit));
         new.map(|(unit, _)| unit.as_str().into()).collect()
@@ -268,6 +278,7 @@ impl Bus {
             let (launch, id) = (launch?, id_of(role, &name)?);
             let file = LaunchFile::read(&launches, &id)?;
             let is_client = role == UnitRole::Client;
+            // With the launch file of another launch it has the wrong port and secrets, and is not this client.
             (file.generation == launch.generation).then(|| is_client && file.is_built_in())
         });
         let events = match ours.await {

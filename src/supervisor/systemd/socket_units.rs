@@ -60,6 +60,7 @@ pub async fn check_sockets(activated: &[Activated]) -> Result<(), SocketsError> 
     if std::env::var_os("INVOCATION_ID").is_none() || !super::is_booted() {
         return Ok(());
     }
+    // Which manager the service belongs to is not known here: each is asked whether it has this process.
     let units = async {
         for kind in [ManagerKind::System, ManagerKind::User] {
             match ask(kind).await {
@@ -102,6 +103,7 @@ impl Opened {
     fn is(&self, listen: &str) -> bool {
         match (self, listen.parse::<SocketAddr>()) {
             (Self::Tcp(opened), Ok(wanted)) => {
+                // Port 0 lets the kernel choose, so any port is right.
                 opened.ip() == wanted.ip() && (wanted.port() == 0 || opened.port() == wanted.port())
             }
             (Self::Unix(opened), Err(_)) => opened.as_os_str() == listen,
@@ -132,6 +134,7 @@ async fn ask(kind: ManagerKind) -> Result<Option<Vec<SocketUnit>>, BusError> {
         let manager = ManagerProxy::new(&connection).await?;
         let Ok(service) = manager.get_unit_by_pid(std::process::id()).await else { return Ok(None) };
         let service = properties(&connection, service.as_str().to_owned()).await?;
+        // A session's scope has no such property: a person has started the controller there.
         let Ok(main_pid) = service.get(SERVICE, "MainPID").await else { return Ok(None) };
         if u32::try_from(&main_pid) != Ok(std::process::id()) {
             return Ok(None);

@@ -55,10 +55,12 @@ impl UnitsInner {
             _ => self.wait_until_free(&unit, &id, state).await?,
         };
         if state == "failed" {
+            // A failed transient unit stays loaded, and systemd refuses another one of its name.
             self.reset(&unit).await.map_err(refused)?;
         }
         let shared = self.clone();
         let written = tokio::task::spawn_blocking(move || shared.write_launch_file(plan));
+        // Before the unit is in the table: a launch that fails here leaves nothing there.
         let (watch, built_in) = written.await.unwrap_or_else(|error| Err(internal(&unit, &error)))?;
         let Some(mut news) = self.bus.table().prepare(&unit, launch.clone()) else {
             return Err(StartError::NotOurs(unit, state));
@@ -110,6 +112,7 @@ impl UnitsInner {
         let deadline = Instant::now() + JOB_TIMEOUT;
         let (mut state, mut pause, mut asked) = (state, Duration::from_millis(5), false);
         loop {
+            // Once is enough, as systemd ends a unit within `TimeoutStopSec=`.
             if state != "deactivating" && !asked {
                 asked = true;
                 let stop = async |link: SystemdConnection| link.manager.stop_unit(unit, "replace").await;
@@ -142,6 +145,7 @@ impl UnitsInner {
         (watch, news): (Option<&LaunchFileWatch>, &mut mpsc::Receiver<JobEvent>),
     ) -> Result<Handle, StartError> {
         let refused = |error| StartError::Bus(unit.clone(), error);
+        // Without a watch it counts as having run: a second start could run the client twice.
         let ran = || watch.is_none_or(LaunchFileWatch::was_opened);
         let mut attempts = 0;
         let result = loop {
@@ -170,6 +174,7 @@ impl UnitsInner {
         let service_props = props.service.unwrap_or_default();
         let invocation = props.unit.and_then(|said| said.invocation);
         match invocation {
+            // The job may have failed though the client ran, if it ended at once: then its exit says more.
             Some(invocation) if result == "done" || service_props.ran() => {
                 let handle = Handle::Unit {
                     name: unit.clone(),

@@ -34,6 +34,7 @@ impl UnitsInner {
                 if !limits.iter().all(|limit| has.has(limit)) {
                     self.bus.retry(|| self.set(unit, Setting::Limits, limits.clone())).await?;
                 }
+                // `fail`: a pending job of an operator has the last word.
                 self.bus.call("StartUnit", async |link| link.manager.start_unit(unit, "fail").await).await
             }
             UnitKind::Transient => {
@@ -83,6 +84,7 @@ impl UnitsInner {
                 {
                     return Ok(StartJob::Ended(result));
                 }
+                // The job of an earlier stop or start of the unit.
                 Ok(Some(JobEvent::Removed(..))) => {}
                 Ok(Some(JobEvent::Missed) | None) => {
                     lost = Some(BusError::Unreachable(bus_name(self.bus.kind)));
@@ -116,6 +118,7 @@ impl UnitsInner {
     ) -> Result<OwnedObjectPath, BusError> {
         loop {
             {
+                // In a block of its own, as the lock must not be held during the call.
                 let unknown = locked(&self.unknown);
                 properties.retain(|(name, _)| !unknown.contains(*name));
             }
@@ -123,6 +126,7 @@ impl UnitsInner {
             let called = match setting {
                 Setting::Limits => {
                     let call = async move |link: SystemdConnection| {
+                        // `true`: until the next boot only. What the operator configured stays in its files.
                         link.manager.set_unit_properties(&unit, true, &all).await?;
                         Ok(OwnedObjectPath::default())
                     };
@@ -139,6 +143,7 @@ impl UnitsInner {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
+            // Each round leaves out one more property, so this ends.
             let Some(name) =
                 error.unknown_property().filter(|name| properties.iter().any(|(set, _)| set == name))
             else {

@@ -32,6 +32,7 @@ impl UnitsInner {
         let mut failure = None;
         // A lost connection does not tell whether systemd received the call, so it is repeated.
         for _ in 0..3 {
+            // `replace`: the stop takes the place of a pending job, such as a start.
             let stop =
                 self.bus.call("StopUnit", async |link| link.manager.stop_unit(unit, "replace").await).await;
             match stop {
@@ -48,10 +49,12 @@ impl UnitsInner {
             break;
         }
         if let Some(error) = failure {
+            // Else a later stop by an operator would count as the controller's.
             self.bus.table().cancel_stop(unit);
             return Err(StopError::Bus(unit.clone(), error));
         }
         let in_time = tokio::select! {
+            // An exit counts first: without a grace both are ready, and SIGKILL would go to a unit that has ended.
             biased;
             failed = ended(&mut end) => Some(failed),
             () = sleep_until(kill_at) => None,
@@ -88,6 +91,7 @@ impl UnitsInner {
         let (mut kill_at, mut pause) = (None, Duration::from_millis(5));
         let why = loop {
             let step = match kill_at {
+                // Only until systemd has taken it; then the state is asked for.
                 None => self.bus.call("StopUnit", stop).await.map(drop),
                 Some(_) => Ok(()),
             };

@@ -100,6 +100,7 @@ pub fn kind_of(unit: &str) -> Option<UnitKind> {
 
 /// The properties for `[limits]`. All of them at each start, because what was set once stays set.
 pub(super) fn limits(limits: LimitSettings) -> Properties<'static> {
+    // The largest number is systemd's `infinity`. A limit that is left out would keep its earlier value.
     let amount = |limit: Option<u64>| Variant::from(limit.unwrap_or(u64::MAX));
     let all = [limits.memory_max, limits.memory_high, limits.cpu_quota, limits.tasks_max];
     let limits = LIMITS.into_iter().zip(all.map(amount));
@@ -150,6 +151,8 @@ impl Transient<'_> {
             ("After", list(&["network.target"])),
             // The controller alone decides about restarts.
             ("StartLimitIntervalUSec", Variant::from(0u64)),
+            // The start job ends only once the launcher is executed, so a launcher that is missing is a failed start
+            // (systemd.service(5)).
             ("Type", text("exec")),
             ("NotifyAccess", text("main")),
             ("Restart", text("no")),
@@ -160,6 +163,7 @@ impl Transient<'_> {
             ("StateDirectoryMode", Variant::from(0o700u32)),
             ("SyslogIdentifier", text(self.role.prefix())),
             ("LogExtraFields", Variant::from(self.log_fields())),
+            // Limits each unit alone, so that one that prints without end does not drive out the lines of the others.
             ("LogRateLimitIntervalUSec", Variant::from(10_000_000u64)),
             ("LogRateLimitBurst", Variant::from(1000u32)),
             ("Slice", text(self.slice)),
@@ -168,9 +172,11 @@ impl Transient<'_> {
             ("LockPersonality", Variant::from(true)),
             ("RestrictRealtime", Variant::from(true)),
             ("RestrictSUIDSGID", Variant::from(true)),
+            // The mask of allowed namespaces: none.
             ("RestrictNamespaces", Variant::from(0u64)),
             ("RestrictAddressFamilies", allowed(&["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"])),
             ("SystemCallFilter", allowed(&["@system-service"])),
+            // EPERM, as in the unit file. Without it a filtered call would kill the process.
             ("SystemCallErrorNumber", Variant::from(1i32)),
             ("SystemCallArchitectures", list(&["native"])),
         ];
@@ -208,6 +214,7 @@ impl Transient<'_> {
     /// The journal can be searched for the account by name and by ID.
     fn log_fields(&self) -> Vec<Vec<u8>> {
         let mut fields = vec![format!("WQ_CLIENT={}", self.id).into_bytes()];
+        // A journal entry may have a field several times.
         if self.id.as_str() != self.name.as_str() {
             fields.push(format!("WQ_CLIENT={}", self.name).into_bytes());
         }
@@ -227,6 +234,7 @@ impl Transient<'_> {
             ("User", text(&format!("{}{}", self.role.user(), self.id))),
             ("Group", text("wqclients")),
             (
+                // Hides the folders of all accounts. `BindPaths` shows the unit its own again.
                 "TemporaryFileSystem",
                 Variant::from(
                     [UnitRole::Client, UnitRole::Implementation]
@@ -247,6 +255,7 @@ impl Transient<'_> {
                     UnitRole::Implementation => vec![shown(format!("/run/{folder}"))],
                 }),
             ),
+            // The launch files of all accounts, with their secrets, are there.
             ("InaccessiblePaths", Variant::from(vec!["-/run/wqcontroller".to_owned()])),
             ("CapabilityBoundingSet", Variant::from(0u64)),
             ("ProtectSystem", text("strict")),

@@ -82,6 +82,7 @@ impl UnitTable {
     /// Adds a unit that is about to be started or adopted, so that its signals count from now on. Returns its job events; None
     /// where the unit is in the table already.
     pub(super) fn prepare(&mut self, unit: &Arc<str>, launch: Launch) -> Option<mpsc::Receiver<JobEvent>> {
+        // A second entry would take the exit of the first one's process for its own.
         if self.units.contains_key(unit) {
             return None;
         }
@@ -172,6 +173,7 @@ impl UnitTable {
     pub(super) fn confirm(&mut self, unit: &str, invocation: Arc<str>) -> Vec<ProcessEvent> {
         if let Some(entry) = self.units.get_mut(unit) {
             entry.invocation = Some(invocation);
+            // The start is over; a reload needs the place.
             entry.jobs = None;
         }
         self.reconcile(unit)
@@ -181,6 +183,7 @@ impl UnitTable {
     pub(super) fn expect_reload(&mut self, unit: &str, launch: &Launch) -> Reloadable {
         let entry = self.units.get_mut(unit).filter(|entry| entry.launch == *launch);
         let Some(entry) = entry.filter(|entry| entry.invocation.is_some()) else { return Reloadable::No };
+        // In a frozen unit the launcher would freeze as well. Job events have one receiver, which a start or reload has now.
         if entry.frozen || entry.jobs.is_some() {
             return Reloadable::Later;
         }
@@ -256,6 +259,7 @@ impl UnitTable {
 
     /// Notes a new job of a unit.
     pub(super) fn job_new(&mut self, unit: &str) {
+        // The controller's own stop queues a job as well: `reconcile` tells it apart by `stop_asked`.
         let running = |entry: &&mut TrackedUnit| entry.invocation.is_some() && !entry.is_reloading;
         if let Some(entry) = self.units.get_mut(unit).filter(running) {
             entry.others_job = true;
@@ -264,6 +268,7 @@ impl UnitTable {
 
     pub(super) fn job_removed(&mut self, unit: &str, job: &str, result: &str) {
         if let Some(jobs) = self.units.get(unit).and_then(|entry| entry.jobs.as_ref()) {
+            // Fails where nothing waits for it any more. Where the queue is full, the start asks systemd at its deadline.
             let _ = jobs.try_send(JobEvent::Removed(job.to_owned(), result.to_owned()));
         }
     }
@@ -296,8 +301,10 @@ impl UnitTable {
         let Some((name, entry)) = self.units.get_key_value(unit) else { return Vec::new() };
         let (name, Some(known)) = (name.clone(), entry.invocation.clone()) else { return Vec::new() };
         let said = entry.props.unit.clone();
+        // With a job queued it is about to run again: a restart is no exit.
         let gone = said.as_ref().is_some_and(|said| !said.alive && !said.has_job);
         if gone {
+            // Removed at once, so that no later signal reports the exit again.
             let Some(entry) = self.units.remove(unit) else { return Vec::new() };
             let same_run = said
                 .as_ref()

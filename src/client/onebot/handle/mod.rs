@@ -28,6 +28,7 @@ fn failure(error: ActionError) -> BackendError {
         ActionError::NotWritten | ActionError::Busy => BackendError::LoggedOut,
         ActionError::NoAnswer | ActionError::Unusable(_) => BackendError::NoAnswer,
         ActionError::Refused { code, .. } => BackendError::Code(code),
+        // The retcode for a refused token.
         ActionError::Token => BackendError::Code(1403),
     }
 }
@@ -46,6 +47,7 @@ impl OneBot {
         params: impl Fn(u64, u64) -> Value,
     ) -> Result<(), BackendError> {
         let group = number(group)?;
+        // A block, as the roster is not locked while the network is asked.
         let own = {
             let roster = self.state.roster();
             roster.group(group).ok_or(BackendError::Gone)?;
@@ -100,6 +102,7 @@ impl Backend for OneBot {
         let params = json!({ "group_id": uid, "no_cache": anew });
         let answer = self.state.calls.call("get_group_member_list", params).await.map_err(failure)?;
         let members = lists::members(&answer.data());
+        // One guard for both: another load in between could evict this list.
         let mut roster = self.state.roster();
         roster.update_members(uid, members);
         roster.with_members(uid).ok_or(BackendError::Gone)

@@ -34,6 +34,8 @@ fn request(to: &Recipient, content: &str) -> Result<(&'static str, Value), Backe
             ("send_group_msg", json!({ "group_id": number(id)?, "message": message, "auto_escape": false }))
         }
         Recipient::GroupMember { group, member } => {
+            // With `group_id` it is a temporary session by way of that group. OneBot 11 has none; this is go-cqhttp's
+            // extension.
             let (group, member) = (number(group)?, number(member)?);
             let params =
                 json!({ "user_id": member, "group_id": group, "message": message, "auto_escape": false });
@@ -77,6 +79,7 @@ impl OneBot {
 
     pub(crate) async fn send_claimed(&self, draft: &Draft) -> Result<Sent, BackendError> {
         let Draft { to, content, claim, .. } = draft;
+        // Before the wait: a recipient that cannot exist fails at once.
         let (action, params) = request(to, content)?;
         let until = Instant::now() + SEND_TIME;
         // The account that the message was queued for. Another one may be logged in by now.
@@ -85,6 +88,7 @@ impl OneBot {
             if !self.state.wait_ready(until).await {
                 break;
             }
+            // Before the call, so that a change during the call is not missed below.
             let mut ready = self.state.ready();
             if self.state.roster().own_uid() != account {
                 return Err(BackendError::Gone);
@@ -92,6 +96,7 @@ impl OneBot {
             self.state.roster().knows(to)?;
             // Built before sending: a message that was sent must not fail because its group has gone meanwhile.
             let message = self.sent(draft)?;
+            // Before the call, as the echo may come before the answer.
             let sending = self.state.sent_messages.begin(draft);
             let remark = match self.state.calls.call_claimed(action, params.clone(), claim).await {
                 Ok(ActionResult::Done(data)) => {
@@ -113,8 +118,9 @@ impl OneBot {
                         }
                         continue;
                     }
+                    // Otherwise `all_answered` would hold up the events of own messages for as long as this waits.
                     drop(sending);
-                    // The loss of the connection may not have been noticed yet.
+                    // The loss of the connection may not have been noticed yet. On a timeout, too, `wait_ready` decides.
                     let _ = timeout_at(until, ready.changed()).await;
                     continue;
                 }

@@ -45,6 +45,7 @@ fn failed(what: &str, error: ActionError) -> SessionEnd {
 /// Checks that calls work.
 async fn check(calls: &Calls) -> Result<(), SessionEnd> {
     calls.call("get_login_info", json!({})).await.map_err(|error| failed("get_login_info", error))?;
+    // `no_cache`: a list from the implementation's memory would not show that the network can be reached.
     let groups = calls.call("get_group_list", json!({ "no_cache": true })).await;
     groups.map_err(|error| failed("get_group_list", error))?;
     Ok(())
@@ -63,12 +64,15 @@ impl Sessions {
     async fn stay(&mut self, online: &mut watch::Receiver<Option<bool>>) -> Result<(), SessionEnd> {
         self.log_in(Confirm::AtOnce).await?;
         let state = self.state.clone();
+        // Not polled while `wait_until_online` runs. Its few calls keep their slots meanwhile; the login needs three of the
+        // others.
         let mut learn = std::pin::pin!(state.fetch_own_roles());
         // A heartbeat that said offline before the login succeeded says nothing new when it repeats that.
         let mut is_doubted = *online.borrow_and_update() == Some(false);
         let mut checked = Instant::now();
         loop {
             tokio::select! {
+                // Loops forever: the branch only drives it.
                 () = &mut learn => return Ok(()),
                 changed = online.changed() => if changed.is_err() {
                     return Ok(());
@@ -76,6 +80,7 @@ impl Sessions {
             }
             let says = *online.borrow_and_update();
             match says {
+                // Only the first one: every heartbeat repeats it, and the login has shown that calls work.
                 Some(false) if !is_doubted => {
                     is_doubted = true;
                     self.wait_until_online(online, OFFLINE.to_owned()).await?;
@@ -84,6 +89,7 @@ impl Sessions {
                 // Some implementations say offline until they are restarted, although calls work.
                 Some(false) if checked.elapsed() >= CHECK_PAUSE => {
                     if let Err(ended) = check(&state.calls).await {
+                        // Only `Lost` may pass by waiting. All else needs another connection or the operator.
                         let SessionEnd::Lost(why) = &ended else { return Err(ended) };
                         self.wait_until_online(online, format!("{OFFLINE}; {why}")).await?;
                     }
@@ -103,6 +109,7 @@ impl Sessions {
         why: String,
     ) -> Result<(), SessionEnd> {
         warn!("{why}; retrying until calls work");
+        // Before the report, so that no send begins in the state `loading`.
         self.state.set_ready(false);
         self.report(BackendEvent::Delayed(why)).await?;
         // Earlier events are reported before the lists are compared. A bot_offline that comes now counts at
@@ -126,6 +133,7 @@ impl Sessions {
             let says_online = async {
                 loop {
                     if online.changed().await.is_err() {
+                        // The sender is a field of the inbox. Without it the pause alone would decide.
                         std::future::pending::<()>().await;
                     }
                     if *online.borrow_and_update() == Some(true) {
@@ -146,8 +154,10 @@ impl Sessions {
         let user =
             user.ok_or_else(|| SessionEnd::Lost("get_login_info: the account is not logged in yet".into()))?;
         // The binding is checked before anything of the account is reported or sent.
+        // `lists::user` made it from a number.
         let uid = user.uid.parse().unwrap_or(0);
         state.binding.bind(uid).map_err(|other| SessionEnd::OtherAccount(other.to_string()))?;
+        // Before the lists are there: a waiting message need not be given up while they load.
         state.note_reachable();
         info!("connected to the OneBot implementation of account {uid}");
         state.set_account(user);
@@ -159,10 +169,12 @@ impl Sessions {
         if confirm == Confirm::WithLists {
             self.report(BackendEvent::Confirmed).await?;
         }
+        // A login while a code is shown: the implementation does not say whether it was scanned.
         let scanned = self.code.is_shown();
         self.code.use_up();
         self.report(BackendEvent::Ready { scanned }).await?;
         (self.progress.was_ready, self.progress.last_reason) = (true, String::new());
+        // After `Ready`, so that no event comes in an earlier state; before `open`, so that the worker's events follow.
         for event in events {
             self.report(BackendEvent::Account(Box::new(event))).await?;
         }

@@ -60,6 +60,7 @@ impl LoginCodeFile {
     }
 
     fn written(&self) -> Option<SystemTime> {
+        // A link is not followed, as for the read.
         std::fs::symlink_metadata(self.path.as_ref()?).and_then(|metadata| metadata.modified()).ok()
     }
 
@@ -77,11 +78,13 @@ impl LoginCodeFile {
             return CodeFileState::Same;
         }
         // A half-written image is read again: its time counts as shown only once it is whole.
+        // The implementation may run as any user; the image is only shown to the person who scans it.
         match read_untrusted(path, &FileOwner::Any, MAX_IMAGE) {
             Ok((image, _)) if is_image(&image) => {
                 self.shown = Some(written);
                 CodeFileState::New(image)
             }
+            // The earlier code stays until the new image is whole.
             _ if self.shown.is_some() => CodeFileState::Same,
             _ => CodeFileState::Nothing,
         }
@@ -90,6 +93,7 @@ impl LoginCodeFile {
 
 /// Whether it is a complete PNG or JPEG.
 fn is_image(content: &[u8]) -> bool {
+    // The end shows that the image is whole: the chunk IEND with its checksum in PNG, the marker EOI in JPEG.
     let png = content.starts_with(b"\x89PNG\r\n\x1a\n") && content.ends_with(b"IEND\xaeB`\x82");
     png || (content.starts_with(b"\xff\xd8\xff") && content.ends_with(b"\xff\xd9"))
 }

@@ -104,10 +104,12 @@ impl Sessions {
             {
                 *why = format!("the connection was lost: {why}");
             }
+            // Before `disconnect`: a send whose call fails then waits for the next login instead of using up its attempts.
             self.state.set_ready(false);
             self.state.calls.disconnect();
             if self.progress.was_ready {
                 pauses.reset();
+                // Before `close`, which waits for queued events: the state must not stay `running` meanwhile.
                 let events = match &ended {
                     SessionEnd::Relogin | SessionEnd::Closed => BackendEvent::Loading,
                     ended => BackendEvent::Delayed(ended.to_string()),
@@ -136,6 +138,7 @@ impl Sessions {
                 return SessionEnd::Closed;
             }
             match (&ended, &self.transport) {
+                // Also for `Reverse`, where the client's own token file is unreadable.
                 (SessionEnd::TokenRefused(_), _) => self.wait_for_operator(pauses.after_refusal()).await,
                 // The implementation reconnects when it likes.
                 (_, Transport::Reverse { .. }) => {}
@@ -199,9 +202,11 @@ impl Sessions {
 
     /// Runs one login; returns why it ended.
     async fn session(&mut self) -> Result<Infallible, SessionEnd> {
+        // Before the file is read, so that a change in between is seen later.
         self.progress.token = self.token.as_deref().and_then(token_stamp);
         let token = self.token.as_deref().map(AccessToken::read).transpose();
         let token = token.map_err(|error| SessionEnd::TokenRefused(ErrorChain(&error).to_string()))?;
+        // A clone, as `drive` needs all of `self`.
         let state = self.state.clone();
         state.begin();
         state.inbox.begin();
@@ -211,6 +216,7 @@ impl Sessions {
         let ended = match &mut self.transport {
             Transport::Forward { url, host, port } => {
                 let socket = websocket::open(url, (host, *port), token.as_ref()).await?;
+                // Only once there is a socket: until then a call fails at once, and is known not to have been written.
                 let outgoing = state.calls.connect();
                 self.drive(websocket::run(socket, outgoing, &state.inbox)).await
             }
@@ -224,6 +230,7 @@ impl Sessions {
                 let outgoing = state.calls.connect();
                 let mut newer = None;
                 let ended = {
+                    // Always matches: a transport never becomes another kind.
                     let Transport::Reverse { sockets, .. } = &mut self.transport else {
                         return Err(SessionEnd::Closed);
                     };
@@ -244,6 +251,7 @@ impl Sessions {
                     }
                     ended
                 };
+                // Also one that is not verified yet: its login checks the account.
                 if let Transport::Reverse { next, .. } = &mut self.transport {
                     *next = newer;
                 }

@@ -27,11 +27,13 @@ impl ReconnectBackoff {
 
     /// The pause after a failed attempt.
     pub(crate) fn next(&mut self) -> Duration {
+        // Jitter takes up to a half off, also off the shortest pause.
         self.0.next_pause(AttemptFailure::Unavailable).max(PAUSE.0)
     }
 
     /// The pause after a token or an account was refused.
     pub(crate) fn after_refusal(&mut self) -> Duration {
+        // The clients of one controller may share a token, and then all of them are refused at the same time.
         self.0.stretch(TOKEN_PAUSE)
     }
 }

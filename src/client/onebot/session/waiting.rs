@@ -43,6 +43,7 @@ impl Sessions {
         let (begin, state) = (Instant::now(), self.state.clone());
         loop {
             self.look().await?;
+            // In each round, as a code may appear or expire during the pause.
             let pause = if self.code.is_shown() { pause.min(SCAN_PAUSE) } else { pause };
             let now = Instant::now();
             if now - begin >= pause {
@@ -60,16 +61,19 @@ impl Sessions {
         if !self.code.is_known() {
             return Ok(());
         }
+        // Moved into the blocking task and back. Only the end of the client drops this future in between.
         let mut code = std::mem::replace(&mut self.code, LoginCodeFile::new(None));
         let looked = tokio::task::spawn_blocking(move || {
             let look = code.look(SystemTime::now());
             (code, look)
         });
+        // Fails only if the task panics or the runtime ends. The login goes on without codes.
         let Ok((code, look)) = looked.await else { return Ok(()) };
         self.code = code;
         match look {
             CodeFileState::New(image) => self.report(BackendEvent::LoginImage(image)).await,
             CodeFileState::Nothing if self.code.is_shown() => {
+                // First, as `report_delay` reports nothing while a code is shown.
                 self.code.forget();
                 self.report_delay().await
             }
@@ -103,8 +107,10 @@ impl Sessions {
             self.report_delay().await?;
         }
         let state = self.state.clone();
+        // Not at once: `session` has just read the token.
         let mut looks = interval_at(Instant::now() + LOOK, LOOK);
         loop {
+            // Borrowed anew in each round, as the branches need all of `self`.
             let Transport::Reverse { sockets, .. } = &mut self.transport else {
                 return Err(SessionEnd::Closed);
             };
@@ -135,6 +141,7 @@ pub(super) async fn wait_for_replacement(
     binding: &AccountBinding,
 ) {
     loop {
+        // No further connection can come, which is no reason to end this one.
         let Some(arrival) = waiting.recv().await else { return std::future::pending().await };
         match newer.insert(Box::new(arrival)).verify(binding).await {
             Ok(()) => return,

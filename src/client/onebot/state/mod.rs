@@ -101,6 +101,7 @@ impl OneBotState {
 
     /// The next message id. Ids of implementations have many forms, and programs expect a number.
     pub(crate) fn next_id(&self) -> String {
+        // Relaxed: ids have to differ, and nothing else is ordered by them.
         self.next_id.fetch_add(1, Ordering::Relaxed).to_string()
     }
 
@@ -117,11 +118,13 @@ impl OneBotState {
         let mut roster = self.roster();
         let before = roster.own_uid();
         roster.set_user(user);
+        // Joins and departures between two logins bring no event.
         roster.invalidate_members();
         let uid = roster.own_uid();
         if before == uid {
             return;
         }
+        // At the first login there is no earlier account whose events could wait.
         if before != 0 {
             self.inbox.change_account();
         }
@@ -147,6 +150,7 @@ impl OneBotState {
     /// Notes that nothing listens at the address of the implementation.
     pub(crate) fn note_unreachable(&self) {
         self.unreachable.send_modify(|since| {
+            // Each failed attempt comes here; the first one begins the time that messages wait.
             since.get_or_insert_with(Instant::now);
         });
     }
@@ -173,6 +177,7 @@ impl OneBotState {
             }
         };
         tokio::select! {
+            // The login first: a message that can be sent is not given up.
             biased;
             ready = timeout_at(until, ready.wait_for(|ready| *ready)) => matches!(ready, Ok(Ok(_))),
             () = gone => false,
@@ -188,6 +193,7 @@ impl OneBotState {
         );
         let (friends, groups) = (friends?.data(), groups?.data());
         let own = self.roster().own_uid();
+        // A block, so that only one of the two locks is held at a time.
         let friends = {
             let categories = locked(&self.categories);
             lists::friends(&friends, &categories, own)
@@ -226,6 +232,7 @@ impl OneBotState {
 
     /// Requests the account's roles that may have changed unseen.
     pub(crate) fn request_own_roles(&self) {
+        // Before the wake-up, which reads it.
         self.roles_stale.store(true, Ordering::Relaxed);
         self.role_refresh.notify_one();
     }
@@ -273,6 +280,7 @@ impl OneBotState {
                 }
             };
             stream::iter(groups).map(learn).buffer_unordered(CONCURRENT_ROLE_CALLS).collect::<()>().await;
+            // A wake-up during the calls is kept, so no request is lost.
             self.role_refresh.notified().await;
         }
     }

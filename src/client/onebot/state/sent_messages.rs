@@ -84,6 +84,7 @@ impl SentMessages {
         let mut unreported = locked(&self.unreported);
         unreported.retain(|sent| sent.since.elapsed() < REPORT_TIMEOUT);
         if let Some(number) = number.filter(|number| self.contains(number)) {
+            // Otherwise the entry could match another message of the same text that has no id.
             unreported.retain(|sent| sent.number.as_ref() != Some(number));
             return true;
         }
@@ -93,6 +94,7 @@ impl SentMessages {
         };
         let text = without_whitespace(text);
         // An echo with an id does not match a message with another id.
+        // An event that names no receiver matches nothing.
         let is_it = |sent: &Unreported| {
             Some(sent.to) == to && sent.text == text && (number.is_none() || sent.number.is_none())
         };
@@ -138,6 +140,7 @@ pub(crate) struct SendInProgress<'a> {
 impl SendInProgress<'_> {
     /// Sets the implementation's message id.
     pub(crate) fn has_number(&self, number: String) {
+        // The locks one after the other, since `recognize` takes `numbers` within `unreported`.
         self.sent.remember(number.clone());
         let mut unreported = locked(&self.sent.unreported);
         if let Some(sent) = unreported.iter_mut().find(|sent| sent.sending == self.sending) {

@@ -62,6 +62,7 @@ pub(crate) fn to_segments(text: &str) -> Value {
                 parts.push(json!({ "type": "face", "data": { "id": id } }));
                 rest = after;
             }
+            // No face: the bracket is text, and a face may still begin after it.
             None => {
                 words.push('[');
                 rest = inside;

@@ -34,6 +34,7 @@ pub(crate) fn message(
         }
         OneBotChat::Friend | OneBotChat::Private => {
             let other = if said.own { said.to.ok_or(UnknownParty::Place)? } else { said.by };
+            // The API has `friend_message` for friends alone. The caller reloads the list before it drops the message.
             roster.friend(other).ok_or(UnknownParty::Friend(other))?;
             (Chat::Friend, None)
         }
@@ -48,6 +49,7 @@ pub(crate) fn message(
         Party { id: uid.to_string(), uid: uid.to_string(), displayname }
     };
     let (direction, sender, receiver) = if said.own {
+        // In a group, some events name the group itself as the target.
         let to = said.to.filter(|_| !matches!(chat, Chat::Group(_)));
         let to = to.map(|uid| Party {
             displayname: roster.name_of(group, uid).unwrap_or_else(|| uid.to_string()),

@@ -90,6 +90,7 @@ impl PendingCall {
     pub(crate) fn begin(&self) -> bool {
         let is_ours =
             self.claim.compare_exchange(WAITS, WRITTEN, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        // The call's own claim first: a call whose time is up must not begin its message.
         is_ours && self.caller.as_ref().is_none_or(SendClaim::begin)
     }
 
@@ -146,6 +147,7 @@ impl Calls {
     pub(crate) fn disconnect(&self) {
         let mut waiting = self.waiting();
         waiting.connection = None;
+        // A dropped sender wakes its call, which knows by `claim` whether it was written.
         waiting.answers.clear();
     }
 
@@ -198,11 +200,13 @@ impl Calls {
         let connection = connection.upgrade().ok_or(ActionError::NotWritten)?;
         let (sender, mut answer) = oneshot::channel();
         let claim = Arc::new(AtomicU8::new(WAITS));
+        // Compared and registered under one lock: after `disconnect` no entry may be left that nothing completes.
         let echo = {
             let mut waiting = self.waiting();
             if !waiting.connection.as_ref().is_some_and(|now| now.same_channel(&connection)) {
                 return Err(ActionError::NotWritten);
             }
+            // Never used twice, also not on another connection: a late answer must not complete a later call.
             waiting.last += 1;
             let echo = format!("wq{}", waiting.last);
             waiting.answers.insert(echo.clone(), sender);
@@ -240,6 +244,7 @@ fn judge(reply: ActionResponse) -> Result<ActionResult, ActionError> {
         ActionResponse::Done(data) => Ok(ActionResult::Done(data)),
         ActionResponse::Accepted => Ok(ActionResult::Accepted),
         ActionResponse::Refused { code, why } => Err(ActionError::Refused { code, why }),
+        // It may have been carried out, as after no answer.
         ActionResponse::Unclear => Err(ActionError::NoAnswer),
     }
 }

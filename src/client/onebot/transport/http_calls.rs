@@ -63,6 +63,7 @@ impl HttpCalls {
         let mut open = JoinSet::new();
         // Outside the loop: a stream of calls must not put the check off.
         let mut looks = interval_at(Instant::now() + http.look, http.look);
+        // No tick is taken while a check is under way; those that were missed must not follow at once.
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_looking = false;
         loop {
@@ -79,6 +80,7 @@ impl HttpCalls {
                     Some(_) => {}
                     None => return SessionEnd::Lost("it is not needed any more".into()),
                 },
+                // A task that panicked only disables the branch; its call ends by its timeout.
                 Some(Ok((echo, arrived))) = open.join_next() => {
                     let gone = matches!(arrived, CallCompletion::NotWritten);
                     match echo {
@@ -100,6 +102,8 @@ impl HttpCalls {
                         return http.gone_away();
                     }
                 }
+                // One at a time, as a slow implementation would collect them. No call slot is needed, so slow calls do not put
+                // it off.
                 _ = looks.tick(), if !is_looking => {
                     // Without a connection, nothing tells that another implementation has taken the port.
                     is_looking = true;
@@ -120,8 +124,10 @@ impl HttpCalls {
         }
         let mut answer = match request.send().await {
             Ok(answer) => answer,
+            // Without a connection no byte was written. After any other error the request may have arrived.
             Err(error) if error.is_connect() => return CallCompletion::NotWritten,
             Err(error) if error.is_timeout() => return CallCompletion::Nothing,
+            // The URL may contain a password.
             Err(error) => return CallCompletion::Unusable(ErrorChain(&error.without_url()).to_string()),
         };
         match answer.status().as_u16() {
@@ -136,11 +142,13 @@ impl HttpCalls {
                 let why = "HTTP 404: it has no such call, or the path of onebot_url is not that of its API";
                 return CallCompletion::Reply(ActionResponse::Refused { code: 1404, why: why.into() });
             }
+            // The body has the outcome, whatever the status is.
             _ => {}
         }
         let mut body = Vec::new();
         loop {
             match answer.chunk().await {
+                // Counted while it comes, as Content-Length may be missing.
                 Ok(Some(chunk)) if body.len() + chunk.len() > MAX_ANSWER => {
                     let most = MAX_ANSWER / (1024 * 1024);
                     return CallCompletion::Unusable(format!(

@@ -115,6 +115,7 @@ pub(crate) fn open(calls: Arc<Calls>, binding: Arc<AccountBinding>) -> (Inbox, E
 impl EventQueue {
     /// The next event. None: there will be no more.
     pub(crate) async fn next(&mut self) -> Option<(OneBotEvent, EventStamp)> {
+        // The permit is dropped here: the event takes no more room in the queue.
         self.0.recv().await.map(|held| (held.event, held.stamp))
     }
 }
@@ -127,6 +128,7 @@ impl Inbox {
 
     /// Waits until all events that came are reported. Later ones wait until [`Inbox::open`].
     pub(crate) async fn close(&self) {
+        // While closed, the worker takes no events, so the wait would not end.
         if *self.open.borrow() {
             let taken = self.taken.load(Ordering::Acquire);
             // The sender is a field of ours.
@@ -147,6 +149,7 @@ impl Inbox {
 
     /// Notes that events may be missing although the login is still the same.
     pub(crate) fn note_gap(&self) {
+        // Keeps one permit, so a gap during other work is not missed, and several gaps cost one reload.
         self.gap.notify_one();
     }
 
@@ -252,6 +255,7 @@ impl Inbox {
                     OneBotEvent::Heartbeat(Some(interval), _) => ConnectionSignal::Alive(interval),
                     _ => ConnectionSignal::None,
                 };
+                // Without a time, a repeat and a second event of the same content look the same.
                 let digest = envelope.time.map(|_| {
                     let mut hasher = DefaultHasher::new();
                     text.hash(&mut hasher);
@@ -276,6 +280,7 @@ impl Inbox {
         match &event {
             OneBotEvent::Other => return,
             OneBotEvent::Heartbeat(_, online) => {
+                // A heartbeat without a status says nothing about the account.
                 if online.is_some() {
                     self.online.send_replace(*online);
                 }
@@ -288,8 +293,10 @@ impl Inbox {
             }
             _ => {}
         }
+        // An event that is larger than all the room takes all of it, instead of waiting forever.
         let bytes = u32::try_from(bytes.min(WAITING_BYTES)).unwrap_or(u32::MAX);
         let held = if is_open {
+            // The semaphore is never closed.
             let Ok(room) = self.room.clone().acquire_many_owned(bytes).await else { return };
             self.events.send(QueuedEvent { event, stamp, _room: room }).await.is_ok()
         } else {
@@ -297,9 +304,11 @@ impl Inbox {
             room.is_ok_and(|room| self.events.try_send(QueuedEvent { event, stamp, _room: room }).is_ok())
         };
         if held {
+            // After the send: if a dropped future counted an event that it never sent, `close` would wait forever.
             self.taken.fetch_add(1, Ordering::AcqRel);
         } else {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            // A few log lines, however many events are dropped.
             if dropped.is_power_of_two() {
                 warn!("dropped {dropped} events so far: too many came before friends and groups were loaded");
             }

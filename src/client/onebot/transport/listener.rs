@@ -182,6 +182,7 @@ impl Acceptor {
     /// Serves `listener` until dropped.
     pub(crate) async fn run(self: Arc<Self>, listener: TcpListener) {
         let stop = CancellationToken::new();
+        // Connections are tasks of their own, and would outlive this future.
         let _stop = stop.clone().drop_guard();
         let acceptor = self;
         let handler = move |request, caller: Arc<Downstream>| {
@@ -206,6 +207,7 @@ impl Acceptor {
     }
 
     async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        // A copy, as no lock is held while the body is read.
         let admitted = self.admitted();
         if let AdmissionPolicy::None = admitted {
             return empty(StatusCode::SERVICE_UNAVAILABLE);
@@ -236,6 +238,7 @@ impl Acceptor {
         let Some(accept) = key.map(|key| derive_accept_key(key.as_bytes())) else {
             return empty(StatusCode::UPGRADE_REQUIRED);
         };
+        // The token before the account: without it, the status does not show whose client this is.
         if let AdmissionPolicy::Who(token) = admitted
             && !presents_token(headers, request.uri().query(), token)
         {
@@ -250,9 +253,11 @@ impl Acceptor {
             return refused;
         }
         let Some(role) = SocketRole::of(&request) else { return empty(StatusCode::BAD_REQUEST) };
+        // The server adds it to each request with `Upgrade`, which was checked above.
         let Some(afterwards) = request.extensions().get::<UpgradeTask>().cloned() else {
             return empty(StatusCode::INTERNAL_SERVER_ERROR);
         };
+        // Checked above, so a named account is ours.
         let is_named = account(request.headers()).is_some();
         let (upgrade, acceptor) = (hyper::upgrade::on(&mut request), self.clone());
         afterwards.set(async move {
@@ -280,6 +285,7 @@ impl Acceptor {
 
     /// Receives events on a connection for events alone. No login depends on it.
     async fn receive_events(&self, socket: WebSocketStream<TextAsBinary<TokioIo<Upgraded>>>) {
+        // The first connection follows on a load of the lists; a later one may have missed events.
         if self.events_lost.swap(false, Ordering::Relaxed) {
             self.inbox.note_gap();
         }
@@ -294,6 +300,7 @@ impl Acceptor {
         }
         let headers = request.headers().clone();
         let signature = headers.get("x-signature").cloned();
+        // Before the body is read, which may be large.
         if matches!(admitted, AdmissionPolicy::Who(_)) && signature.is_none() {
             return self
                 .refuse(StatusCode::UNAUTHORIZED, "it signs nothing, and token_file has a token".into());
@@ -311,6 +318,7 @@ impl Acceptor {
         if let Some(refused) = self.reject_other_account(&headers) {
             return refused;
         }
+        // The other signals are about a connection that carries heartbeats or calls.
         if let ConnectionSignal::OtherAccount(other) = self.inbox.take(&body, FrameSource::Post).await {
             return self.refuse(StatusCode::FORBIDDEN, other.to_string());
         }
@@ -357,6 +365,7 @@ fn presents_token(headers: &HeaderMap, query: Option<&str>, token: &AccessToken)
     let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
     let in_query =
         pairs.into_iter().find(|(name, _)| name == "access_token").map(|(_, value)| value.into_owned());
+    // In constant time, so that it does not show how much of a guess is right.
     let is_it = |shown: &str| bool::from(shown.as_bytes().ct_eq(token.as_str().as_bytes()));
     in_header.is_some_and(is_it) || in_query.is_some_and(|shown| is_it(&shown))
 }
@@ -364,10 +373,12 @@ fn presents_token(headers: &HeaderMap, query: Option<&str>, token: &AccessToken)
 /// Whether `X-Signature: sha1=HMAC` is valid for `body`.
 fn has_valid_signature(signature: &[u8], body: &[u8], token: &AccessToken) -> bool {
     let Some(hex) = signature.strip_prefix(b"sha1=") else { return false };
+    // OneBot 11 signs posts with HMAC-SHA1 (its communication/http-post.md).
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, token.as_str().as_bytes());
     let digits = hex.as_chunks::<2>().0.iter().map(|pair| {
         let pair = std::str::from_utf8(pair)
             .ok()
+            // `from_str_radix` would take a sign as well, such as `+f`.
             .filter(|pair| pair.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
         u8::from_str_radix(pair, 16).ok()
     });
@@ -377,6 +388,7 @@ fn has_valid_signature(signature: &[u8], body: &[u8], token: &AccessToken) -> bo
 
 /// Listens on `address`.
 pub(crate) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    // tokio's `bind` is asynchronous, for look-ups of names that an address does not need.
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)

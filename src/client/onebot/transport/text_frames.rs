@@ -42,6 +42,7 @@ enum Position {
 impl Position {
     /// The position after the length.
     fn payload(length: u64, masked: bool) -> Self {
+        // A length near the largest must not wrap. The library refuses it afterwards.
         match length.saturating_add(if masked { 4 } else { 0 }) {
             0 => Self::Opcode,
             left => Self::Payload(left),
@@ -68,6 +69,8 @@ impl Position {
                     (false, _) => Self::Head(usize::from(*byte == END_OF_HEAD[0])),
                 },
                 Self::Opcode => {
+                    // Continuation frames (opcode 0) stay: the first frame of a message decides its type. FIN and reserved bits
+                    // are kept.
                     if *byte & 0x0f == TEXT {
                         *byte = (*byte & 0xf0) | BINARY;
                     }
@@ -112,6 +115,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // `buf` may have bytes from before this read.
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         self.at.turn(&mut buf.filled_mut()[before..]);
@@ -120,6 +124,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TextAsBinary<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for TextAsBinary<S> {
+    // Unchanged: our own text is UTF-8.
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

@@ -19,8 +19,10 @@ impl AccessToken {
     /// The file cannot be read, other users may read it, or its content is not a token.
     pub(crate) fn read(path: &Path) -> Result<Self, AccessTokenError> {
         let content = read_secret(path, true, MAX_TOKEN)?;
+        // What is not UTF-8 becomes empty, which is refused below.
         let text = String::from_utf8(content).unwrap_or_default();
         let token = text.trim_end_matches(['\r', '\n']);
+        // It has to fit into a header line.
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(AccessTokenError::Content(path.display().to_string()));
         }
@@ -42,6 +44,7 @@ impl AccessToken {
 pub(crate) fn token_stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
     // Links are followed, as for reading.
     let found = std::fs::metadata(path).ok()?;
+    // The change time, since a copy that keeps the modification time is a change as well.
     Some((found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
 }
 

@@ -45,6 +45,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> UnverifiedSocket<S> {
     /// # Errors
     /// It is of another account, or did not say in time: why.
     pub(crate) async fn verify(&mut self, binding: &AccountBinding) -> Result<(), String> {
+        // Without an account the next login decides.
         if self.is_named || binding.uin().is_none() {
             return Ok(());
         }
@@ -93,6 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> UnverifiedSocket<S> {
     pub(crate) async fn take(self, inbox: &Inbox) -> WebSocketStream<S> {
         let source = inbox.connection();
         for frame in &self.held {
+            // The signal is not needed: the account of each was checked when it came.
             inbox.take(frame, source).await;
         }
         self.socket

@@ -51,6 +51,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(crate) fn config() -> WebSocketConfig {
     let mut config = WebSocketConfig::default();
     config.max_message_size = Some(MAX_MESSAGE);
+    // The library's default is 16 MiB, and some implementations send a list as one frame.
     config.max_frame_size = Some(MAX_MESSAGE);
     // The library's default is for large frames; ours are mostly small.
     config.read_buffer_size = 16 * 1024;
@@ -87,6 +88,7 @@ pub(crate) async fn open(
     if let Some(token) = token {
         let mut value = HeaderValue::try_from(format!("Bearer {}", token.as_str()))
             .map_err(|_| SessionEnd::TokenRefused("the token cannot be sent in a header".into()))?;
+        // Debug output of the request then leaves it out.
         value.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, value);
     }
@@ -98,6 +100,7 @@ pub(crate) async fn open(
             Err(SessionEnd::TokenRefused(format!("the answer was HTTP {}", answer.status().as_u16())))
         }
         Err(Error::Http(answer)) => {
+            // The path alone: the query may have a token, and the authority a password.
             let (status, path) = (answer.status(), Url::parse(url).map(|url| url.path().to_owned()));
             let path = path.unwrap_or_default();
             Err(SessionEnd::Lost(format!(
@@ -162,6 +165,7 @@ pub(crate) async fn receive_events<S: AsyncRead + AsyncWrite + Unpin>(
     socket: WebSocketStream<S>,
     inbox: &Inbox,
 ) -> SessionEnd {
+    // Held open, so that `write` goes on with its pings.
     let (_nothing, outgoing) = mpsc::channel(1);
     run(socket, outgoing, inbox).await
 }
@@ -177,6 +181,7 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     loop {
         let now = Instant::now();
         let silent = now + SILENCE;
+        // The earlier limit alone, as the message names the one that was exceeded.
         let dead = overdue.map(|overdue| overdue.max(now + GRACE)).filter(|dead| *dead < silent);
         let Ok(message) = timeout_at(dead.unwrap_or(silent), stream.next()).await else {
             return SessionEnd::Lost(match dead {
@@ -222,6 +227,7 @@ async fn write<S: AsyncRead + AsyncWrite + Unpin>(
             },
             _ = pings.tick() => Message::Ping(Bytes::new()),
         };
+        // A peer that reads nothing keeps its window closed, and TCP would wait for it without end (RFC 9293, 3.8.6.1).
         match timeout(WRITE_TIME, sink.send(message)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return SessionEnd::Lost(error.to_string()),

@@ -86,6 +86,7 @@ impl OneBotEvent {
     pub(crate) fn read(event: &Value) -> Self {
         match text(&event["post_type"]) {
             "message" => said(event, is_own(event)).unwrap_or(Self::Unclear("message")),
+            // Not in OneBot 11, which has no events for own messages; some implementations add it.
             "message_sent" => said(event, true).unwrap_or(Self::Unclear("message_sent")),
             "notice" => notice(event).unwrap_or(Self::Unclear("notice")),
             "meta_event" if text(&event["meta_event_type"]) == "heartbeat" => {
@@ -104,6 +105,7 @@ fn is_own(event: &Value) -> bool {
 fn said(event: &Value, own: bool) -> Option<OneBotEvent> {
     let sub_type = text(&event["sub_type"]);
     let sender = &event["sender"];
+    // For a temporary session some have it only in `sender`.
     let group = || id(&event["group_id"]).or_else(|| id(&sender["group_id"]));
     let place = match (text(&event["message_type"]), sub_type) {
         // They have no author who could be answered.
@@ -122,6 +124,7 @@ fn said(event: &Value, own: bool) -> Option<OneBotEvent> {
         to: id(&event["target_id"]),
         own,
         number: message_number(&event["message_id"]),
+        // 0 would be 1970; without a time the time of arrival counts.
         time: number(&event["time"]).filter(|time| *time > 0),
         name: words("nickname"),
         card: words("card"),
@@ -147,6 +150,7 @@ fn notice(event: &Value) -> Option<OneBotEvent> {
         }),
         "friend_add" => OneBotEvent::FriendCame(user()?),
         "group_increase" => OneBotEvent::MemberCame(group()?, user()?),
+        // An account that leaves by itself is `leave` with its own number.
         "group_decrease" if matches!(sub_type, "kick_me" | "disband") || is_own(event) => {
             OneBotEvent::GroupGone(group()?)
         }

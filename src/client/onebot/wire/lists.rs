@@ -133,6 +133,7 @@ pub(crate) fn members(data: &Value) -> Vec<Member> {
     let mut members: Vec<_> = items(data).filter_map(Member::read).collect();
     members.sort_by_key(|member| member.uid);
     members.dedup_by_key(|member| member.uid);
+    // The list is kept, and collecting may have reserved twice as much.
     members.shrink_to_fit();
     members
 }
@@ -159,6 +160,7 @@ pub(crate) fn friends(data: &Value, of: &HashMap<u64, String>, own: u64) -> Vec<
     let friend = |value: &Value| {
         let uid = id(&value["user_id"]).filter(|uid| *uid != own && seen.insert(*uid))?;
         let mut friend = unknown_friend(uid, text(&value["nickname"]));
+        // Some repeat the name where there is no remark.
         friend.markname = filled(&value["remark"]).filter(|remark| *remark != friend.name).map(str::to_owned);
         if let Some(name) = &friend.markname {
             friend.displayname.clone_from(name);
@@ -246,6 +248,7 @@ pub(crate) fn user(account: &str, login: &Value, stranger: &Value) -> Option<Use
         state: Presence::Online,
         client_type: ClientType::Web,
         sex: Sex::read(&stranger["sex"]).as_str().to_owned(),
+        // OneBot does not have these, but callers expect the keys.
         birthday: empty(),
         phone: empty(),
         mobile: empty(),

@@ -61,6 +61,7 @@ impl OneBotFrame {
         // Read as a `Value`, which accepts duplicate keys (the last one counts); derived structs refuse them.
         let read = lenient::read(text)?;
         let (value, is_repaired) = (&read.value, read.is_repaired());
+        // Before the answers, as a heartbeat has a `status`, too.
         let what = if value.get("post_type").is_some() {
             let envelope =
                 Envelope { time: value::number(&value["time"]), self_id: value::id(&value["self_id"]) };

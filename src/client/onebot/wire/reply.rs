@@ -31,6 +31,7 @@ impl ActionResponse {
         let code = value["retcode"].as_i64().or_else(|| text(&value["retcode"]).trim().parse().ok());
         match (status, code) {
             ("failed", code) => {
+                // A failure must not reach callers with retcode 0, which means success.
                 Self::Refused { code: code.filter(|code| *code != 0).unwrap_or(-1), why: why(value) }
             }
             ("async", _) | (_, Some(1)) => Self::Accepted,
@@ -67,6 +68,7 @@ fn why(value: &Value) -> String {
 /// The id of a sent message, from the data of the answer.
 pub(crate) fn message_id(data: &Value) -> Option<String> {
     super::value::message_number(&data["message_id"])
+        // Some have the bare number as their data.
         .or_else(|| number(data).filter(|id| *id > 0).map(|id| id.to_string()))
 }
 

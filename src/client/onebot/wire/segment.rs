@@ -66,6 +66,7 @@ fn coded(message: &str) -> Vec<MessageSegment> {
         }
     };
     while let Some((before, code)) = rest.split_once("[CQ:") {
+        // A `]` or `,` in a value is escaped. A code without an end is text.
         let Some((code, after)) = code.split_once(']') else { break };
         words(&mut parts, before);
         let mut fields = code.split(',');

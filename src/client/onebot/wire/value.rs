@@ -37,6 +37,7 @@ pub(crate) fn words(value: &Value) -> String {
 pub(crate) fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Number(number) => {
+            // Below 2^53 a float is exact.
             let whole = |float: f64| float.fract() == 0.0 && (0.0..9.0e15).contains(&float);
             #[expect(
                 clippy::cast_possible_truncation,

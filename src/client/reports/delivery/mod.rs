@@ -32,6 +32,7 @@ const MAX_POSTS: usize = 4;
 /// After this fraction of `post_timeout` an answer is slow, and other conversations stop waiting for it.
 const SLOW_PART: u32 = 10;
 
+// Below the 2.5 s after which `TaskGroup` aborts the deliverer.
 /// How long waiting reports may take when the client stops.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 
@@ -126,6 +127,7 @@ impl Posts {
         if self.began.len() >= MAX_POSTS {
             return None;
         }
+        // Counted from the youngest: each further post begins only when the one before it has turned out to be slow.
         Some(self.began.values().max().map_or_else(Instant::now, |began| *began + slow))
     }
 
@@ -139,6 +141,7 @@ impl Posts {
                 self.began.remove(&posted.head.seq);
                 posted
             }
+            // An empty set is ready at once, which would make the loop busy.
             None => std::future::pending().await,
         }
     }
@@ -157,6 +160,7 @@ impl Deliverer {
             sleep(FLUSH_TIME).await;
         };
         tokio::select! {
+            // The cut drops the posts under way. Their attempts are on disk, so the next run goes on counting.
             () = self.deliver(&stop, &mut act) => {}
             () = cut => {}
         }
@@ -188,6 +192,7 @@ impl Deliverer {
         loop {
             self.log_dropped(false);
             let next_start = self.start_posts(&mut posts, is_stopping);
+            // Nothing waits that may be posted now, and the client does not wait for pauses.
             if is_stopping && posts.began.is_empty() {
                 return;
             }
@@ -204,6 +209,7 @@ impl Deliverer {
                 }
                 () = self.outgoing.new_report.notified() => {}
                 () = at(next_start) => {}
+                // One last attempt whatever the pause is: the receiver may be back.
                 () = stop.cancelled(), if !is_stopping => (is_stopping, self.paused_until) = (true, None),
                 () = sync.due(&self.outgoing) => {}
             }
@@ -270,6 +276,8 @@ impl Deliverer {
         act: &mut (impl FnMut(ReportedMessage, ReceiverAnswer) + Send),
     ) {
         let Posted { head, taken_before, outcome } = posted;
+        // Closes its idle connection: a receiver that serves one at a time would wait for its end before it answers the
+        // others.
         if others {
             self.client = None;
         }
@@ -281,11 +289,14 @@ impl Deliverer {
                 self.outgoing.spool().finish(&head);
             }
             PostOutcome::Failed(failure, error) => {
+                // Without a pause of its lane: the receiver's pause holds all lanes.
                 self.outgoing.spool().finish(&head);
                 self.on_unavailable(failure, error);
+                // Age counts only while posts fail: a receiver that takes reports gets the old ones as well.
                 self.outgoing.spool().expire(self.keep);
             }
             PostOutcome::TimedOut => {
+                // Others that were taken meanwhile show that the receiver lives, and that this report is the reason.
                 self.on_timeout(&head, self.taken != taken_before);
                 self.outgoing.spool().expire(self.keep);
             }
@@ -313,6 +324,7 @@ impl Deliverer {
             (Ok(Some(_)), None) => "the report is about an event, or of an earlier run",
             (Err(why), _) => why,
         };
+        // All reasons are constants, so the set stays small.
         if self.unusable.insert(why) {
             warn!("ignored a reply or a mute that {} asks for: {why}; this is logged once", self.url);
         }
@@ -331,6 +343,7 @@ impl Deliverer {
         if self.paused_until.is_none_or(|until| until <= Instant::now()) {
             self.paused_until = Some(Instant::now() + self.backoff.next_pause(failure));
         }
+        // A receiver that is down for a day gets one line and not one for each attempt.
         if self.trouble.as_ref() == Some(&error) {
             return debug!("cannot deliver a report: {error}");
         }

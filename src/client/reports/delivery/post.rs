@@ -80,6 +80,7 @@ pub(crate) async fn post(
     let request = request.header(DELIVERY_ID, &head.id).header(DELIVERY_ATTEMPT, head.attempt);
     let response = match request.body(head.text.clone()).send().await {
         Ok(response) => response,
+        // Without a connection the receiver is away, whatever the report is; with one, this report may be the reason.
         Err(error) if error.is_timeout() && !error.is_connect() => return PostOutcome::TimedOut,
         Err(error) => {
             let failure =

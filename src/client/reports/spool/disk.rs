@@ -61,8 +61,10 @@ impl Spool {
         };
         match WriteAheadLog::open(folder, found) {
             Ok((mut journal, next_seq)) => {
+                // Only here, because there is no journal yet while it is read.
                 stale.into_iter().for_each(|(seq, place)| journal.release(seq, Some(place)));
                 spool.tried.clone_from(journal.tried());
+                // Attempts without a report would take up places of the cursor for ever.
                 spool.tried.retain(|seq, _| spool.entries.contains_key(seq));
                 spool.journal = Some(journal);
                 spool.next_seq = next_seq;

@@ -30,6 +30,7 @@ impl Lanes {
     pub(crate) fn push(&mut self, lane: Lane, seq: u64) {
         let queue = self.queues.entry(lane).or_default();
         queue.waiting.push_back(seq);
+        // In a busy lane `finish` makes it ready.
         if queue.waiting.len() == 1 && !queue.is_busy {
             self.ready.insert(seq);
         }
@@ -58,10 +59,12 @@ impl Lanes {
         let Some(queue) = self.queues.get_mut(&lane) else { return };
         queue.is_busy = false;
         let Some(&first) = queue.waiting.front() else {
+            // Else every conversation there ever was would stay in memory.
             self.queues.remove(&lane);
             return;
         };
         match pause {
+            // Another report at the front has not timed out itself.
             Some(until) if first == posted => {
                 queue.paused_until = Some(until);
                 self.paused.insert((until, first, lane));
@@ -75,8 +78,10 @@ impl Lanes {
     /// Removes a report. If it is being posted, its lane stays busy.
     pub(crate) fn remove(&mut self, lane: Lane, seq: u64) {
         let Some(queue) = self.queues.get_mut(&lane) else { return };
+        // Sorted, because sequence numbers increase.
         let Ok(at) = queue.waiting.binary_search(&seq) else { return };
         queue.waiting.remove(at);
+        // Only the first of a lane can be ready or paused.
         if at > 0 {
             return;
         }
@@ -101,6 +106,7 @@ impl Lanes {
     pub(crate) fn wake(&mut self, now: Instant) {
         while let Some(&(_, seq, lane)) = self.paused.first().filter(|(until, ..)| *until <= now) {
             self.paused.pop_first();
+            // Still the first of its lane: `remove` takes its pause away with it.
             self.ready.insert(seq);
             if let Some(queue) = self.queues.get_mut(&lane) {
                 queue.paused_until = None;

@@ -114,6 +114,7 @@ pub(crate) struct Spool {
 impl Spool {
     /// Appends a report. A login code replaces one that still waits.
     pub(crate) fn push(&mut self, text: String, is_code: bool, source: Option<ReportedMessage>) {
+        // The log takes a longer record for damage when it is read back.
         if text.len() > MAX_TEXT {
             self.dropped.full += 1;
             return;
@@ -125,6 +126,7 @@ impl Spool {
         self.next_seq += 1;
         let (bytes, lane) = (text.len(), Lane::of_text(&text));
         self.bytes += bytes;
+        // By way of memory even while the disk works: so texts in memory always belong to the newest reports.
         self.in_memory.0.push_back(seq);
         self.in_memory.1 += bytes;
         let (came, text, source) =
@@ -164,6 +166,7 @@ impl Spool {
                     };
                     self.lanes.start(head.lane);
                     self.reading.should_log_recovery();
+                    // The attempt is on disk before the post begins, so a kill hides none.
                     self.advance();
                     return Ok(Some(head));
                 }
@@ -184,9 +187,11 @@ impl Spool {
     fn next(&self) -> Option<u64> {
         let first = self.lanes.first()?;
         if self.tried.len() >= MAX_TRIED && !self.tried.contains_key(&first) {
+            // The cursor has no place for another attempt: those that have one go first.
             return self.tried.keys().copied().find(|seq| self.lanes.is_ready(*seq));
         }
         let oldest = *self.entries.first_key_value()?.0;
+        // Beyond the window the cursor could not mark it as completed, and the next run would repeat it.
         (first - oldest < WINDOW).then_some(first)
     }
 
@@ -227,9 +232,11 @@ impl Spool {
                 outcome = TimedOut::GivenUp(tries.attempts);
                 self.remove(head.seq);
             } else {
+                // On disk, so that the timeouts of several runs add up.
                 self.advance();
             }
         }
+        // After `remove`, so that a report that was given up leaves no pause to the next of its lane.
         self.lanes.finish(head.lane, head.seq, Some(Instant::now() + pause));
         outcome
     }
@@ -262,6 +269,7 @@ impl Spool {
     /// Drops the oldest reports until the rest is within bounds: new reports are worth more, and age drops the
     /// oldest as well. The bounds of memory apply to reports in memory alone.
     fn enforce_limits(&mut self) {
+        // A report that is being posted may go as well: `delivered` and `finish` expect that.
         while (self.entries.len() > self.most || self.bytes > MAX_DISK_BYTES)
             && let Some((&oldest, _)) = self.entries.first_key_value()
         {

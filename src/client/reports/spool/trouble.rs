@@ -20,6 +20,7 @@ impl FailureLog {
     /// It failed. True: log it.
     pub(crate) fn should_log_failure(&mut self) -> bool {
         if self.lasts || self.said.is_some_and(|said| said.elapsed() < SAID_TIME) {
+            // `lasts` stays false where a line is left out: an end without a beginning is not logged either.
             return false;
         }
         (self.said, self.lasts) = (Some(Instant::now()), true);

@@ -78,12 +78,14 @@ pub(crate) enum NextRecord<'a> {
 /// The file cannot be read.
 pub(crate) fn read_next<'a>(from: &mut impl Read, buffer: &'a mut Vec<u8>) -> io::Result<NextRecord<'a>> {
     buffer.clear();
+    // Not `read_exact`, which cannot tell the end of the file from half a frame.
     from.take(FRAME_BYTES as u64).read_to_end(buffer)?;
     let Ok(frame) = <[u8; FRAME_BYTES]>::try_from(buffer.as_slice()) else {
         return Ok(if buffer.is_empty() { NextRecord::End } else { NextRecord::Torn });
     };
     let [a, b, c, d, rest @ ..] = frame;
     let (length, checksum) = (u32::from_le_bytes([a, b, c, d]) as usize, u32::from_le_bytes(rest));
+    // Before the payload is read: a damaged length could be 4 GiB.
     if !(FIXED_BYTES..=FIXED_BYTES + MAX_TEXT).contains(&length) {
         return Ok(NextRecord::Torn);
     }
@@ -95,6 +97,7 @@ pub(crate) fn read_next<'a>(from: &mut impl Read, buffer: &'a mut Vec<u8>) -> io
     let (fixed, text) = buffer.split_at(FIXED_BYTES);
     let number = |at: usize| fixed[at..at + 8].try_into().map_or(0, u64::from_le_bytes);
     let Ok(text) = std::str::from_utf8(text) else { return Ok(NextRecord::Torn) };
+    // The reader counts on from it, which must not overflow.
     if number(0) > MAX_NUMBER {
         return Ok(NextRecord::Torn);
     }

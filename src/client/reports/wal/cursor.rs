@@ -86,6 +86,7 @@ impl Cursor {
 
     /// Whether the report is completed.
     pub(crate) fn is_done(&self, seq: u64) -> bool {
+        // The bytes below the base are dropped: all before it are completed.
         let Some(offset) = seq.checked_sub(self.base()) else { return true };
         let byte = usize::try_from(offset / 8).ok().and_then(|at| self.done.get(at));
         seq < self.head || byte.is_some_and(|byte| byte & (1 << (offset % 8)) != 0)
@@ -114,6 +115,7 @@ impl Cursor {
             return;
         }
         let bytes = usize::try_from(head / 8 - self.head / 8).unwrap_or(usize::MAX);
+        // Whole bytes alone, as `base` is a multiple of 8.
         self.done.drain(..bytes.min(self.done.len()));
         self.head = head;
         self.tried = self.tried.split_off(&head);
@@ -141,6 +143,7 @@ impl Cursor {
         slot.extend(&self.done);
         let length = u32::try_from(slot.len()).unwrap_or(0);
         slot[4..8].copy_from_slice(&length.to_le_bytes());
+        // Last, because it covers the length as well.
         let checksum = crc32fast::hash(&slot[4..]);
         slot[..4].copy_from_slice(&checksum.to_le_bytes());
         slot
@@ -156,6 +159,7 @@ impl Cursor {
         if content.starts_with(&HEADER) {
             let slots = content.get(SLOTS..).unwrap_or_default().chunks(SLOT_BYTES).take(2);
             let newest = slots.filter_map(Self::decode).max_by_key(|cursor| cursor.writes);
+            // Without a whole slot all reports count as waiting: repeated is better than lost.
             return CursorFile::Ours(newest.unwrap_or_default());
         }
         if content.starts_with(&HEADER[..NAME_BYTES]) {
@@ -198,6 +202,7 @@ impl Cursor {
     }
 
     fn is_credible(&self) -> bool {
+        // `end` counts down from the last bit that is set, so the last byte must have one.
         self.writes.max(self.head) <= MAX_NUMBER && self.done.back() != Some(&0)
     }
 }

@@ -19,6 +19,7 @@ pub(crate) fn lock(folder: &Path) -> Result<File, WalError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let lock = rustix::fs::open(folder, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
     let lock = File::from(lock);
+    // The kernel drops the lock with the descriptor (flock(2)), so a killed client keeps no other out.
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(WalError::Locked(folder.to_owned())),
@@ -55,6 +56,7 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
 }
 
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    // Without O_NONBLOCK, opening a pipe for reading waits for its writer (open(2), fifo(7)).
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = options.read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     if !file.metadata()?.is_file() {
@@ -79,6 +81,7 @@ pub(crate) fn segment_numbers(folder: &Path) -> io::Result<Vec<u64>> {
             numbers.push(number);
         }
     }
+    // readdir(3) has no order, and records have to come oldest first.
     numbers.sort_unstable();
     Ok(numbers)
 }

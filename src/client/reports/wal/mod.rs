@@ -133,6 +133,7 @@ pub(crate) struct Unsynced(Vec<File>);
 impl Unsynced {
     /// Waits until all is on the disk.
     pub(crate) fn sync(self) -> io::Result<()> {
+        // fdatasync(2) includes the size of a file, without which appended records could not be read.
         self.0.iter().try_for_each(File::sync_data)
     }
 }
@@ -149,6 +150,7 @@ impl WriteAheadLog {
             let path = path.to_owned();
             move |error: io::Error| WalError::Io(path, error)
         };
+        // Locked before the first look, as another client may be writing.
         let (lock, numbers) = match lock(folder) {
             Ok(lock) => (Some(lock), segment_numbers(folder).map_err(failed(folder))?),
             Err(_) if is_missing(folder) => (None, Vec::new()),
@@ -157,6 +159,7 @@ impl WriteAheadLog {
         let last = numbers.last().copied().unwrap_or(0);
         let next_segment =
             last.checked_add(1).ok_or_else(|| WalError::LastNumber(segment_path(folder, last)))?;
+        // All headers come before the first record: a folder of a later version is refused before any of it is used.
         let mut readers = Vec::new();
         for number in numbers {
             let path = segment_path(folder, number);
@@ -166,6 +169,7 @@ impl WriteAheadLog {
             match origin(&header) {
                 FormatVersion::Ours => readers.push((number, false, Some(reader))),
                 FormatVersion::Old => readers.push((number, true, Some(reader))),
+                // Listed, so that `remove_done` removes the file.
                 FormatVersion::Nothing => readers.push((number, false, None)),
                 FormatVersion::OtherVersion => return Err(WalError::OtherVersion(path)),
             }
@@ -204,6 +208,7 @@ impl WriteAheadLog {
             let mut segment = Segment { is_old, ..Segment::new(number) };
             if let Some(reader) = reader {
                 let whole = segment.read(reader, |record, place| {
+                    // Completed reports count, too: no number may be used twice.
                     next_seq = next_seq.max(record.seq + 1);
                     let waits = !journal.cursor.is_done(record.seq);
                     if waits {
@@ -243,9 +248,11 @@ impl WriteAheadLog {
     pub(crate) fn read(&mut self, place: RecordLocation) -> io::Result<String> {
         let mut text = vec![0; place.bytes as usize];
         let is_written_to = self.segments.back().is_some_and(|last| last.number == place.segment);
+        // By the descriptor, for a cleaner may have removed the name.
         if let Some(writer) = self.writer.as_ref().filter(|_| is_written_to) {
             writer.read_exact_at(&mut text, place.offset)?;
         } else {
+            // Reports are mostly read in order, so one open segment is enough.
             let file = match self.reader.take() {
                 Some((number, file)) if number == place.segment => file,
                 _ => open_to_read(&segment_path(&self.folder, place.segment))?,
@@ -298,6 +305,7 @@ impl WriteAheadLog {
         // The folder as well, for the name of a new segment.
         let files = [self.writer.as_ref(), self.cursor_file.as_ref(), self.lock.as_ref()];
         let copies: io::Result<Vec<File>> = files.into_iter().flatten().map(File::try_clone).collect();
+        // Out of descriptors: the flag stays set, and the next call tries again.
         let copies = copies.ok()?;
         self.unsynced = false;
         let mut files = std::mem::take(&mut self.full);
@@ -320,6 +328,7 @@ impl WriteAheadLog {
             // The next client removes what is left.
             let _ = fs::remove_file(segment_path(&self.folder, segment.number));
         }
+        // After the segments: if a kill left them without it, all their reports would be repeated.
         let _ = fs::remove_file(self.folder.join(CURSOR));
         let _ = fs::remove_dir(&self.folder);
     }
@@ -333,6 +342,7 @@ impl WriteAheadLog {
         let mut kept = VecDeque::new();
         for segment in std::mem::take(&mut self.segments) {
             let is_written_to = Some(segment.number) == written_to;
+            // A small current segment stays, so that reports that come and go do not create a file each.
             let goes_on =
                 is_written_to && (!kept.is_empty() || (segment.bytes < RESTART_BYTES && !segment.has_failed));
             if segment.waiting > 0 || goes_on {
@@ -352,6 +362,7 @@ impl WriteAheadLog {
         }
         self.segments = kept;
         if self.segments.is_empty() {
+            // Nothing waits, so nothing needs a sync.
             self.full.clear();
         }
     }

@@ -49,6 +49,7 @@ impl PeerLinks {
     }
 
     pub(crate) fn to(&self, uid: &str) -> Option<PeerLink> {
+        // A copy, so that the lock ends here and not with the send.
         self.table().get(uid)?.first().cloned()
     }
 
@@ -63,6 +64,7 @@ impl PeerLinks {
         let link = self.to(uid).ok_or_else(|| refused("the recipient is offline"))?;
         let (answer, answered) = oneshot::channel();
         let number = self.number();
+        // Before the frame is queued, so that its answer is expected.
         locked(&link.waiting).insert(number, answer);
         let frame = PeerFrame::Message { number, place: place.clone(), content: content.to_owned() };
         if link.frames.push(frame, content.len()).is_err() {
@@ -115,6 +117,7 @@ impl Drop for LinkGuard {
     fn drop(&mut self) {
         let mut table = self.shared.links.table();
         if let Some(links) = table.get_mut(&self.uid) {
+            // By its number, for the person may have another connection.
             links.retain(|link| link.number != self.number);
             if links.is_empty() {
                 table.remove(&self.uid);

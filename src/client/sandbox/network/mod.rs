@@ -60,6 +60,7 @@ struct PeerSocketFile {
 impl Drop for PeerSocketFile {
     fn drop(&mut self) {
         let path = self.folder.join(&self.name);
+        // The next client of the account may have put its own socket there.
         if std::fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == self.inode) {
             let _ = std::fs::remove_file(&path);
         }
@@ -132,6 +133,7 @@ impl PeerNetwork {
             Err(error) => return error,
         };
         let mut links = JoinSet::new();
+        // After our own socket is there: of two clients that start together at least one sees the other.
         for name in self.sockets() {
             if links.len() >= MAX_LINKS {
                 break;
@@ -218,6 +220,7 @@ impl PeerNetwork {
                 }
                 // The last client to leave has just removed the folder.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < 10 => {}
+                // Left by a killed client that had our pid.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempt < 10 => {
                     std::fs::remove_file(fd_path(&folder, &new))?;
                 }
@@ -231,6 +234,7 @@ impl PeerNetwork {
         let Ok(entries) = std::fs::read_dir(&self.folder) else { return Vec::new() };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let ours = names.filter(|name| *name != own && name.starts_with(&format!("{}-", self.world)));
+        // More than may be connected, as killed clients leave sockets behind.
         ours.take(4 * MAX_LINKS).collect()
     }
 }
@@ -264,6 +268,7 @@ async fn serve_peer(
     shared: &Arc<SandboxState>,
     news: &mpsc::Sender<BackendEvent>,
 ) -> io::Result<io::Error> {
+    // By the kernel (SO_PEERCRED, unix(7)), before anything of the peer is read.
     if !allowed.has(&stream.peer_cred()?) {
         return Err(io::Error::other("another user's process"));
     }
@@ -293,6 +298,7 @@ async fn serve_peer(
     let number = shared.links.number();
     let link = PeerLink { number, frames: frames.clone(), waiting: Arc::default() };
     let waiting = link.waiting.clone();
+    // A list: two clients that start together connect to each other, and both connections may stay.
     shared.links.table().entry(uid.clone()).or_default().push(link);
     // However this ends, the connection leaves the table.
     let _entry = LinkGuard { shared: shared.clone(), uid: uid.clone(), number };
@@ -306,6 +312,7 @@ async fn serve_peer(
     let (mut reader, mut writer) = stream.split();
     let write = async {
         while let Some(frame) = outgoing.next().await {
+            // A peer that reads nothing for so long is cut off.
             timeout(3 * PEER_TIMEOUT, frame.write(&mut writer)).await??;
         }
         Err(io::Error::other("nothing can be said any more"))
@@ -324,6 +331,7 @@ async fn serve_peer(
                 }
                 PeerFrame::Answer { number, refused } => {
                     if let Some(answer) = locked(&waiting).remove(&number) {
+                        // The sender may have given up.
                         let _ = answer.send(refused);
                     }
                     continue;
@@ -346,6 +354,7 @@ async fn serve_peer(
     };
     let ended: io::Result<Infallible> = tokio::select! { ended = write => ended, ended = read => ended };
     let Err(ended) = ended;
+    // Before the look at the table, which must not find this connection.
     drop(_entry);
     let events = if shared.links.to(&uid).is_none() { shared.view().peer_left(&uid) } else { Vec::new() };
     emit(news, events).await?;

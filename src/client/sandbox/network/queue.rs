@@ -44,8 +44,10 @@ impl<T> QueueSender<T> {
     /// # Errors
     /// There is no room, or the other end is gone.
     pub(crate) fn push(&self, item: T, bytes: usize) -> Result<(), PushError> {
+        // Semaphores count in u32. This one is never closed, so a failure means that there is no room.
         let bytes = u32::try_from(bytes).map_err(|_| PushError::Full)?;
         let room = self.room.clone().try_acquire_many_owned(bytes).map_err(|_| PushError::Full)?;
+        // If the channel refuses the item, its room is released with it.
         self.items.try_send(SizedItem { item, _room: room }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => PushError::Full,
             mpsc::error::TrySendError::Closed(_) => PushError::Closed,

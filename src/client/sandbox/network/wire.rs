@@ -42,6 +42,7 @@ impl PeerFrame {
         }
         // The buffer grows with the bytes that arrive, not with the announced length.
         let mut json = Vec::new();
+        // A frame that breaks off is no JSON, so the next line refuses it.
         from.take(length.into()).read_to_end(&mut json).await?;
         Ok(serde_json::from_slice(&json)?)
     }

@@ -16,6 +16,7 @@ impl View {
             SandboxChat::Discuss(_) | SandboxChat::DiscussSession(_) => Some(person.name.clone()),
             SandboxChat::Friend => None,
         };
+        // A markname is what this account calls others.
         let name = if person.uid == self.me.uid { person.name.clone() } else { display_name(person) };
         Party { id: self.id(&person.uid), uid: person.uid.clone(), displayname: card.unwrap_or(name) }
     }
@@ -89,6 +90,7 @@ impl View {
         if let Some(id) = one {
             audience.retain(|person| self.id(&person.uid) == *id);
             let person = audience.first().ok_or(BackendError::Gone)?;
+            // A person that has had a client does not echo, so the message could only be lost.
             if self.clients.get(&person.uid) == Some(&false) {
                 return Err(BackendError::Refused("the recipient is offline".into()));
             }
@@ -142,6 +144,7 @@ impl View {
         id: String,
         now: u64,
     ) -> Result<ChatMessage, BackendError> {
+        // None as well where this account is not in the chat itself.
         let chat = self.chat(place).ok_or(BackendError::Gone)?;
         let sender = self.audience(place).into_iter().find(|person| person.uid == from);
         let sender = self.party(place, sender.ok_or(BackendError::NotAllowed)?);

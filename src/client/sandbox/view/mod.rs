@@ -139,6 +139,7 @@ impl View {
 
     /// The role of a person in a group, if it is a member.
     fn role(&self, group: &WorldGroup, uid: &str) -> Option<GroupRole> {
+        // First: the file of the world still lists a member that was removed.
         if self.kicked.contains(&(group.uid.clone(), uid.to_owned())) {
             return None;
         }
@@ -152,6 +153,7 @@ impl View {
         if is_logged_in(&group.members) {
             return Some(GroupRole::Member);
         }
+        // A guest is known only once its client has connected.
         group.guests.filter(|_| self.is_guest(uid) && self.person(uid).is_some())
     }
 
@@ -172,6 +174,7 @@ impl View {
     // ---- changes
 
     fn change(&mut self, change: impl FnOnce(&mut Self)) -> Vec<AccountEvent> {
+        // Two looks at everything, so that no change can be forgotten. A world is small.
         let before = self.snapshot();
         change(self);
         snapshot::changes_between(&before, &self.snapshot())
@@ -191,6 +194,7 @@ impl View {
     /// A client went offline.
     pub(crate) fn peer_left(&mut self, uid: &str) -> Vec<AccountEvent> {
         self.change(|view| {
+            // Not removed: without a client the person would echo again and show the state that the file says.
             view.clients.insert(uid.to_owned(), false);
         })
     }
@@ -204,6 +208,7 @@ impl View {
     pub(crate) fn replace_world(&mut self, world: SandboxWorld) -> Vec<AccountEvent> {
         self.change(|view| {
             view.world = world;
+            // The new file may have another person for this account.
             view.me = view.world.person(&view.account);
         })
     }

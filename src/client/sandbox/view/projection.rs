@@ -51,6 +51,7 @@ impl View {
             name: person.name.clone(),
             markname: person.markname.clone(),
             displayname: display_name(person),
+            // The category that QQ itself puts friends into.
             category: person.category.clone().unwrap_or_else(|| "我的好友".into()),
             state: self.presence(person),
             client_type: person.client_type,
@@ -63,6 +64,7 @@ impl View {
 
     fn group(&self, group: &WorldGroup) -> Group {
         let role = self.role(group, &self.me.uid).unwrap_or_default();
+        // `others` leaves out the own account, which is a member, too.
         let people = std::iter::once(&self.me).chain(self.others());
         let member = people.filter_map(|person| {
             let role = self.role(group, &person.uid)?;

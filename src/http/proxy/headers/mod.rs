@@ -42,6 +42,7 @@ fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"
+            // Reserved, as it would collide with the option of `Connection` (RFC 9112, 9.6).
             | "close"
             | "keep-alive"
             | "te"

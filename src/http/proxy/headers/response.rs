@@ -72,6 +72,7 @@ impl ResponseHead {
         let code = parsed.code.ok_or(MalformedHead)?;
         parts.status = StatusCode::from_u16(code).map_err(|_| MalformedHead)?;
         parts.version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+        // Without this hyper would write a phrase of its own.
         if let Some(reason) = parsed.reason.filter(|reason| Some(*reason) != parts.status.canonical_reason())
             && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
         {
@@ -109,6 +110,7 @@ impl ResponseHead {
             let value = HeaderValue::from_maybe_shared(text.slice(place)).map_err(|_| MalformedHead)?;
             headers.append(name, value);
         }
+        // Only here, as `Connection` may come after the headers that it names.
         for name in named {
             headers.remove(name);
         }
@@ -205,6 +207,7 @@ impl<'a> ConnectionHeaders<'a> {
 
     fn end(&self, version: Version) -> BodyEnd {
         let number = |length: &[u8]| {
+            // `parse` also takes a sign. Nineteen digits always fit into 64 bits.
             let is_number = length.len() < 20 && length.iter().all(u8::is_ascii_digit);
             std::str::from_utf8(length).ok()?.parse().ok().filter(|_| is_number)
         };
@@ -217,6 +220,7 @@ impl<'a> ConnectionHeaders<'a> {
             (Some(coding), None) if version == Version::HTTP_11 && !self.has_two_codings => {
                 if coding.eq_ignore_ascii_case(b"chunked") { BodyEnd::Chunks } else { BodyEnd::Ambiguous }
             }
+            // Both together are a sign of smuggling (RFC 9112, 6.3).
             _ => BodyEnd::Ambiguous,
         }
     }

@@ -181,6 +181,7 @@ impl Roster {
 
     /// Replaces friends and groups. Returns the differences, except for the first time.
     pub(crate) fn update_lists(&mut self, friends: Vec<Friend>, mut groups: Vec<Group>) -> Vec<AccountEvent> {
+        // The list lacks the own role and sometimes the owner. Left empty, they would be reported as changes.
         for group in &mut groups {
             let Some(uid) = parse_id(&group.uid) else { continue };
             if let Some(role) = self.roles.get(&uid) {
@@ -192,10 +193,12 @@ impl Roster {
             }
         }
         let Some(user) = self.user.clone() else { return Vec::new() };
+        // The same user on both sides, as only a login changes it.
         let look =
             |friends, groups| AccountSnapshot { user: user.clone(), friends, groups, discusses: Vec::new() };
         let old = look(std::mem::take(&mut self.friends).to_vec(), std::mem::take(&mut self.groups));
         let new = look(friends, groups);
+        // At the first load every friend would be new.
         let first = !std::mem::replace(&mut self.loaded, true);
         let events = if first { Vec::new() } else { snapshot::changes_between(&old, &new) };
         (self.friends, self.groups) = (Arc::new(new.friends), new.groups);
@@ -216,6 +219,7 @@ impl Roster {
             .enumerate()
             .filter_map(|(at, group)| Some((parse_id(&group.uid)?, at)))
             .collect();
+        // What is kept of a group that was left would be out of date when it comes back.
         self.members.retain(|group, _| self.group_at.contains_key(group));
         self.roles.retain(|group, _| self.group_at.contains_key(group));
         self.roles_heard.retain(|group| self.group_at.contains_key(group));
@@ -227,6 +231,7 @@ impl Roster {
 
     /// Adds a friend that the list does not have yet.
     pub(crate) fn add_friend(&mut self, friend: Friend) -> AccountEvent {
+        // Copies only while a caller holds the list.
         Arc::make_mut(&mut self.friends).push(friend.clone());
         self.index();
         AccountEvent::NewFriend(friend)
@@ -280,6 +285,7 @@ impl Roster {
         while kept > most {
             let others = self.members.iter().filter(|(group, _)| **group != last);
             let Some(oldest) = others.min_by_key(|(_, members)| members.used).map(|(group, _)| *group) else {
+                // A single list may exceed the bound: a caller has asked for all of it.
                 return;
             };
             kept -= self.members.remove(&oldest).map_or(0, |members| members.list.len());
@@ -314,12 +320,14 @@ impl Roster {
         if member.uid == self.own_uid() {
             self.set_own_role(group, member.role);
         }
+        // The event has only the new role.
         let change = change("role", json!(role(!is_admin)), json!(member.role));
         self.changed(group, member, change)
     }
 
     /// Changes the name of a member in a group.
     pub(crate) fn set_card(&mut self, group: u64, mut member: Member, old: &str, new: &str) -> AccountEvent {
+        // Without a card of its own a member is shown by name.
         let name = |name: &str| Some(name).filter(|name| !name.is_empty()).map(Box::<str>::from);
         member.card = name(new);
         let change = change("card", json!(name(old)), json!(member.card));
