@@ -198,7 +198,7 @@ async fn run_inner(
         tokio::select! {
             ended = &mut end => break ended,
             // Only SIGINT: a SIGTERM may come twice, from its sender and from a parent that passes it on.
-            Some(SIGINT) = next(&mut signals) => {
+            () = interrupted(&mut signals) => {
                 if controller.is_outlived() {
                     warn!("interrupted again; still finishing open requests, clients keep running");
                     continue;
@@ -225,6 +225,18 @@ async fn run_inner(
 /// The next signal; none when signals can't be received any more.
 async fn next(signals: &mut Signals) -> Option<i32> {
     poll_fn(|context| Pin::new(&mut *signals).poll_next(context)).await
+}
+
+/// Waits for SIGINT; other signals change nothing.
+async fn interrupted(signals: &mut Signals) {
+    // A loop, since `select!` polls a branch whose pattern did not match no more: a SIGTERM would take the next SIGINT with it.
+    loop {
+        match next(signals).await {
+            Some(SIGINT) => return,
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// The configuration files, for the log.

@@ -128,6 +128,21 @@ fn unfinished_request(controller: &Controller) -> TcpStream {
 }
 
 #[test]
+fn second_sigint_kills_clients_after_other_signals() {
+    let mut controller = Builder::new().config("[supervisor]\nstop_timeout = 3600").start();
+    let leader = pid(&controller.start_client_with("a", "fake_ignore_term=1"));
+    controller.wait_for_listening("a");
+    controller.signal(Signal::TERM);
+    controller.log.wait_for("finishing open requests");
+    // The numbers of both are around that of SIGINT: signals that are pending at once are received in that order.
+    controller.signal(Signal::TERM);
+    controller.signal(Signal::HUP);
+    controller.signal(Signal::INT);
+    assert_eq!(controller.wait().code(), Some(0));
+    assert!(!is_running(leader));
+}
+
+#[test]
 fn second_sigint_kills_clients_that_restart_during_the_drain() {
     let config = "[http]\ndrain_timeout = 3600\n[supervisor]\nstop_timeout = 3600";
     let mut controller = Builder::new().config(config).start();
