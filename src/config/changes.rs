@@ -3,32 +3,51 @@
 use super::settings::Settings;
 
 impl Settings {
-    /// The names of options that differ in `new` and take effect only at a restart: sockets that are open,
-    /// files that are held and limits that are built in. Every other option applies as soon as it is read.
-    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
-        let (http, new_http) = (&self.http, &new.http);
-        [
-            ("listen", self.listen != new.listen),
-            ("tmpdir", self.tmpdir != new.tmpdir),
-            ("pid_path", self.pid_path != new.pid_path),
-            ("backend_path", self.backend_path != new.backend_path),
-            ("log_path", self.log_path != new.log_path),
-            ("supervisor.mode", self.supervisor.mode != new.supervisor.mode),
-            (
-                "supervisor.clients_outlive_controller",
-                self.supervisor.clients_outlive_controller != new.supervisor.clients_outlive_controller,
-            ),
-            ("systemd.manager", self.systemd.manager != new.systemd.manager),
-            ("systemd.unit", self.systemd.unit != new.systemd.unit),
-            ("systemd.slice", self.systemd.slice != new.systemd.slice),
-            ("http.max_connections", http.max_connections != new_http.max_connections),
-            ("http.max_request_header", http.max_request_header != new_http.max_request_header),
-            ("http.worker_threads", http.worker_threads != new_http.worker_threads),
-            ("http.request_header_timeout", http.request_header_timeout != new_http.request_header_timeout),
-        ]
-        .into_iter()
-        .filter_map(|(name, differs)| differs.then_some(name))
-        .collect()
+    /// Gives the options that take effect only at a restart the values of `in_force`: sockets that are open, files that are held,
+    /// limits that are built in, and how clients were launched. Returns the names of those that differed. Every other option
+    /// applies as soon as it is read.
+    pub fn keep_until_restart(&mut self, in_force: &Self) -> Vec<&'static str> {
+        let mut kept = Kept::default();
+        kept.keep("listen", &mut self.listen, &in_force.listen);
+        kept.keep("tmpdir", &mut self.tmpdir, &in_force.tmpdir);
+        kept.keep("pid_path", &mut self.pid_path, &in_force.pid_path);
+        kept.keep("backend_path", &mut self.backend_path, &in_force.backend_path);
+        kept.keep("log_path", &mut self.log_path, &in_force.log_path);
+        let (supervisor, old) = (&mut self.supervisor, &in_force.supervisor);
+        kept.keep("supervisor.mode", &mut supervisor.mode, &old.mode);
+        kept.keep(
+            "supervisor.clients_outlive_controller",
+            // Clients that were launched with a pipe end with the controller whatever the configuration says by then.
+            &mut supervisor.clients_outlive_controller,
+            &old.clients_outlive_controller,
+        );
+        let (systemd, old) = (&mut self.systemd, &in_force.systemd);
+        kept.keep("systemd.manager", &mut systemd.manager, &old.manager);
+        kept.keep("systemd.unit", &mut systemd.unit, &old.unit);
+        kept.keep("systemd.slice", &mut systemd.slice, &old.slice);
+        let (http, old) = (&mut self.http, &in_force.http);
+        kept.keep("http.max_connections", &mut http.max_connections, &old.max_connections);
+        kept.keep("http.max_request_header", &mut http.max_request_header, &old.max_request_header);
+        kept.keep("http.worker_threads", &mut http.worker_threads, &old.worker_threads);
+        kept.keep(
+            "http.request_header_timeout",
+            &mut http.request_header_timeout,
+            &old.request_header_timeout,
+        );
+        kept.0
+    }
+}
+
+/// The names of options that keep their value.
+#[derive(Default)]
+struct Kept(Vec<&'static str>);
+
+impl Kept {
+    fn keep<T: Clone + PartialEq>(&mut self, name: &'static str, new: &mut T, in_force: &T) {
+        if new != in_force {
+            new.clone_from(in_force);
+            self.0.push(name);
+        }
     }
 }
 
@@ -44,12 +63,14 @@ mod tests {
         let mut new = old.clone();
         change(&mut new);
         assert_ne!(old, new);
-        old.needs_restart(&new)
+        let changed = new.keep_until_restart(&old);
+        assert_eq!(new == old, !changed.is_empty(), "what needs a restart keeps its value");
+        changed
     }
 
     #[test]
     fn unchanged_settings_need_no_restart() {
-        assert!(Settings::default().needs_restart(&Settings::default()).is_empty());
+        assert!(Settings::default().keep_until_restart(&Settings::default()).is_empty());
     }
 
     #[test]
@@ -111,6 +132,8 @@ mod tests {
             new.client.secret_params = vec!["token".into()];
             new.limits.tasks_max = None;
             new.http.connect_timeout = Duration::ZERO;
+            new.http.drain_timeout = Duration::ZERO;
+            new.http.inactivity_timeout = Duration::ZERO;
         });
         assert!(live.is_empty(), "{live:?}");
     }

@@ -13,7 +13,7 @@ use tracing::{error, info};
 use super::implementations::{Given, Implementations};
 use super::own_files::OwnFiles;
 use super::restore::restore;
-use super::setup::{gate, rules, user_runtime};
+use super::setup::{gate, limits, rules, user_runtime};
 use super::start_timeout::extend_start_timeout;
 use super::status::Status;
 use super::watchdog;
@@ -25,7 +25,7 @@ use crate::environ::resettled;
 use crate::http::auth::{Guard, RejectionLog};
 use crate::http::control::ApiService;
 use crate::http::proxy::{Proxy, Upstreams};
-use crate::http::server::Gate;
+use crate::http::server::{Gate, Limits};
 use crate::http_client::heartbeat;
 use crate::model::client::ClientSpec;
 use crate::model::persisted::PersistedState;
@@ -56,6 +56,8 @@ pub(super) struct ServedSockets {
 pub(super) struct Controller {
     pub(super) settings: watch::Sender<Arc<Settings>>,
     pub(super) guard: watch::Sender<Arc<Guard>>,
+    /// Of the HTTP server.
+    pub(super) limits: watch::Sender<Limits>,
     /// What stays open whatever a new configuration says.
     pub(super) open: Vec<OpenListener>,
     pub(super) registry: Registry,
@@ -71,7 +73,7 @@ pub(super) struct Controller {
 }
 
 impl Controller {
-    /// Whether clients go on when it ends.
+    /// Whether clients go on when it ends. A reload does not change this.
     pub(super) fn is_outlived(&self) -> bool {
         let asked_for = self.settings.borrow().supervisor.clients_outlive_controller;
         asked_for || self.supervisor.always_outlived()
@@ -238,6 +240,7 @@ impl Controller {
         Ok(Self {
             settings,
             guard,
+            limits: watch::Sender::new(limits(&configured)),
             open: served.open,
             registry,
             implementations,

@@ -43,7 +43,7 @@ use crate::store::Store;
 use crate::supervisor::systemd::check_sockets;
 use controller::{Controller, ServedSockets};
 use reload::reload;
-use setup::{guard, limits, raise_file_limit, sockets, time_to_end, tokens};
+use setup::{guard, raise_file_limit, sockets, time_to_end, tokens};
 use status::StatusNote;
 use terminal::Terminal;
 
@@ -134,7 +134,7 @@ async fn run_inner(
     let (listeners, unix_sockets) = unix_sockets::open(sockets);
     let stop = CancellationToken::new();
     let mut server = {
-        let (service, limits) = (Arc::new(controller.service.clone()), limits(&controller.settings.borrow()));
+        let (service, limits) = (Arc::new(controller.service.clone()), controller.limits.subscribe());
         let answer = move |request, caller| service.clone().answer(request, caller);
         let gate = controller.gate.clone();
         tokio::spawn(serve_behind(gate, listeners, limits, stop.clone(), answer))

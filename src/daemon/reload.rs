@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::controller::Controller;
-use super::setup::{guard, implementation_rules, rules, tokens};
+use super::setup::{guard, implementation_rules, limits, rules, tokens};
 use super::status::StatusNote;
 use crate::config::{ConfigError, Loaded};
 use crate::model::error_chain::ErrorChain;
@@ -53,11 +53,13 @@ async fn apply_new(
     controller: &Controller,
     log: &Log,
 ) -> anyhow::Result<()> {
-    let settings = load()?.settings;
+    let mut settings = load()?.settings;
+    let in_force = controller.settings.borrow().clone();
+    // Before anything reads them: parts that look at the settings later must not see what is not in force.
+    let waiting = settings.keep_until_restart(&in_force);
     // Checked against the sockets that are open, since those stay whatever the new `listen` says.
     let guard = guard(&settings, tokens(&settings)?, &controller.open)?;
-    let old = controller.settings.borrow().clone();
-    for option in old.needs_restart(&settings) {
+    for option in waiting {
         warn!(option, "the option {option} has changed; restart wqcontroller for it to take effect");
     }
     log.set_level(settings.log_level);
@@ -65,6 +67,7 @@ async fn apply_new(
     controller.registry.set_rules(rules(&settings, &controller.supervisor)).await?;
     let implementations = &controller.implementations;
     implementations.registry.set_rules(implementation_rules(&settings, &implementations.supervisor)).await?;
+    controller.limits.send_replace(limits(&settings));
     controller.settings.send_replace(Arc::new(settings));
     controller.guard.send_replace(Arc::new(guard));
     Ok(())

@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::Limits;
 use super::connection::{Connection, send_last_response};
 use super::downstream::Downstream;
 use super::drain::Drain;
 use super::gate::Gate;
 use super::listener::{self, Accepted, Listener, Peer};
+use super::{CurrentLimits, Limits};
 use crate::http::body::Body;
 use crate::http::log_limit::LogRateLimiter;
 
@@ -41,14 +41,16 @@ where
 pub async fn serve_behind<H, F>(
     gate: Gate,
     listeners: Vec<Listener>,
-    limits: Limits,
+    limits: impl Into<CurrentLimits>,
     stop: CancellationToken,
     handler: H,
 ) where
     H: Fn(Request<Incoming>, Arc<Downstream>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let slots = Arc::new(Semaphore::new(limits.max_connections));
+    let limits = limits.into();
+    let max_connections = limits.now().max_connections;
+    let slots = Arc::new(Semaphore::new(max_connections));
     let refusal_slots = Arc::new(Semaphore::new(MAX_REFUSALS));
     let over_limit_log = Arc::new(LogRateLimiter::new(1));
     let tasks = TaskTracker::new();
@@ -56,7 +58,8 @@ pub async fn serve_behind<H, F>(
     tasks.spawn(drain.clone().follow(stop));
     for (slot, listener) in listeners.into_iter().enumerate() {
         let server = Server {
-            limits,
+            limits: limits.clone(),
+            max_connections,
             drain: drain.clone(),
             slots: slots.clone(),
             refusal_slots: refusal_slots.clone(),
@@ -74,7 +77,8 @@ pub async fn serve_behind<H, F>(
 
 #[derive(Clone)]
 struct Server<H> {
-    limits: Limits,
+    limits: CurrentLimits,
+    max_connections: usize,
     drain: Drain,
     slots: Arc<Semaphore>,
     refusal_slots: Arc<Semaphore>,
@@ -125,7 +129,7 @@ where
         S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + Sync + 'static,
     {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
-            let limit = self.limits.max_connections;
+            let limit = self.max_connections;
             if let Some(suppressed) = self.over_limit_log.allow() {
                 warn!(%peer, "connection from {peer} refused: {limit} are open (max_connections){suppressed}");
             }

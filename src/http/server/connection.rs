@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
-use super::Limits;
+use super::CurrentLimits;
 use super::downstream::Downstream;
 use super::drain::Drain;
 use super::informational::InformationalQueue;
@@ -66,7 +66,7 @@ pub(super) const LAST_REQUEST_GRACE: Duration = Duration::from_millis(300);
 
 /// An accepted connection.
 pub(super) struct Connection<H> {
-    pub(super) limits: Limits,
+    pub(super) limits: CurrentLimits,
     pub(super) drain: Drain,
     pub(super) handler: H,
 }
@@ -82,6 +82,7 @@ where
         S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
     {
         let handler = self.handler;
+        let limits = self.limits.now();
         let upgrade = UpgradeTask::default();
         // HTTP/1.0 clients know the end of a streamed body only from the end of the connection.
         let closes_to_end_body = Arc::new(AtomicBool::new(false));
@@ -89,7 +90,7 @@ where
         let (informational, switched) = (InformationalQueue::default(), Arc::new(AtomicBool::new(false)));
         let downstream =
             Arc::new(Downstream::new(peer, informational.clone(), self.drain.clone(), switched.clone()));
-        let stream = StallTimeoutIo::new(stream, self.limits.write_timeout, switched);
+        let stream = StallTimeoutIo::new(stream, limits.write_timeout, switched);
         let (slot, is_http10, tracker) = (upgrade.clone(), closes_to_end_body.clone(), heads.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             tracker.note(&request);
@@ -118,13 +119,13 @@ where
                 Ok::<_, Infallible>(answer)
             }
         });
-        let reader = RequestReader::new(stream, self.limits.max_request_header, heads)
-            .with_informational(informational);
+        let reader =
+            RequestReader::new(stream, limits.max_request_header, heads).with_informational(informational);
         let mut connection = hyper::server::conn::http1::Builder::new()
             .timer(ReusableTimer::default())
-            .header_read_timeout(self.limits.request_header_timeout)
+            .header_read_timeout(limits.request_header_timeout)
             // One more than the reader lets through, so that the reader refuses first.
-            .max_buf_size(self.limits.max_request_header + 1)
+            .max_buf_size(limits.max_request_header + 1)
             // Most responses are small; one write of one piece costs the kernel less than two pieces.
             .writev(false)
             // Programs of 2016 compare header names as the original wrote them.
@@ -134,8 +135,9 @@ where
         let ended = tokio::select! {
             biased;
             () = self.drain.draining_begun() => {
-                let until = Instant::now() + self.limits.drain_timeout;
-                match timeout(LAST_REQUEST_GRACE.min(self.limits.drain_timeout), &mut connection).await {
+                let drain_timeout = self.limits.now().drain_timeout;
+                let until = Instant::now() + drain_timeout;
+                match timeout(LAST_REQUEST_GRACE.min(drain_timeout), &mut connection).await {
                     Ok(ended) => Some(ended),
                     Err(_) => {
                         Pin::new(&mut connection).graceful_shutdown();
@@ -153,7 +155,7 @@ where
                 () = task => {}
                 () = async {
                     self.drain.draining_begun().await;
-                    tokio::time::sleep(self.limits.drain_timeout).await;
+                    tokio::time::sleep(self.limits.now().drain_timeout).await;
                 } => debug!(%peer, "tunnel of {peer} cut at the end of drain_timeout"),
             }
             return;
@@ -172,7 +174,7 @@ where
             Err(error) => {
                 debug!(%peer, "connection of {peer} failed: {}", ErrorChain(&error));
                 if let Some(too_large) = too_large {
-                    let answer = self.limits.too_large(too_large);
+                    let answer = limits.too_large(too_large);
                     Box::pin(send_last_response(&mut stream, answer.as_bytes())).await;
                 } else if error.is_timeout() && !parts.read_buf.is_empty() {
                     Box::pin(send_last_response(&mut stream, REQUEST_TIMEOUT)).await;

@@ -37,6 +37,8 @@ pub use downstream::Downstream;
 pub use gate::Gate;
 pub use listener::{Listener, Peer};
 
+use tokio::sync::watch;
+
 use crate::wire::Reply;
 use request_scanner::TooLarge;
 
@@ -55,6 +57,30 @@ pub struct Limits {
     pub max_request_header: usize,
     /// The `code` in responses to requests that can't be read.
     pub unreadable_code: i32,
+}
+
+/// The limits that are in force. Those of a connection are read when it is accepted, except `drain_timeout`, which is read when
+/// the drain begins. `max_connections` never changes.
+#[derive(Clone, Debug)]
+pub struct CurrentLimits(watch::Receiver<Limits>);
+
+impl CurrentLimits {
+    fn now(&self) -> Limits {
+        *self.0.borrow()
+    }
+}
+
+impl From<Limits> for CurrentLimits {
+    fn from(limits: Limits) -> Self {
+        // The last value stays readable without its sender.
+        Self(watch::channel(limits).1)
+    }
+}
+
+impl From<watch::Receiver<Limits>> for CurrentLimits {
+    fn from(limits: watch::Receiver<Limits>) -> Self {
+        Self(limits)
+    }
 }
 
 impl Limits {

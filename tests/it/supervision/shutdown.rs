@@ -105,6 +105,17 @@ fn shutdown_cuts_endless_requests() {
 }
 
 #[test]
+fn drain_timeout_of_a_reload_counts_for_requests_that_are_under_way() {
+    let mut controller = Builder::new().config("[http]\ndrain_timeout = 86400").start();
+    controller.start_client("a");
+    controller.wait_for_listening("a");
+    let _answer = open_request(&controller, "hang_midway");
+    controller.write_config(&controller.read_config().replace("86400", "0.1"));
+    controller.reload();
+    assert_eq!(controller.end().code(), Some(0), "in no day");
+}
+
+#[test]
 fn second_sigint_kills_clients() {
     let mut controller = Builder::new().config("[supervisor]\nstop_timeout = 3600").start();
     let leader = pid(&controller.start_client_with("a", "fake_ignore_term=1"));
@@ -202,4 +213,27 @@ fn built_in_client_ends_with_a_killed_controller() {
     wait_until("the client is gone", || !is_running(leader));
     let report = std::fs::read_to_string(controller.path("mojo_webqq_state_a.json")).unwrap();
     assert!(report.contains("\"stop\""), "it ended in order: {report}");
+}
+
+#[test]
+fn whether_clients_outlive_the_controller_changes_at_a_restart_only() {
+    for (before, after) in [(false, true), (true, false)] {
+        let config = format!("[supervisor]\nclients_outlive_controller = {before}");
+        let mut controller = Builder::new().config(&config).start();
+        let first = pid(&controller.start_client("a"));
+        let changed = controller.read_config().replace(&before.to_string(), &after.to_string());
+        controller.write_config(&changed);
+        controller.reload();
+        controller.log.wait_for("the option supervisor.clients_outlive_controller has changed");
+        let second = pid(&controller.start_client("b"));
+        controller.signal(Signal::TERM);
+        controller.log.wait_for(if before { "clients keep running" } else { "then ending the clients" });
+        assert_eq!(controller.wait().code(), Some(0));
+        for leader in [first, second] {
+            assert_eq!(is_running(leader), before);
+            if before {
+                send(leader, Signal::KILL);
+            }
+        }
+    }
 }
