@@ -124,12 +124,29 @@ fn is_abandoned(stream: &impl AsFd) -> bool {
 /// A reply as the only response of a connection, whose request was not read.
 fn raw_response(reply: &Reply) -> Vec<u8> {
     let text = serde_json::Value::from(reply.body.clone()).to_string();
+    let retry_after = reply.retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n"));
     let head = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}Connection: close\r\n\r\n",
         reply.http_status,
         // `refuse` uses no other status.
         if reply.http_status == 503 { "Service Unavailable" } else { "Forbidden" },
-        text.len()
+        text.len(),
+        retry_after.unwrap_or_default()
     );
     (head + &text).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_say_when_to_retry_where_that_helps() {
+        let said = |reply| String::from_utf8(raw_response(&reply)).unwrap();
+        let busy = said(Reply::busy());
+        assert!(busy.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{busy}");
+        assert!(busy.contains("\r\nRetry-After: 1\r\n"), "{busy}");
+        let other = said(Reply::other_account());
+        assert!(other.starts_with("HTTP/1.1 403 Forbidden\r\n") && !other.contains("Retry-After"), "{other}");
+    }
 }
