@@ -108,8 +108,13 @@ mod tests {
         assert_eq!(
             reply,
             json!({"account": "webqq_client_01", "client": "webqq_client_01", "code": 0, "pid": 32294, "port": 5000, "status": "success",
-                   "log_level": "debug", "reason": "x"})
+                   "log_level": "debug"})
         );
+        let without = ClientInfo { pid: None, ..told(&given) };
+        let stopped = Reply::outcome(&RequestOutcome::Stopped(without)).body;
+        assert!(!stopped.contains_key("pid") && !stopped.contains_key("reason"), "{stopped:?}");
+        let full = Reply::outcome(&RequestOutcome::TooMany(spec(&given))).body;
+        assert_eq!(full.keys().collect::<Vec<_>>(), ["client", "code", "log_level", "status"]);
         let failed =
             Value::Object(Reply::outcome(&RequestOutcome::Failed(spec(&given), "no perl".into())).body);
         assert_eq!((&failed["code"], &failed["reason"]), (&json!(3), &json!("no perl")));

@@ -5,11 +5,15 @@
 
 use serde_json::{Map, Value};
 
-use crate::model::client::ClientSpec;
+use crate::model::client::{ClientSpec, ParamValue};
 use crate::model::name::ClientName;
 
 /// The code of invalid input, and of a request that can't be read.
 pub const INVALID: i32 = 6;
+
+/// The keys in replies to starts and stops that are the controller's word. A parameter of that name is not repeated, not even where
+/// the key is missing: a caller would take its text for the pid, say.
+const OWN_KEYS: [&str; 7] = ["account", "client", "code", "pid", "port", "reason", "status"];
 
 /// A reply of the controller itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,11 +41,11 @@ impl Reply {
         self
     }
 
-    /// Adds the start parameters, except secrets and names that are present.
+    /// Adds the start parameters, except secrets and names that are keys of the controller's own.
     pub(super) fn with_params(mut self, spec: &ClientSpec) -> Self {
-        for (name, value) in spec.params.iter().filter(|(_, value)| !value.secret) {
-            // Not `insert`: a parameter that is called `code` or `port` must not replace the controller's word.
-            self.body.entry(name.clone()).or_insert_with(|| value.text.clone().into());
+        let is_echoed = |name: &str, value: &ParamValue| !value.secret && !OWN_KEYS.contains(&name);
+        for (name, value) in spec.params.iter().filter(|(name, value)| is_echoed(name, value)) {
+            self.body.insert(name.clone(), value.text.clone().into());
         }
         self
     }
