@@ -62,8 +62,7 @@ pub async fn heartbeat(mut settings: watch::Receiver<Arc<Settings>>) {
 
 async fn beat(endpoint: &Endpoint, mut settings: watch::Receiver<Arc<Settings>>) {
     let policy = || PeerPolicy::of_controller().map(Some);
-    // Without TLS no call can succeed. A change of poll_api drops this future.
-    let Some(mut poller) = Poller::new(endpoint, policy) else { return std::future::pending().await };
+    let mut poller = Poller::new(endpoint, policy);
     loop {
         poller.call().await;
         pause(&mut settings).await;
@@ -73,7 +72,8 @@ async fn beat(endpoint: &Endpoint, mut settings: watch::Receiver<Arc<Settings>>)
 /// Calls a `poll_api` and follows its redirects. Logs when that begins to fail, and when it works again.
 #[derive(Debug)]
 pub struct Poller {
-    client: reqwest::Client,
+    /// None until TLS is set up: the system's certificates may be missing, and come later.
+    client: Option<reqwest::Client>,
     endpoint: Endpoint,
     receiver: Receiver,
     /// The last error. It is logged when it changes, not at each call.
@@ -81,16 +81,14 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// A poller of `endpoint`. `policy` decides whose programs on this machine may be called. If TLS can't be set up, that
-    /// is logged, and there is none.
+    /// A poller of `endpoint`. `policy` decides whose programs on this machine may be called.
     pub fn new(
         endpoint: &Endpoint,
         policy: impl FnOnce() -> Result<Option<PeerPolicy>, OwnersUnavailable>,
-    ) -> Option<Self> {
+    ) -> Self {
         let receiver = Receiver::of(endpoint, policy);
-        let client = client_for(endpoint.as_str(), &receiver)?;
         info!(poll_api = %endpoint, "calling poll_api at {endpoint}");
-        Some(Self { client, endpoint: endpoint.clone(), receiver, trouble: None })
+        Self { client: None, endpoint: endpoint.clone(), receiver, trouble: None }
     }
 
     /// Calls once, unless another account's client listens there.
@@ -98,16 +96,24 @@ impl Poller {
         if let Err(refused) = self.receiver.check().await {
             return self.note(Some(ErrorChain(&refused).to_string()));
         }
-        let mut called = call(&self.client, &self.endpoint).await;
-        if called.as_ref().is_err_and(leads_to_https)
-            && let Some(client) = client_for("https:", &self.receiver)
-        {
+        let called = self.call_checked().await;
+        self.note(called.err());
+    }
+
+    /// Calls once. The error is for the log.
+    async fn call_checked(&mut self) -> Result<(), String> {
+        let client = match &mut self.client {
+            Some(client) => client,
+            none => none.insert(client_for(self.endpoint.as_str(), &self.receiver)?),
+        };
+        let mut called = call(client, &self.endpoint).await;
+        if called.as_ref().is_err_and(leads_to_https) {
             // From now on with certificates.
-            self.client = client;
-            called = call(&self.client, &self.endpoint).await;
+            *client = client_for("https:", &self.receiver)?;
+            called = call(client, &self.endpoint).await;
         }
         // The URL may carry a password or a token; `Endpoint` shows neither.
-        self.note(called.err().map(|error| ErrorChain(&error.without_url()).to_string()));
+        called.map_err(|error| ErrorChain(&error.without_url()).to_string())
     }
 
     /// Logs the result of a call, if it differs from the one before.
@@ -151,11 +157,9 @@ async fn call(client: &reqwest::Client, endpoint: &Endpoint) -> reqwest::Result<
     answer.error_for_status_ref().map(|_| ())
 }
 
-fn client_for(url: &str, receiver: &Receiver) -> Option<reqwest::Client> {
+fn client_for(url: &str, receiver: &Receiver) -> Result<reqwest::Client, String> {
     let built = receiver.resolves_for(client_builder(url)).read_timeout(READ_TIMEOUT).build();
-    built
-        .inspect_err(|error| warn!(error = %ErrorChain(error), "poll_api can't be called: cannot set up TLS ({})", ErrorChain(error)))
-        .ok()
+    built.map_err(|error| format!("cannot set up TLS ({})", ErrorChain(&error)))
 }
 
 /// A redirect leads to https, but no certificates are loaded.
@@ -201,7 +205,8 @@ pub fn client_builder(url: &str) -> reqwest::ClientBuilder {
         .referer(false)
         .user_agent(concat!("wqcontroller/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT);
-    if !url.starts_with("http:") {
+    // In upper case as well: a URL is kept as the operator wrote it.
+    if !url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:")) {
         return builder;
     }
     builder.tls_certs_only([]).redirect(Policy::custom(|attempt| match attempt.url().scheme() {

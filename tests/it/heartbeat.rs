@@ -277,3 +277,34 @@ fn heartbeat_follows_redirect_to_https() {
     wait_until("that is said", || controller.log.count(TROUBLE) > 0);
     assert_eq!(answers.load(Ordering::SeqCst), 0);
 }
+
+/// With no certificates but those of `SSL_CERT_FILE`.
+fn without_certificates(builder: Builder) -> Builder {
+    let empty = builder.path("no-certificates");
+    std::fs::create_dir(&empty).unwrap();
+    builder.env("SSL_CERT_DIR", empty.to_str().unwrap())
+}
+
+#[test]
+fn certificates_that_come_later_are_used() {
+    let (secure, answers) = secure_server();
+    let builder = Builder::new();
+    let trusted = builder.write_file("trusted.pem", "", 0o644);
+    let config = format!("poll_api = \"https://{secure}/\"\npoll_interval = 0.001");
+    let controller =
+        without_certificates(builder.env("SSL_CERT_FILE", trusted.to_str().unwrap())).config(&config).start();
+    controller.log.wait_for("poll_api failed: cannot set up TLS (");
+    controller.log.wait_for("retrying at the next interval");
+    std::fs::copy(CERTIFICATE, &trusted).unwrap();
+    wait_until("it is called", || answers.load(Ordering::SeqCst) > 0);
+}
+
+#[test]
+fn http_url_in_upper_case_needs_no_certificates() {
+    let server = Server::new(|_, _| OK.to_owned());
+    let url = server.url("/").replacen("http:", "HTTP:", 1);
+    let config = format!("poll_api = {url:?}\npoll_interval = 0.001");
+    let builder = Builder::new().env("SSL_CERT_FILE", "/dev/null");
+    let _controller = without_certificates(builder).config(&config).start();
+    server.wait_for(1);
+}

@@ -19,10 +19,7 @@ const MIN_PAUSE: Duration = Duration::from_millis(10);
 pub(crate) async fn poll(endpoint: Endpoint, interval: Duration, mut state: watch::Receiver<ClientState>) {
     let is_running = |state: &ClientState| *state == ClientState::Running;
     // A redirect of the poll_api commands this client, so no other account's client may answer in its place.
-    let Some(mut poller) = Poller::new(&endpoint, PeerPolicy::of_client) else {
-        // A task that returns would end the client.
-        return std::future::pending().await;
-    };
+    let mut poller = Poller::new(&endpoint, PeerPolicy::of_client);
     let interval = interval.max(MIN_PAUSE);
     while state.wait_for(is_running).await.is_ok() {
         let calls = async {
