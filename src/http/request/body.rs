@@ -23,7 +23,7 @@ const FORM_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The caller sent nothing for too long.
 #[derive(Debug, thiserror::Error)]
-#[error("nothing came for {} seconds", .0.as_secs())]
+#[error("nothing came for {} seconds", .0.as_secs_f64())]
 pub(in crate::http) struct InactivityTimeout(pub(in crate::http) Duration);
 
 /// The body of a caller's request. It fails if nothing comes for a while.
@@ -137,12 +137,20 @@ pub(in crate::http) async fn read_form(
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
+    let mut stalled = None;
+    let body = body.map_err(|error| {
+        stalled = error.downcast_ref::<InactivityTimeout>().map(ToString::to_string);
+        error
+    });
     collect(body, limit, FORM_TIMEOUT).await.map_err(|error| match error {
         CollectError::TooLong => too_large(),
         CollectError::TimedOut => {
             Reply::bad_request(format!("the form did not come within {} seconds", FORM_TIMEOUT.as_secs()))
         }
-        CollectError::BrokeOff => Reply::bad_request("the request broke off"),
+        CollectError::BrokeOff => Reply::bad_request(match &stalled {
+            Some(stalled) => format!("the form did not come in time: {stalled}"),
+            None => "the request broke off".to_owned(),
+        }),
     })
 }
 

@@ -340,3 +340,16 @@ fn slow_request_body_does_not_trigger_client_timeout() {
     let answer = caller.answer();
     assert_eq!((answer.status(), &*answer.text()), ("HTTP/1.1 200 OK", "8"));
 }
+
+#[test]
+fn form_that_stalls_is_answered_as_late() {
+    let controller = Builder::new().config("[http]\ninactivity_timeout = 0.2").start();
+    let mut caller = Caller::with(
+        &controller,
+        "POST /openqq/start_client HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\n\r\nclient",
+    );
+    let answer = caller.answer();
+    assert_eq!(answer.status(), "HTTP/1.1 400 Bad Request");
+    assert!(answer.text().contains("nothing came for 0.2 seconds"), "{}", answer.text());
+}
