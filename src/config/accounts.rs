@@ -208,7 +208,10 @@ mod tests {
             ("[{ client = 'a', url = 'ftp://hush' }]", "a ws or http URL"),
             ("[{ client = 'a', listen = 'here' }]", "an IP address with a port"),
             ("[{ client = 'a', listen = '0.0.0.0:1' }]", "must have a token_file"),
-            ("[{ client = 'a' }, { client = 'a' }]", "repeats the client \"a\""),
+            (
+                "[{ client = 'a' },\n{ client = 'a' }]",
+                ":2: `onebot.clients` entry 2 repeats the client \"a\"",
+            ),
         ] {
             let error = check(bad).unwrap_err();
             assert!(error.contains(why) && !error.contains("hush"), "{bad}: {error}");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::OpenListener;
-use super::fragment::{Item, Table, Value};
+use super::fragment::{Fault, Item, Table, Value};
 use super::options::{Checked, Options};
 use super::rules::{absolute_path, fault, list_of, quoted, wrong, wrong_shown, yes_or_no};
 
@@ -69,18 +69,18 @@ impl AuthSettings {
 }
 
 fn tokens(item: &Item) -> Checked<Vec<TokenSource>> {
-    let sources = list_of(token)(item)?;
-    for (at, source) in sources.iter().enumerate() {
-        if sources.iter().take(at).any(|earlier| earlier.name == source.name) {
+    let sources = list_of(|item| Ok((item.line, token(item)?)))(item)?;
+    for (at, (line, source)) in sources.iter().enumerate() {
+        if sources.iter().take(at).any(|(_, earlier)| earlier.name == source.name) {
             let message = format!(
                 "entry {} repeats the name {}, must have each name once",
                 at + 1,
                 quoted(&source.name)
             );
-            return Err(fault(item, message));
+            return Err(vec![Fault { line: Some(*line), message }]);
         }
     }
-    Ok(sources)
+    Ok(sources.into_iter().map(|(_, source)| source).collect())
 }
 
 const FORM: &str = "{ name = \"bot\", file = \"/etc/wqcontroller/token\" } or { name = \"bot\", credential = \"token\" }, and \
@@ -96,7 +96,7 @@ fn token(item: &Item) -> Checked<TokenSource> {
         return Err(fault(entry, message));
     }
     let name = match table.get("name") {
-        Some(name) => word(name)?,
+        Some(name) => word(name, "name")?,
         None => return Err(fault(item, format!("has no name, must be {FORM}"))),
     };
     Ok(TokenSource {
@@ -109,7 +109,7 @@ fn token(item: &Item) -> Checked<TokenSource> {
 fn place(item: &Item, table: &Table) -> Checked<TokenPlace> {
     match (table.get("file"), table.get("credential")) {
         (Some(file), None) => absolute_path(file).map(TokenPlace::File),
-        (None, Some(credential)) => word(credential).map(TokenPlace::Credential),
+        (None, Some(credential)) => word(credential, "credential").map(TokenPlace::Credential),
         _ => Err(fault(item, format!("must have either a file or a credential: {FORM}"))),
     }
 }
@@ -122,8 +122,8 @@ fn access(item: &Item) -> Checked<Access> {
     known.map(|(_, access)| access).ok_or_else(|| wrong_shown(item, "read-write or read-only"))
 }
 
-/// A name for people or for systemd, fit for a log line and for a file name.
-fn word(item: &Item) -> Checked<String> {
+/// A name for people or for systemd, fit for a log line and for a file name. `what` is its key.
+fn word(item: &Item, what: &str) -> Checked<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     match &item.value {
         Value::Text(text)
@@ -134,9 +134,9 @@ fn word(item: &Item) -> Checked<String> {
         // Not shown: it may be the token instead of its name.
         Value::Text(_) => Err(fault(
             item,
-            "has a name that must be 1 to 64 letters, digits, -, _ or ., and not begin with a dot".to_owned(),
+            format!("has a {what} that must be 1 to 64 letters, digits, -, _ or ., and not begin with a dot"),
         )),
-        _ => Err(wrong(item, "a name")),
+        _ => Err(wrong(item, &format!("a {what}"))),
     }
 }
 
@@ -174,9 +174,10 @@ mod tests {
             ("[{ name = 'hunter2 ', file = '/t' }]", "entry 1 has a name that must be 1 to 64 letters"),
             (
                 "[{ name = 'a', credential = '../hunter2' }]",
-                "entry 1 has a name that must be 1 to 64 letters",
+                "entry 1 has a credential that must be 1 to 64 letters",
             ),
-            ("[{ name = 'a', credential = '.hunter2' }]", "entry 1 has a name that must be 1 to 64 letters"),
+            ("[{ name = 'a', credential = '.hunter2' }]", "entry 1 has a credential that must be 1 to 64"),
+            ("[{ name = 'a', credential = 5 }]", "entry 1 is 5, must be a credential"),
             ("[{ name = 'a' }]", "entry 1 must have either a file or a credential"),
             ("[{ name = 'a', file = '/t', credential = 'c' }]", "entry 1 must have either a file or a cred"),
             ("[{ file = '/t' }]", "entry 1 has no name"),
@@ -186,7 +187,10 @@ mod tests {
                 "[{ name = 'a', file = '/t', access = 'admin' }]",
                 "is \"admin\", must be read-write or read-only",
             ),
-            ("[{ name = 'a', file = '/t' }, { name = 'a', file = '/u' }]", "entry 2 repeats the name \"a\""),
+            (
+                "[{ name = 'a', file = '/t' },\n{ name = 'a', file = '/u' }]",
+                "2: entry 2 repeats the name \"a\"",
+            ),
         ] {
             let error = check(tokens, bad).unwrap_err();
             assert!(error.contains(why) && !error.contains("hunter2"), "{bad}: {error}");

@@ -27,7 +27,7 @@ pub(super) fn read(options: &mut Options<'_>) -> Implementations {
     implementations
 }
 
-/// A call names an implementation, and log lines do.
+/// Checks the name of an implementation: callers give it as a start parameter, and log lines show it.
 fn check_name(name: &str) -> Result<(), String> {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     match !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(is_letter) {

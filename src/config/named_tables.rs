@@ -101,7 +101,7 @@ impl NamedTables {
         let tables = match (&item.value, self.list) {
             // Before other lists: it clears, where they add.
             (Value::List(entries), Some(_)) if entries.is_empty() => return Ok(None),
-            (Value::List(entries), Some(key)) => return self.listed(key, origin, item, entries).map(Some),
+            (Value::List(entries), Some(key)) => return self.listed(key, origin, entries).map(Some),
             (Value::Table(tables), _) => tables,
             _ => return Err(wrong(item, &self.form())),
         };
@@ -125,13 +125,7 @@ impl NamedTables {
     }
 
     /// The tables of a list, each with its name under `key`.
-    fn listed(
-        &self,
-        key: &'static str,
-        origin: Origin,
-        item: &Item,
-        list: &[Item],
-    ) -> Checked<Vec<(String, Entry)>> {
+    fn listed(&self, key: &'static str, origin: Origin, list: &[Item]) -> Checked<Vec<(String, Entry)>> {
         let mut entries: Vec<(String, Entry)> = Vec::new();
         let mut faults = Vec::new();
         for (at, listed) in (1..).zip(list) {
@@ -139,7 +133,7 @@ impl NamedTables {
                 match entries.iter().any(|(earlier, _)| *earlier == name) {
                     true => {
                         let name = quoted(&name);
-                        Err(fault(item, format!("repeats the {key} {name}, must have each {key} once")))
+                        Err(fault(listed, format!("repeats the {key} {name}, must have each {key} once")))
                     }
                     false => Ok((name, entry)),
                 }
