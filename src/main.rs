@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use wqcontroller::config::{ConfigError, Loaded, Settings};
 use wqcontroller::daemon::Preflight;
 use wqcontroller::http::auth::TokenError;
@@ -76,6 +77,25 @@ enum Command {
     },
 }
 
+impl Arguments {
+    /// The option that its command would not heed, with the command.
+    fn misplaced(&self) -> Option<(&'static str, &'static str)> {
+        let (command, reads_configuration) = match self.command.as_ref()? {
+            Command::Client => ("client", false),
+            Command::Launch { .. } => ("launch", false),
+            Command::Relay { .. } => ("relay", false),
+            Command::Reload { .. } => ("reload", false),
+            Command::LaunchImplementation { .. } => ("launch-implementation", true),
+            Command::NoteRemoval => ("note-removal", true),
+        };
+        match &self.config {
+            _ if self.check_config => Some(("--check-config", command)),
+            Some(_) if !reads_configuration => Some(("--config", command)),
+            _ => None,
+        }
+    }
+}
+
 /// `EX_CONFIG` of sysexits.h: starting again will not help.
 const CONFIGURATION_ERROR: u8 = 78;
 
@@ -85,6 +105,10 @@ fn main() -> ExitCode {
         return client::run();
     }
     let arguments = Arguments::parse();
+    if let Some((option, command)) = arguments.misplaced() {
+        let why = format!("the option '{option}' cannot be used with the command '{command}'");
+        Arguments::command().error(ErrorKind::ArgumentConflict, why).exit();
+    }
     match arguments.command {
         Some(Command::Client) => return client::run(),
         Some(Command::Launch { id, reload: false }) => return launch::run(&id),

@@ -55,6 +55,21 @@ fn what_is_no_option_is_refused_with_status_2() {
 }
 
 #[test]
+fn option_that_a_command_would_not_heed_is_refused() {
+    let commands = [&["client"][..], &["launch", "a"], &["relay", "a", "1"], &["reload", "1"]];
+    for command in commands.into_iter().chain([&["note-removal"][..], &["launch-implementation", "a"]]) {
+        for option in [&["--check-config"][..], &["--config", "/x"]] {
+            if option.len() == 2 && ["note-removal", "launch-implementation"].contains(&command[0]) {
+                continue;
+            }
+            let (status, printed, complaint) = called(&[option, command].concat());
+            assert_eq!((status, printed.as_str()), (Some(2), ""), "{option:?} {command:?}");
+            assert!(complaint.starts_with("error: ") && complaint.contains(option[0]), "{complaint}");
+        }
+    }
+}
+
+#[test]
 fn a_good_configuration_is_said_to_be_good_and_where_it_came_from() {
     let (_folder, path) = file("max_clients = 3\n[client]\nsecret_params = [\"key\"]\n");
     let expected = format!("The configuration is in order. It was read from:\n  {path}\n");
