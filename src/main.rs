@@ -237,7 +237,17 @@ fn runtime(threads: usize) -> io::Result<tokio::runtime::Runtime> {
 /// Checks everything that a start needs, as far as this user may, and prints the result.
 fn check(explicit: Option<&Path>) -> ExitCode {
     // The service's files are checked as its user. A file that is named may belong to a controller of any user.
-    let judged_as = if explicit.is_none() { daemon::become_service_user() } else { None };
+    let judged_as = match explicit {
+        None => daemon::become_service_user(),
+        Some(_) => Ok(None),
+    };
+    let judged_as = match judged_as {
+        Ok(judged_as) => judged_as,
+        Err(error) => {
+            complain(None, &format!("wqcontroller: can't become the user of wqcontroller.service: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let (Loaded { settings, files, overridden, .. }, left_out) =
         match Settings::load_readable(Path::new("/"), explicit) {
             Ok(loaded) => loaded,

@@ -1,6 +1,7 @@
 //! The user that wqcontroller.service runs as. `--check-config` judges what that user may do, also where root calls it.
 
 use std::ffi::CString;
+use std::io;
 use std::process::{Command, Stdio};
 
 use nix::unistd::{User, initgroups, setgid, setuid};
@@ -29,13 +30,20 @@ pub(super) fn is_me() -> bool {
 
 /// Where this process is root's, it becomes that of the service's user, for the rest of its life. Returns the name of that
 /// user, or none where nothing changed.
-pub fn become_service_user() -> Option<String> {
+///
+/// # Errors
+/// Only some of its IDs could be changed. What it may do then is that of no user.
+pub fn become_service_user() -> io::Result<Option<String>> {
     if !rustix::process::geteuid().is_root() {
-        return None;
+        return Ok(None);
     }
-    let user = configured()?;
-    let name = CString::new(user.name.as_str()).ok()?;
-    // The user last: afterwards the groups can't be changed any more.
-    initgroups(&name, user.gid).and_then(|()| setgid(user.gid)).and_then(|()| setuid(user.uid)).ok()?;
-    Some(user.name)
+    let Some(user) = configured() else { return Ok(None) };
+    let name = CString::new(user.name.as_str())?;
+    // Without the capability, as in some containers, this is the call that fails, and root goes on as root.
+    if initgroups(&name, user.gid).is_err() {
+        return Ok(None);
+    }
+    // The user last: afterwards the group can't be changed any more.
+    setgid(user.gid).and_then(|()| setuid(user.uid))?;
+    Ok(Some(user.name))
 }
