@@ -79,6 +79,7 @@ pub fn client_spec(
     allowed.extend_from_slice(&settings.client.allowed_dirs);
 
     let mut params = BTreeMap::new();
+    let mut without_effect = Vec::new();
     for (param, text) in given {
         // The name becomes a part of a variable's name, where other characters have no place.
         let mut letters = param.bytes();
@@ -91,7 +92,7 @@ pub fn client_spec(
         let lower = param.to_ascii_lowercase();
         // No error: the original passed such parameters on, and they did no harm there.
         if is_reserved(&lower) {
-            info!(client = %name, param, "this parameter is set by the controller; the one given has no effect");
+            without_effect.push(param);
             continue;
         }
         if params.keys().any(|there: &String| there.eq_ignore_ascii_case(&param)) {
@@ -110,6 +111,14 @@ pub fn client_spec(
         let path = path.transpose().map_err(|error| SpecError::Path(param.clone(), error))?;
         let secret = settings.is_secret_param(&param);
         params.insert(param, ParamValue { text, secret, path });
+    }
+    // One line a call, however many there are.
+    if !without_effect.is_empty() {
+        let without_effect = without_effect.join(", ");
+        info!(
+            client = %name, params = without_effect,
+            "set by the controller, so what the call gives has no effect: {without_effect}"
+        );
     }
     let spec = ClientSpec { files: files(&name, &client_dirs.folder(&id), &params), name, id, params };
     // Last, since a contract looks at the parameters together and not one by one.
