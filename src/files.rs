@@ -188,16 +188,22 @@ pub fn read_untrusted(
     Ok((content, Fingerprint::of(&metadata)))
 }
 
-/// Reads a secret of at most `limit` bytes from a regular file of this user or root. With `private`, no other user may have access to
-/// it. Links are followed, because the operator has chosen the path.
-pub fn read_secret(path: &Path, private: bool, limit: u64) -> Result<Vec<u8>, FileError> {
+/// Opens a regular file to read it. Follows links, and does not block on a pipe.
+pub fn open_regular(path: &Path) -> Result<(File, Metadata), FileError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file =
         File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| FileError::io(path, errno))?);
     let metadata = file.metadata().map_err(|source| FileError::io(path, source))?;
-    if !metadata.is_file() {
-        return Err(FileError::NotRegular { path: path.to_owned() });
+    match metadata.is_file() {
+        true => Ok((file, metadata)),
+        false => Err(FileError::NotRegular { path: path.to_owned() }),
     }
+}
+
+/// Reads a secret of at most `limit` bytes from a regular file of this user or root. With `private`, no other user may have access to
+/// it. Links are followed, because the operator has chosen the path.
+pub fn read_secret(path: &Path, private: bool, limit: u64) -> Result<Vec<u8>, FileError> {
+    let (file, metadata) = open_regular(path)?;
     let me = rustix::process::geteuid().as_raw();
     // The owner can change its content and its mode at any time.
     if metadata.uid() != 0 && metadata.uid() != me {

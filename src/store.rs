@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
 use rustix::io::Errno;
 
 use crate::claim::{ClaimError, PathClaim};
-use crate::files::{FileError, check_trusted, is_at, make_parent, temporary_in};
+use crate::files::{FileError, check_trusted, is_at, make_parent, open_regular, temporary_in};
 use crate::locks::locked;
 use crate::model::persisted::{PersistedState, PersistedStateError};
 
@@ -114,17 +114,18 @@ impl Store {
             _claim: claim,
             locked_file: Mutex::new(LockedFile { lock, content }),
         };
-        let content = match File::open(path) {
-            Ok(file) => {
+        let content = match open_regular(path) {
+            Ok((file, _)) => {
                 check_trusted(path).map_err(StoreError::Refused)?;
                 let mut content = Vec::new();
                 file.take(MAX_BYTES).read_to_end(&mut content).map_err(failed)?;
                 content
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.is_missing() => {
                 return Ok((store(lock, None), PersistedState::default()));
             }
-            Err(error) => return Err(failed(error)),
+            Err(FileError::Io { source, .. }) => return Err(failed(source)),
+            Err(error) => return Err(StoreError::Refused(error)),
         };
         match PersistedState::parse(&content) {
             Ok(saved) => Ok((store(lock, Some(content)), saved)),
@@ -285,6 +286,15 @@ mod tests {
         }
         fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
         assert!(matches!(Store::open(&path), Err(StoreError::Refused(_))));
+    }
+
+    #[test]
+    fn pipe_in_place_of_the_registry_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+        let refused = Store::open(&path).unwrap_err();
+        assert!(matches!(refused, StoreError::Refused(FileError::NotRegular { .. })), "{refused}");
     }
 
     #[test]

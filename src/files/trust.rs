@@ -1,6 +1,6 @@
 //! Checks of trusted folders and programs: that no other user can change, read or redirect them.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -8,30 +8,74 @@ use std::path::{Component, Path, PathBuf};
 
 use super::FileError;
 
-/// Checks that only root and this user can change or replace the file at `path`. If it is a link, that applies to the link and to its
-/// target.
+/// The most links in a path, as in the kernel (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
+/// Checks that only root and this user can change or replace the file at `path`: that they own it, each folder above it and each
+/// link on the way, and that no other user may write to the file or to a folder. Others may write to a sticky folder, since there
+/// only the owner of a file can replace it.
+///
+/// # Errors
+/// The first file, folder or link that others can change, or that can't be looked at.
 pub fn check_trusted(path: &Path) -> Result<(), FileError> {
-    let check = |path: &Path, is_folder: bool| {
-        // Follows a link, whose own mode says nothing: it is always 0777 (symlink(7)).
-        let metadata = fs::metadata(path).map_err(|source| FileError::io(path, source))?;
-        let me = rustix::process::geteuid().as_raw();
-        if metadata.uid() != 0 && metadata.uid() != me {
-            return Err(FileError::WrongOwner { path: path.to_owned(), owner: metadata.uid(), wanted: me });
-        }
-        let mode = metadata.mode();
-        // A user private group has no other members, so group write access is that of the owner.
-        let own_group = metadata.gid() == 0 || metadata.gid() == rustix::process::getegid().as_raw();
-        let others_write = mode & 0o002 != 0 || (mode & 0o020 != 0 && !own_group);
-        // In a sticky folder only the owner of a file can replace it.
-        let sticky = is_folder && mode & 0o1000 != 0;
-        if others_write && !sticky {
-            return Err(FileError::Writable { path: path.to_owned(), mode: mode & 0o7777 });
-        }
-        Ok(())
+    let io_error = |path: &Path| {
+        let path = path.to_owned();
+        move |source| FileError::Io { path, source }
     };
-    let file = fs::canonicalize(path).map_err(|source| FileError::io(path, source))?;
-    check(path, false)?;
-    [path, &file].into_iter().filter_map(Path::parent).try_for_each(|folder| check(folder, true))
+    let path = std::path::absolute(path).map_err(io_error(path))?;
+    let mut reached = PathBuf::from("/");
+    check_component(&reached, &fs::symlink_metadata(&reached).map_err(io_error(&reached))?)?;
+    // The parts that are left, the next one last.
+    let mut left = parts(&path);
+    let mut links = 0;
+    while let Some(part) = left.pop() {
+        if part == ".." {
+            // `reached` has no link in it, so its parent is the folder that was checked before.
+            reached.pop();
+            continue;
+        }
+        let next = reached.join(part);
+        let metadata = fs::symlink_metadata(&next).map_err(io_error(&next))?;
+        check_component(&next, &metadata)?;
+        if !metadata.is_symlink() {
+            reached = next;
+            continue;
+        }
+        links += 1;
+        if links > MAX_LINKS {
+            return Err(FileError::io(&path, rustix::io::Errno::LOOP));
+        }
+        let target = fs::read_link(&next).map_err(io_error(&next))?;
+        if target.is_absolute() {
+            reached = PathBuf::from("/");
+        }
+        left.extend(parts(&target));
+    }
+    Ok(())
+}
+
+/// The parts of a path below its root, the first one last.
+fn parts(path: &Path) -> Vec<OsString> {
+    let below_root = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
+    path.components().rev().filter(below_root).map(|part| part.as_os_str().to_owned()).collect()
+}
+
+fn check_component(path: &Path, metadata: &fs::Metadata) -> Result<(), FileError> {
+    let me = rustix::process::geteuid().as_raw();
+    // Also of a link: in a sticky folder its owner can replace it.
+    if metadata.uid() != 0 && metadata.uid() != me {
+        return Err(FileError::WrongOwner { path: path.to_owned(), owner: metadata.uid(), wanted: me });
+    }
+    let mode = metadata.mode();
+    // A user private group has no other members, so group write access is that of the owner.
+    let own_group = metadata.gid() == 0 || metadata.gid() == rustix::process::getegid().as_raw();
+    let others_write = mode & 0o002 != 0 || (mode & 0o020 != 0 && !own_group);
+    let sticky = metadata.is_dir() && mode & 0o1000 != 0;
+    // The mode of a link says nothing: it is always 0777 (symlink(7)).
+    if others_write && !sticky && !metadata.is_symlink() {
+        return Err(FileError::Writable { path: path.to_owned(), mode: mode & 0o7777 });
+    }
+    Ok(())
 }
 
 /// Makes a private folder with mode 0700 at `path`, or checks that it is one.
@@ -158,5 +202,44 @@ mod tests {
         fs::set_permissions(root.path(), Permissions::from_mode(0o1777)).unwrap();
         check_trusted(&file).unwrap();
         check_trusted(&link).unwrap();
+    }
+
+    #[test]
+    fn folders_above_and_behind_links_are_checked() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        for folder in ["open/own", "shut/own", "links"] {
+            fs::create_dir_all(path(folder)).unwrap();
+        }
+        fs::write(path("open/own/file"), "").unwrap();
+        fs::write(path("shut/own/file"), "").unwrap();
+        // To the file through a folder that others may write, to which nothing but the link in the middle points.
+        symlink("../open/link", path("links/first")).unwrap();
+        symlink("../shut/own", path("open/link")).unwrap();
+        symlink("loop", path("links/loop")).unwrap();
+        for file in ["open/own/file", "shut/own/file", "links/first/file"] {
+            check_trusted(&path(file)).unwrap();
+        }
+        assert!(matches!(check_trusted(&path("links/loop")), Err(FileError::Io { .. })));
+        assert!(check_trusted(&path("links/none")).unwrap_err().is_missing());
+        fs::set_permissions(path("open"), Permissions::from_mode(0o777)).unwrap();
+        for file in ["open/own/file", "links/first/file"] {
+            let found = check_trusted(&path(file)).unwrap_err();
+            assert!(
+                matches!(&found, FileError::Writable { path: which, .. } if *which == path("open")),
+                "{found}"
+            );
+        }
+        check_trusted(&path("shut/own/file")).unwrap();
+        fs::set_permissions(path("open"), Permissions::from_mode(0o1777)).unwrap();
+        check_trusted(&path("links/first/file")).unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::lchown(path("open/link"), Some(1), None).unwrap();
+            let found = check_trusted(&path("links/first/file"));
+            assert!(matches!(found, Err(FileError::WrongOwner { owner: 1, .. })));
+            std::os::unix::fs::chown(path("shut"), Some(1), None).unwrap();
+            let found = check_trusted(&path("shut/own/file"));
+            assert!(matches!(found, Err(FileError::WrongOwner { owner: 1, .. })));
+        }
     }
 }

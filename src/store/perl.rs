@@ -9,16 +9,20 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use tracing::warn;
 
+use crate::files::{FileOwner, read_untrusted};
 use crate::model::storable::names;
 
+/// The largest pid file that is read.
+const MAX_PID_BYTES: u64 = 64;
 /// How many names are logged.
 const MAX_SHOWN: usize = 100;
 
 /// The pid of a Perl controller that still uses the registry file at `path`: its pid file is beside it by default. It takes no
 /// lock, and writes the file again every few seconds.
 pub(super) fn running(path: &Path) -> Option<u32> {
-    let pid = fs::read_to_string(path.with_file_name("mojo_webqq_controller_process.pid")).ok()?;
-    let pid: u32 = pid.trim().parse().ok()?;
+    let file = path.with_file_name("mojo_webqq_controller_process.pid");
+    let (pid, _) = read_untrusted(&file, &FileOwner::Any, MAX_PID_BYTES).ok()?;
+    let pid: u32 = str::from_utf8(&pid).ok()?.trim().parse().ok()?;
     // The pid may have been reused. The Perl controller calls itself wqcontroller.
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     (pid != std::process::id() && matches!(name.trim_end(), "wqcontroller" | "perl")).then_some(pid)
