@@ -3,6 +3,7 @@
 mod controller;
 mod implementations;
 mod own_files;
+mod port_probe;
 mod preflight;
 mod reload;
 mod removal;

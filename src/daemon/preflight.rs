@@ -1,31 +1,28 @@
 //! `--check-config`: tries what a start needs besides a configuration without mistakes, and changes nothing.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::io::{self, Read};
+use std::net::ToSocketAddrs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use rustix::fs::Access;
+use rustix::fs::{Access, OFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
+use super::port_probe::{bind, is_controller};
 use super::service_user;
 use crate::backends::{Secret, Start};
 use crate::client_dirs::ClientDirs;
 use crate::config::{ConfigError, ListenAddress, ManagerKind, Mode, Settings};
 use crate::environ::check_start;
-use crate::files::{FileError, read_secret};
+use crate::files::{FileError, open_regular, read_secret};
 use crate::http::auth::{TokenError, Tokens};
 use crate::model::client::{ClientFiles, ClientSpec, ParamValue};
 use crate::model::error_chain::ErrorChain;
 use crate::model::name::ClientName;
 use crate::model::persisted::{PersistedState, PersistedStateError};
 use crate::template::{self, TemplateError};
-
-/// How long the program that holds a port may take to show that it is a controller.
-const PROBE: Duration = Duration::from_secs(2);
 
 /// What a start would meet. Each line says what, and which option it is about.
 #[derive(Debug, Default)]
@@ -89,8 +86,9 @@ impl Preflight {
 
     fn log_file(&mut self, settings: &Settings) {
         let Some(path) = &settings.log_path else { return };
-        // To append, since that neither creates the file nor changes it.
-        match OpenOptions::new().append(true).open(path) {
+        // To append, since that neither creates the file nor changes it. A pipe that no program reads must not block this.
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        match OpenOptions::new().append(true).custom_flags(nonblocking).open(path) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.folder_of("log_path", path),
             Err(error) => self.io("log_path", path, &error),
@@ -133,7 +131,12 @@ impl Preflight {
         // Where neither is configured, the place depends on what systemd gives to the service and not to this process.
         let in_tmpdir = || Some(settings.tmpdir.as_ref()?.join("mojo_webqq_controller_backend.dat"));
         let Some(path) = settings.backend_path.clone().or_else(in_tmpdir) else { return };
-        match fs::read(&path) {
+        let read = open_regular(&path).and_then(|(mut file, _)| {
+            let mut content = Vec::new();
+            file.read_to_end(&mut content).map_err(|source| FileError::Io { path: path.clone(), source })?;
+            Ok(content)
+        });
+        match read {
             Ok(content) => match PersistedState::parse(&content) {
                 // The start moves it aside.
                 Ok(_) | Err(PersistedStateError::Perl) => {}
@@ -143,8 +146,8 @@ impl Preflight {
                     self.problems.push(line);
                 }
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.io("the registry file", &path, &error),
+            Err(error) if error.is_missing() => {}
+            Err(error) => self.file("the registry file", &error),
         }
     }
 
@@ -220,10 +223,8 @@ impl Preflight {
             }
             Err(error) => self.problems.push(format!("template_path: {}", ErrorChain(&error))),
         }
-        if let Err(error) = fs::File::open(path)
-            && error.kind() == io::ErrorKind::PermissionDenied
-        {
-            self.io("template_path", path, &error);
+        if let Err(errno @ Errno::ACCESS) = rustix::fs::access(path, Access::READ_OK) {
+            self.io("template_path", path, &errno.into());
         }
     }
 
@@ -307,15 +308,6 @@ fn has_units(settings: &Settings) -> bool {
     settings.supervisor.mode != Mode::Direct && settings.tmpdir.is_none()
 }
 
-/// Whether the address could be listened on. Unlike a listener, it lets no caller connect meanwhile.
-fn bind(address: SocketAddr) -> io::Result<()> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    // As tokio's listener does it. Otherwise connections in TIME_WAIT would look like a program that has the port.
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    Ok(rustix::net::bind(&socket, &address)?)
-}
-
 fn is_hidden(error: &FileError) -> bool {
     matches!(error, FileError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
 }
@@ -329,19 +321,27 @@ fn sockets_of_systemd() -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// Whether a controller has the port: one that runs is no mistake of its configuration.
-fn is_controller(address: SocketAddr) -> bool {
-    let ask = || {
-        let mut stream = TcpStream::connect_timeout(&address, PROBE)?;
-        stream.set_read_timeout(Some(PROBE))?;
-        stream.set_write_timeout(Some(PROBE))?;
-        stream.write_all(
-            format!("GET /openqq/ HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
-        )?;
-        let mut answer = Vec::new();
-        stream.take(4096).read_to_end(&mut answer)?;
-        Ok::<_, io::Error>(answer)
-    };
-    // Its refusal in its own words, for the path or for want of a token.
-    ask().is_ok_and(|answer| String::from_utf8_lossy(&answer).contains("\r\n\r\n{\"code\":"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipes_in_place_of_files_are_problems() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = |name: &str| {
+            let path = folder.path().join(name);
+            rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+            Some(path)
+        };
+        let settings =
+            Settings { log_path: pipe("log"), backend_path: pipe("registry"), ..Settings::default() };
+        let mut found = Preflight::default();
+        found.log_file(&settings);
+        found.registry(&settings);
+        assert!(
+            matches!(&found.problems[..], [log, registry] if log.starts_with("log_path: ")
+            && registry.ends_with("not a regular file")),
+            "{found:?}"
+        );
+    }
 }
