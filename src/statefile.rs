@@ -118,9 +118,18 @@ impl StateFiles {
         let inotify = inotify.inspect_err(|error| {
             warn!(%error, "cannot watch state files (inotify: {error}); reading them every check_interval");
         });
+        Self::with(inotify.ok())
+    }
+
+    /// For processes without state files. Takes no inotify instance, of which each user has few.
+    pub fn none() -> Self {
+        Self::with(None)
+    }
+
+    fn with(inotify: Option<ReadableFd>) -> Self {
         Self(Arc::new(WatchState {
             table: Mutex::default(),
-            inotify: inotify.ok(),
+            inotify,
             look_again: Notify::new(),
             requested: watch::Sender::default(),
             served: watch::Sender::default(),

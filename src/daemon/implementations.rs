@@ -74,7 +74,7 @@ impl Implementations {
             client_dirs,
             boot_id,
             // Their state is asked for, and not read from files.
-            state_files: StateFiles::open(),
+            state_files: StateFiles::none(),
         };
         let (registry, actor) =
             Registry::new(rules, context, store.clone(), restored, (inputs, queued_inputs));
