@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::config::Settings;
@@ -28,7 +28,7 @@ use crate::environ::implementation_of;
 use crate::model::client::ClientSpec;
 use crate::model::fleet::{RequestOutcome, StopMode};
 use crate::model::name::ClientName;
-use crate::registry::{CallError, ClientView, Registry};
+use crate::registry::{CallError, ClientView, Registry, Snapshot};
 use crate::wire::client_list::{client_object, implementation_object};
 
 /// How many accounts may wait to have their held implementation started again.
@@ -80,14 +80,11 @@ impl Accounts {
             return Ok(outcome);
         }
         // The reconciler stops it, as the account has just left the list of clients. Here its end is only waited for.
-        let mut snapshots = self.implementations.changes();
-        // Until it is gone, or belongs to an account that was registered again meanwhile.
-        let gone = snapshots
-            .wait_for(|snapshot| snapshot.get(&name).is_none() || self.clients.client(&name).is_some());
+        let gone = gone_or_registered(&name, self.clients.changes(), self.implementations.changes());
         // A stop that fails changes nothing that the wait looks at, so the wait needs an end of its own.
         match timeout(settings.supervisor.stop_timeout + STOP_MARGIN, gone).await {
-            // An error inside means that the registry has ended, and then the controller ends its processes itself.
-            Ok(_) => Ok(outcome),
+            // Also where a registry has ended: then the controller ends its processes itself.
+            Ok(()) => Ok(outcome),
             Err(_) => {
                 let why = "its client is gone, but its implementation does not end; see the log".to_owned();
                 Ok(RequestOutcome::Failed(info.spec.clone(), why))
@@ -105,5 +102,55 @@ impl Accounts {
         let mut object = client_object(&view.record, view.next_start, view.unit.as_deref());
         object["implementation"] = implementation_object((name, kind), process);
         object.to_string().into()
+    }
+}
+
+/// Waits until the implementation of an account is gone, or the account is registered again: then it may stay as it is. Returns
+/// where a registry has ended as well.
+async fn gone_or_registered(
+    name: &ClientName,
+    mut clients: watch::Receiver<Arc<Snapshot>>,
+    mut implementations: watch::Receiver<Arc<Snapshot>>,
+) {
+    tokio::select! {
+        _ = implementations.wait_for(|snapshot| snapshot.get(name).is_none()) => {}
+        _ = clients.wait_for(|snapshot| snapshot.get(name).is_some()) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::client::{ClientRecord, Generation, Phase, RestartHistory};
+
+    fn list(name: &ClientName) -> Arc<Snapshot> {
+        Arc::new(Snapshot::of(ClientRecord {
+            spec: ClientSpec::example(name.as_str(), "/run/wq"),
+            port: 5000,
+            generation: Generation(1),
+            phase: Phase::Up,
+            handle: None,
+            report: None,
+            frozen: false,
+            history: RestartHistory::default(),
+        }))
+    }
+
+    #[tokio::test]
+    async fn wait_for_an_implementation_ends_when_its_account_is_registered_again() {
+        let name = ClientName::new("a").unwrap();
+        for registered in [true, false] {
+            let clients = watch::Sender::new(Arc::new(Snapshot::default()));
+            let implementations = watch::Sender::new(list(&name));
+            let waited = gone_or_registered(&name, clients.subscribe(), implementations.subscribe());
+            let mut waited = std::pin::pin!(waited);
+            assert!(futures_util::poll!(waited.as_mut()).is_pending());
+            match registered {
+                // The implementation stays, and its list does not change.
+                true => clients.send_replace(list(&name)),
+                false => implementations.send_replace(Arc::default()),
+            };
+            assert!(futures_util::poll!(waited).is_ready(), "registered: {registered}");
+        }
     }
 }

@@ -17,6 +17,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// A list of one client.
+    #[cfg(test)]
+    pub(crate) fn of(record: ClientRecord) -> Self {
+        let name = record.spec.name.clone();
+        let view = Arc::new(ClientView::new(record, None, None));
+        Self { clients: [(name, view)].into(), write_error: None }
+    }
+
     /// One client.
     pub fn get(&self, name: &ClientName) -> Option<&Arc<ClientView>> {
         self.clients.get(name)
