@@ -16,6 +16,7 @@ mod sandbox;
 
 pub use account::{Account, Accounts, TableKey};
 pub use contract::{AccountTable, BackendContract, ContractError, ListenParameter, Secret, Start};
+pub use onebot::is_this_machine;
 
 /// Declares the kinds of backends, each with its contract. The first one is the default.
 macro_rules! kinds {

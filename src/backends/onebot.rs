@@ -105,7 +105,10 @@ impl BackendContract for OneBot {
     /// it: else every caller could have it sent to a machine of their own.
     fn secret_file<'a>(&self, start: &Start<'a>) -> Option<&'a Path> {
         let is_callers = start.key("url").is_none();
-        let goes_out = is_callers && start.param("onebot_url").is_some_and(|url| !is_this_machine(url));
+        let goes_out = is_callers
+            && start
+                .param("onebot_url")
+                .is_some_and(|url| !Url::parse(url).is_ok_and(|url| is_this_machine(&url)));
         start.key("token_file").filter(|_| !goes_out).map(Path::new)
     }
 
@@ -118,7 +121,7 @@ impl BackendContract for OneBot {
         match (account.get("url"), account.get("listen")) {
             (None, None) => None,
             // By HTTP the address for events may come from the caller.
-            (Some(url), None) if url.starts_with("http") => Some(vec![("onebot_listen", "127.0.0.1:1")]),
+            (Some(url), None) if is_http(url) => Some(vec![("onebot_listen", "127.0.0.1:1")]),
             _ => Some(Vec::new()),
         }
     }
@@ -129,9 +132,14 @@ fn is_url(text: &str) -> bool {
         .is_ok_and(|url| matches!(url.scheme(), "ws" | "wss" | "http" | "https") && url.has_host())
 }
 
-/// Whether a URL leads to this machine and nowhere else.
-fn is_this_machine(url: &str) -> bool {
-    match Url::parse(url).ok().as_ref().and_then(Url::host) {
+fn is_http(text: &str) -> bool {
+    // Parsed, since a scheme may be written in upper case.
+    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+}
+
+/// Whether a URL leads to this machine and nowhere else, so that a token may go there.
+pub fn is_this_machine(url: &Url) -> bool {
+    match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         // Any other name would have to be looked up, and its address can be another one when the client connects.
@@ -152,6 +160,15 @@ fn opens_to_network(address: &SocketAddr) -> bool {
 mod tests {
     use super::*;
     use crate::backends::tests::Example;
+
+    #[test]
+    fn trial_has_an_address_for_events_with_http() {
+        let trial = |url: &str| {
+            let example = Example::new(&[], vec![("url", url.to_owned())]);
+            OneBot.trial_params(example.start().account.unwrap()).unwrap().len()
+        };
+        assert_eq!(["http://h/", "HTTPS://h/", "ws://h/"].map(trial), [1, 1, 0]);
+    }
 
     #[test]
     fn token_goes_to_this_machine_or_to_the_url_of_the_configuration() {

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::ImplementationKind;
 use super::placeholders;
-use crate::backends::TableKey;
+use crate::backends::{TableKey, is_this_machine};
 
 const fn path(name: &'static str) -> TableKey {
     TableKey {
@@ -65,15 +65,9 @@ fn is_relative(text: &str) -> bool {
 fn is_own_url(text: &str) -> bool {
     // With some number, because braces are no port.
     let url = Url::parse(&text.replace("{port}", "1"));
-    let is_loopback = |url: &Url| match url.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
     // The placeholder must be the port itself: with a fixed port two accounts would share it.
     text.contains(":{port}")
-        && url.is_ok_and(|url| matches!(url.scheme(), "ws" | "http") && is_loopback(&url))
+        && url.is_ok_and(|url| matches!(url.scheme(), "ws" | "http") && is_this_machine(&url))
 }
 
 /// An implementation that the operator installed: the keys of its table, checked.
