@@ -175,7 +175,7 @@ impl ClientSettings {
             controller_pid,
             http_debug: vars.flag("HTTP_DEBUG")?.unwrap_or(false),
             poll_api: vars.checked(vars.plugin("POLL_API"), "an http or https URL", Endpoint::new)?,
-            poll_interval: vars.seconds(vars.plugin("POLL_INTERVAL"))?.unwrap_or(Duration::from_secs(5)),
+            poll_interval: vars.pause(vars.plugin("POLL_INTERVAL"))?.unwrap_or(Duration::from_secs(5)),
             outbox,
             qrcode_count_max: vars.count("QRCODE_COUNT_MAX")?.unwrap_or(QRCODE_COUNT_MAX),
             backend,
@@ -299,6 +299,32 @@ mod tests {
         assert_eq!(read(&LEAST[..1]).err(), Some(SettingsError::Missing("PLUGIN_OPENQQ_PORT")));
         assert_eq!(read(&LEAST[1..]).err(), Some(SettingsError::Missing("ACCOUNT")));
         assert!(matches!(with(&[("ACCOUNT", "a/b")]), Err(SettingsError::Account(NameError::Slash))));
+    }
+
+    #[test]
+    fn pause_of_0_is_no_loop() {
+        let settings = with(&[
+            ("BACKEND", "onebot"),
+            ("ONEBOT_URL", "ws://127.0.0.1:1/"),
+            ("ONEBOT_TIMEOUT", "0"),
+            ("ONEBOT_REFRESH", "0"),
+            ("POST_RETRY_MIN", "0"),
+            ("PLUGIN_OPENQQ_POST_RETRY_MAX", "0"),
+            ("POLL_INTERVAL", "0"),
+        ])
+        .unwrap();
+        let BackendSettings::OneBot(own) = &settings.backend else { panic!("it is asked for") };
+        let (first, longest) = settings.reports.pauses;
+        for pause in [own.call_time, own.refresh, first, longest, settings.poll_interval] {
+            assert_eq!(pause, Duration::from_millis(10));
+        }
+        let settings =
+            with(&[("QRCODE_EXPIRE", "0"), ("SANDBOX_FAULT_DROP", "0"), ("SANDBOX_FAULT_EXPIRE", "0")])
+                .unwrap();
+        let BackendSettings::Sandbox(own) = &settings.backend else { panic!("it is the default") };
+        for pause in [Some(own.qrcode_expire), own.faults.drop, own.faults.expire] {
+            assert_eq!(pause, Some(Duration::from_millis(10)));
+        }
     }
 
     #[test]

@@ -71,7 +71,6 @@ impl OneBotSettings {
             }
         };
         let state = vars.state_directory.clone().map_or_else(|| tmpdir.to_owned(), PathBuf::from);
-        let call_time = vars.seconds("ONEBOT_TIMEOUT")?.unwrap_or(Duration::from_secs(30));
         Ok(Self {
             connection_mode,
             binding: state.join(format!("mojo_webqq_binding_{account}.json")),
@@ -79,12 +78,9 @@ impl OneBotSettings {
             registration: vars.text("REGISTRATION")?,
             token_file,
             qrcode: vars.text("ONEBOT_QRCODE_PATH")?.map(PathBuf::from),
-            // With 0 each call would time out before it is sent, and the lists would be loaded without a pause.
-            call_time: call_time.max(Duration::from_millis(10)),
-            refresh: vars
-                .seconds("ONEBOT_REFRESH")?
-                .unwrap_or(Duration::from_secs(600))
-                .max(Duration::from_millis(10)),
+            // With 0 each call would time out before it is sent.
+            call_time: vars.pause("ONEBOT_TIMEOUT")?.unwrap_or(Duration::from_secs(30)),
+            refresh: vars.pause("ONEBOT_REFRESH")?.unwrap_or(Duration::from_secs(600)),
             message_sync: vars.flag("ALLOW_MESSAGE_SYNC")?.unwrap_or(false),
         })
     }

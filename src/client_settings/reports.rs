@@ -76,7 +76,7 @@ impl ReportSettings {
                     .map(|count| count as usize)
             })
         };
-        let pause = |name| vars.seconds(vars.plugin(name));
+        let pause = |name| vars.pause(vars.plugin(name));
         // Waiting reports outlive the client, and the runtime folder of a unit does not.
         let state = vars.state_directory.clone().map_or_else(|| tmpdir.to_owned(), PathBuf::from);
         Ok(Self {
@@ -90,7 +90,7 @@ impl ReportSettings {
                     seconds.map(Duration::from_secs_f64)
                 })?
                 .unwrap_or(usual.post_timeout),
-            keep: pause("POST_RETRY")?.unwrap_or(usual.keep),
+            keep: vars.seconds(vars.plugin("POST_RETRY"))?.unwrap_or(usual.keep),
             pauses: (
                 pause("POST_RETRY_MIN")?.unwrap_or(usual.pauses.0),
                 pause("POST_RETRY_MAX")?.unwrap_or(usual.pauses.1),

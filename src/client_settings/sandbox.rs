@@ -48,10 +48,10 @@ impl SandboxSettings {
             network: vars.text("SANDBOX_NETWORK")?.map(PathBuf::from),
             scan: vars.checked("SANDBOX_LOGIN", "auto or scan", modes)?.unwrap_or(false),
             login_time: vars.seconds("SANDBOX_LOGIN_TIME")?.unwrap_or(Duration::from_secs(3)),
-            qrcode_expire: vars.seconds("QRCODE_EXPIRE")?.unwrap_or(Duration::from_secs(120)),
+            qrcode_expire: vars.pause("QRCODE_EXPIRE")?.unwrap_or(Duration::from_secs(120)),
             faults: FaultSettings {
-                drop: vars.seconds("SANDBOX_FAULT_DROP")?,
-                expire: vars.seconds("SANDBOX_FAULT_EXPIRE")?,
+                drop: vars.pause("SANDBOX_FAULT_DROP")?,
+                expire: vars.pause("SANDBOX_FAULT_EXPIRE")?,
                 fail: vars.checked("SANDBOX_FAULT_FAIL", "a whole number from 1 on", every)?,
                 delay: vars.seconds("SANDBOX_FAULT_DELAY")?,
             },

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use super::{PREFIX, SettingsError};
 
+/// The shortest pause before something is done again. It bounds the load where a pause is configured as 0.
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+
 /// The settings of the original's plugin, under the names by which its template reads them.
 const PLUGIN_SETTINGS: [&str; 13] = [
     "PLUGIN_OPENQQ_CHECK_EVENT_LIST_MAX_SIZE",
@@ -119,5 +122,11 @@ impl Vars {
             Some(seconds) if (0.0..=DAY).contains(&seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
             Some(_) => Err(invalid),
         }
+    }
+
+    /// The value as the time after which something is done again: like [`Vars::seconds`], but at least 10 ms, since 0 would
+    /// make a loop without a pause.
+    pub(super) fn pause(&self, name: &'static str) -> Result<Option<Duration>, SettingsError> {
+        Ok(self.seconds(name)?.map(|pause| pause.max(MIN_PAUSE)))
     }
 }
