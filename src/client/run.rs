@@ -231,7 +231,8 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     let again = backend.clone();
     tasks.spawn("the relogins", relogins(relogin_asked.clone(), move || again.relogin()));
     let own = ProcessInfo::new(settings, start_time);
-    let api = Arc::new(Api::new(own, backend, outbox, recent, lifecycle.state(), stop_asked, relogin_asked));
+    let stopping = stop_asked.clone();
+    let api = Arc::new(Api::new(own, backend, outbox, recent, lifecycle.state(), stopping, relogin_asked));
     let handler = move |request, _caller| {
         let api = api.clone();
         async move { api.answer(request).await }
@@ -249,11 +250,6 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
         tokio::select! {
             why = &mut first_ending => {
                 info!("stopping: {why}");
-                // A call gives the account up. After a signal, as at a shutdown, the next start belongs to the same QQ
-                // account.
-                if why == ShutdownReason::StopCalled {
-                    account.forget();
-                }
                 break Ok(why);
             }
             // If the driver is gone, this arm is disabled, and `first_exit` says so.
@@ -271,12 +267,33 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
         }
     };
 
+    let ended = after_the_answer(ended, stop_asked.is_cancelled());
+    // A call gives the account up. After a signal, as at a shutdown, the next start belongs to the same QQ account.
+    if matches!(ended, Ok(ShutdownReason::StopCalled)) {
+        account.forget();
+    }
     // Before the tasks end: the state `stop` answers long polls, and its report can still be delivered.
     lifecycle.end(ended.as_ref().map_or_else(|error| Some(error.to_string()), ShutdownReason::reason));
-    tasks.end().await;
+    // The backend's connection lasts as long as the tasks, and the network does not repeat what it has told.
+    tasks.end(&mut events, |event| lifecycle.report(event)).await;
     // systemd can attribute a message to its unit only while the sender lives (sd_notify(3)).
     notifier.flush().await;
     ended.map(|why| ProcessEnd::from(&why))
+}
+
+/// Why the client ends, if `stop_client` may have been answered before: its caller was told that the account is given up, so
+/// what ends the client sooner, such as a signal within the delay, does not keep the account.
+fn after_the_answer(
+    ended: Result<ShutdownReason, ClientError>,
+    is_stop_answered: bool,
+) -> Result<ShutdownReason, ClientError> {
+    if !is_stop_answered {
+        return ended;
+    }
+    if let Err(error) = ended {
+        error!("stopping at once after stop_client: {}", ErrorChain(&error));
+    }
+    Ok(ShutdownReason::StopCalled)
 }
 
 /// Creates the pid file again if it was removed. `missing` says whether that failed the last time and was
@@ -321,6 +338,18 @@ mod tests {
         assert!(!invoked(&["wqcontroller"]));
         assert!(!invoked(&["/opt/wqclient/wqcontroller", "--config", "client"]));
         assert!(!invoked(&[]));
+    }
+
+    #[test]
+    fn answered_stop_client_outlasts_what_ends_the_client_sooner() {
+        let broken = || Err(ClientError::Broken("x".into()));
+        for ended in [Ok(ShutdownReason::Signal(15)), Ok(ShutdownReason::Orphaned), broken()] {
+            let ended = after_the_answer(ended, true).unwrap();
+            assert_eq!(ProcessEnd::from(&ended), ProcessEnd::Status(STOP_ASKED));
+        }
+        let signal = after_the_answer(Ok(ShutdownReason::Signal(15)), false).unwrap();
+        assert_eq!(ProcessEnd::from(&signal), ProcessEnd::Signal(15));
+        assert!(after_the_answer(broken(), false).is_err());
     }
 
     #[tokio::test(start_paused = true)]

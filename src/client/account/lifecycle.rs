@@ -125,6 +125,15 @@ impl Lifecycle {
                 self.enter(ClientState::Running);
                 self.reporter.event(&AccountEvent::Login { scanned });
             }
+            event @ (BackendEvent::Message(_) | BackendEvent::Account(_)) => self.report(event),
+        }
+        None
+    }
+
+    /// Reports a message or an event of the account. Other events change the state alone, and are ignored: after
+    /// [`Lifecycle::end`] it stays `stop`.
+    pub(crate) fn report(&mut self, event: BackendEvent) {
+        match event {
             BackendEvent::Message(message) => {
                 info!(target: MESSAGES, "message {} received from {}", message.id, message.sender.uid);
                 self.reporter.message(&message);
@@ -133,12 +142,12 @@ impl Lifecycle {
                 debug!("event: {}", event.name());
                 self.reporter.event(&event);
             }
+            _ => {}
         }
-        None
     }
 
     /// Ends in the state `stop`, with a reason if there is one.
-    pub(crate) fn end(mut self, reason: Option<String>) {
+    pub(crate) fn end(&mut self, reason: Option<String>) {
         // Before the state: a program that sees `stop` must not find a code.
         self.clear_image();
         self.reason = reason;

@@ -1,10 +1,12 @@
 //! [`TaskGroup`]: the tasks of the client. None of them ends unnoticed, and all end together. Services, which
 //! other tasks need (the connection over which messages are answered, the delivery of reports), end last.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -16,11 +18,13 @@ const SERVICES_STOP_TIMEOUT: Duration = Duration::from_millis(2500);
 /// The running tasks. Dropping it aborts all of them.
 #[derive(Default)]
 pub(crate) struct TaskGroup {
-    tasks: JoinSet<&'static str>,
+    tasks: JoinSet<()>,
     stopping: CancellationToken,
     /// Those that other tasks need.
-    services: JoinSet<&'static str>,
+    services: JoinSet<()>,
     services_stopping: CancellationToken,
+    /// Of both, as a task that panics cannot give its name itself.
+    names: HashMap<Id, &'static str>,
 }
 
 /// On the heap: a task is kilobytes large, and the stack that it passes through would stay with the process.
@@ -29,7 +33,8 @@ type BoxedTask = Pin<Box<dyn Future<Output = ()> + Send>>;
 impl TaskGroup {
     /// Runs a task that is cancelled at any await point when the client stops.
     pub(crate) fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        spawn(&mut self.tasks, until_cancelled(self.stopping.clone(), name, Box::pin(task)));
+        let id = self.tasks.spawn(until_cancelled(self.stopping.clone(), Box::pin(task))).id();
+        self.names.insert(id, name);
     }
 
     /// Runs a service that is cancelled at any await point once the tasks have ended.
@@ -38,7 +43,8 @@ impl TaskGroup {
         name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        spawn(&mut self.services, until_cancelled(self.services_stopping.clone(), name, Box::pin(task)));
+        let id = self.services.spawn(until_cancelled(self.services_stopping.clone(), Box::pin(task))).id();
+        self.names.insert(id, name);
     }
 
     /// Runs a task that ends by itself after [`TaskGroup::stopping`].
@@ -47,7 +53,8 @@ impl TaskGroup {
         name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        spawn(&mut self.tasks, to_completion(name, Box::pin(task)));
+        let task: BoxedTask = Box::pin(task);
+        self.names.insert(self.tasks.spawn(task).id(), name);
     }
 
     /// Runs a service that ends by itself after [`TaskGroup::services_stopping`].
@@ -56,7 +63,8 @@ impl TaskGroup {
         name: &'static str,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        spawn(&mut self.services, to_completion(name, Box::pin(task)));
+        let task: BoxedTask = Box::pin(task);
+        self.names.insert(self.services.spawn(task).id(), name);
     }
 
     /// Cancelled when the client stops.
@@ -73,41 +81,45 @@ impl TaskGroup {
     pub(crate) async fn first_exit(&mut self) -> String {
         // A set without tasks yields `None`, which only disables its branch.
         let ended = tokio::select! {
-            Some(ended) = self.tasks.join_next() => ended,
-            Some(ended) = self.services.join_next() => ended,
+            Some(ended) = self.tasks.join_next_with_id() => ended,
+            Some(ended) = self.services.join_next_with_id() => ended,
             else => return "there are no tasks".to_owned(),
         };
+        let name = |id| self.names.get(&id).copied().unwrap_or("a task");
         match ended {
-            Ok(name) => format!("{name} ended"),
+            Ok((id, ())) => format!("{} ended", name(id)),
             // Before `end` no task is aborted, so the error is a panic.
-            Err(panic) => panic.to_string(),
+            Err(panic) => format!("{}: {panic}", name(panic.id())),
         }
     }
 
-    /// Ends all tasks, then the services. Aborts those that take too long.
-    pub(crate) async fn end(&mut self) {
+    /// Ends all tasks, then the services. Aborts those that take too long. What comes from `events` before the services are to
+    /// end goes to `report`.
+    pub(crate) async fn end<E>(&mut self, events: &mut mpsc::Receiver<E>, mut report: impl FnMut(E)) {
         self.stopping.cancel();
-        drain(&mut self.tasks, STOP_TIMEOUT).await;
+        {
+            let mut drained = std::pin::pin!(drain(&mut self.tasks, STOP_TIMEOUT));
+            loop {
+                tokio::select! {
+                    () = &mut drained => break,
+                    Some(event) = events.recv() => report(event),
+                }
+            }
+        }
+        // Services may not take reports any more once they are to end.
+        while let Ok(event) = events.try_recv() {
+            report(event);
+        }
         self.services_stopping.cancel();
         drain(&mut self.services, SERVICES_STOP_TIMEOUT).await;
     }
 }
 
-fn spawn(set: &mut JoinSet<&'static str>, task: impl Future<Output = &'static str> + Send + 'static) {
-    set.spawn(task);
-}
-
-async fn until_cancelled(until: CancellationToken, name: &'static str, task: BoxedTask) -> &'static str {
+async fn until_cancelled(until: CancellationToken, task: BoxedTask) {
     until.run_until_cancelled(task).await;
-    name
 }
 
-async fn to_completion(name: &'static str, task: BoxedTask) -> &'static str {
-    task.await;
-    name
-}
-
-async fn drain(tasks: &mut JoinSet<&'static str>, time: Duration) {
+async fn drain(tasks: &mut JoinSet<()>, time: Duration) {
     let ended = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(time, ended).await.is_err() {
         warn!("aborted tasks that did not end within {} s", time.as_secs_f32());
@@ -120,6 +132,10 @@ async fn drain(tasks: &mut JoinSet<&'static str>, time: Duration) {
 mod tests {
     use super::*;
 
+    async fn end(group: &mut TaskGroup) {
+        group.end(&mut mpsc::channel::<()>(1).1, drop).await;
+    }
+
     #[tokio::test]
     async fn first_exit_names_the_task() {
         let mut group = TaskGroup::default();
@@ -127,7 +143,8 @@ mod tests {
         group.spawn("the second", std::future::ready(()));
         assert_eq!(group.first_exit().await, "the second ended");
         group.spawn("the third", async { panic!("out of tape") });
-        assert!(group.first_exit().await.contains("out of tape"));
+        let panicked = group.first_exit().await;
+        assert!(panicked.starts_with("the third: ") && panicked.contains("out of tape"), "{panicked}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -140,13 +157,13 @@ mod tests {
             stopping.cancelled().await;
             done.send(()).unwrap_or_default();
         });
-        group.end().await;
+        end(&mut group).await;
         assert_eq!(is_done.await, Ok(()), "it had time to end by itself");
 
         let mut group = TaskGroup::default();
         let before = tokio::time::Instant::now();
         group.spawn_graceful("the third", std::future::pending());
-        group.end().await;
+        end(&mut group).await;
         assert_eq!(before.elapsed(), STOP_TIMEOUT);
     }
 
@@ -161,7 +178,34 @@ mod tests {
             assert!(!services_stopping.is_cancelled(), "it is still needed");
         });
         let before = tokio::time::Instant::now();
-        group.end().await;
+        end(&mut group).await;
         assert_eq!(before.elapsed(), Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_are_reported_until_the_services_end() {
+        let (mut group, (event, mut events)) = (TaskGroup::default(), mpsc::channel(1));
+        let (stopping, services_stopping) = (group.stopping(), group.services_stopping());
+        let last = event.clone();
+        group.spawn_service("the backend", async move {
+            stopping.cancelled().await;
+            // More than may wait, while the outbox goes on.
+            for number in 0..3 {
+                event.send(number).await.unwrap();
+            }
+        });
+        let stopping = group.stopping();
+        group.spawn_graceful("the outbox", async move {
+            stopping.cancelled().await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            last.send(3).await.unwrap();
+        });
+        let mut reported = Vec::new();
+        let report = |event| {
+            assert!(!services_stopping.is_cancelled(), "the deliverer may be gone");
+            reported.push(event);
+        };
+        group.end(&mut events, report).await;
+        assert_eq!(reported, [0, 1, 2, 3]);
     }
 }

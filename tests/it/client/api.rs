@@ -208,6 +208,15 @@ fn client_info_and_stop_client() {
 }
 
 #[test]
+fn signal_after_an_answered_stop_client_ends_it_as_one() {
+    let mut client = Client::running(&[]);
+    assert_eq!(client.get("/openqq/stop_client").json()["code"], 0);
+    client.signal(Signal::TERM);
+    assert_eq!(client.until_exit().code(), Some(193));
+    assert!(client.setup.log().contains("received SIGTERM"));
+}
+
+#[test]
 fn page_of_another_site_is_refused_unless_it_comes_through_the_controller() {
     let client = Client::running(&[]);
     let call = |method: &str, headers: &str| {
