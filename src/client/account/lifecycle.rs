@@ -165,7 +165,9 @@ impl Lifecycle {
         self.enter(ClientState::Loading);
         // `enter` does nothing while the state stays `loading`, so the new reason is written here.
         if is_new && state == ClientState::Loading {
-            self.write(&state, &state);
+            // There is one, as the first state is `init`.
+            let previous = self.previous.clone().unwrap_or(ClientState::Init);
+            self.write(&state, &previous);
         }
     }
 
@@ -224,6 +226,7 @@ impl Lifecycle {
         let image = match image {
             Ok(image) => image,
             Err(error) => {
+                // It counts, unlike one that cannot be written now: no later code of the network would fit either.
                 self.codes += 1;
                 self.enter(ClientState::Scaning);
                 error!("cannot show the login code: {}", ErrorChain(&error));
@@ -238,7 +241,8 @@ impl Lifecycle {
         None
     }
 
-    /// A code that could not be shown does not count towards `qrcode_count_max`.
+    /// A code that could not be written does not count towards `qrcode_count_max`: nothing is wrong with it, and there was
+    /// nothing to scan.
     fn write_image(&mut self, image: Vec<u8>) {
         match self.image.show(&image) {
             Ok(()) => {

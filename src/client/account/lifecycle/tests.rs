@@ -42,6 +42,7 @@ fn state_file_and_login_code_follow_the_state() {
     assert_eq!((report().state, reason()), (ClientState::Loading, Some("no token".into())));
     assert_eq!(lifecycle.handle(BackendEvent::Blocked("another".into())), None);
     assert_eq!(reason(), Some("another".into()));
+    assert_eq!(report().fields()["previous_state"], "scaning", "a new reason is no new state");
     assert_eq!(lifecycle.handle(BackendEvent::Loading), None);
     assert_eq!((report().state, reason()), (ClientState::Loading, None));
     assert_eq!(lifecycle.handle(BackendEvent::LoginCode("again".into())), None);
