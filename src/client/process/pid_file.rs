@@ -78,28 +78,26 @@ impl LockedPidFile {
 
 /// Opens the file, locks it and writes our pid to it.
 fn lock(path: &Path) -> Result<File, PidFileError> {
-    {
-        let failed = |error| PidFileError::Io(path.to_owned(), error);
-        loop {
-            let mut file = open(path)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => {
-                    let pid = read_pid(&mut file);
-                    return Err(PidFileError::Held { path: path.to_owned(), pid });
-                }
-                Err(errno) => return Err(failed(errno.into())),
+    let failed = |error| PidFileError::Io(path.to_owned(), error);
+    loop {
+        let mut file = open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let pid = read_pid(&mut file);
+                return Err(PidFileError::Held { path: path.to_owned(), pid });
             }
-            // A client that ended between the open and the lock has removed the file. The lock is then on a
-            // file without a name.
-            if !is_at(&file, path).map_err(failed)? {
-                continue;
-            }
-            // Truncated only under the lock: at the open it would erase the pid of a client that runs.
-            file.set_len(0).map_err(failed)?;
-            writeln!(file, "{}", std::process::id()).map_err(failed)?;
-            return Ok(file);
+            Err(errno) => return Err(failed(errno.into())),
         }
+        // A client that ended between the open and the lock has removed the file. The lock is then on a file without
+        // a name.
+        if !is_at(&file, path).map_err(failed)? {
+            continue;
+        }
+        // Truncated only under the lock: at the open it would erase the pid of a client that runs.
+        file.set_len(0).map_err(failed)?;
+        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        return Ok(file);
     }
 }
 
