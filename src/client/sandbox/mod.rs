@@ -38,6 +38,7 @@ use faults::{Faults, LoginFault};
 use login::{SandboxClosed, SandboxLogin};
 use network::{PeerLinks, PeerNetwork};
 use view::{ModerationAction, SandboxChat, View};
+use watch::WorldWatch;
 use world::SandboxWorld;
 pub(super) use world::WorldError;
 
@@ -81,7 +82,8 @@ pub(crate) struct Sandbox {
 pub(crate) struct SandboxDriver {
     shared: Arc<SandboxState>,
     network: PeerNetwork,
-    world: Option<PathBuf>,
+    /// The file of the world, and its watch: watched from before it is read, so that no change is missed.
+    world: Option<(PathBuf, WorldWatch)>,
     echoes: mpsc::Receiver<Echo>,
     news: mpsc::Sender<BackendEvent>,
 }
@@ -103,6 +105,13 @@ pub(crate) fn open(
 ) -> Result<(Sandbox, SandboxDriver), WorldError> {
     let account = &settings.account;
     let (sender, receiver) = mpsc::channel(MAX_QUEUED_ECHOES);
+    let world = own.world.clone().and_then(|path| match WorldWatch::new(&path) {
+        Ok(watch) => Some((path, watch)),
+        Err(error) => {
+            warn!("cannot watch the sandbox's world: {error}; changes apply at the next start");
+            None
+        }
+    });
     let shared = Arc::new(SandboxState {
         account: account.clone(),
         view: Mutex::new(View::new(SandboxWorld::read(own.world.as_deref())?, account)),
@@ -116,13 +125,8 @@ pub(crate) fn open(
     });
     let folder = own.network.clone().unwrap_or_else(|| settings.files.tmpdir.join("mojo_webqq_sandbox"));
     let network = PeerNetwork::new(folder, own.world.as_deref(), account);
-    let driver = SandboxDriver {
-        shared: shared.clone(),
-        network,
-        world: own.world.clone(),
-        echoes: receiver,
-        news: news.clone(),
-    };
+    let driver =
+        SandboxDriver { shared: shared.clone(), network, world, echoes: receiver, news: news.clone() };
     Ok((Sandbox { shared, echoes: sender, news }, driver))
 }
 
@@ -183,16 +187,13 @@ impl SandboxDriver {
     }
 }
 
-/// Reports changes of the file of the world.
-async fn follow_world(path: Option<&PathBuf>, shared: &SandboxState, news: &mpsc::Sender<BackendEvent>) {
-    let Some(path) = path else { return std::future::pending().await };
-    let watch = match watch::WorldWatch::new(path) {
-        Ok(watch) => watch,
-        Err(error) => {
-            warn!("cannot watch the sandbox's world: {error}; changes apply at the next start");
-            return std::future::pending().await;
-        }
-    };
+/// Reports changes of the file of the world, first those since the last session: while there is no login the watch keeps them.
+async fn follow_world(
+    world: Option<&(PathBuf, WorldWatch)>,
+    shared: &SandboxState,
+    news: &mpsc::Sender<BackendEvent>,
+) {
+    let Some((path, watch)) = world else { return std::future::pending().await };
     while watch.changed().await.is_ok() {
         match SandboxWorld::read(Some(path)) {
             Ok(world) => {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::client::backend::event::AccountEvent;
 use crate::client::backend::message::Recipient;
 use crate::client::settings::BackendSettings;
 
@@ -9,12 +10,24 @@ fn draft(friend: &str, content: &str) -> Draft {
 
 /// A sandbox for the account `test` that logs in in about 10 s, in a folder of its own.
 pub(crate) fn sandbox() -> (Sandbox, SandboxDriver, mpsc::Receiver<BackendEvent>, tempfile::TempDir) {
+    sandbox_in(None)
+}
+
+/// The same, with a file of its own as its world.
+fn sandbox_in(
+    world: Option<&str>,
+) -> (Sandbox, SandboxDriver, mpsc::Receiver<BackendEvent>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("world.toml");
+    if let Some(world) = world {
+        std::fs::write(&file, world).unwrap();
+    }
     let vars = [
         ("ACCOUNT", "test"),
         ("PLUGIN_OPENQQ_PORT", "5000"),
         ("SANDBOX_LOGIN_TIME", "10"),
         ("TMPDIR", folder.path().to_str().unwrap()),
+        ("SANDBOX_WORLD", world.and(file.to_str()).unwrap_or_default()),
     ];
     let vars = vars.map(|(name, value)| (format!("MOJO_WEBQQ_{name}").into(), value.into()));
     let (sender, news) = mpsc::channel(8);
@@ -22,6 +35,28 @@ pub(crate) fn sandbox() -> (Sandbox, SandboxDriver, mpsc::Receiver<BackendEvent>
     let BackendSettings::Sandbox(own) = &settings.backend else { panic!("it is the default") };
     let (sandbox, driver) = open(&settings, own, sender).unwrap();
     (sandbox, driver, news, folder)
+}
+
+#[tokio::test(start_paused = true)]
+async fn world_changed_during_a_login_is_reported_after_it() {
+    let people = |names: &[&str]| -> String {
+        let person = |(uid, name)| format!("[[people]]\nuid = \"{uid}\"\nname = \"{name}\"\n");
+        names.iter().enumerate().map(person).collect()
+    };
+    let (sandbox, driver, mut news, folder) = sandbox_in(Some(&people(&["test"])));
+    let change = |names: &[&str]| std::fs::write(folder.path().join("world.toml"), people(names)).unwrap();
+    tokio::spawn(driver.run());
+    let mut names = vec!["test"];
+    for name in ["甲", "乙"] {
+        while !matches!(news.recv().await, Some(BackendEvent::LoginCode(_))) {}
+        names.push(name);
+        change(&names);
+        let is_ready = |event: &BackendEvent| matches!(event, BackendEvent::Ready { .. });
+        while !is_ready(&news.recv().await.unwrap()) {}
+        let Some(BackendEvent::Account(event)) = news.recv().await else { panic!("no event") };
+        assert!(matches!(*event, AccountEvent::NewFriend(friend) if friend.name == name));
+        sandbox.relogin();
+    }
 }
 
 #[tokio::test(start_paused = true)]
