@@ -71,18 +71,20 @@ impl PeerLinks {
             locked(&link.waiting).remove(&number);
             return Err(refused("the recipient takes nothing at the moment"));
         }
+        // From here on the recipient may have the message, whatever its answer is: a caller that sends it again sends it twice.
         // A strong reference would keep the link alive whose end it waits for.
         let waiting = Arc::downgrade(&link.waiting);
         drop(link);
         match timeout(PEER_TIMEOUT, answered).await {
             Ok(Ok(None)) => Ok(()),
             Ok(Ok(Some(why))) => Err(BackendError::Refused(sanitize_remote_text(&why))),
-            Ok(Err(_)) => Err(refused("the recipient went offline")),
+            // It went offline.
+            Ok(Err(_)) => Err(BackendError::NoAnswer),
             Err(_) => {
                 if let Some(waiting) = waiting.upgrade() {
                     locked(&waiting).remove(&number);
                 }
-                Err(refused("the recipient does not answer"))
+                Err(BackendError::NoAnswer)
             }
         }
     }
