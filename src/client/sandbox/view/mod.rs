@@ -19,6 +19,9 @@ use crate::model::name::ClientName;
 /// How many moderation actions are remembered.
 const MAX_RULINGS: usize = 1000;
 
+/// How many guests are remembered: more than may be connected at a time.
+const MAX_GUESTS: usize = 512;
+
 /// The chat of a message, by keys that are the same for all accounts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -188,7 +191,19 @@ impl View {
             if view.is_guest(&person.uid) {
                 view.guests.insert(person.uid.clone(), person);
             }
+            view.forget_guests();
         })
+    }
+
+    /// Forgets guests without a client beyond the limit: the names of a peer are without number.
+    fn forget_guests(&mut self) {
+        while self.guests.len() > MAX_GUESTS
+            && let Some(gone) = self.guests.keys().find(|uid| self.clients.get(*uid) != Some(&true)).cloned()
+        {
+            self.guests.remove(&gone);
+            self.clients.remove(&gone);
+            self.spoke.retain(|(_, member), _| *member != gone);
+        }
     }
 
     /// A client went offline.
@@ -210,6 +225,9 @@ impl View {
             view.world = world;
             // The new file may have another person for this account.
             view.me = view.world.person(&view.account);
+            // It may have made a guest one of its people.
+            let people = &view.world.people;
+            view.guests.retain(|uid, _| people.iter().all(|person| person.uid != *uid));
         })
     }
 
