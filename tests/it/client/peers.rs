@@ -238,7 +238,10 @@ fn lost_peer_connection_is_restored() {
     let meet = || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(super::process::PATIENCE)).unwrap();
-        stream.write_all(&frame(r#"{"hello":{"account":"李雷","rulings":[]}}"#)).unwrap();
+        // A removal in the name of the group's owner, who is not there.
+        let forged = r#"{"group":"305432198","member":"10001","by":"10003","muted_until":null}"#;
+        let hello = format!(r#"{{"hello":{{"account":"李雷","rulings":[{forged}]}}}}"#);
+        stream.write_all(&frame(&hello)).unwrap();
         stream
     };
     let hear = |stream: &mut std::os::unix::net::UnixStream| {
@@ -265,6 +268,12 @@ fn lost_peer_connection_is_restored() {
         let no = json!({ "answer": { "number": number, "refused": "no\n<3>forged\u{1b}[31m" } });
         stream.write_all(&frame(&no.to_string())).unwrap();
         assert_eq!(read_answer(waiting).json()["info"], "no<3>forged[31m");
+        assert_eq!(hong.get("search_group?uid=305432198")[0]["member"].as_array().unwrap().len(), 3);
+        // It goes offline before it answers.
+        let waiting = send_request(hong.client.setup.port, call, "", "").unwrap();
+        hear(&mut stream);
+        drop(stream);
+        assert_eq!(read_answer(waiting).json()["code"], -1);
     });
 }
 

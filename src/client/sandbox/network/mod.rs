@@ -303,8 +303,8 @@ async fn serve_peer(
     // However this ends, the connection leaves the table.
     let _entry = LinkGuard { shared: shared.clone(), uid: uid.clone(), number };
     let mut events = shared.view().peer_arrived(&account);
-    for ruling in &rulings {
-        // Known and unauthorized actions change nothing.
+    // Only its own, as of the frames below: it could make up those of others. Known and unauthorized actions change nothing.
+    for ruling in rulings.iter().filter(|ruling| ruling.by == uid) {
         events.extend(shared.view().moderate(ruling).unwrap_or_default());
     }
     emit(news, events).await?;

@@ -15,7 +15,7 @@ const MAX_FRAME: u32 = 6 * 1024 * 1024 + 4096;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum PeerFrame {
-    /// The first frame: the account, and the moderation actions that it knows.
+    /// The first frame: the account, and its moderation actions. Earlier versions add those of others, which count for nothing.
     Hello { account: String, rulings: Vec<ModerationAction> },
     /// A message, with a number that the answer repeats.
     Message { number: u64, place: SandboxChat, content: String },

@@ -68,6 +68,7 @@ pub(crate) struct View {
     kicked: BTreeSet<(String, String)>,
     muted: BTreeMap<(String, String), u64>,
     spoke: BTreeMap<(String, String), u64>,
+    /// Those of this account, for clients that come later.
     rulings: Vec<ModerationAction>,
 }
 
@@ -87,6 +88,7 @@ impl View {
         }
     }
 
+    /// The moderation actions of this account.
     pub(crate) fn rulings(&self) -> Vec<ModerationAction> {
         self.rulings.clone()
     }
@@ -240,10 +242,18 @@ impl View {
         if by <= member {
             return Err(BackendError::NotAllowed);
         }
-        if self.rulings.len() >= MAX_RULINGS {
-            self.rulings.remove(0);
+        if ruling.by == self.me.uid {
+            // A later mute of the same member takes the place of an earlier one.
+            let same = |known: &ModerationAction| {
+                (&known.group, &known.member, known.muted_until.is_some())
+                    == (&ruling.group, &ruling.member, ruling.muted_until.is_some())
+            };
+            self.rulings.retain(|known| !same(known));
+            if self.rulings.len() >= MAX_RULINGS {
+                self.rulings.remove(0);
+            }
+            self.rulings.push(ruling.clone());
         }
-        self.rulings.push(ruling.clone());
         let key = (ruling.group.clone(), ruling.member.clone());
         Ok(self.change(|view| match ruling.muted_until {
             Some(until) => {

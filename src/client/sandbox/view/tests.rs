@@ -54,6 +54,52 @@ fn moderation_requires_a_higher_role() {
 }
 
 #[test]
+fn own_moderation_is_remembered_once() {
+    // The owner.
+    let mut mine = view("10003");
+    let ruling = |by: &str, member: &str, muted_until| ModerationAction {
+        group: "305432198".into(),
+        member: member.into(),
+        by: by.into(),
+        muted_until,
+    };
+    for until in 1..=3 {
+        mine.moderate(&ruling("10003", "10001", Some(until))).unwrap();
+        mine.moderate(&ruling("10003", "10002", Some(until))).unwrap();
+    }
+    let last = [ruling("10003", "10001", Some(3)), ruling("10003", "10002", Some(3))];
+    assert_eq!(mine.rulings(), last);
+    mine.moderate(&ruling("10001", "10002", Some(9))).unwrap();
+    assert_eq!(mine.rulings(), last, "others tell their own");
+}
+
+#[test]
+fn guests_are_bounded() {
+    let mut mine = view("小红");
+    mine.peer_arrived(&name("first"));
+    for number in 0..2 * MAX_GUESTS {
+        let guest = name(&format!("guest {number}"));
+        mine.peer_arrived(&guest);
+        let uid = mine.uid_of(&guest);
+        mine.peer_left(&uid);
+    }
+    assert_eq!(mine.guests.len(), MAX_GUESTS);
+    assert!(mine.clients.len() <= MAX_GUESTS + 1);
+    assert!(mine.guests.contains_key(&mine.uid_of(&name("first"))), "it is still there");
+}
+
+#[test]
+fn guest_that_joins_the_world_is_there_once() {
+    let mut mine = view("小红");
+    mine.peer_arrived(&name("小刚"));
+    let uid = mine.uid_of(&name("小刚"));
+    let mut world = SandboxWorld::read(None).unwrap();
+    world.people.push(Person { uid: uid.clone(), name: "小刚".into(), ..Person::default() });
+    mine.replace_world(world);
+    assert_eq!(mine.snapshot().friends.iter().filter(|friend| friend.uid == uid).count(), 1);
+}
+
+#[test]
 fn messages_of_peers_are_checked() {
     let mut mine = view("小红");
     let group = |uid: &str| SandboxChat::Group(uid.into());
