@@ -40,7 +40,12 @@ impl Spool {
         let found = |Recovered { record, place, lane }| {
             // The login code of an earlier client has expired.
             if record.is_code {
-                return stale.push((record.seq, place));
+                stale.push((record.seq, place));
+                return true;
+            }
+            // A record may occur twice, as after a file was restored from a copy.
+            if spool.entries.contains_key(&record.seq) {
+                return false;
             }
             spool.bytes += place.bytes();
             let entry = QueuedReport {
@@ -54,10 +59,9 @@ impl Spool {
                 text: TextLocation::Disk(place),
                 source: None,
             };
-            // A record may occur twice, as after a file was restored from a copy.
-            if spool.entries.insert(record.seq, entry).is_none() {
-                spool.lanes.push(lane, record.seq);
-            }
+            spool.entries.insert(record.seq, entry);
+            spool.lanes.push(lane, record.seq);
+            true
         };
         match WriteAheadLog::open(folder, found) {
             Ok((mut journal, next_seq)) => {

@@ -84,6 +84,23 @@ async fn report_ids_are_never_reused() {
     assert_eq!(ids.len(), 6);
 }
 
+#[tokio::test]
+async fn copy_of_a_report_takes_no_place() {
+    let root = tempfile::tempdir().unwrap();
+    let mut first = spool(root.path());
+    push(&mut first, &["a", "b"]);
+    drop(first);
+    let file = |number: u64| root.path().join(format!("reports/{number:016}.reports"));
+    std::fs::copy(file(1), file(2)).unwrap();
+    let mut second = spool(root.path());
+    assert_eq!((second.len(), second.bytes), (2, 2));
+    assert!(!file(2).exists(), "nothing in it waits");
+    assert_eq!(drain(&mut second), [("a".into(), 1), ("b".into(), 1)]);
+    assert_eq!(second.bytes, 0);
+    second.close();
+    assert!(!root.path().join("reports").exists());
+}
+
 #[tokio::test(start_paused = true)]
 async fn reports_expire_by_their_own_age() {
     let root = tempfile::tempdir().unwrap();
@@ -113,7 +130,7 @@ async fn spool_works_in_memory_without_a_disk() {
 async fn wrong_clock_expires_nothing() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("reports");
-    let (mut journal, _) = WriteAheadLog::open(&folder, |_| {}).unwrap();
+    let (mut journal, _) = WriteAheadLog::open(&folder, |_| true).unwrap();
     for seq in 1..=2 {
         // Before a clock was set by the network: 1970.
         journal.append(&Record { seq, run: 1, time: 5, is_code: false, text: "old" }).unwrap();

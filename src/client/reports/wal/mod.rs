@@ -140,12 +140,16 @@ impl Unsynced {
 
 impl WriteAheadLog {
     /// Opens the log in `folder`, which is created if necessary, and calls `found` with all waiting reports,
-    /// oldest first; [`WriteAheadLog::tried`] has their attempts. Also returns the next sequence number. A
-    /// folder that cannot be created now is created with the first report.
+    /// oldest first; it returns false for a copy of one that it knows, which does not wait.
+    /// [`WriteAheadLog::tried`] has their attempts. Also returns the next sequence number. A folder that cannot
+    /// be created now is created with the first report.
     ///
     /// # Errors
     /// The folder or a file in it cannot be used. Nothing in it was changed.
-    pub(crate) fn open(folder: &Path, mut found: impl FnMut(Recovered)) -> Result<(Self, u64), WalError> {
+    pub(crate) fn open(
+        folder: &Path,
+        mut found: impl FnMut(Recovered) -> bool,
+    ) -> Result<(Self, u64), WalError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |error: io::Error| WalError::Io(path, error)
@@ -210,17 +214,12 @@ impl WriteAheadLog {
                 let whole = segment.read(reader, |record, place| {
                     // Completed reports count, too: no number may be used twice.
                     next_seq = next_seq.max(record.seq + 1);
-                    let waits = !journal.cursor.is_done(record.seq);
-                    if waits {
-                        let lane = Lane::of_text(record.text);
-                        let Record { seq, run, time, is_code, .. } = record;
-                        found(Recovered {
-                            record: Record { seq, run, time, is_code, text: () },
-                            place,
-                            lane,
-                        });
+                    if journal.cursor.is_done(record.seq) {
+                        return false;
                     }
-                    waits
+                    let lane = Lane::of_text(record.text);
+                    let Record { seq, run, time, is_code, .. } = record;
+                    found(Recovered { record: Record { seq, run, time, is_code, text: () }, place, lane })
                 });
                 if !whole.map_err(failed(&path))? {
                     warn!(

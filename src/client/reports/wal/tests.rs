@@ -17,7 +17,11 @@ fn root() -> tempfile::TempDir {
 
 fn open(folder: &Path) -> (WriteAheadLog, u64, Vec<Recovered>) {
     let mut left = Vec::new();
-    let (journal, next) = WriteAheadLog::open(folder, |found| left.push(found)).unwrap();
+    let (journal, next) = WriteAheadLog::open(folder, |found| {
+        left.push(found);
+        true
+    })
+    .unwrap();
     (journal, next, left)
 }
 
@@ -45,7 +49,7 @@ fn waiting_reports_are_found_by_the_next_run() {
     journal.advance(1, &tries(1, 1)).unwrap();
     journal.release(1, Some(places[0]));
     journal.advance(2, &tries(2, 4)).unwrap();
-    assert!(matches!(WriteAheadLog::open(&folder, |_| {}), Err(WalError::Locked(_))));
+    assert!(matches!(WriteAheadLog::open(&folder, |_| true), Err(WalError::Locked(_))));
     for entry in fs::read_dir(&folder).unwrap() {
         assert_eq!(entry.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -114,7 +118,7 @@ fn queue_of_a_later_version_is_refused_and_kept() {
         header[15] = 3;
         header.extend_from_slice(b"what it knows and we do not");
         fs::write(root.path().join(name), &header).unwrap();
-        let refused = WriteAheadLog::open(root.path(), |_| {}).unwrap_err();
+        let refused = WriteAheadLog::open(root.path(), |_| true).unwrap_err();
         assert!(matches!(refused, WalError::OtherVersion(_)), "{refused:?}");
         assert!(refused.to_string().contains("later version"), "{refused}");
         assert_eq!(fs::read(root.path().join(name)).unwrap(), header);
@@ -252,7 +256,7 @@ fn removed_files_are_created_again() {
     journal.write_by(FileExt::write_all_at);
     let second = journal.append(&record(2, "second")).unwrap();
     assert_eq!(journal.read(second).unwrap(), "second");
-    assert!(matches!(WriteAheadLog::open(&folder, |_| {}), Err(WalError::Locked(_))));
+    assert!(matches!(WriteAheadLog::open(&folder, |_| true), Err(WalError::Locked(_))));
     // A file alone.
     fs::remove_file(folder.join(CURSOR)).unwrap();
     journal.release(1, Some(place));
@@ -292,7 +296,7 @@ fn foreign_files_are_refused_at_once() {
     let refused = |name: &str, make: &dyn Fn(&Path)| {
         let root = root();
         make(&root.path().join(name));
-        WriteAheadLog::open(root.path(), |_| {}).unwrap_err()
+        WriteAheadLog::open(root.path(), |_| true).unwrap_err()
     };
     let pipe = |path: &Path| rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RUSR).unwrap();
     let link = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();
