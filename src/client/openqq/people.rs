@@ -79,7 +79,12 @@ pub(crate) async fn search_group<B: Backend>(backend: &B, call: &RequestParams) 
     let wanted: Vec<_> = call.properties().collect();
     let mut found = Vec::new();
     for group in groups.iter().filter(|group| has_all(&group.basic(), &wanted)) {
-        found.push(json!(backend.group(&group.id, true).await?));
+        match backend.group(&group.id, true).await {
+            Ok(group) => found.push(json!(group)),
+            // The account left it meanwhile.
+            Err(BackendError::Gone) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(found_or_not(found))
 }
