@@ -145,6 +145,10 @@ fn read_folder(path: &Path) -> Result<Vec<LostMessage>, UnsentError> {
             }),
             // Nothing of ours is added to the folder, so that the later version finds it as it left it.
             Err(ReadError::Newer) => return Err(UnsentError::Newer(file)),
+            Err(ReadError::Failed(error)) => {
+                let why = ErrorChain(&error);
+                warn!("cannot read an unsent message: {why}; the next start tries again");
+            }
             Err(ReadError::Unreadable(error)) => {
                 warn!("dropped an unsent message: cannot read {}: {error}", file.display());
                 let _ = fs::remove_file(file);
@@ -168,7 +172,11 @@ enum UnsentError {
 }
 
 enum ReadError {
+    /// A later version wrote it.
     Newer,
+    /// The system cannot read it now, for lack of descriptors or memory, or because the disk fails.
+    Failed(FileError),
+    /// What it holds is no message of ours.
     Unreadable(String),
 }
 
@@ -177,8 +185,10 @@ fn read_file(path: &Path) -> Result<SavedMessage, ReadError> {
     struct Versioned {
         version: u32,
     }
-    let text = read_secret(path, true, MAX_BYTES)
-        .map_err(|error| ReadError::Unreadable(ErrorChain(&error).to_string()))?;
+    let text = read_secret(path, true, MAX_BYTES).map_err(|error| match error {
+        FileError::Io { .. } => ReadError::Failed(error),
+        error => ReadError::Unreadable(ErrorChain(&error).to_string()),
+    })?;
     // The version alone first: a later format may lack the other fields.
     match serde_json::from_slice(&text) {
         Ok(Versioned { version }) if version > VERSION => return Err(ReadError::Newer),
@@ -230,6 +240,18 @@ mod tests {
         unsent.add("2", &Recipient::Friend("7".into()), "x");
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
         assert!(newer.exists());
+    }
+
+    #[test]
+    fn unsent_file_that_cannot_be_read_now_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outbox");
+        UnsentFolder::open(&path).0.add("1", &Recipient::Friend("7".into()), "x");
+        // The system call fails, as root may read everything else: a link that leads to itself.
+        std::os::unix::fs::symlink("2.waiting", path.join("2.waiting")).unwrap();
+        let (_, lost) = UnsentFolder::open(&path);
+        assert_eq!(lost.iter().map(|lost| lost.id.as_str()).collect::<Vec<_>>(), ["1"]);
+        assert!(path.join("2.waiting").is_symlink());
     }
 
     #[test]
