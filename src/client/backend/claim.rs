@@ -36,6 +36,11 @@ impl SendClaim {
         is_ours
     }
 
+    /// Whether it is begun, so that the message may be sent.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.state.load(Ordering::Acquire) & BEGUN != 0
+    }
+
     /// Reports that nothing was written after all: the message can be begun or withdrawn again.
     pub(crate) fn release(&self) {
         // Before the state changes: a `begin` in between would note true, and this call would overwrite it with false.

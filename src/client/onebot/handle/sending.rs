@@ -109,7 +109,6 @@ impl OneBot {
                 // Nothing was written, so a retry cannot send it twice. After any other error it may have been
                 // sent.
                 Err(error @ (ActionError::NotWritten | ActionError::Busy)) => {
-                    sending.was_not_written();
                     claim.release();
                     if error == ActionError::Busy {
                         // The connection is up but busy: there is no other one to wait for.

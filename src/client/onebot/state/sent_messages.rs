@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::client::backend::Draft;
 use crate::client::backend::message::Recipient;
+use crate::client::backend::{Draft, SendClaim};
+use crate::client::onebot::translation::content;
 use crate::client::onebot::wire::event::{OneBotChat, OneBotMessage};
 use crate::locks::locked;
 
@@ -68,14 +69,15 @@ impl SentMessages {
             Recipient::Discuss(_) | Recipient::DiscussMember { .. } => None,
         };
         if let Some(to) = target {
-            let (text, since) = (without_whitespace(&draft.content), Instant::now());
+            let text = without_whitespace(&content::as_echoed(&draft.content));
+            let since = Instant::now();
             let mut unreported = locked(&self.unreported);
             unreported.push_back(Unreported { sending, to, text, since, number: None });
             if unreported.len() > MAX_REMEMBERED {
                 unreported.pop_front();
             }
         }
-        SendInProgress { sent: self, sending }
+        SendInProgress { sent: self, sending, claim: draft.claim.clone() }
     }
 
     /// Whether this own message is the echo of one that this client sent. Each message has one echo.
@@ -135,6 +137,7 @@ impl SentMessages {
 pub(crate) struct SendInProgress<'a> {
     sent: &'a SentMessages,
     sending: u64,
+    claim: SendClaim,
 }
 
 impl SendInProgress<'_> {
@@ -147,15 +150,14 @@ impl SendInProgress<'_> {
             sent.number = Some(number);
         }
     }
-
-    /// The message was not written, so no echo will come.
-    pub(crate) fn was_not_written(&self) {
-        locked(&self.sent.unreported).retain(|sent| sent.sending != self.sending);
-    }
 }
 
 impl Drop for SendInProgress<'_> {
     fn drop(&mut self) {
+        // Nothing was written, or its caller gave up before: no echo will come, and the same text may be written by hand.
+        if !self.claim.is_begun() {
+            locked(&self.sent.unreported).retain(|sent| sent.sending != self.sending);
+        }
         self.sent.open.send_modify(|open| {
             open.remove(&self.sending);
         });
@@ -165,11 +167,13 @@ impl Drop for SendInProgress<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::backend::SendClaim;
     use tokio::time::timeout;
 
+    /// A message that is written as soon as it is sent.
     fn draft(to: Recipient, content: &str) -> Draft {
-        Draft { id: "1".into(), to, content: content.into(), claim: SendClaim::default() }
+        let claim = SendClaim::default();
+        assert!(claim.begin());
+        Draft { id: "1".into(), to, content: content.into(), claim }
     }
 
     fn said(place: OneBotChat, to: Option<u64>, number: Option<&str>) -> OneBotMessage {
@@ -243,8 +247,19 @@ mod tests {
         assert!(!sent.recognize(&said(OneBotChat::Friend, Some(7), Some("72")), "x"));
         assert!(sent.recognize(&said(OneBotChat::Friend, Some(7), None), "x"));
         assert!(sent.recognize(&said(OneBotChat::Friend, Some(7), Some("71")), "x"), "by its number");
-        // No report comes of what was not written, and a late one is none.
-        sent.begin(&draft(friend.clone(), "x")).was_not_written();
+        // Face 0 is shown like one without a name.
+        drop(sent.begin(&draft(friend.clone(), "[惊讶]a[微笑]")));
+        assert!(sent.recognize(&to_friend, "[表情]a[微笑]"));
+        // No report comes of what was not written, or was withdrawn before, and a late one is none.
+        let (unwritten, withdrawn) = (draft(friend.clone(), "x"), SendClaim::default());
+        let sending = sent.begin(&unwritten);
+        unwritten.claim.release();
+        drop(sending);
+        assert!(!sent.recognize(&to_friend, "x"));
+        let unsent = Draft { claim: withdrawn.clone(), ..draft(friend.clone(), "x") };
+        let sending = sent.begin(&unsent);
+        assert!(withdrawn.withdraw());
+        drop(sending);
         assert!(!sent.recognize(&to_friend, "x"));
         drop(sent.begin(&draft(friend, "x")));
         tokio::time::advance(REPORT_TIMEOUT).await;

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use crate::client::onebot::wire::segment::MessageSegment;
+use crate::client::onebot::wire::segment::{self, MessageSegment};
 
 const FACES: &str = include_str!("faces.tsv");
 
@@ -72,6 +72,11 @@ pub(crate) fn to_segments(text: &str) -> Value {
     words.push_str(rest);
     push_words(&mut parts, &mut words);
     Value::Array(parts)
+}
+
+/// A text as [`to_text`] shows it after it went over the network: not quite the same, because of face 0.
+pub(crate) fn as_echoed(text: &str) -> String {
+    to_text(&segment::read(&to_segments(text)), |_| None)
 }
 
 fn push_words(parts: &mut Vec<Value>, words: &mut String) {
