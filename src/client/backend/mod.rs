@@ -186,6 +186,9 @@ pub(crate) enum BackendError {
     /// The account is not logged in.
     #[error("the account is not logged in")]
     LoggedOut,
+    /// Too many calls have no answer yet, so this one was not made.
+    #[error("the network has not answered too many earlier calls yet")]
+    Busy,
     /// The account is muted in this group.
     #[error("the account is muted in this group for {0} more seconds")]
     Muted(u64),

@@ -42,7 +42,7 @@ pub(crate) async fn groups<B: Backend>(backend: Arc<B>) -> ReplyResult {
                 // The account left it meanwhile.
                 Err(BackendError::Gone) => None,
                 // All further groups would fail as well. A broken answer is better than one that hides it.
-                Err(error @ BackendError::LoggedOut) => Some(Err(error)),
+                Err(error @ (BackendError::LoggedOut | BackendError::Busy)) => Some(Err(error)),
                 Err(error) => {
                     warn!(
                         "cannot list the members of group {}: {error}; get_group_info shows it without them",

@@ -25,7 +25,8 @@ fn number(id: &str) -> Result<u64, BackendError> {
 
 fn failure(error: ActionError) -> BackendError {
     match error {
-        ActionError::NotWritten | ActionError::Busy => BackendError::LoggedOut,
+        ActionError::NotWritten => BackendError::LoggedOut,
+        ActionError::Busy => BackendError::Busy,
         ActionError::NoAnswer | ActionError::Unusable(_) => BackendError::NoAnswer,
         ActionError::Refused { code, .. } => BackendError::Code(code),
         // The retcode for a refused token.
@@ -55,7 +56,8 @@ impl OneBot {
         };
         let role = match own {
             (_, Some(role)) => role,
-            (uid, None) => self.state.member(group, uid).await.role,
+            // Nothing is done without an answer: the role may not permit it.
+            (uid, None) => self.state.query_member(group, uid).await.ok_or(BackendError::NoAnswer)?.role,
         };
         if role == GroupRole::Member {
             return Err(BackendError::NotAllowed);
@@ -95,7 +97,7 @@ impl Backend for OneBot {
         {
             let mut roster = self.state.roster();
             roster.group(uid).ok_or(BackendError::Gone)?;
-            if let Some(group) = roster.with_members(uid).filter(|_| !anew) {
+            if !anew && let Some(group) = roster.with_members(uid) {
                 return Ok(group);
             }
         }

@@ -84,9 +84,10 @@ impl OneBot {
         let until = Instant::now() + SEND_TIME;
         // The account that the message was queued for. Another one may be logged in by now.
         let account = self.state.account_of(&draft.id).unwrap_or_else(|| self.state.roster().own_uid());
+        let mut unsent = BackendError::LoggedOut;
         for _ in 0..ATTEMPTS {
             if !self.state.wait_ready(until).await {
-                break;
+                return Err(BackendError::LoggedOut);
             }
             // Before the call, so that a change during the call is not missed below.
             let mut ready = self.state.ready();
@@ -110,10 +111,12 @@ impl OneBot {
                 // sent.
                 Err(error @ (ActionError::NotWritten | ActionError::Busy)) => {
                     claim.release();
-                    if error == ActionError::Busy {
+                    let is_busy = error == ActionError::Busy;
+                    unsent = failure(error);
+                    if is_busy {
                         // The connection is up but busy: there is no other one to wait for.
                         if Instant::now() >= until {
-                            return Err(failure(error));
+                            return Err(unsent);
                         }
                         continue;
                     }
@@ -130,7 +133,7 @@ impl OneBot {
             };
             return Ok(Sent { message, remark });
         }
-        Err(BackendError::LoggedOut)
+        Err(unsent)
     }
 }
 
@@ -306,6 +309,45 @@ mod tests {
         };
         assert!(sent.is_ok(), "{sent:?}");
         assert!(begin.elapsed() < SEND_TIME, "{:?}", begin.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unanswered_calls_are_not_a_logged_out_account() {
+        let time = Duration::from_secs(30);
+        let calls = Arc::new(Calls::new(time));
+        let state = state(&calls);
+        log_in(&state, 1);
+        state.roster().add_group(5);
+        let mut connection = calls.connect();
+        let backend = OneBot { state: state.clone() };
+        let other_end = async {
+            while let Some(call) = connection.recv().await {
+                assert!(call.begin());
+            }
+        };
+        let ask = async {
+            // The own role is not known, and nothing answers.
+            let muted = backend.mute("5", &["7".into()], Duration::from_secs(60)).await;
+            assert_eq!(muted, Err(BackendError::NoAnswer));
+            // Slow calls take all places, and further ones come before each attempt of the message.
+            let slow = async |milliseconds: u64| {
+                tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+                futures_util::future::join_all((0..16).map(|_| calls.call("slow", json!({})))).await
+            };
+            let many = async { tokio::join!(slow(0), slow(500), slow(30_200), slow(60_200)) };
+            let to = Recipient::Friend("7".into());
+            let draft = Draft { id: "1".into(), to, content: "x".into(), claim: SendClaim::default() };
+            let both = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::join!(backend.group("5", true), backend.send(&draft))
+            };
+            let (_, (group, sent)) = tokio::join!(many, both);
+            assert_eq!((group.err(), sent.err()), (Some(BackendError::Busy), Some(BackendError::Busy)));
+        };
+        tokio::select! {
+            () = other_end => unreachable!(),
+            () = ask => {}
+        }
     }
 
     #[test]

@@ -242,12 +242,16 @@ impl OneBotState {
         self.has_categories.store(true, Ordering::Relaxed);
     }
 
-    /// Queries a member; if that fails, returns what little is known.
-    pub(crate) async fn member(&self, group: u64, uid: u64) -> Member {
+    /// Queries a member. None: there is no answer, or none about it.
+    pub(crate) async fn query_member(&self, group: u64, uid: u64) -> Option<Member> {
         let params = json!({ "group_id": group, "user_id": uid, "no_cache": true });
         let member = self.query_optional("get_group_member_info", params).await;
-        let member = member.and_then(|data| Member::read(&data));
-        member.filter(|member| member.uid == uid).unwrap_or_else(|| {
+        member.and_then(|data| Member::read(&data)).filter(|member| member.uid == uid)
+    }
+
+    /// Queries a member; if that fails, returns what little is known.
+    pub(crate) async fn member(&self, group: u64, uid: u64) -> Member {
+        self.query_member(group, uid).await.unwrap_or_else(|| {
             let name = self.roster().name_of(None, uid).unwrap_or_default();
             Member::unknown(uid, &name)
         })
