@@ -139,6 +139,37 @@ fn reverse_websocket_is_closed_until_the_token_is_known() {
     }
 }
 
+#[test]
+fn reverse_websocket_is_closed_while_the_new_token_cannot_be_read() {
+    let (server, listen) = (Server::away(Manner::Strict, 1), free_port());
+    let client = setup(listen, Some("geheim"), &[]).start();
+    let connect = || server.call_back(listen, Some("geheim"), "Universal");
+    until("the first connection", || connect().ok());
+    client.setup.until_state("running");
+    let token = client.setup.path("token");
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o644)).unwrap();
+    server.hang_up();
+    super::reason(&client, "the file of the token cannot be used");
+    assert!(connect().is_err(), "the token before may be the reason for the new one");
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    until("the next connection", || connect().ok());
+    client.setup.until_state("running");
+}
+
+#[test]
+fn refused_stranger_is_logged_with_the_reason() {
+    let url = Server::new(Manner::Strict).by_http(None);
+    for (what, more, line) in [
+        ("GET /", &[][..], "(HTTP 426): it opens no WebSocket"),
+        ("GET /", &[("ONEBOT_URL", url.as_str())], "(HTTP 405): it is no POST"),
+    ] {
+        let listen = free_port();
+        let client = setup(listen, None, more).start();
+        until("a refusal", || request(listen, what, "", "").filter(|answer| answer.status != 503));
+        until(line, || client.setup.log().contains(line).then_some(()));
+    }
+}
+
 fn signed(token: &str, body: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, token.as_bytes());
     let hex: String =

@@ -1,19 +1,20 @@
 //! [`Acceptor`]: listens for the implementation, which opens WebSockets (reverse) or posts events by HTTP.
 
+mod credentials;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE,
+    AUTHORIZATION, CONNECTION, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    UPGRADE,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use ring::hmac;
-use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -23,6 +24,7 @@ use tokio_tungstenite::tungstenite::protocol;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::credentials::{account, has_valid_signature, presents_token};
 use super::inbox::{ConnectionSignal, FrameSource, Inbox};
 use super::text_frames::TextAsBinary;
 use super::token::AccessToken;
@@ -162,11 +164,15 @@ impl Acceptor {
         self.refused.subscribe()
     }
 
+    /// Admits no connections any more.
+    pub(crate) fn admit_none(&self) {
+        *locked(&self.admitted) = AdmissionPolicy::None;
+    }
+
+    /// Refuses the implementation. The reason is shown to the operator.
     fn refuse(&self, status: StatusCode, why: String) -> Response<Body> {
-        let mut answer = empty(status);
-        answer.extensions_mut().insert(RefusalReason(why.clone()));
-        self.refused.send_replace(why);
-        answer
+        self.refused.send_replace(why.clone());
+        refusal(status, why)
     }
 
     /// Refuses requests about another account (`X-Self-ID`).
@@ -214,7 +220,7 @@ impl Acceptor {
         }
         // Browsers send it for web pages; implementations do not.
         if request.headers().contains_key(ORIGIN) {
-            return empty(StatusCode::FORBIDDEN);
+            return refusal(StatusCode::FORBIDDEN, "a browser sends it for a web page (it has an Origin)");
         }
         match self.purpose {
             AcceptorMode::Reverse => self.upgrade(request, &admitted),
@@ -228,15 +234,14 @@ impl Acceptor {
         admitted: &AdmissionPolicy,
     ) -> Response<Body> {
         let headers = request.headers();
-        let has = |name, word: &str| {
-            let value = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-            value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word))
-        };
         let key = headers
             .get(SEC_WEBSOCKET_KEY)
-            .filter(|_| has(CONNECTION, "upgrade") && has(UPGRADE, "websocket"));
+            .filter(|_| has_word(headers, CONNECTION, "upgrade") && has_word(headers, UPGRADE, "websocket"));
         let Some(accept) = key.map(|key| derive_accept_key(key.as_bytes())) else {
-            return empty(StatusCode::UPGRADE_REQUIRED);
+            return refusal(
+                StatusCode::UPGRADE_REQUIRED,
+                "it opens no WebSocket, as it must without onebot_url",
+            );
         };
         // The token before the account: without it, the status does not show whose client this is.
         if let AdmissionPolicy::Who(token) = admitted
@@ -252,7 +257,12 @@ impl Acceptor {
         if let Some(refused) = self.reject_other_account(headers) {
             return refused;
         }
-        let Some(role) = SocketRole::of(&request) else { return empty(StatusCode::BAD_REQUEST) };
+        let Some(role) = SocketRole::of(&request) else {
+            return self.refuse(
+                StatusCode::BAD_REQUEST,
+                "its X-Client-Role is none of Universal, API and Event".into(),
+            );
+        };
         // The server adds it to each request with `Upgrade`, which was checked above.
         let Some(afterwards) = request.extensions().get::<UpgradeTask>().cloned() else {
             return empty(StatusCode::INTERNAL_SERVER_ERROR);
@@ -296,7 +306,7 @@ impl Acceptor {
 
     async fn event(&self, request: Request<Incoming>, admitted: &AdmissionPolicy) -> Response<Body> {
         if *request.method() != Method::POST {
-            return empty(StatusCode::METHOD_NOT_ALLOWED);
+            return refusal(StatusCode::METHOD_NOT_ALLOWED, "it is no POST, as events are beside onebot_url");
         }
         let headers = request.headers().clone();
         let signature = headers.get("x-signature").cloned();
@@ -306,7 +316,9 @@ impl Acceptor {
                 .refuse(StatusCode::UNAUTHORIZED, "it signs nothing, and token_file has a token".into());
         }
         let body = collect(request.into_body(), MAX_BODY, BODY_TIME).await;
-        let Ok(body) = body else { return empty(StatusCode::BAD_REQUEST) };
+        let Ok(body) = body else {
+            return refusal(StatusCode::BAD_REQUEST, "its body is too large, too slow or broken off");
+        };
         if let AdmissionPolicy::Who(token) = admitted
             && !signature.is_some_and(|signature| has_valid_signature(signature.as_bytes(), &body, token))
         {
@@ -325,6 +337,19 @@ impl Acceptor {
         // The standard's answer without a quick operation.
         empty(StatusCode::NO_CONTENT)
     }
+}
+
+/// An answer that refuses a request, with the reason for the log.
+fn refusal(status: StatusCode, why: impl Into<String>) -> Response<Body> {
+    let mut answer = empty(status);
+    answer.extensions_mut().insert(RefusalReason(why.into()));
+    answer
+}
+
+/// Whether a header that is a list has this word. The list may be spread over several lines (RFC 9110, 5.3).
+fn has_word(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
+    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
 }
 
 /// Limits the log lines about refusals: an implementation with a wrong token comes every few seconds, for as
@@ -346,44 +371,6 @@ impl RefusalLog {
         self.said = Some(now);
         Some(std::mem::take(&mut self.unsaid))
     }
-}
-
-/// The account of a request (`X-Self-ID`).
-fn account(headers: &HeaderMap) -> Option<u64> {
-    headers.get("x-self-id")?.to_str().ok()?.trim().parse().ok()
-}
-
-/// Whether a request presents the token: `Authorization: Bearer TOKEN` (some write `Token`), or `access_token`
-/// in the query.
-fn presents_token(headers: &HeaderMap, query: Option<&str>, token: &AccessToken) -> bool {
-    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let in_header = header.and_then(|value| {
-        let (scheme, shown) = value.split_once(' ')?;
-        (scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token"))
-            .then_some(shown.trim())
-    });
-    let pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
-    let in_query =
-        pairs.into_iter().find(|(name, _)| name == "access_token").map(|(_, value)| value.into_owned());
-    // In constant time, so that it does not show how much of a guess is right.
-    let is_it = |shown: &str| bool::from(shown.as_bytes().ct_eq(token.as_str().as_bytes()));
-    in_header.is_some_and(is_it) || in_query.is_some_and(|shown| is_it(&shown))
-}
-
-/// Whether `X-Signature: sha1=HMAC` is valid for `body`.
-fn has_valid_signature(signature: &[u8], body: &[u8], token: &AccessToken) -> bool {
-    let Some(hex) = signature.strip_prefix(b"sha1=") else { return false };
-    // OneBot 11 signs posts with HMAC-SHA1 (its communication/http-post.md).
-    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, token.as_str().as_bytes());
-    let digits = hex.as_chunks::<2>().0.iter().map(|pair| {
-        let pair = std::str::from_utf8(pair)
-            .ok()
-            // `from_str_radix` would take a sign as well, such as `+f`.
-            .filter(|pair| pair.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
-        u8::from_str_radix(pair, 16).ok()
-    });
-    let bytes: Option<Vec<u8>> = if hex.len() == 40 { digits.collect() } else { None };
-    bytes.is_some_and(|bytes| hmac::verify(&key, body, &bytes).is_ok())
 }
 
 /// Listens on `address`.

@@ -24,6 +24,16 @@ fn event_signatures_are_verified() {
 }
 
 #[test]
+fn header_list_may_have_several_lines() {
+    let mut headers = HeaderMap::new();
+    for value in ["keep-alive, x", "Upgrade"] {
+        headers.append(CONNECTION, HeaderValue::from_static(value));
+    }
+    assert!(has_word(&headers, CONNECTION, "upgrade") && has_word(&headers, CONNECTION, "X"));
+    assert!(!has_word(&headers, CONNECTION, "keep") && !has_word(&headers, UPGRADE, "upgrade"));
+}
+
+#[test]
 fn socket_role_comes_from_header_or_path() {
     let role = |path: &str, header: Option<&str>| {
         let mut request = Request::get(path);
