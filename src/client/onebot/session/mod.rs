@@ -204,8 +204,18 @@ impl Sessions {
     async fn session(&mut self) -> Result<Infallible, SessionEnd> {
         // Before the file is read, so that a change in between is seen later.
         self.progress.token = self.token.as_deref().and_then(token_stamp);
-        let token = self.token.as_deref().map(AccessToken::read).transpose();
-        let token = token.map_err(|error| SessionEnd::TokenRefused(ErrorChain(&error).to_string()))?;
+        let token = match self.token.as_deref().map(AccessToken::read).transpose() {
+            Ok(token) => token,
+            Err(error) => {
+                // The token before is valid no longer.
+                if let Transport::Reverse { acceptor, .. } | Transport::Http { acceptor, .. } =
+                    &self.transport
+                {
+                    acceptor.admit_none();
+                }
+                return Err(SessionEnd::TokenRefused(ErrorChain(&error).to_string()));
+            }
+        };
         // A clone, as `drive` needs all of `self`.
         let state = self.state.clone();
         state.begin();
