@@ -116,15 +116,18 @@ impl Sessions {
             };
             tokio::select! {
                 socket = sockets.recv() => return socket.ok_or(SessionEnd::Closed),
-                Ok(()) = refused.changed() => {
-                    self.progress.last_reason = format!("a connection to {} was refused: {}", acceptor.address(), *refused.borrow_and_update());
-                    self.report_delay().await?;
-                }
                 () = state.relogin.notified() => return Err(SessionEnd::Relogin),
                 _ = looks.tick() => {
                     if self.token.as_deref().and_then(token_stamp) != self.progress.token {
                         info!("the token file changed; using the new token");
                         return Err(SessionEnd::Relogin);
+                    }
+                    // Here and not at each refusal: a new reason is written to the state file, and its caller may come as often
+                    // as it likes.
+                    if refused.has_changed().unwrap_or(false) {
+                        let why = refused.borrow_and_update().clone();
+                        self.progress.last_reason = format!("a connection to {} was refused: {why}", acceptor.address());
+                        self.report_delay().await?;
                     }
                     self.look().await?;
                 }
