@@ -144,6 +144,7 @@ impl EventWorker {
                 self.emit(event).await
             }
             OneBotEvent::MemberGone(group, uid) => {
+                self.ensure_group(group).await?;
                 let event = self.state.roster().remove_member(group, uid);
                 self.emit(event).await
             }

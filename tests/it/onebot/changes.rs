@@ -81,6 +81,12 @@ fn member_changes_are_reported() {
         // Those that the implementation lists are there after all.
         assert!(events.contains(&expected("new_group", "40", "")), "{events:?}");
         assert!(events.contains(&expected("new_group", "5", "")), "{events:?}");
+        // The group is not known yet.
+        server.groups().push(json!({ "group_id": 41, "group_name": "又群" }));
+        let left = json!({ "group_id": 41, "user_id": 30, "sub_type": "leave" });
+        server.tell(notice("group_decrease", left));
+        assert_eq!(report(), expected("new_group", "41", ""));
+        assert_eq!(report(), expected("lose_group_member", "30", "41"));
     }
 }
 
