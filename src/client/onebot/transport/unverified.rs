@@ -30,14 +30,13 @@ pub(crate) struct UnverifiedSocket<S> {
     socket: WebSocketStream<S>,
     /// Whether its header named our account (`X-Self-ID`).
     is_named: bool,
-    was_asked: bool,
     /// The events that came before the answer.
     held: Vec<Vec<u8>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> UnverifiedSocket<S> {
     pub(crate) fn new(socket: WebSocketStream<S>, is_named: bool) -> Self {
-        Self { socket, is_named, was_asked: false, held: Vec::new() }
+        Self { socket, is_named, held: Vec::new() }
     }
 
     /// Waits until it is verified to be of the account of `binding`.
@@ -54,10 +53,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> UnverifiedSocket<S> {
     }
 
     async fn ask(&mut self, binding: &AccountBinding) -> Result<(), String> {
-        if !std::mem::replace(&mut self.was_asked, true) {
-            let call = json!({ "action": "get_login_info", "params": {}, "echo": ECHO });
-            self.socket.send(Message::text(call.to_string())).await.map_err(|error| error.to_string())?;
-        }
+        let call = json!({ "action": "get_login_info", "params": {}, "echo": ECHO });
+        self.socket.send(Message::text(call.to_string())).await.map_err(|error| error.to_string())?;
         loop {
             let bytes = match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => text.as_bytes().to_vec(),
