@@ -14,8 +14,8 @@ use crate::files::{check_trusted, replace};
 /// The mode of the built-in template. It contains no secret, and clients may run as other users.
 const MODE: u32 = 0o755;
 
-/// The most of a template that is searched, in bytes.
-const SCRIPT_MAX: u64 = 64 * 1024;
+/// The most that is read of a template to find out what it runs, in bytes.
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// Whether this command runs the built-in client: by a link to this program, or by a template that ends as the built-in one
 /// does, changed or not. Blocks on the file system.
@@ -37,13 +37,10 @@ pub fn executes_built_in(path: &Path) -> bool {
     let mut content = Vec::new();
     // A longer script is cut, so its last line is none, and it counts as another program.
     let read = fs::File::open(path)
-        .and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, SCRIPT_MAX), &mut content));
+        .and_then(|file| io::Read::read_to_end(&mut io::Read::take(file, MAX_BYTES), &mut content));
     let last = content.trim_ascii_end().rsplit(|byte| *byte == b'\n').next();
     read.is_ok() && last == TEXT.1.trim_ascii_end().lines().last().map(str::as_bytes)
 }
-
-/// The most that is read of a template to find out whether it is the built-in one, in bytes.
-const BUILT_IN_MAX: u64 = 64 * 1024;
 
 /// Whether the template at `path` runs the built-in client and nothing else: it is the built-in one, unchanged, or will be
 /// written, since it is missing or empty, or is the `executable` itself.
@@ -52,7 +49,7 @@ pub fn is_built_in(path: &Path, executable: &Path) -> bool {
     match fs::File::open(path) {
         Err(error) => return error.kind() == io::ErrorKind::NotFound,
         Ok(file) => {
-            if io::Read::read_to_end(&mut io::Read::take(file, BUILT_IN_MAX), &mut content).is_err() {
+            if io::Read::read_to_end(&mut io::Read::take(file, MAX_BYTES), &mut content).is_err() {
                 return false;
             }
         }
@@ -98,11 +95,11 @@ fn text_for(executable: &Path) -> Vec<u8> {
 
 /// Whether this is what [`text_for`] made for some executable.
 fn is_untouched(content: &[u8]) -> bool {
-    content.starts_with(TEXT.0.as_bytes()) && content.ends_with(TEXT.1.as_bytes()) && {
-        // A line break in between would be a line that the operator has added.
-        let quoted = &content[TEXT.0.len()..content.len() - TEXT.1.len()];
-        !quoted.contains(&b'\n')
-    }
+    // One after the other: both parts have a quote where they meet, so in a file without a path both match the same one.
+    let quoted =
+        content.strip_prefix(TEXT.0.as_bytes()).and_then(|rest| rest.strip_suffix(TEXT.1.as_bytes()));
+    // A line break in between would be a line that the operator has added.
+    quoted.is_some_and(|quoted| !quoted.contains(&b'\n'))
 }
 
 /// The built-in template, before and after the path of the executable.
@@ -147,6 +144,15 @@ mod tests {
         let link = folder.path().join("wqclient");
         std::os::unix::fs::symlink(executable, &link).unwrap();
         assert!(is_built_in(&link, executable));
+    }
+
+    #[test]
+    fn template_whose_path_was_deleted_is_a_changed_one() {
+        let one_quote = format!("{}{}", TEXT.0, &TEXT.1[1..]);
+        let (_folder, path) = template(&one_quote, "x.pl", 0o755);
+        assert!(!is_built_in(&path, Path::new("/bin/true")));
+        ensure(&path, Path::new("/bin/true")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), one_quote);
     }
 
     #[test]
