@@ -131,11 +131,9 @@ pub(super) struct Transient<'a> {
 }
 
 impl Transient<'_> {
-    /// The properties of the unit: those of `systemd/wqclient@.service`, as far as the manager supports them.
+    /// The properties of the unit: those of `systemd/wqclient@.service` or `systemd/wqimpl@.service`, as far as the manager
+    /// supports them.
     pub fn properties(&self, limit: LimitSettings) -> Properties<'static> {
-        let text = |text: &str| Variant::from(text.to_owned());
-        let list =
-            |items: &[&str]| Variant::from(items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>());
         let (id, launcher) = (self.id.as_str(), self.executable.to_string_lossy().into_owned());
         let command = |arguments: &[&str]| {
             let words = std::iter::once(&*launcher).chain(arguments.iter().copied());
@@ -156,6 +154,8 @@ impl Transient<'_> {
             ("Type", text("exec")),
             ("NotifyAccess", text("main")),
             ("Restart", text("no")),
+            // The default of systemd is another one on some distributions.
+            ("TimeoutStopUSec", Variant::from(90_000_000u64)),
             ("StandardInputFile", text(&self.launch_file.to_string_lossy())),
             ("RuntimeDirectory", list(&[&folder])),
             ("RuntimeDirectoryMode", Variant::from(0o750u32)),
@@ -221,15 +221,23 @@ impl Transient<'_> {
         fields
     }
 
+    /// What the unit sees nothing of.
+    fn inaccessible(&self) -> &'static [&'static str] {
+        // In the first one are the launch files of all accounts, with their secrets. In the second one clients of the sandbox meet.
+        match self.role {
+            UnitRole::Client => &["-/run/wqcontroller"],
+            UnitRole::Implementation => &["-/run/wqcontroller", "-/run/wqclient-world"],
+        }
+    }
+
     /// The properties that only the machine's manager supports.
     fn confinement(&self, folder: &str) -> Properties<'static> {
-        let text = |text: &str| Variant::from(text.to_owned());
         let on = |name| (name, Variant::from(true));
         let hidden = |path: &str| (path.to_owned(), "ro".to_owned());
         // Source, target, whether the source may be missing, and mount flags.
         let shown = |path: String| (path.clone(), path, false, MS_REC);
         vec![
-            ("PartOf", Variant::from(vec!["wqclients.target".to_owned()])),
+            ("PartOf", list(&["wqclients.target"])),
             on("DynamicUser"),
             ("User", text(&format!("{}{}", self.role.user(), self.id))),
             ("Group", text("wqclients")),
@@ -255,8 +263,7 @@ impl Transient<'_> {
                     UnitRole::Implementation => vec![shown(format!("/run/{folder}"))],
                 }),
             ),
-            // The launch files of all accounts, with their secrets, are there.
-            ("InaccessiblePaths", Variant::from(vec!["-/run/wqcontroller".to_owned()])),
+            ("InaccessiblePaths", list(self.inaccessible())),
             ("CapabilityBoundingSet", Variant::from(0u64)),
             ("ProtectSystem", text("strict")),
             ("ProtectHome", text("yes")),
@@ -272,125 +279,18 @@ impl Transient<'_> {
     }
 }
 
+fn text(text: &str) -> Variant<'static> {
+    Variant::from(text.to_owned())
+}
+
+fn list(items: &[&str]) -> Variant<'static> {
+    Variant::from(items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>())
+}
+
 /// An allow-list.
 fn allowed(items: &[&str]) -> Variant<'static> {
     Variant::from((true, items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>()))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(name: &str) -> UnitId {
-        UnitId::of(&ClientName::new(name).unwrap())
-    }
-
-    fn transient(manager: ManagerKind) -> Properties<'static> {
-        let unit = Transient {
-            role: UnitRole::Client,
-            config: None,
-            id: &id("a-b"),
-            name: &ClientName::new("a-b").unwrap(),
-            manager,
-            slice: "x.slice",
-            executable: Path::new("/usr/sbin/wqcontroller"),
-            launch_file: Path::new("/run/wqcontroller/launch/a-b"),
-        };
-        unit.properties(LimitSettings { memory_max: Some(1 << 30), ..LimitSettings::default() })
-    }
-
-    fn signatures(properties: &Properties<'_>) -> Vec<(String, String)> {
-        properties
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.value_signature().to_string()))
-            .collect()
-    }
-
-    #[test]
-    fn names() {
-        assert_eq!(
-            &*name_of(UnitRole::Client, UnitKind::Template, id("alice").as_str()),
-            "wqclient@alice.service"
-        );
-        assert_eq!(
-            &*name_of(UnitRole::Client, UnitKind::Transient, id("a-b").as_str()),
-            "wqclient-a-b.service"
-        );
-        for name in ["alice", "a-b", "-a", "小明"] {
-            for kind in [UnitKind::Template, UnitKind::Transient] {
-                assert_eq!(
-                    id_of(UnitRole::Client, &name_of(UnitRole::Client, kind, id(name).as_str())),
-                    Some(id(name))
-                );
-            }
-        }
-        assert_eq!(id_of(UnitRole::Client, "wqclient@a.b.service"), None);
-        assert_eq!(kind_of("wqclient@alice.service"), Some(UnitKind::Template));
-        assert_eq!(kind_of("wqclient-alice.service"), Some(UnitKind::Transient));
-        for other in ["wqclient.slice", "wqclient.service", "wqcontroller.service", "wqclient@a.socket"] {
-            assert_eq!(kind_of(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn all_limits_are_set_each_time() {
-        let set = |limits_set| {
-            let all = limits(limits_set);
-            all.into_iter().map(|(name, value)| (name, u64::try_from(value).unwrap())).collect::<Vec<_>>()
-        };
-        let none = LimitSettings { memory_max: None, memory_high: None, cpu_quota: None, tasks_max: None };
-        let infinity = LIMITS.map(|name| (name, u64::MAX));
-        assert_eq!(set(none), infinity);
-        let some = LimitSettings {
-            memory_max: Some(1),
-            memory_high: Some(2),
-            cpu_quota: Some(500_000),
-            tasks_max: Some(4),
-        };
-        assert_eq!(set(some).iter().map(|(_, value)| *value).collect::<Vec<_>>(), [1, 2, 500_000, 4]);
-    }
-
-    #[test]
-    fn transient_properties_have_dbus_types_of_systemd() {
-        let of = |wanted: &str| {
-            let all = signatures(&transient(ManagerKind::System));
-            all.into_iter().find(|(name, _)| name == wanted).unwrap().1
-        };
-        for (name, signature) in [
-            ("ExecStart", "a(sasb)"),
-            ("ExecReload", "a(sasb)"),
-            ("StandardInputFile", "s"),
-            ("SuccessExitStatus", "(aiai)"),
-            ("StartLimitIntervalUSec", "t"),
-            ("RuntimeDirectory", "as"),
-            ("LogExtraFields", "aay"),
-            ("SystemCallFilter", "(bas)"),
-            ("RestrictAddressFamilies", "(bas)"),
-            ("RestrictNamespaces", "t"),
-            ("TemporaryFileSystem", "a(ss)"),
-            ("BindPaths", "a(ssbt)"),
-            ("UMask", "u"),
-            ("MemoryMax", "t"),
-            ("DynamicUser", "b"),
-            ("PartOf", "as"),
-        ] {
-            assert_eq!(of(name), signature, "{name}");
-        }
-    }
-
-    #[test]
-    fn user_manager_gets_only_supported_properties() {
-        let (system, user) =
-            (signatures(&transient(ManagerKind::System)), signatures(&transient(ManagerKind::User)));
-        for name in ["DynamicUser", "User", "Group", "CapabilityBoundingSet", "TemporaryFileSystem", "PartOf"]
-        {
-            assert!(system.iter().any(|(there, _)| there == name), "{name}");
-            assert!(user.iter().all(|(there, _)| there != name), "{name}");
-        }
-        for name in
-            ["NoNewPrivileges", "ExecReload", "StandardInputFile", "SystemCallFilter", "RuntimeDirectory"]
-        {
-            assert!(user.iter().any(|(there, _)| there == name), "{name}");
-        }
-    }
-}
+mod tests;
