@@ -17,6 +17,8 @@ pub mod locks;
 
 pub mod blocking;
 
+pub mod tasks;
+
 // The adapters, one thing of the outside world each.
 pub mod async_fd;
 

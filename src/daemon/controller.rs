@@ -2,13 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{error, info};
+use tracing::info;
 
 use super::implementations::{Given, Implementations};
 use super::own_files::OwnFiles;
@@ -38,6 +36,7 @@ use crate::statefile::StateFiles;
 use crate::store::Store;
 use crate::supervisor::detect::{DetectError, Detected, DetectionInput, detect};
 use crate::supervisor::{AnySupervisor, EventSender, boot_id, random_id};
+use crate::tasks::spawn_supervised;
 
 /// How many inputs of processes, state files and workers may wait for the registry.
 pub(super) const INPUTS: usize = 1024;
@@ -180,11 +179,14 @@ impl Controller {
         let folders = (implementations.runtime.clone(), paths.implementation_state.as_path().into());
         let reconciler = Reconciler::new(accounts.clone(), woken, refusals, folders);
         // Each of them lasts as long as the controller. The first one to end ends it.
+        let supervisors = [supervisor.clone(), implementations.supervisor.clone()];
         let parts = async move {
             tokio::select! {
                 () = actor => {}
                 () = implementation_actor => {}
                 () = reconciler.run() => {}
+                () = supervisors[0].broken() => {}
+                () = supervisors[1].broken() => {}
             }
         };
         let gate = gate(&supervisor);
@@ -254,19 +256,4 @@ impl Controller {
             _tasks: tasks,
         })
     }
-}
-
-/// Runs a task that lasts as long as the controller: one that panics is restarted.
-fn spawn_supervised<F>(what: &'static str, start: impl Fn() -> F + Send + 'static) -> AbortOnDropHandle<()>
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        // The inner task would outlive an aborted outer one without a handle of this kind.
-        while let Err(broken) = AbortOnDropHandle::new(tokio::spawn(start())).await {
-            error!(error = %broken, "{what} failed ({broken}); restarting it in 1 s");
-            // A task that panics at once would fill the log without the pause.
-            sleep(Duration::from_secs(1)).await;
-        }
-    }))
 }

@@ -16,22 +16,24 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
+use tracing::error;
 
 use super::output::OutputSource;
-use super::output_file::OutputFiles;
+use super::output_file::{OutputFile, OutputFiles};
 use super::{
     EventSender, LaunchPlan, Output, Program, StartError, StopError, Supervisor, implementation, proc,
 };
 use crate::environ::implementation_of;
 use crate::locks::locked;
 use crate::model::boot::Started;
-use crate::model::client::{ClientSpec, Handle};
+use crate::model::client::{ClientSpec, Exit, Handle};
 use crate::model::fleet::{Launch, ProcessEvent};
 use crate::model::persisted::{PersistedClient, ProcessStatus};
+use crate::tasks::on_blocking_thread;
 use crate::template::{self, TemplateCommand};
 use process_groups::ProcessGroups;
 use watcher::{KILL_PATIENCE, LEFTOVER_GRACE, ProcessWatcher, Relation};
@@ -72,6 +74,96 @@ impl DirectState {
             None => OutputSource::client(spec.name.clone()),
         }
     }
+
+    /// Makes the command of a launch, and opens the file for its output. Blocks on the file system.
+    fn prepare(&self, plan: &LaunchPlan) -> Result<PreparedChild, StartError> {
+        let name = plan.launch.name.clone();
+        let (mut command, source, built_in) = match &plan.program {
+            Program::Command(program) => {
+                let command = command_of(program, &plan.env);
+                (command, OutputSource::client(name), template::runs_built_in(program))
+            }
+            Program::Implementation(Some(child)) => {
+                let failed = |source| StartError::Execute { program: child.executable.clone(), source };
+                let command = implementation::command(child, plan).map_err(failed)?;
+                (command, OutputSource::implementation(name, &child.name), false)
+            }
+            Program::Template(_) | Program::Implementation(None) => return Err(StartError::OtherSupervisor),
+        };
+        // So that a signal reaches what the client starts, too, and Ctrl-C in the controller's terminal does not reach the
+        // client.
+        command.process_group(0);
+        let file = match &plan.output {
+            Output::Log => {
+                // Only for clients that end with the controller: a write to a pipe without a reader ends them by SIGPIPE.
+                command.stdout(Stdio::piped()).stderr(Stdio::piped());
+                None
+            }
+            Output::File(path) => {
+                let failed = |source| StartError::Output { path: path.clone(), source };
+                let file = self.files.open(path, source.clone()).map_err(failed)?;
+                command.stdout(file.handle().map_err(failed)?).stderr(file.handle().map_err(failed)?);
+                Some(file)
+            }
+        };
+        Ok(PreparedChild { command, source, built_in, file })
+    }
+
+    /// Opens the output file of an adopted process, if it has one, and logs what is in it. Blocks on the file system.
+    fn take_up_output(&self, client: &PersistedClient, found: &ProcessStatus) -> Option<Arc<OutputFile>> {
+        let path = client.spec.output();
+        // If it cannot be opened, it is not logged and kept small, and that is all.
+        let file = path.exists().then(|| self.files.open(&path, self.source(&client.spec)).ok()).flatten()?;
+        if let ProcessStatus::Running(_) = found {
+            return Some(file);
+        }
+        // What it printed while no controller ran.
+        if let Some(words) = file.log_rest_and_last() {
+            let launch = Launch { name: client.spec.name.clone(), generation: client.generation };
+            self.events.try_send(ProcessEvent::LastWords(launch, words.into()));
+        }
+        None
+    }
+
+    /// Removes the handle to the watcher of a process. A process that is reaped has freed its pid, and the next child may have it.
+    fn forget(&self, pid: u32, start_ticks: u64) {
+        let mut children = locked(&self.children);
+        if children.get(&pid).is_some_and(|child| child.start_ticks == start_ticks) {
+            children.remove(&pid);
+        }
+    }
+
+    /// Runs the watcher of a process. Where it panics the process is killed, as nothing could stop it any more, and counts as ended.
+    async fn run_watcher(
+        &self,
+        (launch, pid, start_ticks): (Launch, u32, u64),
+        watcher: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let Err(error) = tokio::spawn(watcher).await else { return };
+        if !error.is_panic() {
+            // The runtime ends.
+            return;
+        }
+        error!(client = %launch.name, pid, %error, "the watch on its process failed ({error}); killing the process (pid {pid})");
+        // Only while it, or its zombie, still has the number. It is not reaped, so a child stays a zombie until the controller ends.
+        let is_there = proc::stat(pid).is_ok_and(|stat| stat.start_ticks == start_ticks);
+        if let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw).filter(|_| is_there) {
+            // Fails where all of the group has ended.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        self.forget(pid, start_ticks);
+        self.events.send(vec![ProcessEvent::Exited(launch, Exit::Unknown)]).await;
+    }
+}
+
+/// What a launch needs of the file system.
+struct PreparedChild {
+    command: Command,
+    source: OutputSource,
+    /// Whether it is the built-in client.
+    built_in: bool,
+    /// The file of its output, if it has one.
+    file: Option<Arc<OutputFile>>,
 }
 
 /// A handle to the watcher of a child.
@@ -116,69 +208,44 @@ impl Direct {
     }
 
     /// Watches an adopted process from now on.
-    fn take_up(&self, client: PersistedClient, found: ProcessStatus) -> (PersistedClient, ProcessStatus) {
-        let launch = Launch { name: client.spec.name.clone(), generation: client.generation };
-        // The file of its output, if it has one. If it cannot be opened, it is not logged and kept small, and that is all.
-        let path = client.spec.output();
-        let source = self.shared.source(&client.spec);
-        let file = path.exists().then(|| self.shared.files.open(&path, source.clone()).ok()).flatten();
-        let running = match &found {
-            ProcessStatus::Running(Handle::Direct { pid, start_ticks, .. }) => Some((pid, start_ticks)),
-            _ => None,
-        };
-        let Some((pid, start_ticks)) = running else {
-            // What it printed while no controller ran.
-            if let Some(words) = file.and_then(|file| file.log_rest_and_last()) {
-                self.shared.events.try_send(ProcessEvent::LastWords(launch, words.into()));
-            }
+    fn take_up(
+        &self,
+        client: PersistedClient,
+        found: ProcessStatus,
+        file: Option<Arc<OutputFile>>,
+    ) -> (PersistedClient, ProcessStatus) {
+        let ProcessStatus::Running(Handle::Direct { pid, start_ticks, .. }) = &found else {
             return (client, found);
         };
-        let watched = ProcessWatcher::new(*pid, launch, Relation::Stranger, file, self.shared.clone());
-        // Checked again now that the pidfd is open: the process may have exited before, and its pid been reused.
-        let same = proc::stat(*pid).is_ok_and(|stat| stat.start_ticks == *start_ticks);
-        match watched {
-            Ok((watcher, end)) if same => {
-                let child = Child { start_ticks: *start_ticks, end };
-                locked(&self.shared.children).insert(*pid, child);
-                self.watchers.spawn(watcher.run((None, None), source));
+        let launch = Launch { name: client.spec.name.clone(), generation: client.generation };
+        match ProcessWatcher::new(*pid, launch, Relation::Stranger, file, self.shared.clone()) {
+            // Compared again now that the pidfd is open: the process may have exited before, and its pid been reused.
+            Ok((watcher, child)) if child.start_ticks == *start_ticks => {
+                self.watch((watcher, child), (None, None), self.shared.source(&client.spec));
                 (client, found)
             }
             _ => (client, ProcessStatus::Gone { rebooted: false }),
         }
     }
+
+    /// Has a watcher run.
+    fn watch(
+        &self,
+        (watcher, child): (ProcessWatcher, Child),
+        output: (Option<OwnedFd>, Option<OwnedFd>),
+        source: OutputSource,
+    ) {
+        let (shared, watched) = (self.shared.clone(), watcher.watched());
+        locked(&shared.children).insert(watched.1, child);
+        self.watchers.spawn(async move { shared.run_watcher(watched, watcher.run(output, source)).await });
+    }
 }
 
 impl Supervisor for Direct {
     async fn start(&self, plan: LaunchPlan) -> Result<Handle, StartError> {
-        let name = plan.launch.name.clone();
-        let (mut command, source, built_in) = match &plan.program {
-            Program::Command(program) => {
-                let command = command_of(program, &plan.env);
-                (command, OutputSource::client(name), template::runs_built_in(program))
-            }
-            Program::Implementation(Some(child)) => {
-                let failed = |source| StartError::Execute { program: child.executable.clone(), source };
-                let command = implementation::command(child, &plan).map_err(failed)?;
-                (command, OutputSource::implementation(name, &child.name), false)
-            }
-            Program::Template(_) | Program::Implementation(None) => return Err(StartError::OtherSupervisor),
-        };
-        // So that a signal reaches what the client starts, too, and Ctrl-C in the controller's terminal does not reach the
-        // client.
-        command.process_group(0);
-        let file = match &plan.output {
-            Output::Log => {
-                // Only for clients that end with the controller: a write to a pipe without a reader ends them by SIGPIPE.
-                command.stdout(Stdio::piped()).stderr(Stdio::piped());
-                None
-            }
-            Output::File(path) => {
-                let failed = |source| StartError::Output { path: path.clone(), source };
-                let file = self.shared.files.open(path, source.clone()).map_err(failed)?;
-                command.stdout(file.handle().map_err(failed)?).stderr(file.handle().map_err(failed)?);
-                Some(file)
-            }
-        };
+        let (shared, launch) = (self.shared.clone(), plan.launch.clone());
+        let prepared = on_blocking_thread(move || shared.prepare(&plan)).await?;
+        let PreparedChild { mut command, source, built_in, file } = prepared;
         // Forked on a thread of the runtime, which lives as long as the controller. A client with PR_SET_PDEATHSIG gets its signal
         // when the forking thread exits, not the process.
         let mut child = command
@@ -187,20 +254,12 @@ impl Supervisor for Direct {
         // `Child` neither kills nor reaps when it is dropped. The watcher reaps by pidfd.
         let pid = child.id();
         let output = (child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from));
-        let relation = Relation::Child { built_in };
-        let watched = ProcessWatcher::new(pid, plan.launch, relation, file, self.shared.clone()).and_then(
-            |(watcher, end)| {
-                // The child is not reaped yet, so its pid is its own even if it is dead.
-                let start_ticks = proc::stat(pid)?.start_ticks;
-                Ok((watcher, Child { start_ticks, end }))
-            },
-        );
-        match watched {
-            Ok((watcher, child)) => {
-                let start_ticks = child.start_ticks;
+        // The child is not reaped yet, so its pid is its own even if it is dead.
+        match ProcessWatcher::new(pid, launch, Relation::Child { built_in }, file, self.shared.clone()) {
+            Ok(watched) => {
+                let start_ticks = watched.1.start_ticks;
                 // Before the handle is returned: with the handle a caller can stop the process.
-                locked(&self.shared.children).insert(pid, child);
-                self.watchers.spawn(watcher.run(output, source));
+                self.watch(watched, output, source);
                 Ok(Handle::Direct { pid, start_ticks, boot_id: self.boot_id.clone() })
             }
             Err(source) => {
@@ -214,12 +273,18 @@ impl Supervisor for Direct {
     }
 
     async fn adopt(&self, saved: Vec<PersistedClient>) -> Vec<(PersistedClient, ProcessStatus)> {
-        let boot_id = self.boot_id.clone();
-        let Ok(found) = tokio::task::spawn_blocking(move || adopt::look(saved, &boot_id)).await else {
-            // Fails only when the runtime ends.
-            return Vec::new();
+        let (shared, boot_id) = (self.shared.clone(), self.boot_id.clone());
+        let look = move || {
+            let found = adopt::look(saved, &boot_id).into_iter();
+            let with_output = |(client, found)| {
+                let file = shared.take_up_output(&client, &found);
+                (client, found, file)
+            };
+            found.map(with_output).collect::<Vec<_>>()
         };
-        found.into_iter().map(|(client, found)| self.take_up(client, found)).collect()
+        // A panic ends the start of the controller: without the clients that were found, it would forget them all.
+        let found = on_blocking_thread(look).await.into_iter();
+        found.map(|(client, found, file)| self.take_up(client, found, file)).collect()
     }
 
     async fn stop(&self, handle: &Handle, grace: Duration) -> Result<(), StopError> {
@@ -253,69 +318,4 @@ fn command_of(program: &TemplateCommand, env: &[(OsString, OsString)]) -> Comman
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::LimitSettings;
-    use crate::model::client::{Exit, Generation};
-    use crate::model::fleet::Input;
-    use crate::model::name::ClientName;
-    use tokio::sync::mpsc;
-    use tokio::time::sleep;
-
-    #[tokio::test]
-    async fn shorter_grace_of_two_stops_counts() {
-        let folder = tempfile::tempdir().unwrap();
-        let (ended, mut all_ended) = mpsc::channel(8);
-        let direct = Direct::new(EventSender::new(ended)).unwrap();
-        for (n, graces) in [[0, 3600], [3600, 0]].into_iter().enumerate() {
-            let refuses = folder.path().join(n.to_string());
-            let script = format!("trap '' TERM; : >'{}'; while :; do sleep 1; done", refuses.display());
-            let plan = LaunchPlan {
-                launch: Launch { name: ClientName::new("a").unwrap(), generation: Generation(n as u64) },
-                id: crate::model::name::UnitId::of(&ClientName::new("a").unwrap()),
-                program: Program::Command(TemplateCommand {
-                    program: "/bin/sh".into(),
-                    arg0: None,
-                    args: ["-c".into(), script.into()].into(),
-                }),
-                env: std::env::vars_os().collect(),
-                output: Output::Log,
-                limits: LimitSettings::default(),
-            };
-            let handle = direct.start(plan).await.unwrap();
-            while !refuses.exists() {
-                sleep(Duration::from_millis(5)).await;
-            }
-            let [first, second] = graces.map(|seconds| direct.stop(&handle, Duration::from_secs(seconds)));
-            // Both calls come before the watcher runs, which is on this thread.
-            let both = timeout(Duration::from_secs(60), async { tokio::join!(first, second) });
-            let (first, second) = both.await.expect("the time given up was waited for");
-            assert!(first.is_ok() && second.is_ok());
-            assert!(matches!(
-                all_ended.recv().await,
-                Some(Input::Process(ProcessEvent::Exited(_, Exit::Signal(9))))
-            ));
-        }
-    }
-
-    #[tokio::test]
-    async fn reused_pid_is_not_adopted() {
-        let (ended, _all_ended) = mpsc::channel(8);
-        let direct = Direct::new(EventSender::new(ended)).unwrap();
-        // It exits with this test, at the end of its input.
-        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-        let start_ticks = proc::stat(child.id()).unwrap().start_ticks;
-        let client = PersistedClient::example(ClientSpec::example("a", "/nonexistent"), None);
-        let found = |start_ticks| {
-            let boot_id = direct.boot_id.clone();
-            ProcessStatus::Running(Handle::Direct { pid: child.id(), start_ticks, boot_id })
-        };
-        let (client, gone) = direct.take_up(client, found(start_ticks - 1));
-        assert_eq!(gone, ProcessStatus::Gone { rebooted: false });
-        assert!(direct.shared.children.lock().unwrap().is_empty(), "nor can it be ended");
-        let (_, running) = direct.take_up(client, found(start_ticks));
-        assert_eq!(running, found(start_ticks));
-        // Its input is closed before it is waited for.
-        child.wait().unwrap();
-    }
-}
+mod tests;

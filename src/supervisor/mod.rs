@@ -231,6 +231,15 @@ impl AnySupervisor {
         }
     }
 
+    /// Returns when it does not work any more, so that another controller has to take over. The log says why.
+    pub async fn broken(&self) {
+        match self {
+            Self::Units(units) => units.broken().await,
+            // Each process has a watcher of its own, and one that fails concerns that process alone.
+            Self::Direct(_) | Self::Sim(_) => std::future::pending().await,
+        }
+    }
+
     /// What started the machine or container, if known.
     pub fn started(&self) -> Option<Started> {
         match self {

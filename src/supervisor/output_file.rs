@@ -23,6 +23,7 @@ use super::output::{LineLog, OutputSource};
 use crate::files::{FileError, replace};
 use crate::locks::locked;
 use crate::model::error_chain::ErrorChain;
+use crate::tasks::{on_blocking_thread, spawn_supervised};
 
 /// How often the changed files are read. Short enough for a person who waits for a line.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -75,8 +76,11 @@ impl OutputFiles {
     pub(super) fn new() -> Self {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok();
         let table = Arc::new(Mutex::new(OpenOutputs { open: Vec::new(), inotify }));
-        let reader = tokio::spawn(look_again_and_again(table.clone()));
-        Self { table, _reader: AbortOnDropHandle::new(reader) }
+        let reader = spawn_supervised("the task that logs the output of clients", {
+            let table = table.clone();
+            move || look_again_and_again(table.clone())
+        });
+        Self { table, _reader: reader }
     }
 
     /// Opens or creates the file at `path` for appending, and logs what is in it and was not logged.
@@ -277,7 +281,7 @@ async fn look_again_and_again(table: Arc<Mutex<OpenOutputs>>) {
         if files.is_empty() {
             continue;
         }
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = on_blocking_thread(move || {
             let is_unfinished = |file: &Arc<OutputFile>| {
                 !file.look().unwrap_or_else(|error| {
                     let error = ErrorChain(&error);
@@ -288,8 +292,7 @@ async fn look_again_and_again(table: Arc<Mutex<OpenOutputs>>) {
             // Weak, so that this list does not keep the file of an exited client open and watched.
             files.iter().filter(|file| is_unfinished(file)).map(Arc::downgrade).collect()
         });
-        // Fails only when the runtime ends.
-        unfinished = looked.await.unwrap_or_default();
+        unfinished = looked.await;
     }
 }
 

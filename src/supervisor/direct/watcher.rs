@@ -16,13 +16,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, error, warn};
 
-use super::DirectState;
+use super::{Child, DirectState};
 use crate::async_fd::ReadableFd;
-use crate::locks::locked;
 use crate::model::client::Exit;
 use crate::model::fleet::{Launch, ProcessEvent};
 use crate::supervisor::output::{OutputSource, log_lines};
 use crate::supervisor::output_file::OutputFile;
+use crate::supervisor::proc;
+use crate::tasks::on_blocking_thread;
 
 /// How long the rest of a process group may take to exit after its leader exited by itself.
 pub(super) const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
@@ -46,6 +47,7 @@ pub(super) enum Relation {
 /// Watches one process until it is gone.
 pub(super) struct ProcessWatcher {
     pid: u32,
+    start_ticks: u64,
     group: Pid,
     pidfd: ReadableFd,
     launch: Launch,
@@ -63,13 +65,21 @@ impl ProcessWatcher {
         relation: Relation,
         file: Option<Arc<OutputFile>>,
         shared: Arc<DirectState>,
-    ) -> io::Result<(Self, watch::Sender<Option<Instant>>)> {
+    ) -> io::Result<(Self, Child)> {
         let group = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
         // Non-blocking, so that `waitid` in `reap` can't hang the thread: of a process that still runs it fails with EAGAIN
         // (pidfd_open(2)).
         let pidfd = ReadableFd::new(pidfd_open(group, PidfdFlags::NONBLOCK)?)?;
+        // After the pidfd is open: a later process with this pid has another start time, which the caller compares.
+        let start_ticks = proc::stat(pid)?.start_ticks;
         let (sender, end) = watch::channel(None);
-        Ok((Self { pid, group, pidfd, launch, relation, file, end, shared }, sender))
+        let watcher = Self { pid, start_ticks, group, pidfd, launch, relation, file, end, shared };
+        Ok((watcher, Child { start_ticks, end: sender }))
+    }
+
+    /// The launch, and the process by pid and start time.
+    pub(super) fn watched(&self) -> (Launch, u32, u64) {
+        (self.launch.clone(), self.pid, self.start_ticks)
     }
 
     pub(super) async fn run(mut self, (out, err): (Option<OwnedFd>, Option<OwnedFd>), source: OutputSource) {
@@ -103,11 +113,9 @@ impl ProcessWatcher {
             debug!(client = %self.launch.name, "its output is still open in another process; not waiting for the rest");
         }
         if let Some(file) = self.file.take() {
-            // Fails only when the runtime ends.
-            let last = tokio::task::spawn_blocking(move || file.log_rest_and_last()).await;
-            words = last.unwrap_or_default();
+            words = on_blocking_thread(move || file.log_rest_and_last()).await;
         }
-        locked(&self.shared.children).remove(&self.pid);
+        self.shared.forget(self.pid, self.start_ticks);
         let last_words = words.map(|words| ProcessEvent::LastWords(self.launch.clone(), words.into()));
         let exited = ProcessEvent::Exited(self.launch, exit);
         // One call, in this order: the fleet judges the exit with the last line at hand.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
-use tracing::debug;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, error};
 use zbus::{MessageStream, OwnedVariant, Variant};
 
 use super::connection::{REPLY_TIMEOUT, SystemdConnection, bus_name, open};
@@ -29,8 +31,9 @@ use crate::supervisor::EventSender;
 const MAX_CALLS: usize = 100;
 /// How many units may wait for a watch on their freezer.
 const MAX_TO_WATCH: usize = 8192;
-/// How many events may wait for the registry.
-const MAX_EVENTS: usize = 1024;
+/// How many events may wait for the registry: two for each client that a configuration can allow. During adoption nothing takes them,
+/// and while the listener waits for room no reply comes through, for which adoption waits. Room is allocated as it is used.
+const MAX_EVENTS: usize = 20_000;
 /// How many of them are forwarded together.
 const BATCH: usize = 64;
 /// How long a call waits for a lost connection. Callers of the API are answered within 5 s.
@@ -76,6 +79,21 @@ pub(super) async fn forward_events(mut queued: mpsc::Receiver<ProcessEvent>, eve
     while queued.recv_many(&mut batch, BATCH).await > 0 {
         events.send(std::mem::take(&mut batch)).await;
     }
+}
+
+/// Runs what listens to systemd, and cancels `broken` at its end, which is a panic. It is not started again: what was missed
+/// meanwhile, the next controller finds out when it adopts the units.
+pub(super) async fn breaking(
+    broken: CancellationToken,
+    listening: impl Future<Output = ()> + Send + 'static,
+) {
+    let ended = AbortOnDropHandle::new(tokio::spawn(listening)).await;
+    let error = ended.err();
+    error!(
+        ?error,
+        "what listens to systemd failed ({error:?}); the controller ends, and clients keep running"
+    );
+    broken.cancel();
 }
 
 /// The properties of a unit as they are now.
@@ -303,5 +321,18 @@ impl Bus {
         // Only systemd from version 246 has FreezerState.
         let frozen = freezer.ok().map(|state| <&str>::try_from(&state) == Ok("frozen"));
         Ok(UnitProps { invocation: properties::invocation(&invocation?), frozen, ..listed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn panic_of_what_listens_is_noticed() {
+        let broken = CancellationToken::new();
+        let task = tokio::spawn(breaking(broken.clone(), async { panic!("a test") }));
+        broken.cancelled().await;
+        task.await.unwrap();
     }
 }

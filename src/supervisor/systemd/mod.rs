@@ -45,12 +45,14 @@ pub use unit::UnitRole;
 pub(super) use unit::kind_of;
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
@@ -63,7 +65,7 @@ use crate::model::error_chain::ErrorChain;
 use crate::model::fleet::Launch;
 use crate::model::name::UnitId;
 use crate::model::persisted::{PersistedClient, PersistedState, ProcessStatus};
-use bus::{Bus, CurrentProps, forward_events};
+use bus::{Bus, CurrentProps, breaking, forward_events};
 use manager::{SERVICE, UNIT};
 
 /// How long a job may take. systemd bounds what a unit may take; this bounds a unit file without limits, and a systemd that hangs.
@@ -78,10 +80,11 @@ const PROBE_UNIT: &str = "wqclient@-probe.service";
 #[derive(Debug)]
 pub struct Units {
     shared: Arc<UnitsInner>,
+    /// Cancelled when the tasks have ended.
+    broken: CancellationToken,
     _tasks: AbortOnDropHandle<()>,
 }
 
-#[derive(Debug)]
 struct UnitsInner {
     bus: Arc<Bus>,
     settings: SystemdSettings,
@@ -97,6 +100,16 @@ struct UnitsInner {
     prefetched: Mutex<HashMap<Launch, Prefetched>>,
     /// Properties that this systemd does not have.
     unknown: Mutex<BTreeSet<String>>,
+}
+
+impl fmt::Debug for UnitsInner {
+    /// Without the launch files, which hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnitsInner")
+            .field("bus", &self.bus)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A request for the properties that a start needs. It runs to its end even where the start does not come: a dropped call would
@@ -193,21 +206,28 @@ impl Units {
         let launches = run.join("wqcontroller").join(role.launches());
         let (bus, incoming) = Bus::connect((settings.manager, role), launches).await?;
         // One task for the three, so that they end together with `Units`.
-        let tasks = {
+        let listening = {
             let bus = bus.clone();
-            tokio::spawn(async move {
+            async move {
                 tokio::join!(
                     bus.clone().run(incoming.messages),
                     freezer::watch(bus.clone(), incoming.to_watch),
                     forward_events(incoming.events, events),
                 );
-            })
+            }
         };
+        let broken = CancellationToken::new();
+        let tasks = AbortOnDropHandle::new(tokio::spawn(breaking(broken.clone(), listening)));
         let (launch_files, prefetched, unknown) = (Mutex::default(), Mutex::default(), Mutex::default());
         let starts = Semaphore::new(MAX_STARTS);
         let shared =
             UnitsInner { bus, settings, launch_files, executable, config, starts, prefetched, unknown };
-        Ok(Self { shared: Arc::new(shared), _tasks: AbortOnDropHandle::new(tasks) })
+        Ok(Self { shared: Arc::new(shared), broken, _tasks: tasks })
+    }
+
+    /// Returns when nothing listens to systemd any more.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
     }
 
     /// Whether there is a connection to systemd now.
