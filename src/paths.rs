@@ -1,13 +1,13 @@
 //! The default paths of the controller's own files and folders.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::Settings;
-use crate::files::{FileError, private_folder, replace};
+use crate::files::{FileError, FileOwner, private_folder, read_untrusted, replace};
 
 /// The files and folders of a running controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,11 +38,10 @@ impl Paths {
     /// environment variable, `uid` is the controller's user.
     pub fn choose(settings: &Settings, env: impl Fn(&str) -> Option<OsString>, uid: u32) -> Self {
         let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        // The variable is a list where there are several RuntimeDirectory=; the controller's is the first.
-        let runtime = env("RUNTIME_DIRECTORY").and_then(|list| std::env::split_paths(&list).next());
+        let runtime = env("RUNTIME_DIRECTORY").and_then(|list| first_folder(&list));
         let (tmpdir, chosen_among_others) = if let Some(tmpdir) = &settings.tmpdir {
             (tmpdir.clone(), false)
-        } else if let Some(runtime) = runtime.filter(|path| path.is_absolute()) {
+        } else if let Some(runtime) = runtime {
             (runtime, false)
         } else if let Some(user) = absolute("XDG_RUNTIME_DIR") {
             (user.join("wqcontroller"), true)
@@ -112,12 +111,16 @@ impl Paths {
 /// The state directory: from systemd, else by the XDG base directory specification.
 fn state_folder(env: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let of_systemd = env("STATE_DIRECTORY").and_then(|list| std::env::split_paths(&list).next());
+    let of_systemd = env("STATE_DIRECTORY").and_then(|list| first_folder(&list));
     let of_user =
         || absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
-    of_systemd
-        .filter(|path| path.is_absolute())
-        .or_else(|| of_user().map(|folder| folder.join("wqcontroller")))
+    of_systemd.or_else(|| of_user().map(|folder| folder.join("wqcontroller")))
+}
+
+/// Our folder in the value of `$RUNTIME_DIRECTORY`, `$STATE_DIRECTORY` and the like. systemd separates several folders by colons
+/// (systemd.exec(5)), and ours is the first. None where it is not absolute.
+pub fn first_folder(list: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(list).next().filter(|path| path.is_absolute())
 }
 
 fn make_folder(path: &Path) -> Result<(), FileError> {
@@ -152,9 +155,10 @@ pub fn goes_before_us(folder: &Path, uid: u32, cgroup: &str) -> bool {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        let ours =
-            fs::read_to_string(&self.0).is_ok_and(|text| text.trim() == std::process::id().to_string());
-        if ours {
+        let ours = std::process::id().to_string();
+        // Child processes can put anything there, and a pipe must not hold up the end of the controller.
+        let read = read_untrusted(&self.0, &FileOwner::me(), 64);
+        if read.is_ok_and(|(text, _)| text.trim_ascii() == ours.as_bytes()) {
             // A stale file does no harm.
             let _ = fs::remove_file(&self.0);
         }
@@ -264,5 +268,11 @@ mod tests {
         fs::write(&path, "1\n").unwrap();
         drop(file);
         assert!(path.exists(), "it is another one's by now");
+        let file = PidFile::write(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        drop(file);
+        assert!(path.exists(), "a pipe is left alone, and does not block");
     }
 }

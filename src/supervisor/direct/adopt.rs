@@ -15,12 +15,16 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::environ::PREFIX;
+use crate::files::{FileOwner, read_untrusted};
 use crate::model::client::Handle;
 use crate::model::persisted::{PersistedClient, ProcessStatus};
 use crate::supervisor::proc;
+use crate::tasks::on_blocking_thread;
 
 /// How much of an environment or command line is read: more than the kernel allows for one argument.
 const MAX_READ: u64 = 256 * 1024;
+/// The largest pid file, in bytes.
+const MAX_PID_FILE: u64 = 64;
 
 /// How long a process may take from fork to exec on an overloaded machine.
 const EXECUTED: Duration = Duration::from_secs(5);
@@ -51,8 +55,7 @@ pub(in crate::supervisor) async fn any_alive(saved: Vec<PersistedClient>, boot_i
             .filter_map(|client| client.handle.as_ref())
             .any(|handle| matches!(known(handle, &boot_id), ProcessStatus::Running(_)))
     };
-    // Fails only when the runtime ends.
-    tokio::task::spawn_blocking(look).await.unwrap_or(false)
+    on_blocking_thread(look).await
 }
 
 fn known(handle: &Handle, boot_id: &Arc<str>) -> ProcessStatus {
@@ -116,15 +119,12 @@ fn program_name(pid: u32) -> Option<OsString> {
 
 /// The processes of this user that lead a process group and have the environment of a client.
 fn find_strays(boot_id: &Arc<str>) -> HashMap<Identity, Handle> {
-    let me = rustix::process::geteuid().as_raw();
     let all = proc::groups().unwrap_or_default();
     // What a client starts has its environment as well, and is no leader.
     let leaders = all.into_iter().filter(|(pid, stat)| *pid == stat.group);
-    // Another user could give a process the same variables, to have it taken for a client.
-    let ours =
-        leaders.filter(|(pid, _)| fs::metadata(format!("/proc/{pid}")).is_ok_and(|entry| entry.uid() == me));
+    let ours = leaders.filter(|(pid, _)| is_mine(*pid));
     let identify = |(pid, stat): (u32, proc::Stat)| {
-        let environ = read(Path::new(&format!("/proc/{pid}/environ")))?;
+        let environ = read_proc(pid, "environ")?;
         let value = |name: &str| {
             let start = format!("{PREFIX}{name}=").into_bytes();
             environ
@@ -141,17 +141,27 @@ fn find_strays(boot_id: &Arc<str>) -> HashMap<Identity, Handle> {
 /// The process in a client's pid file, if its title is that of the client. A Perl program that sets its title overwrites the
 /// visible environment.
 fn by_pid_file(path: &Path, title: &str, boot_id: &Arc<str>) -> Option<Handle> {
-    let pid: u32 = std::str::from_utf8(&read(path)?).ok()?.trim().parse().ok()?;
-    let stat = proc::stat(pid).ok().filter(|stat| stat.group == pid && stat.state != b'Z')?;
-    let command = read(Path::new(&format!("/proc/{pid}/cmdline")))?;
+    // The client has written it, and may have put anything else there.
+    let (content, _) = read_untrusted(path, &FileOwner::me(), MAX_PID_FILE).ok()?;
+    let pid: u32 = std::str::from_utf8(&content).ok()?.trim().parse().ok()?;
+    let stat = proc::stat(pid).ok().filter(|stat| stat.group == pid && stat.state != b'Z' && is_mine(pid))?;
+    let command = read_proc(pid, "cmdline")?;
     // The pid file may be old, and its pid that of any process by now. argv[0] comes first in the command line.
     let is_it = command.split(|b| *b == 0).next() == Some(title.as_bytes());
     is_it.then(|| Handle::Direct { pid, start_ticks: stat.start_ticks, boot_id: boot_id.clone() })
 }
 
-fn read(path: &Path) -> Option<Vec<u8>> {
+/// Whether the process is of this user. Another user could give a process the same variables or the same title, to have it taken for
+/// a client.
+fn is_mine(pid: u32) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    fs::metadata(format!("/proc/{pid}")).is_ok_and(|entry| entry.uid() == me)
+}
+
+/// Reads a file of `/proc` about a process.
+fn read_proc(pid: u32, file: &str) -> Option<Vec<u8>> {
     let mut content = Vec::new();
-    fs::File::open(path).ok()?.take(MAX_READ).read_to_end(&mut content).ok()?;
+    fs::File::open(format!("/proc/{pid}/{file}")).ok()?.take(MAX_READ).read_to_end(&mut content).ok()?;
     Some(content)
 }
 
@@ -305,5 +315,35 @@ mod tests {
             fs::write(&client.spec.files.pid, content).unwrap();
             assert_eq!(found(client.clone()), GONE, "{content}");
         }
+    }
+
+    #[test]
+    fn pid_file_that_is_a_pipe_holds_up_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let client = saved(folder.path(), 5000, None);
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &client.spec.files.pid, mode).unwrap();
+        assert_eq!(found(client), GONE);
+    }
+
+    #[test]
+    fn process_of_another_user_is_not_taken_for_a_client() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("NOT RUN: only root can start a process of another user");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let client = saved(folder.path(), 5000, None);
+        let mut command = Command::new("/bin/sleep");
+        command.arg0("wqclient(小明)").arg("600").process_group(0).uid(65_534);
+        let process = Process(command.spawn().unwrap());
+        // Its user changes before exec, and its title at exec.
+        while read_proc(process.pid(), "cmdline").unwrap().split(|b| *b == 0).next()
+            != Some("wqclient(小明)".as_bytes())
+        {
+            std::thread::yield_now();
+        }
+        fs::write(&client.spec.files.pid, process.pid().to_string()).unwrap();
+        assert_eq!(found(client), GONE);
     }
 }
