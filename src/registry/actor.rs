@@ -40,7 +40,7 @@ pub(super) struct Actor {
     callers: HashMap<RequestId, oneshot::Sender<RequestOutcome>>,
     last_request: u64,
     /// Jobs are boxed: every queue reserves room for several, and there is one a client.
-    workers: HashMap<ClientName, mpsc::Sender<Box<WorkerJob>>>,
+    workers: HashMap<ClientName, Worker>,
     tasks: JoinSet<()>,
     task_names: HashMap<Id, ClientName>,
     /// The actor's own queue, for workers and the persister.
@@ -66,6 +66,12 @@ async fn hang_if_told(command: &Command) {
     {
         std::future::pending::<()>().await;
     }
+}
+
+/// A handle to the worker of a client.
+struct Worker {
+    task: Id,
+    jobs: mpsc::Sender<Box<WorkerJob>>,
 }
 
 /// Tells the fleet's time.
@@ -305,18 +311,18 @@ impl Actor {
     fn give(&mut self, job: WorkerJob) {
         let name = &job.launch().name;
         // A worker that has panicked has closed its queue; that it ended may not be handled yet.
-        let worker = match self.workers.get(name).filter(|worker| !worker.is_closed()) {
-            Some(worker) => worker.clone(),
+        let jobs = match self.workers.get(name).filter(|worker| !worker.jobs.is_closed()) {
+            Some(worker) => worker.jobs.clone(),
             None => {
-                let (worker, jobs) = mpsc::channel(JOBS);
-                let task =
-                    self.tasks.spawn(ClientWorker::new(self.context.clone(), self.inputs.clone()).run(jobs));
-                self.task_names.insert(task.id(), name.clone());
-                self.workers.insert(name.clone(), worker.clone());
-                worker
+                let (jobs, given) = mpsc::channel(JOBS);
+                let worker = ClientWorker::new(self.context.clone(), self.inputs.clone());
+                let task = self.tasks.spawn(worker.run(given)).id();
+                self.task_names.insert(task, name.clone());
+                self.workers.insert(name.clone(), Worker { task, jobs: jobs.clone() });
+                jobs
             }
         };
-        if let Err(refused) = worker.try_send(Box::new(job)) {
+        if let Err(refused) = jobs.try_send(Box::new(job)) {
             let launch = refused.into_inner().launch().clone();
             error!(client = %launch.name, "its worker takes no more jobs");
             self.fail_worker(launch);
@@ -338,10 +344,18 @@ impl Actor {
             Ok((id, ())) => (id, None),
             Err(error) => (error.id(), Some(error)),
         };
-        // Only workers have a name here. Other tasks have no caller that waits for them.
-        let Some(name) = self.task_names.remove(&id) else { return };
+        let name = self.task_names.remove(&id);
         let Some(error) = panic else { return };
+        let Some(name) = name else {
+            // Only workers have a name here. Other tasks have no caller that waits for them.
+            error!(%error, "a task that ends processes, or removes what is kept of a launch, failed: {error}");
+            return;
+        };
         error!(client = %name, %error, "its worker failed: {error}");
+        if self.workers.get(&name).is_some_and(|worker| worker.task != id) {
+            // A job that came before this news has got another worker, which reports what the client waits for now.
+            return;
+        }
         self.workers.remove(&name);
         if let Some(generation) = self.fleet.get(&name).map(|record| record.generation) {
             self.fail_worker(Launch { name, generation });
@@ -396,7 +410,7 @@ impl Actor {
                 let _ = caller.send(outcome);
             }
         }
-        if self.fleet.is_settled() && !self.to_save {
+        if self.fleet.is_settled() {
             for caller in self.shutdown_waiters.drain(..) {
                 let _ = caller.send(());
             }
@@ -405,78 +419,4 @@ impl Actor {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::client_dirs::ClientDirs;
-    use crate::config::Settings;
-    use crate::model::client::{ClientFiles, ClientSpec, Exit, Generation, RestartHistory};
-    use crate::model::fleet::Rules;
-    use crate::model::persisted::Desired;
-    use crate::model::restart::RestartPolicy;
-    use crate::registry::{ClientLauncher, Endpoints, Launcher};
-    use crate::statefile::StateFiles;
-    use crate::supervisor::sim::{Sim, SimMachine};
-    use crate::supervisor::{AnySupervisor, EventSender};
-
-    #[tokio::test]
-    async fn launch_of_a_stopped_client_is_discarded_at_restore() {
-        let machine = SimMachine::default();
-        let supervisor = AnySupervisor::Sim(Sim::new(machine.clone(), EventSender::new(mpsc::channel(1).0)));
-        let client_dirs =
-            Arc::new(ClientDirs::Shared { tmpdir: "/run/wq".into(), lasting: "/var/lib/wq".into() });
-        let any: Arc<std::path::Path> = std::path::Path::new("/no/such/program").into();
-        let context = WorkerContext {
-            supervisor: Arc::new(supervisor),
-            settings: watch::channel(Arc::new(Settings::default())).1,
-            launcher: Launcher::Client(ClientLauncher {
-                client_dirs: client_dirs.clone(),
-                default_template: any.clone(),
-                executable: any.clone(),
-                endpoints: Endpoints {
-                    snapshot: watch::channel(Arc::default()).1,
-                    refusals: watch::channel(Arc::default()).1,
-                    folder: any,
-                },
-            }),
-            client_dirs,
-            boot_id: "boot".into(),
-            state_files: StateFiles::open(),
-        };
-        let rules = Rules {
-            max_clients: 3,
-            first_port: 5000,
-            ports_each: 1,
-            keeps_port: false,
-            restart: RestartPolicy::OnFailure,
-            restart_limit: 3,
-            start_interval: Duration::from_secs(1),
-            restore: true,
-            clients_outlive_controller: true,
-        };
-        let saved = |name: &str, generation, desired| {
-            let name = ClientName::new(name).unwrap();
-            let files = ClientFiles::in_folder("/run/wq".into(), &name);
-            let (id, generation) = (UnitId::of(&name), Generation(generation));
-            let spec = Arc::new(ClientSpec { name, id, params: Default::default(), files });
-            let (handle, history) = (None, RestartHistory::default());
-            PersistedClient { spec, port: 5000, generation, desired, handle, history }
-        };
-        let mut actor = Actor::new(
-            Fleet::new(rules, Generation(9)),
-            context,
-            watch::channel(Arc::default()).0,
-            mpsc::channel(1).0,
-        );
-        let clients = vec![
-            (saved("stopped", 1, Desired::Stopped), ProcessStatus::Gone { rebooted: false }),
-            (saved("asked", 2, Desired::Running), ProcessStatus::Ended(Exit::Code(193))),
-            (saved("wanted", 3, Desired::Running), ProcessStatus::Ended(Exit::Code(1))),
-        ];
-        actor.restore(clients, Vec::new());
-        while actor.tasks.join_next().await.is_some() {}
-        let mut discarded: Vec<_> =
-            machine.discarded().into_iter().map(|launch| launch.generation.0).collect();
-        discarded.sort_unstable();
-        assert_eq!(discarded, [1, 2]);
-    }
-}
+mod tests;
