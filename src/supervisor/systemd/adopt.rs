@@ -16,6 +16,7 @@ use super::{JOB_TIMEOUT, UnitsInner, unit};
 use crate::model::client::{Exit, Handle};
 use crate::model::fleet::{Launch, ProcessEvent};
 use crate::model::persisted::{Desired, PersistedClient, ProcessStatus};
+use crate::tasks::on_blocking_thread;
 
 impl UnitsInner {
     pub(super) async fn adopt(
@@ -39,7 +40,8 @@ impl UnitsInner {
         let known: HashSet<String> = wanted.map(|client| client.spec.id.to_string()).collect();
         let alive = listed.iter().filter(|(_, found)| found.alive || found.has_job);
         let running: HashSet<String> = alive.map(|(unit, _)| unit.clone()).collect();
-        self.clone().remove_stale_launch_files(known, running);
+        // Not waited for. The next controller tries again where it fails.
+        drop(self.clone().remove_stale_launch_files(known, running));
         let mut looks = JoinSet::new();
         for client in saved {
             let (shared, unit) = (self.clone(), self.unit_of(client));
@@ -77,8 +79,7 @@ impl UnitsInner {
             let is_built_in = |id: &_| LaunchFile::read(&launches, id).is_some_and(|file| file.is_built_in());
             ids.iter().filter(|id| is_built_in(id)).map(ToString::to_string).collect()
         };
-        // Fails only while the runtime shuts down.
-        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+        on_blocking_thread(look).await
     }
 
     /// Reports the last status text of a client that has ended.

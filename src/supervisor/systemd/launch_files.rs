@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::task::JoinHandle;
 use tracing::{debug, info};
 
 use super::launch_file::{self, LaunchFile};
@@ -17,6 +18,7 @@ use crate::model::client::{Generation, Handle};
 use crate::model::fleet::Launch;
 use crate::model::name::UnitId;
 use crate::supervisor::{LaunchPlan, Program, StartError};
+use crate::tasks::on_blocking_thread;
 use crate::template;
 
 impl Units {
@@ -95,8 +97,7 @@ impl UnitsInner {
             }
             false
         };
-        // Fails only while the runtime shuts down.
-        tokio::task::spawn_blocking(remove).await.unwrap_or(false)
+        on_blocking_thread(remove).await
     }
 
     /// Removes what is kept of a forgotten client: its launch file, and the failed state of its unit, which would leave the system
@@ -136,17 +137,23 @@ impl UnitsInner {
         is_alive && !self.bus.table().contains(unit) && !self.bus.launches.join(id.as_str()).exists()
     }
 
-    /// Removes stale launch files, which a killed controller left: those of clients that are neither in the registry nor run.
+    /// Removes stale launch files, which a killed controller left: those of clients that are neither in the registry nor run. Does
+    /// not wait for the file system.
     pub(super) fn remove_stale_launch_files(
         self: Arc<Self>,
         known: HashSet<String>,
         running: HashSet<String>,
-    ) {
+    ) -> JoinHandle<()> {
         tokio::task::spawn_blocking(move || {
             let (role, kind) = (self.bus.role, self.settings.unit);
-            let is_needed =
-                |id: &str| known.contains(id) || running.contains(&*unit::name_of(role, kind, id));
             let mut files = locked(&self.launch_files);
+            // This controller may have started clients by now, which were in no registry when it was decided.
+            let written: HashSet<String> = files.keys().map(ToString::to_string).collect();
+            let is_needed = |id: &str| {
+                known.contains(id)
+                    || written.contains(id)
+                    || running.contains(&*unit::name_of(role, kind, id))
+            };
             for entry in fs::read_dir(&self.bus.launches).into_iter().flatten().flatten() {
                 let id = entry.file_name().into_string().ok();
                 if let Some(id) = id.filter(|id| known.contains(id)).and_then(|id| UnitId::try_from(id).ok())
@@ -161,6 +168,6 @@ impl UnitsInner {
                     let _ = fs::remove_file(entry.path());
                 }
             }
-        });
+        })
     }
 }

@@ -33,6 +33,17 @@ fn id() -> UnitId {
     UnitId::of(&launch().name)
 }
 
+fn plan() -> LaunchPlan {
+    LaunchPlan {
+        launch: launch(),
+        id: id(),
+        program: Program::Template(None),
+        env: vec![("MOJO_WEBQQ_ACCOUNT".into(), "a".into())],
+        output: Output::Log,
+        limits: LimitSettings { memory_max: None, memory_high: None, cpu_quota: None, tasks_max: None },
+    }
+}
+
 impl Bench {
     async fn new(state: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -61,15 +72,7 @@ impl Bench {
     }
 
     fn start(&self) -> tokio::task::JoinHandle<Result<Handle, StartError>> {
-        let plan = LaunchPlan {
-            launch: launch(),
-            id: id(),
-            program: Program::Template(None),
-            env: vec![("MOJO_WEBQQ_ACCOUNT".into(), "a".into())],
-            output: Output::Log,
-            limits: LimitSettings { memory_max: None, memory_high: None, cpu_quota: None, tasks_max: None },
-        };
-        tokio::spawn(self.shared.clone().start(UNIT.into(), plan))
+        tokio::spawn(self.shared.clone().start(UNIT.into(), plan()))
     }
 
     fn set(&self, state: &str, pid: u32, has_job: bool) {
@@ -175,4 +178,22 @@ async fn unit_that_was_started_without_bus_ends_when_its_account_is_forgotten() 
         forgetting.await.unwrap();
         assert_eq!(bench.calls(), calls);
     }
+}
+
+#[tokio::test]
+async fn launch_file_of_a_start_is_not_stale() {
+    let bench = Bench::new("inactive").await;
+    let folder = bench.folder.path().join("launch");
+    let [stale, known, running] = ["b", "c", "d"].map(|name| UnitId::of(&ClientName::new(name).unwrap()));
+    for id in [&stale, &known, &running] {
+        launch_file::write(&folder, id, b"GENERATION=1\0").unwrap();
+    }
+    // The registry was read, and systemd asked, before this start.
+    let lists = ([known.to_string()].into(), ["wqclient@d.service".to_owned()].into());
+    let shared = bench.shared.clone();
+    tokio::task::spawn_blocking(move || shared.write_launch_file(plan())).await.unwrap().unwrap();
+    bench.shared.clone().remove_stale_launch_files(lists.0, lists.1).await.unwrap();
+    assert!(bench.launch_file().exists());
+    let exists = [stale, known, running].map(|id| folder.join(id.as_str()).exists());
+    assert_eq!(exists, [false, true, true]);
 }
