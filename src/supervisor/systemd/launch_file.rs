@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ const RELAY: &str = "RELAY";
 const CURRENT: u32 = 2;
 
 /// The content of a launch file: records `NAME=VALUE`, each ended by NUL.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 pub(in crate::supervisor) struct LaunchFile {
     /// The launch that it is for.
     pub generation: Generation,
@@ -46,6 +47,17 @@ pub(in crate::supervisor) struct LaunchFile {
     pub template: Option<PathBuf>,
     /// The variables.
     pub env: BTreeMap<OsString, OsString>,
+}
+
+impl fmt::Debug for LaunchFile {
+    /// Without the values of the variables, which are passwords, too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LaunchFile")
+            .field("generation", &self.generation)
+            .field("id", &self.id)
+            .field("template", &self.template)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a launch file is not used.
@@ -203,6 +215,8 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(LaunchFile::parse(&fs::read(path).unwrap()).unwrap(), file);
         assert_eq!(LaunchFile::generation_in(&folder, &id), Some(Generation(7)));
+        let shown = format!("{file:?}");
+        assert!(shown.contains("/etc/wq/a=b") && !shown.contains("PWD") && !shown.contains("$d"), "{shown}");
     }
 
     #[test]
