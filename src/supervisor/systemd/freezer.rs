@@ -23,6 +23,9 @@ use crate::model::error_chain::ErrorChain;
 /// Where the cgroup file system is mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
+/// The descriptor of the event that says that the queue was full and events were lost (inotify(7), `IN_Q_OVERFLOW`).
+const OVERFLOW: i32 = -1;
+
 /// Watches each unit that comes through `units`, until the channel is closed.
 pub(super) async fn watch(bus: Arc<Bus>, mut units: mpsc::Receiver<Arc<str>>) {
     let unified = Path::new(CGROUPS).join("cgroup.controllers").exists();
@@ -45,7 +48,7 @@ pub(super) async fn watch(bus: Arc<Bus>, mut units: mpsc::Receiver<Arc<str>>) {
                 None => return,
             },
             touched = inotify.read_with(|fd| read(fd, &mut buffer)) => match touched {
-                Ok(touched) => touched,
+                Ok(touched) => to_look_at(touched, &watched),
                 // The runtime shuts down.
                 Err(error) => return debug!(%error, "stopped watching for frozen units: {error}"),
             },
@@ -97,6 +100,11 @@ fn read(fd: impl std::os::fd::AsFd, buffer: &mut [MaybeUninit<u8>]) -> io::Resul
     Ok(touched)
 }
 
+/// The watches whose files are read. All of them where events were lost.
+fn to_look_at(touched: Vec<i32>, watched: &HashMap<i32, (Arc<str>, PathBuf)>) -> Vec<i32> {
+    if touched.contains(&OVERFLOW) { watched.keys().copied().collect() } else { touched }
+}
+
 /// Reads `cgroup.events`, see "Control Group v2" in the kernel's documentation.
 fn is_frozen(content: &str) -> bool {
     content.lines().any(|line| line == "frozen 1")
@@ -105,6 +113,36 @@ fn is_frozen(content: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_file_is_read_after_a_full_queue() {
+        let folder = tempfile::tempdir().unwrap();
+        let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        let limit: usize = limit.trim().parse().unwrap();
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
+        let mut watched = HashMap::new();
+        let files = ["a", "b"].map(|name| {
+            let path = folder.path().join(name);
+            let file = fs::File::create(&path).unwrap();
+            let number = inotify::add_watch(&inotify, &path, WatchFlags::MODIFY).unwrap();
+            watched.insert(number, (Arc::from(name), path));
+            file
+        });
+        // One after the other, as events of one file in a row become one.
+        for n in 0..=limit {
+            io::Write::write_all(&mut &files[n % 2], b"x").unwrap();
+        }
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut last = Vec::new();
+        while let Ok(touched) = read(&inotify, &mut buffer) {
+            last = to_look_at(touched, &watched);
+        }
+        last.sort_unstable();
+        let mut all: Vec<_> = watched.keys().copied().collect();
+        all.sort_unstable();
+        assert_eq!(last, all);
+        assert_eq!(to_look_at(vec![all[0]], &watched), [all[0]]);
+    }
 
     #[test]
     fn cgroup_events_show_frozen() {
