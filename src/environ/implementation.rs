@@ -67,9 +67,11 @@ pub(super) fn check(spec: &ClientSpec, settings: &Settings) -> Result<(), SpecEr
     }
 }
 
-/// It becomes a part of file names and of command lines.
+/// It becomes a part of file names and of command lines, and a number in JSON, so each account has one way to write it: without zeros
+/// in front.
 fn is_uin(text: &str) -> bool {
-    (1..=20).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+    // `parse` takes a sign as well.
+    text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0') && text.parse::<u64>().is_ok()
 }
 
 /// The settings for a client whose implementation serves its API on `port`, with the token of this file: as if the operator had
@@ -86,4 +88,21 @@ pub fn with_implementation(settings: &Settings, spec: &ClientSpec, port: u16, to
         settings.accounts.add(spec.name.to_string(), kind, account);
     }
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_of_an_account_parses_and_is_not_zero() {
+        for uin in ["1", "10001", "18446744073709551615"] {
+            assert!(is_uin(uin), "{uin}");
+        }
+        for uin in
+            ["", "0", "00", "010001", "+10001", "-1", "1a", "18446744073709551616", "99999999999999999999"]
+        {
+            assert!(!is_uin(uin), "{uin}");
+        }
+    }
 }

@@ -36,6 +36,7 @@ impl ImplementationContract for Yogurt {
     /// Without the file it would write one and wait for a line of standard input. It reads one without `configVersion` as the
     /// oldest form, and loses what that did not have.
     fn files(&self, settings: &ImplementationSettings, values: &StartValues) -> Vec<ConfigFile> {
+        // Each number that a start may give parses.
         let uin: u64 = values.uin.parse().unwrap_or_default();
         let mut protocol = json!({ "uin": uin, "signApiUrl": settings.get("sign_url") });
         if let Some(version) = settings.get("version") {
