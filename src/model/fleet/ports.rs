@@ -22,11 +22,15 @@ impl Ports {
         }
     }
 
-    /// The lowest free port from `first` on, in steps of `each`, that is not one of `taken`, which other programs have.
+    /// The lowest free port from `first` on, in steps of `each`, that is not one of `taken`, which other programs have. A client has the
+    /// ports up to the next step, too.
     pub(super) fn next(&self, first: u16, each: u16, taken: &BTreeSet<u16>) -> Option<u16> {
         // At least 1, because `step_by` panics at 0.
-        let mut ports = (first..=u16::MAX).step_by(each.max(1).into());
-        ports.find(|port| !self.0.contains_key(port) && !taken.contains(port))
+        let more = each.max(1) - 1;
+        let mut ports = (first..=u16::MAX - more).step_by(usize::from(more) + 1);
+        // Earlier ones may be between the steps, as `first` may have changed since. The sum can't overflow: see the range.
+        let is_reserved = |port: u16| self.0.range(port.saturating_sub(more)..=port + more).next().is_some();
+        ports.find(|port| !is_reserved(*port) && !taken.contains(port))
     }
 
     /// The client that has `port`.
@@ -66,6 +70,10 @@ mod tests {
         assert_eq!(ports.next(5000, 1, &BTreeSet::new()), Some(5001));
         assert_eq!(ports.next(5000, 1, &BTreeSet::from([5001, 5002])), Some(5003));
         assert_eq!(ports.next(5000, 2, &BTreeSet::new()), Some(5002));
-        assert_eq!(ports.next(u16::MAX, 2, &BTreeSet::from([u16::MAX])), None);
+        assert_eq!(ports.next(u16::MAX, 1, &BTreeSet::from([u16::MAX])), None);
+        assert_eq!(ports.next(u16::MAX, 1, &BTreeSet::new()), Some(u16::MAX));
+        assert_eq!(ports.next(u16::MAX, 2, &BTreeSet::new()), None, "there is none after it");
+        assert_eq!(ports.next(u16::MAX - 1, 2, &BTreeSet::new()), Some(u16::MAX - 1));
+        assert_eq!(ports.next(4999, 2, &BTreeSet::new()), Some(5003), "5000 is between the steps");
     }
 }
