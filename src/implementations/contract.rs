@@ -82,12 +82,13 @@ pub struct StartValues {
     pub auth_token: String,
     /// Its home and working directory, which only its own user can read.
     pub home: PathBuf,
-    /// The folder for what the controller reads and for sockets; emptied at each start.
+    /// The folder for what the controller reads and for sockets. systemd makes that of a unit anew at each start. In that of a child
+    /// process the old login code is removed, and nothing else.
     pub runtime: PathBuf,
 }
 
 impl StartValues {
-    /// The port of its web page.
+    /// The port of its web page. Implementations get no port without a next one.
     pub fn page_port(&self) -> u16 {
         self.port.saturating_add(1)
     }

@@ -12,9 +12,17 @@ use crate::implementations::{ConfigFile, Content, ImplementationSettings, Link, 
 /// The largest configuration file that is completed, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Writes the configuration of a start, and makes the links to the folder of the login code.
+/// Removes the login code of an earlier start, writes the configuration of this one, and makes the links to the folder of the login
+/// code.
 pub(super) fn prepare(settings: &ImplementationSettings, values: &StartValues) -> Result<(), Error> {
     let contract = settings.kind.contract();
+    if let Some(code) = contract.code_file().map(|code| values.runtime.join(code)) {
+        // It would be shown as one that can be scanned.
+        match fs::remove_file(&code) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::OldCode(code, error)),
+            _ => {}
+        }
+    }
     for file in contract.files(settings, values) {
         write(&file, values)?;
     }
@@ -65,7 +73,7 @@ fn make(link: &Link, path: &Path, values: &StartValues) -> io::Result<()> {
     let target = values.runtime.join(link.to);
     if link.is_folder {
         match fs::create_dir(&target) {
-            // systemd empties the runtime folder of a unit. That of a child process still has what its last start made.
+            // systemd makes the runtime folder of a unit anew. That of a child process still has what its last start made.
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
@@ -116,12 +124,16 @@ mod tests {
         let llbot = [("kind", "llbot"), ("program", "/n"), ("script", "/l.js"), ("auth_token_file", "/t")];
         let temp = folder.path().join("home/data/temp");
         fs::create_dir_all(temp.join("old")).unwrap();
-        // The second start finds what the first one made, the third a folder of runtime files that systemd emptied.
-        for _ in 0..3 {
+        let code = folder.path().join("run/temp/login-qrcode.png");
+        // The second start finds what the first one made, as a child process does, the third a new folder, as a unit does.
+        for is_unit in [false, true, true] {
             prepared(folder.path(), &llbot).unwrap();
+            assert!(!code.exists(), "it is that of an earlier start");
             fs::write(temp.join("login-qrcode.png"), "code").unwrap();
-            assert_eq!(fs::read(folder.path().join("run/temp/login-qrcode.png")).unwrap(), b"code");
-            fs::remove_dir_all(folder.path().join("run")).unwrap();
+            assert_eq!(fs::read(&code).unwrap(), b"code");
+            if is_unit {
+                fs::remove_dir_all(folder.path().join("run")).unwrap();
+            }
         }
         let token = folder.path().join("home/data/auth_token.txt");
         assert_eq!(fs::read(&token).unwrap(), b"site");
