@@ -3,7 +3,6 @@
 //! A signal has no answer, and `Type=notify-reload` (systemd 253) can't say that the configuration was refused. So [`run`], which
 //! `ExecReload=` executes, waits for the file in which the controller writes the result of each reload.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::files::{FileError, replace};
+use crate::paths::first_folder;
 
 /// The file in the runtime directory.
 const FILE: &str = "reload";
@@ -60,8 +60,7 @@ pub enum ReloadError {
 impl Reload {
     /// Begins a reload.
     pub fn begin() -> Self {
-        let file = directory(std::env::var_os("RUNTIME_DIRECTORY")).map(|folder| folder.join(FILE));
-        Self { file, begun: now() }
+        Self { file: file(), begun: now() }
     }
 
     /// Ends it with this result.
@@ -77,8 +76,7 @@ impl Reload {
 
 /// Tells the controller that is process `pid` to reload, and waits for the result.
 pub fn run(pid: i32) -> Result<Outcome, ReloadError> {
-    let folder = directory(std::env::var_os("RUNTIME_DIRECTORY")).ok_or(ReloadError::NoDirectory)?;
-    ask(pid, &folder.join(FILE))
+    ask(pid, &file().ok_or(ReloadError::NoDirectory)?)
 }
 
 fn ask(pid: i32, file: &Path) -> Result<Outcome, ReloadError> {
@@ -114,12 +112,12 @@ fn read(file: &Path) -> Option<(u64, Outcome)> {
     Some((begun.parse().ok()?, outcome))
 }
 
-/// The first of the list of runtime directories (systemd.exec(5), `$RUNTIME_DIRECTORY`).
-fn directory(list: Option<OsString>) -> Option<PathBuf> {
-    std::env::split_paths(&list?).next().filter(|path| path.is_absolute())
+/// The path of the file; none without a runtime directory.
+fn file() -> Option<PathBuf> {
+    Some(first_folder(&std::env::var_os("RUNTIME_DIRECTORY")?)?.join(FILE))
 }
 
-/// Nanoseconds since the boot of the machine.
+/// Nanoseconds since some moment of this boot, without the time in which the machine was suspended.
 fn now() -> u64 {
     // Both processes compare it, and a step of the wall clock must not make an old result look new.
     let time = clock_gettime(ClockId::Monotonic);

@@ -49,15 +49,7 @@ pub struct DetectionInput<'a> {
     pub executable: PathBuf,
 }
 
-/// How the clients of the registry run that are still there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RunningClients {
-    None,
-    Units(ManagerKind, UnitKind),
-    Children,
-}
-
-/// What is done about it.
+/// What is done where no unit of the registry lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decision {
     /// Child processes, for this reason.
@@ -66,24 +58,22 @@ enum Decision {
     Require,
     /// Units if they can be used, else child processes.
     Try,
-    /// Units of this kind and manager, whatever the configuration says.
-    Keep(ManagerKind, UnitKind),
 }
 
-/// Decides. Clients that run keep their kind, since no other supervisor could adopt them.
-fn decide(settings: &Settings, running: RunningClients) -> Decision {
-    match (running, settings.supervisor.mode) {
-        (RunningClients::Units(manager, kind), _) => Decision::Keep(manager, kind),
-        (_, Mode::Direct) => Decision::Direct("mode = \"direct\""),
-        (RunningClients::Children, _) => Decision::Direct(
+/// Decides where no unit of the registry lives. Child processes that live stay child processes, since no other supervisor could adopt
+/// them.
+fn decide(settings: &Settings, children_live: bool) -> Decision {
+    match settings.supervisor.mode {
+        Mode::Direct => Decision::Direct("mode = \"direct\""),
+        Mode::Auto | Mode::Systemd if children_live => Decision::Direct(
             "clients of the registry are child processes of an earlier controller, and live; stop them \
                  and restart the controller to change that",
         ),
-        (RunningClients::None, Mode::Systemd) => Decision::Require,
-        (RunningClients::None, Mode::Auto) if settings.tmpdir.is_some() => {
+        Mode::Systemd => Decision::Require,
+        Mode::Auto if settings.tmpdir.is_some() => {
             Decision::Direct("tmpdir is set, and units have folders of their own")
         }
-        (RunningClients::None, Mode::Auto) => Decision::Try,
+        Mode::Auto => Decision::Try,
     }
 }
 
@@ -110,8 +100,6 @@ pub async fn detect(
     };
 
     let (manager, configured) = (settings.systemd.manager, settings.systemd.unit);
-    let mut running = RunningClients::None;
-    let mut connected = None;
     // No unit outlives a boot of the machine. After a reboot of a container, which keeps the boot ID, systemd is asked.
     let may_live = saved.boot_id.as_ref() == Some(&boot_id);
     if let Some(unit) = saved.clients.iter().filter(|_| may_live).find_map(unit_of) {
@@ -120,30 +108,20 @@ pub async fn detect(
             (saved.manager.unwrap_or(manager), systemd::kind_of(unit).unwrap_or(configured));
         let units = connect(manager, kind).await.map_err(DetectError::Unreachable)?;
         if units.any_alive(&saved).await.map_err(DetectError::Unreachable)? {
-            running = RunningClients::Units(manager, kind);
-            connected = Some(units);
-        }
-    }
-    // Only where no unit lives: one supervisor runs all clients, and units that live have decided which.
-    if running == RunningClients::None && adopt::any_alive(children(&saved), boot_id).await {
-        running = RunningClients::Children;
-    }
-    match decide(settings, running) {
-        Decision::Direct(reason) => direct(reason.into()).await,
-        Decision::Keep(kept, kind) => {
-            let units = match connected {
-                Some(units) => units,
-                None => connect(kept, kind).await.map_err(DetectError::Unreachable)?,
-            };
-            let as_configured =
-                (kept, kind) == (manager, configured) && settings.supervisor.mode != Mode::Direct;
+            // They stay units of this kind and manager, since no other supervisor could adopt them.
+            let is_configured = (manager, kind) == (settings.systemd.manager, configured);
+            let as_configured = is_configured && settings.supervisor.mode != Mode::Direct;
             let and_live = match as_configured {
                 true => "",
                 false => ", and live; stop them and restart the controller to change that",
             };
             let reason = format!("clients of the registry are {}{and_live}", units.describe());
-            chosen(units, reason, !as_configured)
+            return chosen(units, reason, !as_configured);
         }
+    }
+    let children_live = adopt::any_alive(children(&saved), boot_id).await;
+    match decide(settings, children_live) {
+        Decision::Direct(reason) => direct(reason.into()).await,
         Decision::Require => {
             let units =
                 connect(manager, configured).await.map_err(|error| DetectError::Units(error.into()))?;
@@ -207,22 +185,16 @@ mod tests {
     }
 
     #[test]
-    fn running_clients_keep_their_supervisor() {
+    fn running_child_processes_keep_their_supervisor() {
         for mode in [Mode::Auto, Mode::Direct, Mode::Systemd] {
-            for kind in [UnitKind::Template, UnitKind::Transient] {
-                for manager in [ManagerKind::System, ManagerKind::User] {
-                    let decision = decide(&settings(mode), RunningClients::Units(manager, kind));
-                    assert_eq!(decision, Decision::Keep(manager, kind), "{mode:?}");
-                }
-            }
-            let decision = decide(&settings(mode), RunningClients::Children);
+            let decision = decide(&settings(mode), true);
             assert!(matches!(decision, Decision::Direct(_)), "{mode:?}: {decision:?}");
         }
     }
 
     #[test]
     fn configuration_decides_without_running_clients() {
-        let decide = |settings: &Settings| decide(settings, RunningClients::None);
+        let decide = |settings: &Settings| decide(settings, false);
         assert_eq!(decide(&settings(Mode::Direct)), Decision::Direct("mode = \"direct\""));
         assert_eq!(decide(&settings(Mode::Systemd)), Decision::Require);
         assert_eq!(decide(&settings(Mode::Auto)), Decision::Try);

@@ -25,13 +25,11 @@ use crate::environ::without_private;
 use crate::files::{FileError, check_trusted};
 use crate::implementations::{ConfigFileError, ImplementationSettings, StartValues};
 use crate::model::error_chain::ErrorChain;
-use crate::service::journal;
+use crate::paths::first_folder;
+use crate::service::notify;
 use crate::supervisor::LaunchPlan;
-use crate::supervisor::systemd::launch::{self, LaunchError};
+use crate::supervisor::systemd::launch::{self, LaunchError, NOT_EXECUTED};
 use crate::supervisor::systemd::launch_file::LaunchFile;
-
-/// The exit status where nothing could be executed; systemd uses the same (`EXIT_EXEC`).
-const NOT_EXECUTED: u8 = 203;
 
 /// Why an implementation is not executed.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +52,8 @@ enum Error {
     File(#[from] FileError),
     #[error(transparent)]
     Content(#[from] ConfigFileError),
+    #[error("can't remove the old login code {}", .0.display())]
+    OldCode(PathBuf, #[source] io::Error),
     #[error("can't make {}", .0.display())]
     Link(PathBuf, #[source] io::Error),
     #[error("can't execute {}", .0.display())]
@@ -65,11 +65,11 @@ enum Error {
 pub fn run(id: &str, config: Option<&Path>) -> ExitCode {
     let Err(error) = become_implementation(id, config);
     let text = ErrorChain(&error).to_string();
-    // `eprintln!` would panic where standard error is closed.
-    let priority = if journal::is_stderr() { "<3>" } else { "" };
-    let _ = writeln!(io::stderr(), "{priority}can't start: {text}");
-    // Shown by `systemctl status`. Fails without systemd.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&text.replace('\n', " "))]);
+    // The priority is read by the journal, and by the controller where this is its child. `eprintln!` would panic where standard
+    // error is closed.
+    let _ = writeln!(io::stderr(), "<3>can't start: {text}");
+    // Shown by `systemctl status`.
+    notify::failed(&text, None);
     ExitCode::from(NOT_EXECUTED)
 }
 
@@ -77,11 +77,7 @@ fn become_implementation(id: &str, config: Option<&Path>) -> Result<std::convert
     let (file, name) = launch::from_stdin(id, &mut None)?;
     let given = LaunchValues::from_env(&file.env).map_err(Error::Missing)?;
     let settings = configured(config, &given.implementation)?;
-    let folder = |variable| {
-        // systemd separates several folders by colons (systemd.exec(5)); the unit file has one.
-        let list = std::env::var_os(variable)?;
-        std::env::split_paths(&list).next().filter(|path| path.is_absolute())
-    };
+    let folder = |variable| first_folder(&std::env::var_os(variable)?);
     let values = StartValues {
         port: given.port,
         token: given.token,

@@ -17,14 +17,16 @@ use crate::environ::PREFIX;
 use crate::files::{FileError, replace};
 use crate::model::error_chain::ErrorChain;
 use crate::model::name::{ClientName, NameError, UnitId};
+use crate::paths::first_folder;
 use crate::service::journal::{self, ClientEntries};
+use crate::service::notify;
 use crate::supervisor::relay as relay_process;
 use crate::template::{self, TemplateCommand, TemplateError};
 
 /// The largest launch file that is read, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 /// The exit status where nothing could be executed; systemd uses the same (`EXIT_EXEC`).
-const NOT_EXECUTED: u8 = 203;
+pub(in crate::supervisor) const NOT_EXECUTED: u8 = 203;
 
 /// Why the launcher fails.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +59,8 @@ pub fn run(id: &str) -> ExitCode {
     let Err(error) = launch(id, &mut name);
     let text = ErrorChain(&error).to_string();
     complain(name.as_ref(), 3, &format!("wqcontroller launch: {text}"));
-    // Shown by `systemctl status`. Fails without systemd.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&text.replace('\n', " "))]);
+    // Shown by `systemctl status`.
+    notify::failed(&text, None);
     ExitCode::from(NOT_EXECUTED)
 }
 
@@ -183,9 +185,7 @@ fn write_secret_files(
     let variable = |name: &str| OsString::from(format!("{PREFIX}{name}"));
     for secret in secrets() {
         let Some(value) = env.remove(&variable(secret.launch_variable)) else { continue };
-        // systemd separates several folders by colons (systemd.exec(5)); the unit file has one.
-        let folder = runtime.and_then(|list| std::env::split_paths(list).next());
-        let folder = folder.filter(|folder| folder.is_absolute()).ok_or(LaunchError::NoFolder)?;
+        let folder = runtime.and_then(first_folder).ok_or(LaunchError::NoFolder)?;
         let path = folder.join(secret.file_name);
         replace(&path, value.as_bytes(), 0o600)?;
         env.insert(variable(secret.file_variable), path.into());
@@ -205,8 +205,7 @@ fn lasting(
     name: &ClientName,
     given: &BTreeMap<OsString, OsString>,
 ) -> Vec<(OsString, OsString)> {
-    let folder = state.and_then(|list| std::env::split_paths(list).next());
-    let Some(folder) = folder.filter(|folder| folder.is_absolute()) else { return Vec::new() };
+    let Some(folder) = state.and_then(first_folder) else { return Vec::new() };
     let cookie = folder.join(format!("mojo_webqq_cookie_{name}.dat"));
     let all = [("STATE_DIRECTORY", folder), ("COOKIE_PATH", cookie)];
     let all = all.map(|(name, path)| (OsString::from(format!("{PREFIX}{name}")), path.into_os_string()));

@@ -81,4 +81,5 @@ fn program_that_is_not_there_is_told() {
     let found = until_implementation(&controller, "a", "ended", |found| found["exits"].as_u64() >= Some(1));
     let gone = until_implementation(&controller, "a", "waits", |found| found["reason"].is_string());
     assert!(gone["reason"].as_str().unwrap().contains("can't execute"), "{found} {gone}");
+    controller.log.wait_for("<3>a: yogurt: can't start: can't execute");
 }
