@@ -55,6 +55,16 @@ fn command_lines_hold_no_secret() {
 }
 
 #[test]
+fn debug_output_of_files_holds_no_secret() {
+    for settings in each() {
+        let files =
+            settings.kind.contract().files(&settings, &StartValues { token: "geheim".into(), ..values() });
+        let shown = format!("{files:?}");
+        assert!(!shown.contains("geheim") && !shown.contains("of the site"), "{shown}");
+    }
+}
+
+#[test]
 fn each_kind_listens_on_this_machine_with_our_token() {
     for settings in each() {
         let contract = settings.kind.contract();
