@@ -69,7 +69,8 @@ impl Sessions {
         let mut learn = std::pin::pin!(state.fetch_own_roles());
         // A heartbeat that said offline before the login succeeded says nothing new when it repeats that.
         let mut is_doubted = *online.borrow_and_update() == Some(false);
-        let mut checked = Instant::now();
+        // But it may have come while the login went on, for a loss just then, so calls are checked at once when it is repeated.
+        let mut checked = (!is_doubted).then(Instant::now);
         loop {
             tokio::select! {
                 // Loops forever: the branch only drives it.
@@ -84,16 +85,16 @@ impl Sessions {
                 Some(false) if !is_doubted => {
                     is_doubted = true;
                     self.wait_until_online(online, OFFLINE.to_owned()).await?;
-                    checked = Instant::now();
+                    checked = Some(Instant::now());
                 }
                 // Some implementations say offline until they are restarted, although calls work.
-                Some(false) if checked.elapsed() >= CHECK_PAUSE => {
+                Some(false) if checked.is_none_or(|checked| checked.elapsed() >= CHECK_PAUSE) => {
                     if let Err(ended) = check(&state.calls).await {
                         // Only `Lost` may pass by waiting. All else needs another connection or the operator.
                         let SessionEnd::Lost(why) = &ended else { return Err(ended) };
                         self.wait_until_online(online, format!("{OFFLINE}; {why}")).await?;
                     }
-                    checked = Instant::now();
+                    checked = Some(Instant::now());
                 }
                 Some(false) | None => {}
                 Some(true) => is_doubted = false,
