@@ -60,6 +60,9 @@ pub mod supervisor;
 // The one owner of what is known about clients.
 pub mod registry;
 
+// Whether their accounts are logged in.
+pub mod login;
+
 // Clients together with the programs that hold their accounts.
 pub mod accounts;
 

@@ -28,6 +28,8 @@ pub struct Paths {
     pub implementations: PathBuf,
     /// The folder of the tokens of implementations, and of the homes of those that are child processes.
     pub implementation_state: PathBuf,
+    /// The folder of what waits to be posted to `[login] notify`.
+    pub notifications: PathBuf,
     /// The parent of the folders in which implementations show their login codes.
     pub implementations_runtime: PathBuf,
 }
@@ -65,6 +67,7 @@ impl Paths {
             client_state: lasting.join("clients"),
             implementations: implementations.into(),
             implementation_state: lasting.join("implementations"),
+            notifications: lasting.join("notifications"),
             implementations_runtime: tmpdir.join("implementation_codes"),
             pid: or_in_tmpdir(&settings.pid_path, "mojo_webqq_controller_process.pid"),
             template: tmpdir.join("mojo_webqq_controller_template.pl"),

@@ -16,6 +16,7 @@ mod reconciler;
 
 pub use reconciler::Reconciler;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +26,14 @@ use tokio::time::timeout;
 
 use crate::config::Settings;
 use crate::environ::implementation_of;
-use crate::model::client::ClientSpec;
+use crate::files::FileOwner;
+use crate::login::Logins;
+use crate::model::client::{ClientSpec, Phase};
 use crate::model::fleet::{RequestOutcome, StopMode};
+use crate::model::login::{Login, LoginState};
 use crate::model::name::ClientName;
-use crate::registry::{CallError, ClientView, Registry, Snapshot};
-use crate::wire::client_list::{client_object, implementation_object};
+use crate::registry::{CallError, ClientView, Forgetting, Registry, Snapshot};
+use crate::wire::client_list::{client_object, implementation_object, login_object};
 
 /// How many accounts may wait to have their held implementation started again.
 const WAKE_QUEUE: usize = 256;
@@ -43,14 +47,98 @@ pub struct Accounts {
     pub clients: Registry,
     /// The implementations.
     pub implementations: Registry,
+    logins: watch::Receiver<Logins>,
+    forgetting: Forgetting,
     wake: mpsc::Sender<ClientName>,
+}
+
+/// Why an account can't be logged in anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReloginError {
+    /// There is no such account.
+    Unknown,
+    /// It has no implementation.
+    NoImplementation,
+    /// The registry takes no calls just now, or the kernel gives no random bytes.
+    Busy,
+    /// Its implementation is not there again.
+    Failed(Arc<ClientSpec>, Arc<str>),
 }
 
 impl Accounts {
     /// Joins the two registries. The receiver is for the [`Reconciler`], which starts held implementations again.
-    pub fn new(clients: Registry, implementations: Registry) -> (Self, mpsc::Receiver<ClientName>) {
+    pub fn new(
+        clients: Registry,
+        implementations: Registry,
+        logins: watch::Receiver<Logins>,
+        forgetting: Forgetting,
+    ) -> (Self, mpsc::Receiver<ClientName>) {
         let (wake, woken) = mpsc::channel(WAKE_QUEUE);
-        (Self { clients, implementations, wake }, woken)
+        (Self { clients, implementations, logins, forgetting, wake }, woken)
+    }
+
+    /// The login of an account with an implementation.
+    pub fn login(&self, name: &ClientName) -> Option<Arc<Login>> {
+        self.logins.borrow().get(name).cloned()
+    }
+
+    /// Logs an account in anew: starts its implementation anew, without the login that it saved if `forget` says so, and its
+    /// client where that has ended. Returns when the implementation runs again.
+    pub async fn relogin(
+        &self,
+        name: &ClientName,
+        forget: bool,
+        settings: &Settings,
+    ) -> Result<Arc<ClientView>, ReloginError> {
+        let client = self.clients.client(name).ok_or(ReloginError::Unknown)?;
+        let before = self.implementations.client(name);
+        let (Some(_), Some(before)) = (implementation_of(&client.record.spec), before) else {
+            return Err(ReloginError::NoImplementation);
+        };
+        if forget {
+            self.forgetting.ask(name.clone()).map_err(|_| ReloginError::Busy)?;
+        }
+        let mut snapshots = self.implementations.changes();
+        self.implementations.relaunch(name.clone()).await.map_err(|_| ReloginError::Busy)?;
+        // A client that ended because the account was logged out elsewhere is held.
+        if matches!(client.record.phase, Phase::Gone(_)) {
+            self.clients.relaunch(name.clone()).await.map_err(|_| ReloginError::Busy)?;
+        }
+        let is_over = |view: &ClientView| match view.record.phase {
+            Phase::Up => view.record.generation > before.record.generation,
+            // It can't be started, which its reason explains.
+            Phase::Gone(_) => view.record.generation > before.record.generation || view.record.history.held,
+            Phase::Reserved | Phase::Starting | Phase::Stopping => false,
+        };
+        let mut is_under_way = false;
+        let again = snapshots.wait_for(|snapshot| {
+            let view = snapshot.get(name);
+            // The first snapshots may be from before the actor read the request.
+            is_under_way |= view.is_none_or(|view| !Arc::ptr_eq(view, &before));
+            is_under_way && view.is_none_or(|view| is_over(view))
+        });
+        let again = timeout(settings.supervisor.stop_timeout + STOP_MARGIN, again).await;
+        let spec = client.record.spec.clone();
+        let found = match again {
+            Ok(Ok(snapshot)) => snapshot.get(name).cloned(),
+            Ok(Err(_)) => return Err(ReloginError::Busy),
+            Err(_) => {
+                return Err(ReloginError::Failed(
+                    spec,
+                    "its implementation does not end; see the log".into(),
+                ));
+            }
+        };
+        match found {
+            Some(view) if view.record.phase == Phase::Up => Ok(client),
+            Some(view) => {
+                let reason = view.record.history.reason.clone();
+                let why =
+                    reason.unwrap_or_else(|| "its implementation could not be started; see the log".into());
+                Err(ReloginError::Failed(spec, why))
+            }
+            None => Err(ReloginError::Failed(spec, "it was stopped meanwhile".into())),
+        }
     }
 
     /// Starts an account. Returns when the process of its client runs or the launch has failed.
@@ -92,6 +180,18 @@ impl Accounts {
         }
     }
 
+    /// The image of the login code of an account's implementation, and whose it must be. None while no code waits to be
+    /// scanned.
+    pub fn login_code(&self, spec: &ClientSpec, settings: &Settings) -> Option<(PathBuf, FileOwner)> {
+        self.login(&spec.name).filter(|login| login.state == LoginState::Code)?;
+        let kind = settings.implementations.get(implementation_of(spec)?)?.kind;
+        let process = self.implementations.client(&spec.name)?;
+        let folder = process.record.spec.files.tmpdir.clone();
+        let file = folder.join(kind.contract().code_file()?);
+        // Its parents may be links of the implementation, which lead to what the controller can read and callers may not see.
+        Some((file, FileOwner::SameAsFolder(folder)))
+    }
+
     /// The object of an account in the list of `check_client`.
     pub fn object(&self, view: &Arc<ClientView>, settings: &Settings) -> Bytes {
         // The view has its JSON ready. With an implementation it depends on two lists, so it is made at each call.
@@ -100,6 +200,10 @@ impl Accounts {
         let found = self.implementations.client(&view.record.spec.name);
         let process = found.as_deref().map(|found| (&found.record, found.next_start, found.unit.as_deref()));
         let mut object = client_object(&view.record, view.next_start, view.unit.as_deref());
+        if let Some(login) = self.login(&view.record.spec.name) {
+            object["state"] = login.client_state(view.record.state()).as_str().into();
+            object["login"] = login_object(&login);
+        }
         object["implementation"] = implementation_object((name, kind), process);
         object.to_string().into()
     }

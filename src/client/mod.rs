@@ -22,7 +22,8 @@ mod sandbox;
 mod backoff;
 mod openqq;
 mod outbox;
-mod reports;
+// The controller posts its own news by them.
+pub(crate) mod reports;
 
 pub use run::{is_invoked, run};
 

@@ -204,6 +204,7 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     let listener = listener.map_err(|error| ClientError::Bind(settings.port, error))?;
     let recent = RecentEvents::new(settings.reports.recent);
     let (reporter, deliverer) = reports::open(&settings.reports, printed, recent.clone())?;
+    let of_controller = reporter.clone();
     let (backend, driver) = open()?;
     let backend = Arc::new(backend);
     let account = backend.clone();
@@ -232,7 +233,15 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     tasks.spawn("the relogins", relogins(relogin_asked.clone(), move || again.relogin()));
     let own = ProcessInfo::new(settings, start_time);
     let stopping = stop_asked.clone();
-    let api = Arc::new(Api::new(own, backend, outbox, recent, lifecycle.state(), stopping, relogin_asked));
+    let api = Arc::new(Api::new(
+        own,
+        backend,
+        outbox,
+        (recent, of_controller),
+        lifecycle.state(),
+        stopping,
+        relogin_asked,
+    ));
     let handler = move |request, _caller| {
         let api = api.clone();
         async move { api.answer(request).await }

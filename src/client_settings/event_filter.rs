@@ -1,11 +1,12 @@
 //! [`EventFilter`]: which events are posted, and which are kept for `check_event`.
 
 /// All events of the API, and whether they are posted by default. Messages are no events.
-const EVENTS: [(&str, bool); 19] = [
+const EVENTS: [(&str, bool); 20] = [
     ("login", true),
     ("stop", true),
     ("state_change", true),
     ("input_qrcode", true),
+    ("login_change", true),
     ("send_failed", true),
     ("new_friend", true),
     ("lose_friend", true),
@@ -27,7 +28,7 @@ const EVENTS: [(&str, bool); 19] = [
 pub const CODE: &str = "input_qrcode";
 
 /// The events that are about the client itself. They are not kept for `check_event`.
-const ABOUT_THE_CLIENT: [&str; 4] = ["login", "stop", "state_change", CODE];
+const ABOUT_THE_CLIENT: [&str; 5] = ["login", "stop", "state_change", "login_change", CODE];
 
 /// Which events are posted.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,9 @@ use super::{EventFilter, SettingsError, Vars};
 use crate::config::Endpoint;
 use crate::model::name::ClientName;
 
+/// The type of reports.
+const JSON: &str = "application/json";
+
 /// The largest value of [`ReportSettings::queue`].
 const MAX_QUEUE: u32 = 100_000;
 
@@ -34,6 +37,8 @@ pub struct ReportSettings {
     pub queue: usize,
     /// How many events are kept for `check_event`.
     pub recent: usize,
+    /// The type of what is posted.
+    pub content_type: &'static str,
     /// The folder in which reports wait; it belongs to this account alone.
     pub folder: PathBuf,
 }
@@ -50,6 +55,7 @@ impl Default for ReportSettings {
             pauses: (Duration::from_secs(1), Duration::from_secs(60)),
             queue: 10_000,
             recent: 20,
+            content_type: JSON,
             folder: PathBuf::new(),
         }
     }
@@ -98,6 +104,7 @@ impl ReportSettings {
             queue: count("POST_QUEUE", "a number from 1 to 100000", MAX_QUEUE)?.unwrap_or(usual.queue),
             recent: count("CHECK_EVENT_LIST_MAX_SIZE", "a number from 1 to 10000", MAX_RECENT)?
                 .unwrap_or(usual.recent),
+            content_type: usual.content_type,
             folder: state.join(format!("mojo_webqq_reports_{account}")),
         })
     }

@@ -46,7 +46,7 @@ impl ConfigError {
     }
 
     /// How many problems are displayed: a file of another format altogether would have thousands.
-    pub const MAX_SHOWN: usize = 50;
+    pub const MAX_SHOWN: usize = 100;
 }
 
 /// One thing that is wrong in one file. Displayed as `FILE:LINE: message`.
@@ -139,9 +139,9 @@ mod tests {
     }
 
     #[test]
-    fn at_most_50_problems_are_shown() {
-        let error = ConfigError::Invalid(vec![problem(Some(3)); 53]);
-        assert_eq!(error.to_string().lines().count(), 51);
+    fn no_more_than_the_limit_is_shown() {
+        let error = ConfigError::Invalid(vec![problem(Some(3)); ConfigError::MAX_SHOWN + 3]);
+        assert_eq!(error.to_string().lines().count(), ConfigError::MAX_SHOWN + 1);
         assert!(error.to_string().ends_with("\nand 3 more"));
     }
 

@@ -12,6 +12,7 @@ use super::error::OpenListener;
 use super::implementations;
 use super::listen::ListenAddress;
 use super::log_level::LogLevel;
+use super::login::LoginSettings;
 use super::options::Options;
 use super::rules::{
     absolute_path, encoding, endpoint, list_of, log_level, optional, parameter_name, restart_policy, seconds,
@@ -70,6 +71,8 @@ pub struct Settings {
     pub accounts: Accounts,
     /// `[implementations]`: the programs that can hold an account.
     pub implementations: Implementations,
+    /// `[login]`.
+    pub login: LoginSettings,
     /// `[auth]`.
     pub auth: AuthSettings,
     /// `[http]`.
@@ -167,6 +170,7 @@ impl Settings {
             client: StartSettings::read(options),
             accounts: accounts::read(options),
             implementations: implementations::read(options),
+            login: LoginSettings::read(options),
             auth: AuthSettings::read(options),
             http: HttpSettings::read(options),
         };
@@ -332,9 +336,10 @@ mod tests {
             http.request_header_timeout = 0\nhttp.drain_timeout = '5s'\nhttp.max_connections = 65537\n\
             http.idle_timeout = -1\nhttp.max_inflight_per_client = 0\nhttp.max_request_header = 8191\n\
             http.worker_threads = 0\nhttp.max_form_body = 1023\nhttp.hosts = ['h:1']\nhttp.allowed_origins = ['*']\n\
-            onebot.clients = [{}]\nimplementations = 1\nauth.tokens = [{ name = 'a' }]\nauth.allow_unauthenticated = 1";
+            onebot.clients = [{}]\nimplementations = 1\nlogin.offline_after = 0\nlogin.when_offline = 'x'\nlogin.when_put_out = 1\n\
+            login.code_attempts = 0\nlogin.notify = ['x']\nauth.tokens = [{ name = 'a' }]\nauth.allow_unauthenticated = 1";
         let error = read(broken).unwrap_err();
-        assert_eq!(error.lines().count(), broken.lines().count());
+        assert_eq!(error.lines().count(), broken.lines().count(), "{error}");
         for (line, (message, option)) in (1..).zip(error.lines().zip(broken.lines())) {
             let name = option.split(' ').next().unwrap();
             assert!(message.starts_with(&format!("f.toml:{line}: `{name}` ")), "{message}");

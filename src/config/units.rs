@@ -81,7 +81,7 @@ impl Default for LimitSettings {
 }
 
 /// One of several words.
-fn word<T: Copy>(item: &Item, words: &[(&str, T)]) -> Checked<T> {
+pub(super) fn word<T: Copy>(item: &Item, words: &[(&str, T)]) -> Checked<T> {
     let found = match &item.value {
         Value::Text(text) => words.iter().find(|(word, _)| word == text).map(|(_, value)| *value),
         _ => None,

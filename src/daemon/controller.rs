@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
 use super::implementations::{Given, Implementations};
+use super::notifications::Notifications;
 use super::own_files::OwnFiles;
 use super::restore::restore;
-use super::setup::{gate, limits, rules, user_runtime};
+use super::setup::{gate, limits, peer_policy, rules, user_runtime};
 use super::start_timeout::extend_start_timeout;
 use super::status::Status;
 use super::watchdog;
@@ -25,11 +27,13 @@ use crate::http::control::ApiService;
 use crate::http::proxy::{Proxy, Upstreams};
 use crate::http::server::{Gate, Limits};
 use crate::http_client::heartbeat;
+use crate::login::{ClientNews, LoginWatch, Logins, WatchContext};
 use crate::model::client::ClientSpec;
 use crate::model::persisted::PersistedState;
 use crate::paths::Paths;
 use crate::registry::{
-    ClientLauncher, Endpoints, ImplementationLauncher, Launcher, Refusals, Registry, WorkerContext,
+    ClientLauncher, Endpoints, Forgetting, ImplementationLauncher, Launcher, Refusals, Registry,
+    WorkerContext,
 };
 use crate::service::notify::{self, Notifier};
 use crate::statefile::StateFiles;
@@ -40,6 +44,9 @@ use crate::tasks::spawn_supervised;
 
 /// How many inputs of processes, state files and workers may wait for the registry.
 pub(super) const INPUTS: usize = 1024;
+
+/// How many changes of logins may wait to be told.
+const NEWS: usize = 1024;
 
 /// How many calls may have a thread for what they need of the file system.
 const CALLERS_JOBS: usize = 32;
@@ -67,6 +74,9 @@ pub(super) struct Controller {
     pub(super) status: Status,
     pub(super) notifier: Notifier,
     pub(super) files: OwnFiles,
+    pub(super) notifications: Notifications,
+    /// Is cancelled when the controller begins to end.
+    pub(super) ending: CancellationToken,
     pub(super) actor: AbortOnDropHandle<()>,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
@@ -133,6 +143,7 @@ impl Controller {
         let rules = rules(&configured, &supervisor);
         let supervisor = Arc::new(supervisor);
         let executable: Arc<Path> = executable.into();
+        let forgetting = Forgetting::default();
         let given = Given {
             settings: current.clone(),
             paths,
@@ -141,6 +152,7 @@ impl Controller {
                 executable: executable.clone(),
                 config: explicit,
                 folder: paths.implementation_state.as_path().into(),
+                forgetting: forgetting.clone(),
             },
             clients: &supervisor,
             client_dirs: client_dirs.clone(),
@@ -175,7 +187,29 @@ impl Controller {
             is_over: Arc::default(),
         };
         let (registry, actor) = Registry::new(rules, context, store, restored, (inputs, queued_inputs));
-        let (accounts, woken) = Accounts::new(registry.clone(), implementations.registry.clone());
+        let (publish, logins) = watch::channel(Logins::default());
+        let ending = CancellationToken::new();
+        let (for_clients, news_of_clients) = mpsc::channel(NEWS);
+        let (for_people, news_of_people) = mpsc::channel(NEWS);
+        let policy = peer_policy(&supervisor);
+        let client_news = ClientNews::new(registry.clone(), policy.clone());
+        let notifications =
+            Notifications::start(current.clone(), news_of_people, paths.notifications.clone())?;
+        let (accounts, woken) =
+            Accounts::new(registry.clone(), implementations.registry.clone(), logins, forgetting.clone());
+        let login_watch = LoginWatch::new(
+            WatchContext {
+                clients: registry.clone(),
+                implementations: implementations.registry.clone(),
+                settings: current.clone(),
+                tokens: paths.implementation_state.as_path().into(),
+                policy,
+                forgetting: forgetting.clone(),
+                news: [for_clients, for_people],
+                ending: ending.clone(),
+            },
+            publish,
+        );
         let folders = (implementations.runtime.clone(), paths.implementation_state.as_path().into());
         let reconciler = Reconciler::new(accounts.clone(), woken, refusals, folders);
         // Each of them lasts as long as the controller. The first one to end ends it.
@@ -187,6 +221,8 @@ impl Controller {
                 () = reconciler.run() => {}
                 () = supervisors[0].broken() => {}
                 () = supervisors[1].broken() => {}
+                () = login_watch.run() => {}
+                () = client_news.run(news_of_clients) => {}
             }
         };
         let gate = gate(&supervisor);
@@ -252,6 +288,8 @@ impl Controller {
             status,
             notifier,
             files,
+            notifications,
+            ending,
             actor: AbortOnDropHandle::new(tokio::spawn(parts)),
             _tasks: tasks,
         })

@@ -2,6 +2,7 @@
 
 mod controller;
 mod implementations;
+mod notifications;
 mod own_files;
 mod port_probe;
 mod preflight;
@@ -175,6 +176,7 @@ async fn run_inner(
         controller.registry.shutdown_requested();
         controller.implementations.registry.shutdown_requested();
     }
+    controller.ending.cancel();
     stop.cancel();
     controller.status.set_note(StatusNote::Ending);
     notifier.stopping(time_to_end(&controller.settings.borrow()));
@@ -213,6 +215,7 @@ async fn run_inner(
     };
     // Before the pid file is removed, which the watch on removed files would write again.
     controller.files.look_last().await;
+    controller.notifications.end().await;
     unix_sockets.end().await;
     drop(pid_file);
     if broken || ended.is_err() {

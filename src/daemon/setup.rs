@@ -1,6 +1,7 @@
 //! What the configuration and the system give the parts: rules, limits, tokens, sockets.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,6 +13,7 @@ use crate::http::auth::{Guard, TokenError, Tokens};
 use crate::http::server::{Gate, Limits};
 use crate::model::fleet::Rules;
 use crate::model::restart::RestartPolicy;
+use crate::peers::PeerPolicy;
 use crate::service::activation::Activated;
 use crate::service::sockets::{Socket, bind, take_over};
 use crate::supervisor::AnySupervisor;
@@ -97,6 +99,13 @@ pub(super) fn gate(supervisor: &AnySupervisor) -> Gate {
          in \"One account against another\""
     );
     Gate::default()
+}
+
+/// Tells whose ports are, where each implementation has a user of its own.
+pub(super) fn peer_policy(supervisor: &AnySupervisor) -> Option<Arc<PeerPolicy>> {
+    // Where the kernel does not tell, `gate` has said so.
+    let policy = (supervisor.manager() == Some(ManagerKind::System)).then(PeerPolicy::of_controller);
+    policy.and_then(Result::ok).map(Arc::new)
 }
 
 pub(super) fn tokens(settings: &Settings) -> Result<Tokens, TokenError> {

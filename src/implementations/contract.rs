@@ -2,12 +2,15 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
+use super::login::LoginQuestion;
 use super::settings::ImplementationSettings;
 use crate::backends::BackendKind;
 use crate::model::client::Exit;
+use crate::model::login::LoginAnswer;
 
 /// What the controller has to know about a kind of implementation. Pure: nothing here touches a file or a process.
 pub trait ImplementationContract: Sync {
@@ -57,6 +60,27 @@ pub trait ImplementationContract: Sync {
 
     /// The image of its login code, relative to [`StartValues::runtime`].
     fn code_file(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// How long such a code can be scanned. QQ's own are valid for two minutes.
+    fn code_lifetime(&self) -> Duration {
+        Duration::from_secs(120)
+    }
+
+    /// Whether it shows a new code by itself when one has expired.
+    fn renews_codes(&self) -> bool {
+        true
+    }
+
+    /// How it is asked about its login.
+    fn login_question(&self) -> LoginQuestion {
+        LoginQuestion::OfClient
+    }
+
+    /// Reads its answer to [`ImplementationContract::login_question`]. `info` is the answer to the second request, where the
+    /// question has one. None where it is none that this kind gives.
+    fn login_answer(&self, _status: &Value, _info: Option<&Value>) -> Option<LoginAnswer> {
         None
     }
 

@@ -1,16 +1,20 @@
 //! LLBot (LuckyLilliaBot), run by node without its launcher, which would leave node behind as an orphan.
 
-use serde_json::json;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use super::contract::{CommandLine, ConfigFile, Content, ImplementationContract, Link, StartValues};
 use super::json::OURS;
+use super::login::{LoginQuestion, text_of};
 use super::settings::ImplementationSettings;
 use crate::backends::BackendKind;
 use crate::model::client::Exit;
+use crate::model::login::{LoginAnswer, Said};
 
 pub struct Llbot;
 
-/// The socket by which it tells the truth about its login, below [`StartValues::runtime`].
+/// The socket by which it tells where its login stands, below [`StartValues::runtime`].
 pub const SOCKET: &str = "login.socket";
 
 impl ImplementationContract for Llbot {
@@ -82,6 +86,38 @@ impl ImplementationContract for Llbot {
 
     fn code_file(&self) -> Option<&'static str> {
         Some("temp/login-qrcode.png")
+    }
+
+    fn code_lifetime(&self) -> Duration {
+        Duration::from_secs(180)
+    }
+
+    fn login_question(&self) -> LoginQuestion {
+        LoginQuestion::Socket {
+            name: SOCKET,
+            line: r#"{"type":"request","id":"1","method":"get_login_state"}"#,
+        }
+    }
+
+    /// It goes on to say `logged_in` while it has no connection to QQ's servers, and after an expired code it fetches the next
+    /// one by itself.
+    fn login_answer(&self, status: &Value, _info: Option<&Value>) -> Option<LoginAnswer> {
+        let data = status.get("data")?;
+        let answer = match data.get("state")?.as_str()? {
+            "initializing" => LoginAnswer::of(Said::Starting),
+            "need_qrcode" => LoginAnswer::of(Said::Code),
+            "waiting_confirm" => LoginAnswer::of(Said::Confirming),
+            "logged_in" => LoginAnswer::of(Said::Online),
+            "expired" => {
+                LoginAnswer::of(Said::Starting).because("the login code has expired; the next one follows")
+            }
+            "cancelled" => LoginAnswer::of(Said::Starting)
+                .because("the login was cancelled on the phone; the next code follows"),
+            _ => return None,
+        };
+        let (uin, nickname) =
+            (data.get("uin").and_then(text_of), data.get("nickname").and_then(Value::as_str));
+        Some(answer.named(uin.as_deref(), nickname))
     }
 
     /// Encrypted with a key from `machine_guid.bin`, which stays.

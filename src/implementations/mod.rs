@@ -11,6 +11,7 @@ mod command;
 mod contract;
 mod json;
 mod llbot;
+mod login;
 mod napcat;
 mod placeholders;
 mod settings;
@@ -19,6 +20,7 @@ mod yogurt;
 pub use contract::{
     CommandLine, ConfigFile, ConfigFileError, Content, ImplementationContract, Link, StartValues,
 };
+pub use login::{LoginQuestion, PageQuestion};
 pub use placeholders::from_template;
 pub use settings::{ImplementationSettings, Implementations, KEYS};
 

@@ -1,14 +1,24 @@
 //! NapCat: QQ for Linux with another main script. It needs a display, and a home of its own for each account.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::contract::{CommandLine, ConfigFile, Content, ImplementationContract, Link, StartValues};
 use super::json::OURS;
+use super::login::{LoginQuestion, PageQuestion, text_of};
 use super::settings::ImplementationSettings;
 use crate::backends::BackendKind;
 use crate::model::client::Exit;
+use crate::model::login::{LoginAnswer, Said};
 
 pub struct Napcat;
+
+const PAGE: PageQuestion = PageQuestion {
+    login: "/api/auth/login",
+    salt: ".napcat",
+    credential: "/data/Credential",
+    status: "/api/QQLogin/CheckLoginStatus",
+    info: "/api/QQLogin/GetQQLoginInfo",
+};
 
 impl ImplementationContract for Napcat {
     fn name(&self) -> &'static str {
@@ -70,6 +80,30 @@ impl ImplementationContract for Napcat {
 
     fn code_file(&self) -> Option<&'static str> {
         Some("cache/qrcode.png")
+    }
+
+    fn login_question(&self) -> LoginQuestion {
+        LoginQuestion::Page(&PAGE)
+    }
+
+    /// `isOffline` is set for a lost connection as well as for a login that the network has ended, of which the client learns
+    /// by the notice `bot_offline`.
+    fn login_answer(&self, status: &Value, info: Option<&Value>) -> Option<LoginAnswer> {
+        let data = status.get("data")?;
+        let is = |key: &str| data.get(key).and_then(Value::as_bool);
+        let error = data.get("loginError").and_then(Value::as_str).unwrap_or_default();
+        let has_code = data.get("qrcodeurl").and_then(Value::as_str).is_some_and(|url| !url.is_empty());
+        let said = match (is("isLogin")?, is("isOffline").unwrap_or(false)) {
+            (_, true) => Said::Offline,
+            (true, false) => Said::Online,
+            (false, false) if has_code => Said::Code,
+            (false, false) => Said::Starting,
+        };
+        let info = info.and_then(|info| info.get("data"));
+        let uin = info.and_then(|info| info.get("uin")).and_then(text_of);
+        let nickname =
+            info.and_then(|info| info.get("nick").or(info.get("nickname"))).and_then(Value::as_str);
+        Some(LoginAnswer::of(said).because(error).named(uin.as_deref(), nickname))
     }
 
     fn login_files(&self, _values: &StartValues) -> Vec<String> {

@@ -1,12 +1,14 @@
 //! Yogurt, of the Acidify project: one file, which speaks Milky. It needs neither the QQ program nor a display, but a service
 //! that signs its packets.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::contract::{CommandLine, ConfigFile, Content, ImplementationContract, Link, StartValues};
+use super::login::{LoginQuestion, text_of};
 use super::settings::ImplementationSettings;
 use crate::backends::BackendKind;
 use crate::model::client::Exit;
+use crate::model::login::{LoginAnswer, Said};
 
 pub struct Yogurt;
 
@@ -72,6 +74,29 @@ impl ImplementationContract for Yogurt {
 
     fn code_file(&self) -> Option<&'static str> {
         Some("qrcode.png")
+    }
+
+    fn renews_codes(&self) -> bool {
+        false
+    }
+
+    fn login_question(&self) -> LoginQuestion {
+        LoginQuestion::Api { path: "/api/get_login_info" }
+    }
+
+    /// Milky answers every call with -403 until the account is logged in. Whether a code waits is told by its image alone.
+    fn login_answer(&self, status: &Value, _info: Option<&Value>) -> Option<LoginAnswer> {
+        match status.get("retcode")?.as_i64()? {
+            0 => {
+                let data = status.get("data")?;
+                let uin = data.get("uin").and_then(text_of);
+                let nickname = data.get("nickname").and_then(Value::as_str);
+                Some(LoginAnswer::of(Said::Online).named(uin.as_deref(), nickname))
+            }
+            -403 => Some(LoginAnswer::of(Said::NotLoggedIn)),
+            // A failure of another kind tells nothing about the login.
+            _ => Some(LoginAnswer::of(Said::Unknown).because(status.get("message")?.as_str()?)),
+        }
     }
 
     fn login_files(&self, _values: &StartValues) -> Vec<String> {

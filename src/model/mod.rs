@@ -5,6 +5,7 @@ pub mod client;
 pub mod error_chain;
 pub mod fleet;
 pub mod lenient;
+pub mod login;
 pub mod name;
 pub mod persisted;
 pub mod restart;

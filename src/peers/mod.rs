@@ -226,11 +226,13 @@ fn is_account(user: &str) -> bool {
     [ACCOUNT_USER, IMPLEMENTATION_USER].iter().any(|prefix| user.starts_with(prefix))
 }
 
-/// Whether this is the user of `wqclient@ID.service` or `wqclient-ID.service`.
+/// Whether this is the user of `wqclient@ID.service` or `wqclient-ID.service`, or of such a unit of `wqimpl`.
 fn is_user_of(user: &str, unit: &str) -> bool {
-    let id = unit.strip_prefix("wqclient").and_then(|unit| unit.strip_suffix(".service")?.get(1..));
-    // A unit without ID and a user without the prefix would be equal, as None.
-    id.is_some() && id == user.strip_prefix(ACCOUNT_USER)
+    [("wqclient", ACCOUNT_USER), ("wqimpl", IMPLEMENTATION_USER)].iter().any(|(unit_prefix, user_prefix)| {
+        let id = unit.strip_prefix(unit_prefix).and_then(|unit| unit.strip_suffix(".service")?.get(1..));
+        // A unit without ID and a user without the prefix would be equal, as None.
+        id.is_some() && id == user.strip_prefix(user_prefix)
+    })
 }
 
 /// Unmaps an IPv4-mapped IPv6 address, as the kernel does for its look-up.

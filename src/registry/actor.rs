@@ -220,6 +220,8 @@ impl Actor {
             }
             Command::Rules(rules) => self.apply(Input::Rules(rules)),
             Command::StopAccepted(launch) => self.apply(Input::StopAccepted(launch)),
+            Command::Relaunch(name) => self.apply(Input::Relaunch(name)),
+            Command::Hold(name, why) => self.apply(Input::Hold(name, why)),
             Command::ShutdownRequested => self.apply(Input::ShutdownRequested),
             Command::Shutdown(shutdown, caller) => {
                 self.shutdown_waiters.push(caller);

@@ -17,7 +17,7 @@ mod snapshot;
 mod worker;
 
 pub use launcher::{
-    ClientLauncher, Endpoints, ImplementationLauncher, Launcher, Refusal, Refusals, token_file,
+    ClientLauncher, Endpoints, Forgetting, ImplementationLauncher, Launcher, Refusal, Refusals, token_file,
 };
 pub use snapshot::{ClientView, Snapshot};
 pub use worker::WorkerContext;
@@ -88,6 +88,8 @@ enum Command {
     Stop(ClientName, StopMode, oneshot::Sender<RequestOutcome>),
     Rules(Rules),
     StopAccepted(Launch),
+    Relaunch(ClientName),
+    Hold(ClientName, Arc<str>),
     ShutdownRequested,
     Shutdown(Shutdown, oneshot::Sender<()>),
     ForceStop,
@@ -163,6 +165,16 @@ impl Registry {
     /// Changes the rules for what follows.
     pub async fn set_rules(&self, rules: Rules) -> Result<(), RegistryGone> {
         self.commands.send(Command::Rules(rules)).await.map_err(|_| RegistryGone)
+    }
+
+    /// Starts a process anew: stops it and starts it again, or starts it at once where there is none. Returns before it is done.
+    pub async fn relaunch(&self, name: ClientName) -> Result<(), RegistryGone> {
+        self.commands.send(Command::Relaunch(name)).await.map_err(|_| RegistryGone)
+    }
+
+    /// Ends a process and holds it, for this reason. Returns before it is done.
+    pub async fn hold(&self, name: ClientName, why: Arc<str>) -> Result<(), RegistryGone> {
+        self.commands.send(Command::Hold(name, why)).await.map_err(|_| RegistryGone)
     }
 
     /// Reports that the client accepted a stop request through its own API. Never waits.

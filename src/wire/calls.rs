@@ -8,6 +8,10 @@ use http::Method;
 /// Where every path of the API begins.
 pub const ROOT: &str = "/openqq/";
 
+/// Where the controller reports a change of an account's login to its client, which posts it as an event. It is not below
+/// [`ROOT`], so no caller of the controller reaches it.
+pub const LOGIN_CHANGE: &str = "/wqcontroller/login_change";
+
 /// One call.
 #[derive(Clone, Copy, Debug)]
 pub struct ApiCall<H> {
@@ -50,6 +54,8 @@ pub enum ControllerCall {
     CheckClient,
     /// Hands out the image of a login code.
     GetQrcode,
+    /// Logs an account with an implementation in anew.
+    ReloginClient,
 }
 
 /// The calls of a client.
@@ -84,11 +90,12 @@ const fn call<H>(name: &'static str, methods: Methods, access: CallAccess, handl
 
 /// What the controller answers itself. Any other path, and these with another method, go to the client that is named.
 #[rustfmt::skip]
-pub const CONTROLLER_CALLS: [ApiCall<ControllerCall>; 4] = [
+pub const CONTROLLER_CALLS: [ApiCall<ControllerCall>; 5] = [
     call("start_client", Get, Write, ControllerCall::StartClient),
     call("stop_client", Get, Write, ControllerCall::StopClient),
     call("check_client", Get, Read, ControllerCall::CheckClient),
     call("get_qrcode", Get, Read, ControllerCall::GetQrcode),
+    call("relogin_client", Get, Write, ControllerCall::ReloginClient),
 ];
 
 /// What a client answers. An event that `check_event` took is not shown again, but it reads all the same.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::model::client::{ClientRecord, Exit, Phase};
+use crate::model::login::Login;
 
 /// The answer of `check_client`: the given objects, already JSON, in a list.
 pub fn client_list(objects: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<u8> {
@@ -81,6 +82,17 @@ pub fn implementation_object(
         "held": history.held,
         "reason": history.reason.as_deref().filter(|_| is_gone),
         "next_start": next_start,
+    })
+}
+
+/// What `check_client` says of the login of an account.
+pub fn login_object(login: &Login) -> Value {
+    json!({
+        "state": login.state.as_str(),
+        "since": login.since,
+        "reason": login.reason,
+        "uin": login.uin,
+        "nickname": login.nickname,
     })
 }
 

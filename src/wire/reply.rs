@@ -65,6 +65,13 @@ impl Reply {
         Self::new(200, 1, "client not exists")
     }
 
+    /// The account has no implementation that could log it in anew.
+    pub fn no_implementation(name: &ClientName) -> Self {
+        Self::invalid(format!(
+            "{name} has no implementation that the controller starts; /openqq/relogin asks its client for a new login"
+        ))
+    }
+
     /// The path is not one of the API.
     pub fn no_such_path() -> Self {
         Self::new(403, -1, "api not found")

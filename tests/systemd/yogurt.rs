@@ -45,6 +45,28 @@ fn yogurt_runs_as_unit_and_says_that_it_is_not_logged_in() {
     let home = machine.shell("ls /var/lib/private/wqimpl/a; readlink /var/lib/private/wqimpl/a/qrcode.png");
     assert!(home.contains("config.json") && home.contains("/run/wqimpl/a/qrcode.png"), "{home}");
 
+    // Without a network it gets no code, so one is put where it would write it.
+    machine.wait_for_client("a", "it has no code", |client| client["login"]["state"] == "starting");
+    machine.shell(
+        "printf '\\211PNG\\r\\n\\032\\nrest' >/run/wqimpl/a/qrcode.png; \
+         chown --reference=/run/wqimpl/a /run/wqimpl/a/qrcode.png; chmod 640 /run/wqimpl/a/qrcode.png",
+    );
+    let seen = machine.wait_for_client("a", "the code waits", |client| client["login"]["state"] == "code");
+    assert_eq!(seen["state"], "scaning", "{seen}");
+    let code = "curl --silent --output /dev/null --write-out '%{http_code} %{content_type}' \
+                'http://127.0.0.1:4000/openqq/get_qrcode?client=a'";
+    assert_eq!(machine.shell(code), "200 image/png");
+    machine.wait_for_log("a: a login code waits to be scanned");
+    // A new login without the saved one: only the unit's own user could remove it.
+    let login = "/var/lib/private/wqimpl/a/session-store.json";
+    machine.shell(&format!("touch {login}; chown --reference=/var/lib/private/wqimpl/a {login}"));
+    assert_eq!(machine.call("relogin_client", &["client=a", "forget=1"])["code"], 0);
+    let seen = machine.client("a");
+    assert_ne!(seen["implementation"]["pid"], a["implementation"]["pid"]);
+    assert_eq!((&seen["pid"], &seen["implementation"]["exits"]), (&a["pid"], &0.into()), "{seen}");
+    assert!(machine.shell(&format!("ls {login} 2>&1 || true")).contains("No such file"));
+    let a = seen;
+
     machine.systemctl(&["kill", "--signal=KILL", "wqimpl@a"]);
     let restarted = machine.wait_for_client("a", "its implementation is started again", |client| {
         let held = &client["implementation"];

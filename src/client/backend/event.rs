@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::message::Recipient;
 use super::objects::{Discuss, DiscussMember, Friend, Group, GroupMember, User};
+use crate::model::login::LoginEvent;
 use crate::model::state::ClientState;
 
 /// A changed property of an object.
@@ -67,6 +68,8 @@ pub(crate) enum AccountEvent {
         /// Whether a code was scanned.
         scanned: bool,
     },
+    /// The controller found a change of the account's login, with its reason.
+    LoginChange(LoginEvent, Option<String>),
     /// The client stops; the reason if the account was logged out elsewhere.
     Stop(Option<String>),
     /// A queued message was not sent, or may have been.
@@ -108,6 +111,7 @@ impl AccountEvent {
             Self::StateChange(..) => "state_change",
             Self::InputQrcode(..) => "input_qrcode",
             Self::Login { .. } => "login",
+            Self::LoginChange(..) => "login_change",
             Self::Stop(_) => "stop",
             Self::SendFailed(_) => "send_failed",
             Self::NewFriend(_) => "new_friend",
@@ -135,6 +139,7 @@ impl AccountEvent {
             Self::StateChange(old, new, _) => json!([old, new]),
             Self::InputQrcode(path, image) => json!([path, image]),
             Self::Login { scanned } => json!([u8::from(*scanned)]),
+            Self::LoginChange(event, _) => json!([event.as_str()]),
             Self::Stop(_) => json!([]),
             Self::SendFailed(unsent) => json!([unsent.message(), unsent.code, unsent.info]),
             Self::NewFriend(friend) | Self::LoseFriend(friend) => json!([friend]),
@@ -153,7 +158,10 @@ impl AccountEvent {
         };
         let mut report = json!({ "post_type": "event", "event": self.name(), "params": params });
         // The parameters are those of the original, so the reason is a key of its own.
-        if let Self::StateChange(.., Some(reason)) | Self::Stop(Some(reason)) = self {
+        if let Self::StateChange(.., Some(reason))
+        | Self::Stop(Some(reason))
+        | Self::LoginChange(_, Some(reason)) = self
+        {
             report["reason"] = json!(reason);
         }
         report
@@ -170,6 +178,10 @@ mod tests {
         assert_eq!(
             change.to_json(),
             json!({ "post_type": "event", "event": "state_change", "params": ["loading", "scaning"] })
+        );
+        assert_eq!(
+            AccountEvent::LoginChange(LoginEvent::Offline, Some("no connection".into())).to_json(),
+            json!({ "post_type": "event", "event": "login_change", "params": ["offline"], "reason": "no connection" })
         );
         assert_eq!(AccountEvent::Login { scanned: true }.to_json()["params"], json!([1]));
         assert_eq!(

@@ -25,14 +25,16 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::backend::event::AccountEvent;
 use super::backend::{Backend, Page};
 use super::outbox::Outbox;
-use super::reports::RecentEvents;
+use super::reports::{RecentEvents, Reporter};
 use crate::http::auth::Sites;
 use crate::http::body::{Body, empty};
 use crate::http::request::paths;
+use crate::model::login::{LoginAnswer, LoginEvent, Said};
 use crate::model::state::ClientState;
-use crate::wire::calls::{self, CLIENT_CALLS, ClientCall};
+use crate::wire::calls::{self, CLIENT_CALLS, ClientCall, LOGIN_CHANGE};
 use call::RequestParams;
 pub(super) use process::ProcessInfo;
 use reply::ApiReply;
@@ -44,6 +46,7 @@ pub(crate) struct Api<B> {
     backend: Arc<B>,
     outbox: Outbox,
     recent: RecentEvents,
+    reporter: Reporter,
     state: watch::Receiver<ClientState>,
     stop_asked: CancellationToken,
     relogin_asked: Arc<Notify>,
@@ -55,18 +58,18 @@ fn works_always(call: ClientCall) -> bool {
 }
 
 impl<B: Backend> Api<B> {
-    /// The API over `backend`. Messages go to `outbox`; `stop_asked` is cancelled to stop the client,
+    /// The API over `backend`. Messages go to `outbox`, and what the controller reports to the second of `reports`; `stop_asked` is cancelled to stop the client,
     /// `relogin_asked` is notified to log in again.
     pub(crate) fn new(
         own: ProcessInfo,
         backend: Arc<B>,
         outbox: Outbox,
-        recent: RecentEvents,
+        (recent, reporter): (RecentEvents, Reporter),
         state: watch::Receiver<ClientState>,
         stop_asked: CancellationToken,
         relogin_asked: Arc<Notify>,
     ) -> Self {
-        Self { own, backend, outbox, recent, state, stop_asked, relogin_asked }
+        Self { own, backend, outbox, recent, reporter, state, stop_asked, relogin_asked }
     }
 
     /// Answers any request.
@@ -96,6 +99,9 @@ impl<B: Backend> Api<B> {
         if let Some(page) = self.backend.page(request.method(), request.uri().path()) {
             return show(page);
         }
+        if request.method() == Method::POST && request.uri().path() == LOGIN_CHANGE {
+            return self.login_changed(request).await;
+        }
         let Some(endpoint) = calls::find(&CLIENT_CALLS, request.method(), request.uri().path()) else {
             return reply::no_such_api();
         };
@@ -117,6 +123,25 @@ impl<B: Backend> Api<B> {
             ApiReply::not_running(&state)
         };
         call.wrap(reply)
+    }
+
+    /// Posts what the controller found out about the login. Any program of this machine that reaches the port can say so, as it
+    /// can write messages; only known words are taken.
+    async fn login_changed(&self, request: Request<Incoming>) -> Response<Body> {
+        let call = match RequestParams::read(request).await {
+            Ok(call) => call,
+            Err(error) => return error.answer(),
+        };
+        let word = call.get("event").unwrap_or_default();
+        let Some(event) = LoginEvent::ALL.into_iter().find(|event| event.as_str() == word) else {
+            let why = "event is no change of a login";
+            return ApiReply::error(StatusCode::BAD_REQUEST, BAD_REQUEST, why).into_response();
+        };
+        let reason = call.get("reason").filter(|reason| !reason.is_empty());
+        let reason =
+            reason.map(|reason| LoginAnswer::of(Said::Unknown).because(reason)).and_then(|told| told.reason);
+        self.reporter.event(&AccountEvent::LoginChange(event, reason.as_deref().map(str::to_owned)));
+        ApiReply::success().into_response()
     }
 
     async fn serve(&self, endpoint: ClientCall, call: &RequestParams) -> ApiReply {

@@ -19,6 +19,7 @@ mod answer;
 mod delivery;
 
 pub(super) use answer::{ReceiverAnswer, ReportedMessage};
-pub(super) use delivery::{DelivererError, open};
-pub(super) use recent::RecentEvents;
-pub(super) use reporter::Reporter;
+pub(super) use delivery::DelivererError;
+pub(crate) use delivery::open;
+pub(crate) use recent::RecentEvents;
+pub(crate) use reporter::Reporter;

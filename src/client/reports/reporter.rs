@@ -103,6 +103,14 @@ impl Reporter {
         }
     }
 
+    /// Posts a text as it is, whatever events were chosen.
+    pub(crate) fn text(&self, text: String) {
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.spool().push(text, false, None);
+            outgoing.new_report.notify_one();
+        }
+    }
+
     fn has_output(&self) -> bool {
         self.outgoing.is_some() || self.printed.is_some()
     }

@@ -1,4 +1,4 @@
-//! `start_client`, `stop_client`, `check_client`, and how the controller's calls read their parameters.
+//! `start_client`, `stop_client`, `relogin_client`, `check_client`, and how the controller's calls read their parameters.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::{ApiService, response_of};
+use crate::accounts::ReloginError;
 use crate::environ::{SpecError, client_spec};
 use crate::http::body::{self, Body};
 use crate::http::request::body::read_form;
@@ -15,7 +16,7 @@ use crate::http::request::form::FormKind;
 use crate::http::request::params::{ParamError, Params};
 use crate::http::server::Downstream;
 use crate::model::error_chain::ErrorChain;
-use crate::model::fleet::StopMode;
+use crate::model::fleet::{ClientInfo, RequestOutcome, StopMode};
 use crate::model::name::ClientName;
 use crate::registry::CallError;
 use crate::wire::Reply;
@@ -59,6 +60,23 @@ pub(super) async fn stop_client(call: CallContext) -> HandlerResult {
     let settings = service.proxy.settings.borrow().clone();
     let outcome = service.accounts.stop(name, mode, &settings).await.map_err(no_outcome)?;
     Ok(response_of(&Reply::outcome(&outcome)))
+}
+
+/// Logs an account in anew, with `forget=1` without the login that was saved. Answers when its implementation runs again.
+pub(super) async fn relogin_client(call: CallContext) -> HandlerResult {
+    let (service, (name, params)) = call.read().await?;
+    let name = name.ok_or_else(Reply::no_client_given)?;
+    let settings = service.proxy.settings.borrow().clone();
+    let again = service.accounts.relogin(&name, params.get("forget") == Some("1"), &settings).await;
+    let view = again.map_err(|error| match error {
+        ReloginError::Unknown => Reply::no_such_client(),
+        ReloginError::NoImplementation => Reply::no_implementation(&name),
+        ReloginError::Busy => Reply::busy(),
+        ReloginError::Failed(spec, why) => Reply::outcome(&RequestOutcome::Failed(spec, why.to_string())),
+    })?;
+    let record = &view.record;
+    let info = ClientInfo { spec: record.spec.clone(), port: record.port, pid: record.pid() };
+    Ok(response_of(&Reply::outcome(&RequestOutcome::Started(info))))
 }
 
 fn no_outcome(error: CallError) -> Reply {

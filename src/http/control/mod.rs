@@ -1,7 +1,7 @@
 //! The service of the controller: who is let in, which calls it answers itself, and which go to a client.
 //!
 //! - [`ApiService`]: a request from its arrival to its response
-//! - `handlers`: `start_client`, `stop_client` and `check_client`
+//! - `handlers`: `start_client`, `stop_client`, `relogin_client` and `check_client`
 //! - `qrcode`: `get_qrcode`
 
 mod handlers;
@@ -153,6 +153,7 @@ impl ApiService {
             ControllerCall::StopClient => Box::pin(handlers::stop_client(arguments)),
             ControllerCall::CheckClient => Box::pin(handlers::check_client(arguments)),
             ControllerCall::GetQrcode => Box::pin(qrcode::get_qrcode(arguments)),
+            ControllerCall::ReloginClient => Box::pin(handlers::relogin_client(arguments)),
         }))
     }
 }

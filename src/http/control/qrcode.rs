@@ -1,6 +1,6 @@
 //! `get_qrcode`: the image of the login code of an account.
 
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH};
 use http::{HeaderMap, Response, StatusCode};
@@ -9,8 +9,8 @@ use tracing::warn;
 
 use super::handlers::{CallContext, HandlerResult};
 use crate::blocking::BlockingTurns;
-use crate::client_dirs::ClientDirs;
-use crate::files::read_untrusted;
+use crate::environ::implementation_of;
+use crate::files::{FileOwner, read_untrusted};
 use crate::http::body;
 use crate::model::client::Phase;
 use crate::model::error_chain::ErrorChain;
@@ -26,9 +26,20 @@ pub(super) async fn get_qrcode(call: CallContext) -> HandlerResult {
     let (service, (name, _)) = call.read().await?;
     let name = name.ok_or_else(Reply::no_client_given)?;
     let view = service.proxy.registry.client(&name).ok_or_else(Reply::no_such_client)?;
-    let Some((kind, image)) = read_image(view, &service.client_dirs, &service.blocking).await else {
-        return Ok(body::empty(StatusCode::NOT_FOUND));
+    let settings = service.proxy.settings.borrow().clone();
+    let found = match implementation_of(&view.record.spec) {
+        Some(_) => match service.accounts.login_code(&view.record.spec, &settings) {
+            Some((path, owner)) => read_image(&view, path, owner, &service.blocking).await,
+            None => None,
+        },
+        None if matches!(view.record.phase, Phase::Gone(_)) => None,
+        None => {
+            let (path, owner) =
+                (view.record.spec.files.qrcode.clone(), service.client_dirs.owner(&view.record.spec.id));
+            read_image(&view, path, owner, &service.blocking).await
+        }
     };
+    let Some((kind, image)) = found else { return Ok(body::empty(StatusCode::NOT_FOUND)) };
 
     // Half of the digest is enough to tell the images of one account apart.
     let tag: String =
@@ -49,20 +60,18 @@ pub(super) async fn get_qrcode(call: CallContext) -> HandlerResult {
     Ok(response)
 }
 
-/// The image and its content type.
+/// The image at `path`, which must be `owner`'s, and its content type.
 async fn read_image(
-    view: Arc<ClientView>,
-    client_dirs: &ClientDirs,
+    view: &ClientView,
+    path: PathBuf,
+    owner: FileOwner,
     blocking: &BlockingTurns,
 ) -> Option<(&'static str, Vec<u8>)> {
-    // The code of a process that is gone logs in nothing.
-    if matches!(view.record.phase, Phase::Gone(_)) {
-        return None;
-    }
-    let path = view.record.spec.files.qrcode.clone();
-    let owner = client_dirs.owner(&view.record.spec.id);
-    let read = blocking.run(move || read_untrusted(&path, &owner, MAX_IMAGE));
-    let (name, path) = (&view.record.spec.name, &view.record.spec.files.qrcode);
+    let name = &view.record.spec.name;
+    let read = blocking.run({
+        let path = path.clone();
+        move || read_untrusted(&path, &owner, MAX_IMAGE)
+    });
     match read.await {
         Ok(Ok((image, _))) => {
             // The client chooses what is in this file. A browser would run HTML with the controller's origin.

@@ -116,7 +116,8 @@ impl ClientEntry {
                 // Callers were told that it could not be stopped, so it counts as running for them: it is started again after
                 // an exit.
                 self.acknowledged = true;
-                self.record.history.next_start = None;
+                // It runs, so it is neither held nor about to be started.
+                (self.record.history.held, self.record.history.next_start) = (false, None);
                 Phase::Up
             }
             (None, true) => Phase::Starting,

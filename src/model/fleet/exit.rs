@@ -104,6 +104,10 @@ impl Fleet {
                 self.start_queued(name, queued, (had_place, keeps_entry), effects);
             }
             AfterExit::Remove => self.remove(name),
+            // A held client without a process is written down: it would be taken for one that ended by itself.
+            AfterExit::Keep if self.entries.get(name).is_some_and(|entry| entry.record.history.held) => {
+                self.bump_revision();
+            }
             AfterExit::Keep => {}
             AfterExit::Hold => self.hold(name, exit),
             AfterExit::Restart => self.plan_restart(now, name, (exit, uptime), reason),

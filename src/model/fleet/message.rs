@@ -65,6 +65,10 @@ pub enum Input {
     StopFailed(Launch, String),
     /// The client accepted a stop request through its own API.
     StopAccepted(Launch),
+    /// Start the process anew, for another reason than an exit.
+    Relaunch(ClientName),
+    /// End the process, if there is one, and hold it for this reason.
+    Hold(ClientName, Arc<str>),
     /// The client's state file changed.
     Report(Launch, Arc<StateReport>),
     /// The registry file is on disk in this revision.

@@ -7,6 +7,7 @@
 //! - `refusal`: launches that are refused or postponed
 //! - `restore`: what an earlier controller left
 //! - `operator`: what an operator does with units
+//! - `relaunch`: new starts and holds that follow from a login
 //! - `ports`: which port is whose
 //! - `entry`, `message`, `reason`: state, messages, texts
 
@@ -19,6 +20,7 @@ mod operator;
 mod ports;
 mod reason;
 mod refusal;
+mod relaunch;
 mod restore;
 mod stopping;
 #[cfg(test)]
@@ -202,6 +204,8 @@ impl Fleet {
             Input::Process(event) => self.process_event(now, event, &mut effects),
             Input::StopFailed(launch, why) => self.stop_failed(now, &launch, &why, &mut effects),
             Input::StopAccepted(launch) => self.stop_accepted(&launch),
+            Input::Relaunch(name) => self.relaunch(now, &name, &mut effects),
+            Input::Hold(name, why) => self.hold_for(&name, why, &mut effects),
             Input::Report(launch, report) => {
                 if let Some(entry) = self.current(&launch) {
                     entry.record.report = Some(report);

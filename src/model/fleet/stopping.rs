@@ -79,6 +79,7 @@ impl Fleet {
             |entry: &&mut ClientEntry| entry.record.phase == Phase::Stopping && entry.record.handle.is_some();
         let Some(entry) = self.current(launch).filter(stopping) else { return };
         let (desired, next_start) = (entry.desired, entry.record.history.next_start);
+        let was_held = entry.record.history.held;
         entry.cancel_stop(why, effects);
         // Callers still want it stopped: the next controller tries again.
         entry.desired = desired;
@@ -97,6 +98,10 @@ impl Fleet {
             if let Some(spec) = deferred.stop_of.take_if(|spec| spec.name == launch.name) {
                 deferred.outcome = RequestOutcome::Failed(spec, why.to_owned());
             }
+        }
+        if was_held {
+            // It was to be ended and held, and the file says so.
+            self.bump_revision();
         }
         self.changed.insert(launch.name.clone());
     }

@@ -1,12 +1,13 @@
 //! The launches of implementations.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -17,14 +18,17 @@ use crate::config::Settings;
 use crate::environ::{PREFIX, implementation_of, uin_of};
 use crate::files::{FileError, make_parent, read_secret, replace};
 use crate::implementations::ImplementationSettings;
+use crate::locks::locked;
 use crate::model::client::{ClientSpec, Exit};
 use crate::model::fleet::Launch;
-use crate::model::name::UnitId;
+use crate::model::name::{ClientName, UnitId};
 use crate::supervisor::implementation::{ImplementationChild, LaunchValues};
 use crate::supervisor::{LaunchPlan, Output, Program};
 
 /// The bytes of a token.
 const TOKEN_BYTES: usize = 32;
+/// The bytes of the name of a request to drop a login, so that no two are equal.
+const REQUEST_BYTES: usize = 8;
 
 /// Prepares the launches of implementations.
 #[derive(Clone, Debug)]
@@ -35,6 +39,31 @@ pub struct ImplementationLauncher {
     pub config: Option<PathBuf>,
     /// The folder of the tokens, and of the homes of child processes.
     pub folder: Arc<Path>,
+    /// The accounts whose saved login is dropped at their next start.
+    pub forgetting: Forgetting,
+}
+
+/// The accounts whose saved login is dropped at their next start. It lives as long as the controller: a call that asked for it
+/// and was not answered has to be repeated.
+#[derive(Clone, Debug, Default)]
+pub struct Forgetting(Arc<Mutex<BTreeMap<ClientName, String>>>);
+
+impl Forgetting {
+    /// Has the next start of this account drop the login.
+    ///
+    /// # Errors
+    /// The kernel gives no random bytes.
+    pub fn ask(&self, name: ClientName) -> io::Result<()> {
+        let request = random_hex(REQUEST_BYTES)?;
+        locked(&self.0).insert(name, request);
+        Ok(())
+    }
+
+    /// The request for an account, if there is one. Each is handed out once. A launch that fails with it drops nothing, as the
+    /// launcher did not run.
+    fn take(&self, name: &ClientName) -> Option<String> {
+        locked(&self.0).remove(name)
+    }
 }
 
 impl ImplementationLauncher {
@@ -76,6 +105,7 @@ impl ImplementationLauncher {
             token: self.token(&spec.id).map_err(PrepareError::Token)?,
             uin: uin_of(spec).unwrap_or_default().to_owned(),
             auth_token,
+            forget: self.forgetting.take(&launch.name).unwrap_or_default(),
         };
         let child = if is_unit { None } else { Some(self.child(name, port, spec)?) };
         // What a unit prints goes to the journal.
@@ -102,7 +132,8 @@ impl ImplementationLauncher {
             Err(error) if error.is_missing() => {}
             Err(error) => return Err(error),
         }
-        let token = new_token().map_err(|source| FileError::Io { path: "/dev/urandom".into(), source })?;
+        let token = random_hex(TOKEN_BYTES)
+            .map_err(|source| FileError::Io { path: "/dev/urandom".into(), source })?;
         make_parent(&path)?;
         replace(&path, token.as_bytes(), 0o600)?;
         Ok(token)
@@ -127,17 +158,17 @@ impl ImplementationLauncher {
     }
 }
 
-fn new_token() -> io::Result<String> {
-    let mut bytes = [0; TOKEN_BYTES];
+/// Random bytes in hexadecimal digits.
+fn random_hex(bytes: usize) -> io::Result<String> {
+    let mut random = vec![0; bytes];
     let mut filled = 0;
-    while filled < bytes.len() {
-        // It may fill less than asked for if a signal comes (getrandom(2)).
-        filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())?;
+    while filled < random.len() {
+        filled += getrandom(&mut random[filled..], GetRandomFlags::empty())?;
     }
-    Ok(bytes.iter().fold(String::new(), |mut token, byte| {
+    Ok(random.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string never fails.
-        let _ = write!(token, "{byte:02x}");
-        token
+        let _ = write!(text, "{byte:02x}");
+        text
     }))
 }
 

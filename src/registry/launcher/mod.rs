@@ -11,7 +11,7 @@ mod implementation;
 pub use client::ClientLauncher;
 pub(super) use client::launch_value;
 pub use endpoints::{Endpoints, Refusal, Refusals, token_file};
-pub use implementation::ImplementationLauncher;
+pub use implementation::{Forgetting, ImplementationLauncher};
 
 use std::io;
 use std::net::SocketAddr;

@@ -12,6 +12,35 @@ use crate::implementations::{ConfigFile, Content, ImplementationSettings, Link, 
 /// The largest configuration file that is completed, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
+/// What the last request to drop the saved login was, below the home.
+const FORGOTTEN: &str = ".wqcontroller-forgotten";
+
+/// Drops the saved login, unless this request was carried out before: systemd can start a unit again with the same launch file.
+pub(super) fn forget(
+    settings: &ImplementationSettings,
+    values: &StartValues,
+    request: &str,
+) -> Result<(), Error> {
+    let done = values.home.join(FORGOTTEN);
+    if request.is_empty() || read(&done)?.is_some_and(|last| last == request.as_bytes()) {
+        return Ok(());
+    }
+    for file in settings.kind.contract().login_files(values) {
+        let path = values.home.join(file);
+        let removed = match path.symlink_metadata() {
+            Ok(there) if there.is_dir() => fs::remove_dir_all(&path),
+            Ok(_) => fs::remove_file(&path),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::Forget(path, error)),
+            _ => {}
+        }
+    }
+    // Last, so that a start that breaks off here drops it all.
+    Ok(replace(&done, request.as_bytes(), 0o600)?)
+}
+
 /// Removes the login code of an earlier start, writes the configuration of this one, and makes the links to the folder of the login
 /// code.
 pub(super) fn prepare(settings: &ImplementationSettings, values: &StartValues) -> Result<(), Error> {
@@ -101,17 +130,21 @@ mod tests {
     use crate::implementations::ImplementationSettings;
     use std::os::unix::fs::PermissionsExt;
 
-    fn prepared(folder: &Path, keys: &[(&'static str, &str)]) -> Result<(), Error> {
-        let keys = keys.iter().map(|(key, value)| (*key, (*value).to_owned()));
-        let settings = ImplementationSettings::new(keys).unwrap();
-        let values = StartValues {
+    fn values(folder: &Path) -> StartValues {
+        StartValues {
             port: 15_000,
             token: "0123".into(),
             uin: "10001".into(),
             auth_token: "site".into(),
             home: folder.join("home"),
             runtime: folder.join("run"),
-        };
+        }
+    }
+
+    fn prepared(folder: &Path, keys: &[(&'static str, &str)]) -> Result<(), Error> {
+        let keys = keys.iter().map(|(key, value)| (*key, (*value).to_owned()));
+        let settings = ImplementationSettings::new(keys).unwrap();
+        let values = values(folder);
         for folder in [&values.home, &values.runtime] {
             fs::create_dir_all(folder).unwrap();
         }
@@ -138,6 +171,28 @@ mod tests {
         let token = folder.path().join("home/data/auth_token.txt");
         assert_eq!(fs::read(&token).unwrap(), b"site");
         assert_eq!(fs::metadata(&token).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn login_is_dropped_once_for_each_request() {
+        let folder = tempfile::tempdir().unwrap();
+        let yogurt = [("kind", "yogurt"), ("program", "/y"), ("sign_url", "http://h/")];
+        let settings =
+            ImplementationSettings::new(yogurt.map(|(key, value)| (key, value.to_owned()))).unwrap();
+        let values = values(folder.path());
+        fs::create_dir_all(&values.home).unwrap();
+        let (login, other) = (values.home.join("session-store.json"), values.home.join("config.json"));
+        for (request, is_dropped) in [("", false), ("1", true), ("1", false), ("2", true)] {
+            fs::write(&login, "login").unwrap();
+            fs::write(&other, "{}").unwrap();
+            forget(&settings, &values, request).unwrap();
+            assert_eq!((login.exists(), other.exists()), (!is_dropped, true), "{request:?}");
+        }
+        // It may not be there, or be a folder.
+        fs::create_dir_all(login.join("x")).unwrap();
+        forget(&settings, &values, "3").unwrap();
+        forget(&settings, &values, "4").unwrap();
+        assert!(!login.exists());
     }
 
     #[test]

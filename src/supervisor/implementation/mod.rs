@@ -56,6 +56,8 @@ enum Error {
     OldCode(PathBuf, #[source] io::Error),
     #[error("can't make {}", .0.display())]
     Link(PathBuf, #[source] io::Error),
+    #[error("can't drop the saved login: {}", .0.display())]
+    Forget(PathBuf, #[source] io::Error),
     #[error("can't execute {}", .0.display())]
     Execute(PathBuf, #[source] io::Error),
 }
@@ -86,6 +88,7 @@ fn become_implementation(id: &str, config: Option<&Path>) -> Result<std::convert
         home: folder("STATE_DIRECTORY").ok_or(Error::NoFolder("login"))?,
         runtime: folder("RUNTIME_DIRECTORY").ok_or(Error::NoFolder("login code"))?,
     };
+    folders::forget(&settings, &values, &given.forget)?;
     folders::prepare(&settings, &values)?;
     let line = settings.kind.contract().command_line(&settings, &values);
     let mut command = Command::new(&line.program);

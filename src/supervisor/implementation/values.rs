@@ -24,6 +24,8 @@ pub struct LaunchValues {
     pub uin: String,
     /// The content of `auth_token_file`, or nothing.
     pub auth_token: String,
+    /// The request to drop the saved login, or nothing. It is carried out once, however often the unit is started with it.
+    pub forget: String,
 }
 
 impl fmt::Debug for LaunchValues {
@@ -59,6 +61,7 @@ const PORT: &str = "IMPLEMENTATION_PORT";
 const TOKEN: &str = "IMPLEMENTATION_TOKEN";
 const UIN: &str = "UIN";
 const AUTH_TOKEN: &str = "IMPLEMENTATION_AUTH_TOKEN";
+const FORGET: &str = "IMPLEMENTATION_FORGET";
 const ACCOUNT: &str = "ACCOUNT";
 
 impl LaunchValues {
@@ -72,6 +75,7 @@ impl LaunchValues {
             (TOKEN, &self.token),
             (UIN, &self.uin),
             (AUTH_TOKEN, &self.auth_token),
+            (FORGET, &self.forget),
         ];
         all.map(|(name, value)| (format!("{PREFIX}{name}").into(), value.into())).into()
     }
@@ -96,6 +100,7 @@ impl LaunchValues {
             token: filled(TOKEN).ok_or("its token")?,
             uin: value(UIN).unwrap_or_default(),
             auth_token: value(AUTH_TOKEN).unwrap_or_default(),
+            forget: value(FORGET).unwrap_or_default(),
         })
     }
 }
@@ -113,6 +118,7 @@ mod tests {
             token: "geheim".into(),
             uin: "123456789".into(),
             auth_token: "secret".into(),
+            forget: "0123456789abcdef".into(),
         };
         let env: BTreeMap<_, _> = values.to_env().into_iter().collect();
         assert_eq!(LaunchValues::from_env(&env), Ok(values.clone()));

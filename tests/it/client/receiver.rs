@@ -44,7 +44,9 @@ impl Receiver {
                 };
                 let mut body = vec![0; length.parse().unwrap()];
                 reader.read_exact(&mut body).unwrap();
-                let json = serde_json::from_slice(&body).unwrap();
+                // What is no JSON is shown as a text.
+                let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
+                let json = serde_json::from_slice(&body).unwrap_or_else(|_| text());
                 let answer = answer(&json);
                 let length = answer.len();
                 let head_back =

@@ -1,5 +1,7 @@
 //! Accounts with an implementation: two processes that start, end and are adopted apart, and one account.
 
+mod login;
+mod policy;
 mod processes;
 mod programs;
 

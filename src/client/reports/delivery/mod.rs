@@ -57,6 +57,7 @@ pub(crate) struct Deliverer {
     client: Option<Client>,
     /// Its `Display` hides secret parts.
     url: Endpoint,
+    content_type: &'static str,
     post_timeout: Duration,
     keep: Duration,
     backoff: Backoff,
@@ -90,6 +91,7 @@ pub(crate) fn open(
         outgoing: outgoing.clone(),
         client: Some(client),
         url: url.clone(),
+        content_type: settings.content_type,
         post_timeout: settings.post_timeout,
         keep: settings.keep,
         backoff: Backoff::new(settings.pauses.0, settings.pauses.1),
@@ -262,9 +264,10 @@ impl Deliverer {
 
     fn start(&self, posts: &mut Posts, client: Client, head: PendingReport) {
         let (url, outgoing, taken_before) = (self.url.clone(), self.outgoing.clone(), self.taken);
+        let content_type = self.content_type;
         posts.began.insert(head.seq, Instant::now());
         posts.running.push(Box::pin(async move {
-            let outcome = post(client, &url, &head, &outgoing).await;
+            let outcome = post(client, (&url, content_type), &head, &outgoing).await;
             Posted { head, taken_before, outcome }
         }));
     }

@@ -72,11 +72,11 @@ pub(crate) fn client(url: &Endpoint, post_timeout: Duration, keeps: bool) -> req
 /// that nothing the answer asks for is done twice.
 pub(crate) async fn post(
     client: Client,
-    url: &Endpoint,
+    (url, content_type): (&Endpoint, &'static str),
     head: &PendingReport,
     outgoing: &Arc<ReportQueue>,
 ) -> PostOutcome {
-    let request = client.post(url.as_str()).header(CONTENT_TYPE, "application/json");
+    let request = client.post(url.as_str()).header(CONTENT_TYPE, content_type);
     let request = request.header(DELIVERY_ID, &head.id).header(DELIVERY_ATTEMPT, head.attempt);
     let response = match request.body(head.text.clone()).send().await {
         Ok(response) => response,

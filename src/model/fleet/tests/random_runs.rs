@@ -23,6 +23,8 @@ enum Step {
     Readopt(usize),
     Wait(u64),
     Announce(usize),
+    /// The login of an account asks for a new start, or for none.
+    Relaunch(usize, bool),
     /// The controller is killed and another one started; whether the machine went down with it.
     Crash(bool),
     Shutdown,
@@ -37,6 +39,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..5usize).prop_map(Step::Readopt),
         4 => (0..9_000u64).prop_map(Step::Wait),
         1 => (0..5usize).prop_map(Step::Announce),
+        1 => (0..5usize, any::<bool>()).prop_map(|(who, again)| Step::Relaunch(who, again)),
         2 => any::<bool>().prop_map(Step::Crash),
         1 => Just(Step::Shutdown),
     ];
@@ -96,6 +99,14 @@ fn run(steps: Vec<Step>, closes: bool, outlive: bool) -> Checked {
                     world.promises.remove(&name);
                     world.tell(Input::StopAccepted(Launch { name, generation }))?;
                 }
+            }
+            Step::Relaunch(who, again) => {
+                let name = ClientName::new(NAMES[who]).unwrap();
+                world.tell(if again {
+                    Input::Relaunch(name)
+                } else {
+                    Input::Hold(name, "nobody scanned".into())
+                })?;
             }
             Step::Crash(reboot) => world.crash(reboot)?,
             Step::Shutdown if closes && !world.closing => {

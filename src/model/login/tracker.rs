@@ -1,0 +1,465 @@
+//! [`Login`]: whether an account with an implementation is logged in, as far as that is known, and [`LoginTracker`], which
+//! concludes it from what the implementation, its process, its login code and the client say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::state::ClientState;
+
+/// Where the login of an account stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginState {
+    /// The implementation starts, or logs in with what it saved.
+    Starting,
+    /// A code waits to be scanned.
+    Code,
+    /// The code was scanned, and waits for the press of a button on the phone.
+    Confirming,
+    /// Logged in.
+    Online,
+    /// Logged in before, and out of reach of the network for now.
+    Offline,
+    /// The network ended the login: elsewhere, or by a person.
+    PutOut,
+    /// The implementation does not tell.
+    Unknown,
+}
+
+impl LoginState {
+    /// The word for callers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Code => "code",
+            Self::Confirming => "confirming",
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::PutOut => "put_out",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether a person with a phone is expected to act. Nothing may be started anew meanwhile.
+    pub fn waits_for_a_person(self) -> bool {
+        matches!(self, Self::Code | Self::Confirming)
+    }
+}
+
+/// What an implementation says about its login, before it is compared with what else is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It is logged in.
+    Online,
+    /// It is not logged in, and does not say more.
+    NotLoggedIn,
+    /// It starts, or logs in with what it saved.
+    Starting,
+    /// It waits for a scan.
+    Code,
+    /// It waits for the press of a button on the phone.
+    Confirming,
+    /// It was logged in, and has no connection to the network, or has lost its login.
+    Offline,
+    /// It can't tell.
+    Unknown,
+}
+
+/// An answer of an implementation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginAnswer {
+    /// What it says.
+    pub said: Said,
+    /// Why it is so, in its words.
+    pub reason: Option<Arc<str>>,
+    /// The number of the account.
+    pub uin: Option<String>,
+    /// Its name on the network.
+    pub nickname: Option<String>,
+}
+
+impl LoginAnswer {
+    /// The longest name that is kept, in bytes; a longer one is cut.
+    pub const NAME_MAX: usize = 200;
+    /// The longest reason that is kept, in bytes; a longer one is cut.
+    pub const REASON_MAX: usize = 500;
+
+    /// An answer with nothing more to it.
+    pub fn of(said: Said) -> Self {
+        Self { said, reason: None, uin: None, nickname: None }
+    }
+
+    /// The same with a reason. Control characters become spaces, since it becomes part of a log line.
+    pub fn because(self, reason: &str) -> Self {
+        let reason = cut(reason.trim(), Self::REASON_MAX).replace(char::is_control, " ");
+        Self { reason: (!reason.is_empty()).then(|| reason.into()), ..self }
+    }
+
+    /// The same with the account's number and name, as the implementation wrote them.
+    pub fn named(self, uin: Option<&str>, nickname: Option<&str>) -> Self {
+        let is_uin = |uin: &&str| {
+            (1..=20).contains(&uin.len()) && uin.bytes().all(|byte| byte.is_ascii_digit()) && *uin != "0"
+        };
+        let nickname = nickname.map(|name| cut(name, Self::NAME_MAX)).filter(|name| !name.is_empty());
+        Self {
+            uin: uin.filter(is_uin).map(str::to_owned),
+            nickname: nickname.map(|name| name.replace(char::is_control, " ")),
+            ..self
+        }
+    }
+}
+
+/// The beginning of a text, at most `max` bytes.
+fn cut(text: &str, max: usize) -> &str {
+    let end = (0..=max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..end]
+}
+
+/// The login of one account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The state.
+    pub state: LoginState,
+    /// Since when, in Unix seconds.
+    pub since: u64,
+    /// Why it is so.
+    pub reason: Option<Arc<str>>,
+    /// The number of the account, once the implementation told it.
+    pub uin: Option<String>,
+    /// Its name on the network, once the implementation told it.
+    pub nickname: Option<String>,
+}
+
+impl Login {
+    /// A login of which nothing is known yet.
+    pub fn starting(now: u64) -> Self {
+        Self { state: LoginState::Starting, since: now, reason: None, uin: None, nickname: None }
+    }
+
+    /// The state of the account in the words of the original: never `running` while the account is not logged in. `client` is
+    /// what its client says.
+    pub fn client_state(&self, client: ClientState) -> ClientState {
+        // A client that has ended, or is about to, is in no other state.
+        if client == ClientState::Stop {
+            return client;
+        }
+        match self.state {
+            LoginState::Code => ClientState::Scaning,
+            LoginState::Confirming => ClientState::Confirming,
+            LoginState::Starting | LoginState::Offline | LoginState::PutOut
+                if client == ClientState::Running =>
+            {
+                ClientState::Loading
+            }
+            _ => client,
+        }
+    }
+}
+
+/// What the process of an implementation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessSays<'a> {
+    /// It is being started, or waits for that.
+    Starting,
+    /// It runs. The answer to the last question, if there was one; none where it did not answer.
+    Up(Option<&'a LoginAnswer>),
+    /// It has ended, and why.
+    Gone(Option<&'a str>),
+}
+
+/// What is known besides the answer of the implementation.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// The age of the image of its login code, if there is one of this start.
+    pub code_age: Option<Duration>,
+    /// How long such a code can be scanned.
+    pub code_lifetime: Duration,
+    /// What the account's client says.
+    pub client: &'a ClientState,
+    /// Why the client is in that state.
+    pub client_reason: Option<&'a str>,
+    /// Whether the client ended because the network ended the login.
+    pub client_put_out: bool,
+}
+
+/// A change of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The state before.
+    pub from: LoginState,
+    /// The state now.
+    pub to: LoginState,
+    /// The network has ended the login.
+    pub put_out: bool,
+}
+
+/// Concludes from all that is known where the login of one account stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginTracker {
+    login: Login,
+    /// Whether this process of the implementation was logged in.
+    was_online: bool,
+    /// Whether the client reached the account through this process.
+    was_running: bool,
+    /// When it was online last, in Unix seconds. A code from before was the one that was scanned.
+    last_online: u64,
+}
+
+impl LoginTracker {
+    /// A tracker that knows nothing yet.
+    pub fn new(now: u64) -> Self {
+        Self { login: Login::starting(now), was_online: false, was_running: false, last_online: 0 }
+    }
+
+    /// The login as it is known.
+    pub fn login(&self) -> &Login {
+        &self.login
+    }
+
+    /// Another process has the account. What the last one said counts no more.
+    pub fn process_changed(&mut self) {
+        (self.was_online, self.was_running) = (false, false);
+    }
+
+    /// Concludes anew. Returns what has changed.
+    pub fn conclude(
+        &mut self,
+        now: u64,
+        process: ProcessSays<'_>,
+        evidence: &Evidence<'_>,
+    ) -> Option<Transition> {
+        let (state, reason) = match process {
+            _ if evidence.client_put_out => (LoginState::PutOut, evidence.client_reason.map(Into::into)),
+            ProcessSays::Starting => (LoginState::Starting, None),
+            ProcessSays::Gone(why) => (LoginState::Offline, why.map(Into::into)),
+            // Asked and not answered: it hangs, or does not listen yet.
+            ProcessSays::Up(None) if self.was_online => (LoginState::Offline, Some(SILENT.into())),
+            ProcessSays::Up(None) => (LoginState::Starting, None),
+            ProcessSays::Up(Some(answer)) => self.of_answer(now, answer, evidence),
+        };
+        let was_known = self.login.state == LoginState::PutOut;
+        let put_out =
+            !was_known && (state == LoginState::PutOut || self.was_online && state.waits_for_a_person());
+        match state {
+            LoginState::Online => (self.was_online, self.last_online) = (true, now),
+            // It logs in from the start again. What comes next is no loss.
+            _ if put_out => (self.was_online, self.was_running) = (false, false),
+            _ => {}
+        }
+        if let ProcessSays::Up(Some(answer)) = process {
+            // What it does not repeat has not changed.
+            for (known, told) in
+                [(&mut self.login.uin, &answer.uin), (&mut self.login.nickname, &answer.nickname)]
+            {
+                if told.is_some() {
+                    known.clone_from(told);
+                }
+            }
+        }
+        self.login.reason = reason;
+        let from = std::mem::replace(&mut self.login.state, state);
+        (from != state).then(|| {
+            self.login.since = now;
+            Transition { from, to: state, put_out }
+        })
+    }
+
+    fn of_answer(
+        &mut self,
+        now: u64,
+        answer: &LoginAnswer,
+        evidence: &Evidence<'_>,
+    ) -> (LoginState, Option<Arc<str>>) {
+        let reason = answer.reason.clone();
+        match answer.said {
+            Said::Online => {
+                // Calls go through the client. LLBot says that it is logged in while it has no connection to the network, and
+                // the client learns of that by the heartbeats.
+                self.was_running |= *evidence.client == ClientState::Running;
+                match evidence.client {
+                    ClientState::Loading if self.was_running => {
+                        (LoginState::Offline, evidence.client_reason.map(Into::into).or(reason))
+                    }
+                    // A client that ends says nothing more.
+                    ClientState::Stop if self.login.state == LoginState::Offline => {
+                        (LoginState::Offline, self.login.reason.clone())
+                    }
+                    _ => (LoginState::Online, reason),
+                }
+            }
+            Said::NotLoggedIn => {
+                match evidence.code_age.filter(|age| now.saturating_sub(age.as_secs()) > self.last_online) {
+                    Some(age) if age < evidence.code_lifetime => (LoginState::Code, reason),
+                    _ if self.was_online => (LoginState::Offline, reason),
+                    Some(_) => (LoginState::Starting, Some(EXPIRED.into())),
+                    None => (LoginState::Starting, reason),
+                }
+            }
+            Said::Starting if self.was_online => (LoginState::Offline, reason),
+            Said::Starting => (LoginState::Starting, reason),
+            Said::Code => (LoginState::Code, reason),
+            Said::Confirming => (LoginState::Confirming, reason),
+            Said::Offline => (LoginState::Offline, reason),
+            Said::Unknown => (LoginState::Unknown, reason),
+        }
+    }
+}
+
+/// The reason where an implementation that was logged in is silent.
+const SILENT: &str = "its implementation does not answer";
+/// The reason where it has shown no new code.
+const EXPIRED: &str = "its login code has expired";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: ClientState = ClientState::Loading;
+
+    fn evidence(code_age: Option<u64>, client: &ClientState) -> Evidence<'_> {
+        Evidence {
+            code_age: code_age.map(Duration::from_secs),
+            code_lifetime: Duration::from_secs(120),
+            client,
+            client_reason: Some("its heartbeats say offline"),
+            client_put_out: false,
+        }
+    }
+
+    /// What the tracker makes of an answer.
+    fn state(
+        tracker: &mut LoginTracker,
+        said: Said,
+        code_age: Option<u64>,
+        client: &ClientState,
+    ) -> LoginState {
+        let answer = LoginAnswer::of(said);
+        tracker.conclude(1_000, ProcessSays::Up(Some(&answer)), &evidence(code_age, client));
+        tracker.login().state
+    }
+
+    #[test]
+    fn missing_login_is_told_by_the_age_of_the_code() {
+        let mut tracker = LoginTracker::new(0);
+        for (code_age, expected) in [
+            (None, LoginState::Starting),
+            (Some(0), LoginState::Code),
+            (Some(119), LoginState::Code),
+            (Some(120), LoginState::Starting),
+        ] {
+            assert_eq!(state(&mut tracker, Said::NotLoggedIn, code_age, &CLIENT), expected, "{code_age:?}");
+        }
+        assert_eq!(tracker.login().reason.as_deref(), Some(EXPIRED));
+        assert_eq!(state(&mut tracker, Said::Online, Some(500), &CLIENT), LoginState::Online);
+        assert_eq!(state(&mut tracker, Said::NotLoggedIn, Some(505), &CLIENT), LoginState::Offline);
+        // The code that was scanned just now, and one that came after the loss.
+        let mut conclude = |now, code_age| {
+            let answer = LoginAnswer::of(Said::NotLoggedIn);
+            tracker.conclude(now, ProcessSays::Up(Some(&answer)), &evidence(Some(code_age), &CLIENT));
+            tracker.login().state
+        };
+        assert_eq!(conclude(1_030, 31), LoginState::Offline);
+        assert_eq!(conclude(1_035, 1), LoginState::Code);
+    }
+
+    #[test]
+    fn code_after_a_login_means_put_out() {
+        let mut tracker = LoginTracker::new(0);
+        let mut conclude = |said, now| {
+            let answer = LoginAnswer::of(said);
+            tracker.conclude(now, ProcessSays::Up(Some(&answer)), &evidence(None, &CLIENT))
+        };
+        let change = |from, to, put_out| Some(Transition { from, to, put_out });
+        assert_eq!(conclude(Said::Code, 1), change(LoginState::Starting, LoginState::Code, false));
+        assert_eq!(conclude(Said::Confirming, 2), change(LoginState::Code, LoginState::Confirming, false));
+        assert_eq!(conclude(Said::Online, 3), change(LoginState::Confirming, LoginState::Online, false));
+        assert_eq!(conclude(Said::Online, 4), None);
+        assert_eq!(conclude(Said::Code, 5), change(LoginState::Online, LoginState::Code, true));
+        assert_eq!(conclude(Said::Code, 6), None, "once");
+        assert_eq!(tracker.login().since, 5);
+    }
+
+    #[test]
+    fn client_that_was_put_out_counts_until_it_runs_again() {
+        let mut tracker = LoginTracker::new(0);
+        let online = LoginAnswer::of(Said::Online);
+        let known = evidence(None, &CLIENT);
+        tracker.conclude(1, ProcessSays::Up(Some(&online)), &known);
+        let kicked = Evidence { client_put_out: true, client_reason: Some("logged in elsewhere"), ..known };
+        let change = tracker.conclude(2, ProcessSays::Up(Some(&online)), &kicked);
+        let expected = Transition { from: LoginState::Online, to: LoginState::PutOut, put_out: true };
+        assert_eq!(change, Some(expected));
+        assert_eq!(tracker.login().reason.as_deref(), Some("logged in elsewhere"));
+        let change = tracker.conclude(3, ProcessSays::Up(Some(&LoginAnswer::of(Said::Code))), &known);
+        assert_eq!(change.map(|change| (change.to, change.put_out)), Some((LoginState::Code, false)));
+    }
+
+    #[test]
+    fn implementation_that_says_online_is_offline_when_its_client_lost_it() {
+        let mut tracker = LoginTracker::new(0);
+        // The client has not reached it yet.
+        assert_eq!(state(&mut tracker, Said::Online, None, &ClientState::Loading), LoginState::Online);
+        assert_eq!(state(&mut tracker, Said::Online, None, &ClientState::Running), LoginState::Online);
+        assert_eq!(state(&mut tracker, Said::Online, None, &ClientState::Loading), LoginState::Offline);
+        assert_eq!(tracker.login().reason.as_deref(), Some("its heartbeats say offline"));
+        assert_eq!(
+            state(&mut tracker, Said::Online, None, &ClientState::Stop),
+            LoginState::Offline,
+            "it ends"
+        );
+        assert_eq!(state(&mut tracker, Said::Online, None, &ClientState::Running), LoginState::Online);
+        assert_eq!(
+            state(&mut tracker, Said::Online, None, &ClientState::Stop),
+            LoginState::Online,
+            "it crashed"
+        );
+        // The next process has to show it anew.
+        tracker.process_changed();
+        assert_eq!(state(&mut tracker, Said::Online, None, &ClientState::Loading), LoginState::Online);
+    }
+
+    #[test]
+    fn process_counts_more_than_what_it_said() {
+        let mut tracker = LoginTracker::new(0);
+        let nothing = evidence(None, &CLIENT);
+        tracker.conclude(1, ProcessSays::Up(None), &nothing);
+        assert_eq!(tracker.login().state, LoginState::Starting, "it does not listen yet");
+        let answer = LoginAnswer::of(Said::Online).named(Some("10001"), Some("小红"));
+        tracker.conclude(2, ProcessSays::Up(Some(&answer)), &nothing);
+        tracker.conclude(3, ProcessSays::Up(None), &nothing);
+        assert_eq!((tracker.login().state, tracker.login().since), (LoginState::Offline, 3));
+        assert_eq!(tracker.login().nickname.as_deref(), Some("小红"), "it stays known");
+        tracker.conclude(4, ProcessSays::Gone(Some("out of memory")), &nothing);
+        assert_eq!((tracker.login().since, tracker.login().reason.as_deref()), (3, Some("out of memory")));
+        tracker.conclude(5, ProcessSays::Starting, &nothing);
+        assert_eq!(tracker.login().state, LoginState::Starting);
+    }
+
+    #[test]
+    fn names_of_an_implementation_are_bounded() {
+        let long = "界\u{7}".repeat(100);
+        let answer = LoginAnswer::of(Said::Online).named(Some("1; DROP"), Some(&long)).because("a\nb ");
+        assert_eq!((answer.uin, answer.reason.as_deref()), (None, Some("a b")));
+        let name = answer.nickname.unwrap();
+        assert!(name.len() <= LoginAnswer::NAME_MAX && !name.contains('\u{7}'), "{name}");
+        assert_eq!(LoginAnswer::of(Said::Online).named(Some("0"), Some("")).uin, None);
+    }
+
+    #[test]
+    fn client_is_never_running_without_a_login() {
+        use ClientState::{Confirming, Loading, Running, Scaning, Stop};
+        for (login, client, shown) in [
+            (LoginState::Online, Running, Running),
+            (LoginState::Online, Loading, Loading),
+            (LoginState::Offline, Running, Loading),
+            (LoginState::PutOut, Running, Loading),
+            (LoginState::Starting, Running, Loading),
+            (LoginState::Code, Loading, Scaning),
+            (LoginState::Confirming, Running, Confirming),
+            (LoginState::Code, Stop, Stop),
+            (LoginState::Unknown, Running, Running),
+        ] {
+            let login = Login { state: login, ..Login::starting(0) };
+            assert_eq!(login.client_state(client.clone()), shown, "{login:?} {client:?}");
+        }
+    }
+}

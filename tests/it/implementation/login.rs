@@ -1,0 +1,230 @@
+//! Where the login of an account stands, as the kinds tell it: tests/implementation.py plays each of them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::{implementation, pid, until_implementation};
+use crate::fixture::{Builder, Controller, wait_until};
+
+pub(super) const START: &str = "implementation=own&uin=10001";
+
+/// A controller whose implementation `own` is of this kind.
+pub(super) fn of_kind(kind: &str, config: &str) -> Controller {
+    with_kind(Builder::new(), kind, config).built_in()
+}
+
+/// The same, not started yet. The network is there while the file `network` is.
+pub(super) fn with_kind(builder: Builder, kind: &str, config: &str) -> Builder {
+    let network = builder.write_file("network", "", 0o600);
+    let builder = builder.env("WQCONTROLLER_TEST_ROUTE", network.to_str().unwrap());
+    let (played, first) =
+        (concat!(env!("CARGO_MANIFEST_DIR"), "/tests/implementation.py"), builder.first_port() + 20);
+    // Each kind has its port and its token from another place.
+    let values = match kind {
+        "llbot" => {
+            "read_json() { python3 -c \"import json; print(json.load(open('data/config_10001.json'))['ob11']['connect'][0]['$1'])\"; }\n\
+             port=$(read_json port) token=$(read_json token)\n"
+        }
+        "napcat" => {
+            "read_json() { python3 -c \"import json; print(json.load(open('napcat/config/onebot11_10001.json'))['network']['websocketServers'][0]['$1'])\"; }\n\
+             port=$(read_json port) token=$(read_json token)\n"
+        }
+        "yogurt" => {
+            "read_json() { python3 -c \"import json; print(json.load(open('config.json'))['milky']['http']['$1'])\"; }\n\
+             port=$(read_json port) token=$(read_json accessToken)\n"
+        }
+        _ => "port=$1 token=$(cat token)\n",
+    };
+    let script = format!(
+        "#!/bin/sh\n{values}exec python3 -IS '{played}' {kind} $port \"$HOME\" \"$RUNTIME_DIRECTORY\" $token\n"
+    );
+    let program = builder.write_file("program", &script, 0o700);
+    let (program, secret) = (program.display(), builder.write_file("secret", "site", 0o600));
+    let template = builder.write_file("template", "{token}", 0o600);
+    let keys = match kind {
+        "llbot" => format!(
+            "program = '{program}'\nscript = '/opt/llbot.js'\nauth_token_file = '{}'\n",
+            secret.display()
+        ),
+        "napcat" => format!("program = '{program}'\n"),
+        "yogurt" => format!("program = '{program}'\nsign_url = 'http://127.0.0.1:9/'\n"),
+        _ => format!(
+            "command = \"{program} {{port}}\"\nurl = 'ws://127.0.0.1:{{port}}/'\nfile = 'token'\nfile_template = '{}'\n",
+            template.display()
+        ),
+    };
+    builder.config(&format!(
+        "implementation_start_port = {first}\n{config}\n[implementations.own]\nkind = '{kind}'\n{keys}"
+    ))
+}
+
+fn home(controller: &Controller) -> PathBuf {
+    controller.path("implementations/a")
+}
+
+/// Has this happen to the account `a`.
+pub(super) fn happen(controller: &Controller, event: &str) {
+    let home = home(controller);
+    fs::write(home.join("event.new"), event).unwrap();
+    fs::rename(home.join("event.new"), home.join("event")).unwrap();
+}
+
+/// What `check_client` says of the account `a`.
+pub(super) fn account(controller: &Controller) -> Value {
+    controller.clients().into_iter().find(|client| client["account"] == "a").unwrap_or_default()
+}
+
+pub(super) fn until_login(controller: &Controller, state: &str) -> Value {
+    let mut found = Value::Null;
+    wait_until(state, || {
+        found = account(controller);
+        found["login"]["state"] == state
+    });
+    found
+}
+
+pub(super) fn has_code(controller: &Controller) -> bool {
+    controller.get("/openqq/get_qrcode?client=a").status == 200
+}
+
+/// From a code to a login, for a kind whose client reaches it.
+pub(super) fn log_in(controller: &Controller) {
+    controller.start_client_with("a", START);
+    until_login(controller, "code");
+    happen(controller, "online");
+    until_login(controller, "online");
+    wait_until("the client has reached it", || account(controller)["state"] == "running");
+}
+
+#[test]
+fn login_of_each_kind_is_told_from_the_code_to_the_loss() {
+    std::thread::scope(|scope| {
+        for kind in ["llbot", "napcat", "yogurt"] {
+            scope.spawn(move || {
+                let controller = of_kind(kind, "");
+                controller.start_client_with("a", START);
+                let found = until_login(&controller, "code");
+                assert_eq!(found["state"], "scaning", "{kind}: {found}");
+                assert!(has_code(&controller), "{kind}");
+                if kind == "llbot" {
+                    happen(&controller, "confirming");
+                    assert_eq!(until_login(&controller, "confirming")["state"], "confirming");
+                }
+                happen(&controller, "online");
+                let found = until_login(&controller, "online");
+                assert_eq!(
+                    (&found["login"]["uin"], &found["login"]["nickname"]),
+                    (&"10001".into(), &"小红".into())
+                );
+                assert!(!has_code(&controller), "{kind}: a code that was scanned is of no use");
+                if kind != "yogurt" {
+                    wait_until("the client has reached it", || account(&controller)["state"] == "running");
+                }
+                happen(&controller, "offline");
+                let found = until_login(&controller, "offline");
+                assert_ne!(found["state"], "running", "{kind}: {found}");
+                happen(&controller, "online");
+                until_login(&controller, "online");
+                happen(&controller, "mute");
+                let found = until_login(&controller, "offline");
+                assert_eq!(found["login"]["reason"], "its implementation does not answer", "{kind}");
+                controller.log.wait_for("a: the account is offline: its implementation does not answer");
+            });
+        }
+    });
+}
+
+#[test]
+fn login_of_another_program_is_what_its_client_says() {
+    let controller = of_kind("command", "");
+    controller.start_client_with("a", START);
+    until_login(&controller, "starting");
+    controller.log.wait_for("a: own: up");
+    happen(&controller, "online");
+    until_login(&controller, "online");
+    happen(&controller, "offline");
+    until_login(&controller, "offline");
+    happen(&controller, "online");
+    until_login(&controller, "online");
+}
+
+#[test]
+fn kick_is_told_and_its_code_shown() {
+    let controller = of_kind("llbot", "");
+    log_in(&controller);
+    happen(&controller, "kicked");
+    let found = until_login(&controller, "code");
+    assert_ne!(found["state"], "running", "{found}");
+    controller.log.wait_for("a: its login was ended by the network; a new login code waits to be scanned");
+
+    // By the notice of NapCat the client learns of it.
+    let controller = of_kind("napcat", "");
+    log_in(&controller);
+    happen(&controller, "kicked");
+    let found = until_login(&controller, "put_out");
+    assert!(found["login"]["reason"].as_str().unwrap().contains("别处登录"), "{found}");
+}
+
+#[test]
+fn expired_code_is_shown_no_more() {
+    let controller = of_kind("yogurt", "");
+    controller.start_client_with("a", START);
+    until_login(&controller, "code");
+    happen(&controller, "expired");
+    let found = until_login(&controller, "starting");
+    assert_eq!(found["login"]["reason"], "its login code has expired");
+    assert!(!has_code(&controller));
+}
+
+#[test]
+fn end_of_the_process_is_seen_at_once() {
+    let controller = of_kind("llbot", "");
+    log_in(&controller);
+    let before = pid(&implementation(&controller, "a"));
+    happen(&controller, "crash");
+    controller.log.wait_for("a: the account is offline");
+    until_implementation(&controller, "a", "started again", |found| {
+        found["phase"] == "up" && pid(found) != before
+    });
+    until_login(&controller, "online");
+}
+
+#[test]
+fn relogin_uses_the_saved_login_or_drops_it() {
+    let controller = of_kind("llbot", "");
+    log_in(&controller);
+    let (client, before) = (pid(&account(&controller)), pid(&implementation(&controller, "a")));
+    let answer = controller.get("/openqq/relogin_client?client=a").json();
+    assert_eq!((&answer["code"], &answer["status"]), (&0.into(), &"success".into()), "{answer}");
+    let found = implementation(&controller, "a");
+    assert_eq!((&found["phase"], &found["exits"]), (&"up".into(), &0.into()), "it did not end by itself");
+    assert_ne!(pid(&found), before);
+    until_login(&controller, "online");
+
+    let answer = controller.get("/openqq/relogin_client?client=a&forget=1").json();
+    assert_eq!(answer["code"], 0, "{answer}");
+    until_login(&controller, "code");
+    // The launch after that drops nothing.
+    happen(&controller, "online");
+    until_login(&controller, "online");
+    assert_eq!(controller.get("/openqq/relogin_client?client=a").json()["code"], 0);
+    until_login(&controller, "online");
+    assert_eq!(pid(&account(&controller)), client, "the client stays");
+}
+
+#[test]
+fn relogin_needs_an_implementation() {
+    let controller = of_kind("llbot", "");
+    controller.start_client_with("b", "backend=sandbox");
+    for (call, code, status) in [
+        ("client=b", 6, "has no implementation"),
+        ("client=c", 1, "client not exists"),
+        ("", 1, "client not found"),
+    ] {
+        let answer = controller.get(&format!("/openqq/relogin_client?{call}")).json();
+        assert_eq!(answer["code"], code, "{answer}");
+        assert!(answer["status"].as_str().unwrap().contains(status), "{answer}");
+    }
+}
