@@ -53,6 +53,7 @@ impl Fleet {
                 entry.record.phase = if stays { Phase::Up } else { Phase::Stopping };
                 entry.record.handle = Some(handle.clone());
                 entry.up_since = Some(now);
+                let was_held = entry.record.history.held;
                 // The exit of its launch was counted, and an operator has started it again since.
                 let was_counted =
                     entry.record.history.counted.take_if(|counted| *counted == generation).is_some();
@@ -71,7 +72,8 @@ impl Fleet {
                     entry.record.history.next_start = begins.then(|| self.next_slot(now));
                     effects.push(Effect::Terminate(launch, handle));
                 }
-                if saved_handle != entry.record.handle || was_counted {
+                if saved_handle != entry.record.handle || was_counted || was_held != entry.record.history.held
+                {
                     self.bump_revision();
                 }
             }
@@ -118,6 +120,9 @@ impl Fleet {
                 entry.record.history.held |= !self.rules.restore;
                 if !entry.record.history.held {
                     entry.record.history.next_start = Some(self.next_slot(now));
+                } else if handle_was_known {
+                    // The file is to name no process that is gone. A start would write it anyway.
+                    self.bump_revision();
                 }
             }
         }

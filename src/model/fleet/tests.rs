@@ -3,6 +3,7 @@
 mod exits;
 mod operator;
 mod random_runs;
+mod relaunch;
 mod restarts;
 mod restore;
 
