@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::state::OneBotState;
@@ -68,6 +69,9 @@ pub(crate) struct Sessions {
     pub(crate) progress: LoginProgress,
 }
 
+/// How long an implementation may take to start, or to be logged in to, until it is worth a warning that it can't be used.
+const STARTING: Duration = Duration::from_secs(60);
+
 /// What was reported of the logins so far.
 #[derive(Default)]
 pub(crate) struct LoginProgress {
@@ -81,6 +85,10 @@ pub(crate) struct LoginProgress {
     waiting: String,
     /// Whether this login was reported as ready.
     pub(crate) was_ready: bool,
+    /// When the first attempt failed. An implementation that starts with its client takes a moment.
+    first_failure: Option<Instant>,
+    /// Whether a warning was logged since then.
+    was_warned: bool,
     /// The version of the token file that was read.
     token: Option<(u64, u64, i64, i64)>,
 }
@@ -174,10 +182,16 @@ impl Sessions {
     /// days.
     async fn report_failure(&mut self, ended: &SessionEnd) -> Result<(), SessionEnd> {
         let why = ended.to_string();
+        let since = *self.progress.first_failure.get_or_insert_with(Instant::now);
+        let is_early = matches!(ended, SessionEnd::Unreachable(_)) && since.elapsed() < STARTING;
         if self.progress.was_ready {
             warn!("lost the connection to the OneBot implementation: {why}; reconnecting");
-        } else if self.progress.last_reason != why {
-            warn!("cannot use the OneBot implementation yet: {why}; retrying");
+        } else if self.progress.last_reason != why || !is_early && !self.progress.was_warned {
+            match is_early {
+                true => info!("cannot use the OneBot implementation yet: {why}; retrying"),
+                false => warn!("cannot use the OneBot implementation yet: {why}; retrying"),
+            }
+            self.progress.was_warned |= !is_early;
         }
         self.progress.is_blocked = false;
         self.progress.last_reason = why;
