@@ -80,7 +80,8 @@ class Account:
             return
         self.state = state
         print(f"login: {state}", flush=True)
-        self.tell(heartbeat(state))
+        if state != "mute":
+            self.tell(heartbeat(state))
         if state == "kicked" and KIND == "napcat":
             self.tell({"post_type": "notice", "notice_type": "bot_offline", "tag": "被挤下线",
                        "message": "你的账号在别处登录", "user_id": UIN, "self_id": UIN, "time": int(time.time())})
@@ -258,7 +259,8 @@ def answer_line(connection):
 def beat():
     while True:
         time.sleep(0.5)
-        account.tell(heartbeat(account.state))
+        if account.state != "mute":
+            account.tell(heartbeat(account.state))
 
 
 event = os.path.join(HOME, "event")

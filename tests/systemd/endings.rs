@@ -70,7 +70,7 @@ fn stop_by_sigkill_leaves_no_failed_unit_and_survives_controller_kill() {
     wait_until("systemd has forgotten it", || machine.property("wqclient@a", "ActiveState") == "inactive");
 
     // The controller is killed while it waits for the end: the next one sees to it that account and unit are gone.
-    machine.configure("template_path = \"/etc/wqcontroller/template\"\n[supervisor]\nstop_timeout = 3\n");
+    machine.configure("template_path = \"/etc/wqcontroller/template\"\n[supervisor]\nstop_timeout = 300\n");
     machine.systemctl(&["reload", UNIT]);
     machine.start_client("b", &[]);
     wait_until("it is deaf", || machine.try_run("test", &["-e", "/run/wqclient/b/deaf"]).status.success());
@@ -81,6 +81,8 @@ fn stop_by_sigkill_leaves_no_failed_unit_and_survives_controller_kill() {
         .unwrap();
     wait_until("it is being stopped", || machine.property("wqclient@b", "ActiveState") == "deactivating");
     let earlier = machine.main_pid(UNIT);
+    // For the next one, which need not be as patient.
+    machine.configure("template_path = \"/etc/wqcontroller/template\"\n[supervisor]\nstop_timeout = 3\n");
     machine.systemctl(&["kill", "--signal=KILL", UNIT]);
     assert!(!stop.wait().unwrap().success(), "nobody answered");
     wait_until("there is another controller", || {

@@ -98,6 +98,7 @@ fn full_disk_is_logged_once() {
     let client = setup.start();
     client.setup.until_state("running");
     let mut talk = Talk::to(&client);
+    let begun = std::time::Instant::now();
     talk.say("0");
     for number in 1..200 {
         // Delivered reports are removed; another program takes the room at once.
@@ -110,8 +111,11 @@ fn full_disk_is_logged_once() {
         assert_eq!(sends.next().unwrap().json["content"], text);
     }
     let said = |what: &str| client.setup.log().matches(what).count();
-    assert_eq!(said("cannot write reports to disk"), 1);
-    assert!(said("written to disk again") <= 1);
+    // Once a minute, on a machine that takes so long.
+    let most = 1 + usize::try_from(begun.elapsed().as_secs() / 60).unwrap();
+    let failures = said("cannot write reports to disk");
+    assert!((1..=most).contains(&failures), "{failures} of {most}");
+    assert!(said("written to disk again") <= failures);
 }
 
 #[test]

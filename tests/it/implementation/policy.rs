@@ -171,6 +171,7 @@ fn news_wait_for_a_receiver_that_is_away_and_for_the_next_controller() {
     assert_eq!([next(&receiver).0, next(&receiver).0], ["code", "online"]);
     // What the first one knew is no news to the second.
     until_login(&controller, "online");
+    wait_until("the client has reached it", || account(&controller)["state"] == "running");
     happen(&controller, "offline");
     let told: Value = receiver.next().json;
     assert_eq!(told["event"], "offline", "{told}");
