@@ -14,6 +14,7 @@ use wqcontroller::service::activation::Activated;
 use wqcontroller::service::reload::{self, Outcome};
 use wqcontroller::service::{activation, events, journal, notify};
 use wqcontroller::store::StoreError;
+use wqcontroller::supervisor::relay::RelayOf;
 use wqcontroller::supervisor::systemd::{SocketsError, launch};
 use wqcontroller::supervisor::{implementation, relay};
 use wqcontroller::{client, daemon};
@@ -68,6 +69,9 @@ enum Command {
         /// Be the relay, instead of starting it.
         #[arg(long)]
         detached: bool,
+        /// It is the output of the account's implementation.
+        #[arg(long)]
+        implementation: bool,
     },
     /// Have a controller read its configuration again, and wait until it has: what wqcontroller.service executes.
     #[command(hide = true)]
@@ -116,7 +120,10 @@ fn main() -> ExitCode {
         Some(Command::LaunchImplementation { id }) => {
             return implementation::run(&id, arguments.config.as_deref());
         }
-        Some(Command::Relay { name, pid, detached }) => return relay::run(&name, pid, detached),
+        Some(Command::Relay { name, pid, detached, implementation }) => {
+            let of = if implementation { RelayOf::Implementation } else { RelayOf::Client };
+            return relay::run(&name, pid, of, detached);
+        }
         Some(Command::Reload { pid }) => return have_reloaded(pid),
         Some(Command::NoteRemoval) => return note_removal(arguments.config.as_deref()),
         None => {}

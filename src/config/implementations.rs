@@ -89,4 +89,17 @@ mod tests {
         let problems = read_files(&["[implementations.'a b']\nkind = 'yogurt'"]).1;
         assert!(problems.contains("must be a name of at most 32 letters"), "{problems}");
     }
+
+    #[test]
+    fn examples_are_right() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/examples");
+        for kind in crate::implementations::ImplementationKind::ALL {
+            let name = kind.name();
+            let file = folder.join(format!("{name}/etc/wqcontroller/wqcontroller.toml.d/50-{name}.toml"));
+            let text = std::fs::read_to_string(&file).unwrap();
+            let (found, problems) = read_files(&[&text]);
+            assert_eq!(problems, "", "{}", file.display());
+            assert!(found.iter().all(|(_, implementation)| implementation.kind == *kind), "{name}");
+        }
+    }
 }

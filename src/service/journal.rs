@@ -79,11 +79,15 @@ pub fn complain(event: Option<&str>, text: &str) {
     }
 }
 
-/// Which program an entry is from.
+/// Which program an entry is from: its `SYSLOG_IDENTIFIER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum LogSource {
+pub enum LogSource {
+    /// The controller.
     Controller,
+    /// A client.
     Client,
+    /// The implementation of an account.
+    Implementation,
 }
 
 impl LogSource {
@@ -91,6 +95,7 @@ impl LogSource {
         match self {
             Self::Controller => "wqcontroller",
             Self::Client => "wqclient",
+            Self::Implementation => "wqimpl",
         }
     }
 }
@@ -298,6 +303,7 @@ fn is_absent(error: &io::Error) -> bool {
 /// Sends a client's lines as entries of that client, from a process beside it.
 pub struct ClientEntries {
     journal: Journal,
+    source: LogSource,
     client: String,
     pid: String,
     /// Whether the last entry could not be sent. Then the next ones do not wait for a journald.
@@ -305,18 +311,18 @@ pub struct ClientEntries {
 }
 
 impl ClientEntries {
-    /// Entries of the client `name`, whose process is `pid`.
+    /// Entries of the client `name` or its implementation, whose process is `pid`.
     ///
     /// # Errors
     /// The system gives no socket.
-    pub fn open(name: &str, pid: u32) -> io::Result<Self> {
+    pub fn open(name: &str, pid: u32, source: LogSource) -> io::Result<Self> {
         let (client, pid) = (name.to_owned(), pid.to_string());
-        Ok(Self { journal: Journal::open()?, client, pid, failed: false })
+        Ok(Self { journal: Journal::open()?, source, client, pid, failed: false })
     }
 
     /// Sends one line. Waits while journald takes none. Without a journald the line is lost.
     pub fn send(&mut self, priority: u8, text: &str) {
-        let mut entry = JournalEntry::new(priority, LogSource::Client, text);
+        let mut entry = JournalEntry::new(priority, self.source, text);
         entry.set("SYSLOG_PID", &self.pid);
         entry.set("WQ_CLIENT", &self.client);
         // Else every line of the client would wait, and its pipe fill up until it hangs in a write.

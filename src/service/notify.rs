@@ -4,12 +4,16 @@
 //! which they were given. They wait for nothing but the service manager: not for a thread, a file descriptor or a disk.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram as BlockingDatagram};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use sd_notify::NotifyState;
 use tokio::net::UnixDatagram;
 use tokio::sync::{mpsc, oneshot};
@@ -138,6 +142,31 @@ pub fn failed(why: &str, errno: Option<i32>) {
     };
     // There is nowhere else to report an error to.
     let _ = send();
+}
+
+/// Tells the service manager the last line of a program that does not do so itself, for its status, and waits until that is read: of
+/// a process that is gone systemd no longer knows the unit.
+pub fn last_words(text: &str) {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let tell = || {
+        let manager = connect(&address(&socket)?)?;
+        manager.set_write_timeout(Some(FLUSH_TIMEOUT))?;
+        let status = text.replace('\n', " ");
+        manager.send(format!("STATUS={status}\n").as_bytes())?;
+        // The barrier of sd_notify(3): systemd closes the descriptor when it has read all messages before it.
+        let (reader, writer) = io::pipe()?;
+        let descriptors = [writer.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        sendmsg(&manager, &[IoSlice::new(b"BARRIER=1\n")], &mut ancillary, SendFlags::NOSIGNAL)?;
+        drop(writer);
+        let timeout = Timespec::try_from(FLUSH_TIMEOUT).ok();
+        poll(&mut [PollFd::new(&reader, PollFlags::empty())], timeout.as_ref())?;
+        io::Result::Ok(())
+    };
+    // There is nowhere else to report an error to.
+    let _ = tell();
 }
 
 /// The time between two beats: half of the watchdog's timeout (sd_watchdog_enabled(3)). None without a watchdog.

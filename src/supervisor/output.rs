@@ -136,9 +136,13 @@ impl LineLog {
     }
 }
 
-/// Keeps a line as the last one.
-fn keep(last: &mut Vec<u8>, line: &[u8]) {
+/// Keeps a line as the last one. Not one that is empty or indented: it goes on with what the line before it said, as the trace of
+/// an error does.
+pub(super) fn keep(last: &mut Vec<u8>, line: &[u8]) {
     let (priority, text) = split_priority(line);
+    if text.first().is_none_or(u8::is_ascii_whitespace) && !last.is_empty() {
+        return;
+    }
     last.clear();
     // Equal lengths mean that the line has no priority. Most programs give none, so any such line may be the error.
     if text.len() == line.len() || priority <= 4 {
@@ -293,6 +297,8 @@ mod tests {
         assert_eq!(last(b"<6>fine\n<3>wqclient: broken").await.as_deref(), Some("broken"));
         assert_eq!(last(b"<4>an hour ago\n<6>fine\n").await, None);
         assert_eq!(last(b"").await, None);
+        let trace = b"Uncaught Kotlin exception: no uin\n    at 0 yogurt.kexe\n\tat 1 yogurt.kexe\n\n";
+        assert_eq!(last(trace).await.as_deref(), Some("Uncaught Kotlin exception: no uin"));
         assert!(last("界".repeat(5000).as_bytes()).await.unwrap().len() <= MAX_LAST + 8);
     }
 

@@ -2,7 +2,8 @@
 //!
 //! `LogExtraFields=` of a template unit can have only the ID, and a user's manager ignores it. A stream of the journal has no
 //! fields of its own, and the controller may be away. So the lines go through a process in the unit, which exits when all writers
-//! of its pipe are gone.
+//! of its pipe are gone. That of an implementation then tells systemd the last line, from which the controller has the reason of the
+//! exit: unlike the built-in client, an implementation tells systemd nothing.
 
 use std::io::{self, PipeWriter, Read, Write};
 use std::path::Path;
@@ -13,21 +14,43 @@ use std::sync::atomic::AtomicBool;
 use bytes::BytesMut;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use super::output::{printable, split_priority, take_lines};
+use super::output::{keep, printable, split_priority, take_lines};
 use crate::model::error_chain::ErrorChain;
 use crate::model::name::ClientName;
-use crate::service::journal::ClientEntries;
+use crate::service::journal::{ClientEntries, LogSource};
+use crate::service::notify;
 
 /// What the relay writes when its signal handlers are set.
 const READY: &[u8] = b"\n";
 
-/// Starts a relay for the calling process, which becomes the client `name`. Returns the pipe for its output.
+/// The option of the relay of an implementation.
+const OF_IMPLEMENTATION: &str = "--implementation";
+
+/// Whose output a relay passes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayOf {
+    /// A client.
+    Client,
+    /// The implementation of an account.
+    Implementation,
+}
+
+impl RelayOf {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Client => &[],
+            Self::Implementation => &[OF_IMPLEMENTATION],
+        }
+    }
+}
+
+/// Starts a relay for the calling process, which becomes the client `name`, or its implementation. Returns the pipe for its output.
 ///
 /// The relay is not a child of the client, as the client may wait for all its children.
-pub(super) fn start(executable: &Path, name: &ClientName) -> io::Result<PipeWriter> {
+pub(super) fn start(executable: &Path, name: &ClientName, of: RelayOf) -> io::Result<PipeWriter> {
     let (reader, writer) = io::pipe()?;
     let mut command = Command::new(executable);
-    command.args(["relay", name.as_str(), &std::process::id().to_string()]);
+    command.arg("relay").args(of.arguments()).args([name.as_str(), &std::process::id().to_string()]);
     // Returns as soon as the relay is ready: the process that is waited for only detaches it. So no line comes before the
     // signals are ignored.
     let status = command.stdin(reader).stdout(Stdio::null()).status()?;
@@ -35,8 +58,8 @@ pub(super) fn start(executable: &Path, name: &ClientName) -> io::Result<PipeWrit
 }
 
 /// Starts the relay as a detached process, or, with `detached`, is the relay. `pid` is the client's.
-pub fn run(name: &str, pid: u32, detached: bool) -> ExitCode {
-    let done = if detached { relay(name, pid) } else { detach(name, pid) };
+pub fn run(name: &str, pid: u32, of: RelayOf, detached: bool) -> ExitCode {
+    let done = if detached { relay(name, pid, of) } else { detach(name, pid, of) };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -48,9 +71,10 @@ pub fn run(name: &str, pid: u32, detached: bool) -> ExitCode {
 }
 
 /// Returns when the relay is ready. When this process exits, the relay is reparented to the subreaper, which reaps it.
-fn detach(name: &str, pid: u32) -> io::Result<()> {
+fn detach(name: &str, pid: u32, of: RelayOf) -> io::Result<()> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["relay", name, &pid.to_string(), "--detached"]).stdout(Stdio::piped());
+    command.args(["relay", "--detached"]).args(of.arguments()).args([name, &pid.to_string()]);
+    command.stdout(Stdio::piped());
     let mut relay = command.spawn()?;
     let mut ready = [0];
     match relay.stdout.take() {
@@ -60,8 +84,12 @@ fn detach(name: &str, pid: u32) -> io::Result<()> {
     }
 }
 
-fn relay(name: &str, pid: u32) -> io::Result<()> {
-    let mut entries = ClientEntries::open(name, pid)?;
+fn relay(name: &str, pid: u32, of: RelayOf) -> io::Result<()> {
+    let source = match of {
+        RelayOf::Client => LogSource::Client,
+        RelayOf::Implementation => LogSource::Implementation,
+    };
+    let mut entries = ClientEntries::open(name, pid, source)?;
     // Signals are ignored: systemd sends them to all processes of a unit, and the client's last lines are still to come.
     for signal in [SIGTERM, SIGINT, SIGHUP, SIGQUIT] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
@@ -69,7 +97,7 @@ fn relay(name: &str, pid: u32) -> io::Result<()> {
     io::stdout().write_all(READY)?;
     io::stdout().flush()?;
     let mut buffer = BytesMut::new();
-    let mut chunk = [0; 8192];
+    let (mut chunk, mut last) = ([0; 8192], Vec::new());
     let mut stdin = io::stdin().lock();
     loop {
         match stdin.read(&mut chunk) {
@@ -78,11 +106,18 @@ fn relay(name: &str, pid: u32) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         }
-        take_lines(&mut buffer, |line| send(&mut entries, line));
+        take_lines(&mut buffer, |line| {
+            keep(&mut last, line);
+            send(&mut entries, line);
+        });
     }
     // The client ended within a line.
     if !buffer.is_empty() {
+        keep(&mut last, &buffer);
         send(&mut entries, &buffer);
+    }
+    if of == RelayOf::Implementation && !last.is_empty() {
+        notify::last_words(&printable(&last));
     }
     entries.flush()
 }

@@ -232,7 +232,15 @@ fn every_configuration_that_is_delivered_is_in_order() {
         // The sandbox's world is none; neither is it here.
         let (status, _, complaint) =
             run(Command::new(program()).arg("--check-config").arg("--config").arg(&path));
-        assert_eq!(status, Some(0), "{file}: {complaint}");
+        // Those of implementations name programs that an operator installs.
+        let is_missing = |line: &str| {
+            line.starts_with("wqcontroller: implementations.") && line.contains("No such file or directory")
+        };
+        match fs::read_to_string(&path).unwrap().contains("\n[implementations.") && file.contains("examples/")
+        {
+            true => assert!(complaint.lines().all(is_missing), "{file}: {complaint}"),
+            false => assert_eq!(status, Some(0), "{file}: {complaint}"),
+        }
         seen += 1;
     }
     assert!(seen >= 5);

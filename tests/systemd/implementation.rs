@@ -22,15 +22,21 @@ fn until_implementation(machine: &Machine, name: &str, what: &str, is_so: impl F
 /// A machine with an implementation of the kind `command`, which does what the script says.
 fn with_script(script: &str) -> Option<Machine> {
     let machine = Machine::boot()?;
+    configure(&machine, script, "");
+    machine.start_service();
+    Some(machine)
+}
+
+fn configure(machine: &Machine, script: &str, more: &str) {
     machine.write("/opt/own/own.sh", script);
     machine.write("/opt/own/own.template", "port={port}\ntoken={token}\nuin={uin}\n");
     machine.write(
         "/etc/wqcontroller/wqcontroller.toml.d/50-own.toml",
-        "[implementations.own]\nkind = 'command'\ncommand = '/bin/sh /opt/own/own.sh {port}'\n\
-         url = 'ws://127.0.0.1:{port}/'\nfile = 'own.conf'\nfile_template = '/opt/own/own.template'\n",
+        &format!(
+            "{more}[implementations.own]\nkind = 'command'\ncommand = '/bin/sh /opt/own/own.sh {{port}}'\n\
+             url = 'ws://127.0.0.1:{{port}}/'\nfile = 'own.conf'\nfile_template = '/opt/own/own.template'\n"
+        ),
     );
-    machine.start_service();
-    Some(machine)
 }
 
 const START: [&str; 2] = ["implementation=own", "uin=10001"];
@@ -49,7 +55,8 @@ fn implementation_is_unit_with_own_user_and_both_outlive_controller() {
     wait_until("it says who it is", || lines().contains("up 15000 in /var/lib/private/wqimpl/bob"));
     // A hashed name is on its lines as well.
     wait_until("the lines of 小明", || {
-        machine.journal(&["WQ_CLIENT=小明"]).contains("in /var/lib/private/wqimpl/-df3ea25a4369305a")
+        let lines = machine.journal(&["WQ_CLIENT=小明", "--identifier=wqimpl"]);
+        lines.contains("in /var/lib/private/wqimpl/-df3ea25a4369305a")
     });
 
     // The login, the configuration and the token are its own user's alone.
@@ -105,6 +112,80 @@ fn operator_commands_on_wqimpl_units_are_respected() {
     assert_eq!(third["pid"], machine.main_pid("wqimpl@a"));
     assert_eq!(third["port"], first["port"]);
     assert_eq!(machine.client("a")["exits"], 0, "its client was not touched");
+}
+
+/// Prints why it fails, with a trace behind it.
+const FAILING: &str = "sleep 1\necho 'no signature service' >&2\nprintf '\\tat main\\n\\n' >&2\nexit 1\n";
+
+#[test]
+fn last_line_is_the_reason_of_an_exit() {
+    let Some(machine) = with_script(FAILING) else { return };
+    machine.start_client("a", &START);
+    let found = until_implementation(&machine, "a", "it failed", |found| found["reason"].is_string());
+    assert_eq!(found["reason"], "no signature service", "{found}");
+    machine.wait_for_log("a: own: exited with status 1 (pid ");
+    machine.wait_for_log(": no signature service");
+}
+
+#[test]
+fn implementations_are_transient_units_of_the_machine_too() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.drop_in("[Service]\nUser=root\nGroup=wqclients\n");
+    let script =
+        format!("echo up in $PWD\n[ -e $HOME/once ] && exec sleep 3600\ntouch $HOME/once\n{FAILING}");
+    configure(&machine, &script, "[supervisor]\nmode = 'systemd'\n[systemd]\nunit = 'transient'\n");
+    machine.start_service();
+    machine.start_client("bob", &START);
+    let found = until_implementation(&machine, "bob", "it is there again", |found| {
+        found["exits"] == 1 && found["phase"] == "up"
+    });
+    assert_eq!(found["unit"], "wqimpl-bob.service", "{found}");
+    assert_eq!(found["pid"], machine.main_pid("wqimpl-bob"));
+    assert_eq!(machine.property("wqimpl-bob", "User"), "wqi-bob");
+    machine.wait_for_log("bob: own: exited with status 1");
+    let lines = machine.journal(&["WQ_CLIENT=bob", "--identifier=wqimpl"]);
+    assert!(lines.contains("up in /var/lib/private/wqimpl/bob"), "{lines}");
+    machine.systemctl(&["restart", UNIT]);
+    assert_eq!(implementation(&machine, "bob")["pid"], found["pid"]);
+    assert_eq!(machine.call("stop_client", &["client=bob"])["code"], 0);
+    assert!(!machine.is_active("wqimpl-bob"));
+}
+
+#[test]
+fn implementations_are_units_of_a_user_too() {
+    let Some(machine) = Machine::boot() else { return };
+    machine.shell("useradd --create-home lin && loginctl enable-linger lin");
+    wait_until("its bus is there", || {
+        machine.try_run("sh", &["-c", "test -S /run/user/$(id -u lin)/bus"]).status.success()
+    });
+    machine.write("/home/lin/own.sh", "echo up in $PWD\nexec sleep 3600\n");
+    machine.write("/home/lin/own.template", "{token}");
+    machine.write(
+        "/home/lin/wq.toml",
+        "listen = '127.0.0.1:4000'\n[supervisor]\nmode = 'systemd'\n[systemd]\nmanager = 'user'\nunit = 'transient'\n\
+         [implementations.own]\nkind = 'command'\ncommand = '/bin/sh /home/lin/own.sh'\nurl = 'ws://127.0.0.1:{port}/'\n\
+         file = 'own.conf'\nfile_template = '/home/lin/own.template'\n",
+    );
+    machine.shell("chown -R lin: /home/lin");
+    let as_lin = |command: &str| {
+        machine.shell(&format!("runuser -u lin -- env XDG_RUNTIME_DIR=/run/user/$(id -u lin) {command}"))
+    };
+    as_lin(
+        "systemd-run --user --quiet --unit=wq -p Type=notify /usr/sbin/wqcontroller --config /home/lin/wq.toml",
+    );
+    machine.start_client("小明", &START);
+    let found = implementation(&machine, "小明");
+    let unit = "wqimpl--df3ea25a4369305a.service";
+    assert_eq!((&found["phase"], &found["unit"]), (&"up".into(), &unit.into()), "{found}");
+    assert_eq!(as_lin(&format!("systemctl --user show --value -p MainPID {unit}")), found["pid"].to_string());
+    wait_until("its output has its name in the journal", || {
+        let unit = format!("_SYSTEMD_USER_UNIT={unit}");
+        machine.journal(&["WQ_CLIENT=小明", "SYSLOG_IDENTIFIER=wqimpl", &unit]).contains("up in /home/lin/")
+    });
+    as_lin("systemctl --user restart wq");
+    assert_eq!(implementation(&machine, "小明")["pid"], found["pid"]);
+    assert_eq!(machine.call("stop_client", &["client=小明"])["code"], 0);
+    assert!(!machine.try_run("pgrep", &["--full", "sleep 3600"]).status.success());
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn machine(root: Option<PathBuf>) -> Option<Machine> {
 fn curl_lines() -> Vec<String> {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let lines = readme.lines().filter(|line| {
-        line.starts_with("curl ") && line.contains(ACCOUNT_OR_ALL) && !line.contains("&backend=")
+        line.starts_with("curl ") && line.contains(ACCOUNT_OR_ALL) && !line.contains("client=mybot")
     });
     lines.map(str::to_owned).collect()
 }

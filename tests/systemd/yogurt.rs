@@ -93,9 +93,11 @@ fn yogurt_with_unknown_version_is_held() {
     let Some(machine) = boot() else { return };
     machine.start_client("a", &["implementation=old", "uin=123456789"]);
     let a = machine.wait_for_client("a", "its implementation is held", |client| {
-        client["implementation"]["held"] == true
+        client["implementation"]["held"] == true && client["implementation"]["reason"].is_string()
     });
     let held = &a["implementation"];
+    println!("{held}");
+    assert!(held["reason"].as_str().unwrap().contains("Exception"), "the first line of its trace: {held}");
     assert_eq!(held["exits"], 3, "{held}");
     assert!(held["last_exit"].as_str().unwrap().contains("its configuration or its surroundings"), "{held}");
     let journal = machine.journal(&["WQ_CLIENT=a", "--identifier=wqimpl"]);

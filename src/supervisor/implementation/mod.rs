@@ -28,6 +28,7 @@ use crate::model::error_chain::ErrorChain;
 use crate::paths::first_folder;
 use crate::service::notify;
 use crate::supervisor::LaunchPlan;
+use crate::supervisor::relay::RelayOf;
 use crate::supervisor::systemd::launch::{self, LaunchError, NOT_EXECUTED};
 use crate::supervisor::systemd::launch_file::LaunchFile;
 
@@ -94,12 +95,10 @@ fn become_implementation(id: &str, config: Option<&Path>) -> Result<std::convert
     let mut command = Command::new(&line.program);
     // Standard input is the launch file, and some of them ask there.
     command.args(&line.arguments).stdin(Stdio::null()).current_dir(&values.home).env("HOME", &values.home);
-    // It is not the one that speaks to systemd.
+    // The relay speaks to systemd, and the program does not.
     command.env_remove("NOTIFY_SOCKET").envs(line.environment);
-    if file.relay {
-        let executable = std::env::current_exe();
-        launch::relay(&mut command, &executable.unwrap_or_else(|_| "/proc/self/exe".into()), &name);
-    }
+    let executable = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+    launch::relay(&mut command, &executable, &name, RelayOf::Implementation);
     Err(Error::Execute(line.program, command.exec()))
 }
 

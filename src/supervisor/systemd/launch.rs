@@ -18,9 +18,9 @@ use crate::files::{FileError, replace};
 use crate::model::error_chain::ErrorChain;
 use crate::model::name::{ClientName, NameError, UnitId};
 use crate::paths::first_folder;
-use crate::service::journal::{self, ClientEntries};
+use crate::service::journal::{self, ClientEntries, LogSource};
 use crate::service::notify;
-use crate::supervisor::relay as relay_process;
+use crate::supervisor::relay::{self as relay_process, RelayOf};
 use crate::template::{self, TemplateCommand, TemplateError};
 
 /// The largest launch file that is read, in bytes.
@@ -97,7 +97,7 @@ fn launch(id: &str, known: &mut Option<ClientName>) -> Result<std::convert::Infa
     // The client inherits all of the unit but standard input, which is the launch file.
     command.args(args).stdin(Stdio::null());
     if file.relay {
-        relay(&mut command, &executable()?, &name);
+        relay(&mut command, &executable()?, &name, RelayOf::Client);
     }
     command.envs(lasting(std::env::var_os("STATE_DIRECTORY").as_deref(), &name, &file.env)).envs(&file.env);
     Err(LaunchError::Execute(program, command.exec()))
@@ -137,7 +137,9 @@ pub(in crate::supervisor) fn from_stdin(
 /// Writes a line of the launcher to the log of the client, in the journal with the client's name.
 fn complain(name: Option<&ClientName>, priority: u8, text: &str) {
     let entries = name.filter(|_| journal::is_stderr());
-    match entries.and_then(|name| ClientEntries::open(name.as_str(), std::process::id()).ok()) {
+    match entries
+        .and_then(|name| ClientEntries::open(name.as_str(), std::process::id(), LogSource::Client).ok())
+    {
         Some(mut entries) => {
             entries.send(priority, text);
             // There is nowhere else to report it.
@@ -149,11 +151,11 @@ fn complain(name: Option<&ClientName>, priority: u8, text: &str) {
 }
 
 /// Has the output of a program go through the relay, if it goes to the journal.
-pub(in crate::supervisor) fn relay(command: &mut Command, executable: &Path, name: &ClientName) {
+pub(in crate::supervisor) fn relay(command: &mut Command, executable: &Path, name: &ClientName, of: RelayOf) {
     if !journal::is_stderr() {
         return;
     }
-    match relay_to(executable, name) {
+    match relay_to(executable, name, of) {
         Ok((stdout, stderr)) => {
             // Standard error is the relay's pipe then, and no stream of the journal.
             command.stdout(stdout).stderr(stderr).env_remove("JOURNAL_STREAM");
@@ -167,8 +169,8 @@ pub(in crate::supervisor) fn relay(command: &mut Command, executable: &Path, nam
 }
 
 /// Starts the relay. Returns the standard output and the standard error for the client.
-fn relay_to(executable: &Path, name: &ClientName) -> io::Result<(Stdio, Stdio)> {
-    let writer = relay_process::start(executable, name)?;
+fn relay_to(executable: &Path, name: &ClientName, of: RelayOf) -> io::Result<(Stdio, Stdio)> {
+    let writer = relay_process::start(executable, name, of)?;
     let (stdout, stderr) = (rustix::fs::fstat(io::stdout())?, rustix::fs::fstat(io::stderr())?);
     // A drop-in may send standard output elsewhere (`StandardOutput=`).
     let is_same = (stdout.st_dev, stdout.st_ino) == (stderr.st_dev, stderr.st_ino);

@@ -39,6 +39,14 @@ impl UnitRole {
         }
     }
 
+    /// Which of its processes may tell systemd something: the relay of an implementation tells its last line.
+    const fn notify_access(self) -> &'static str {
+        match self {
+            Self::Client => "main",
+            Self::Implementation => "all",
+        }
+    }
+
     /// The folder of the launch files, in that of the controller.
     pub(super) const fn launches(self) -> &'static str {
         match self {
@@ -152,7 +160,7 @@ impl Transient<'_> {
             // The start job ends only once the launcher is executed, so a launcher that is missing is a failed start
             // (systemd.service(5)).
             ("Type", text("exec")),
-            ("NotifyAccess", text("main")),
+            ("NotifyAccess", text(self.role.notify_access())),
             ("Restart", text("no")),
             // The default of systemd is another one on some distributions.
             ("TimeoutStopUSec", Variant::from(90_000_000u64)),
