@@ -54,7 +54,7 @@ impl Notifications {
             .name("notifications".to_owned())
             .spawn(move || {
                 runtime.block_on(run(settings, news, &folder, stopping));
-                // Whoever waits may have given up.
+                // Fails where `end` has given up.
                 let _ = end.send(());
             })
             .context("can't start the thread that posts changes of logins")?;
@@ -91,7 +91,7 @@ async fn run(
             () = stop.cancelled() => break,
         }
     }
-    // What was told before the end is written down.
+    // Changes from before the end are written down.
     while let Ok(told) = news.try_recv() {
         targets.iter().for_each(|target| target.post(&told));
     }

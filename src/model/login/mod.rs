@@ -1,7 +1,7 @@
 //! Where the logins of accounts stand, and what follows from that. Only accounts with an implementation have one.
 //!
 //! - `tracker`: concludes the state of one account from all that is known
-//! - `policy`: what is done about it, and what is told
+//! - `policy`: what is done about it, and which changes are news
 //! - `network`: whether the network is gone for all of them
 
 mod network;

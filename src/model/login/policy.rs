@@ -1,4 +1,4 @@
-//! [`LoginPolicy`]: what is done about an account that is not logged in, and which changes are told.
+//! [`LoginPolicy`]: what is done about an account that is not logged in, and which changes are news.
 
 use std::sync::Arc;
 use std::time::Duration;
