@@ -290,8 +290,8 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     ended.map(|why| ProcessEnd::from(&why))
 }
 
-/// Why the client ends, if `stop_client` may have been answered before: its caller was told that the account is given up, so
-/// what ends the client sooner, such as a signal within the delay, does not keep the account.
+/// Why the client ends. An answered `stop_client` decides: its caller relies on the account being given up, even if something else,
+/// such as a signal, ends the client within the delay.
 fn after_the_answer(
     ended: Result<ShutdownReason, ClientError>,
     is_stop_answered: bool,

@@ -81,7 +81,7 @@ fn check_component(path: &Path, metadata: &fs::Metadata) -> Result<(), FileError
 /// Makes a private folder with mode 0700 at `path`, or checks that it is one.
 pub fn private_folder(path: &Path) -> Result<(), FileError> {
     match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
-        // What is there already is judged below.
+        // An existing file is checked below.
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
             return Err(FileError::io(path, source));
         }

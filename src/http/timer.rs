@@ -1,7 +1,7 @@
 //! Timers that are reset for every message and hardly ever fire.
 //!
-//! A new tokio timer for each request would cost an allocation, two locks of the timer wheel and 720 instructions, of which
-//! these save 560.
+//! A new tokio timer for each request would cost an allocation, two locks of the timer wheel and 720 instructions.
+//! These timers save 560 of them.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};

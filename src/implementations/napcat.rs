@@ -86,8 +86,8 @@ impl ImplementationContract for Napcat {
         LoginQuestion::Page(&PAGE)
     }
 
-    /// `isOffline` is set for a lost connection as well as for a login that the network has ended, of which the client learns
-    /// by the notice `bot_offline`.
+    /// `isOffline` is set for a lost connection as well as for a login that the network has ended. The notice `bot_offline`, which
+    /// the client gets, tells them apart.
     fn login_answer(&self, status: &Value, info: Option<&Value>) -> Option<LoginAnswer> {
         let data = status.get("data")?;
         let is = |key: &str| data.get(key).and_then(Value::as_bool);

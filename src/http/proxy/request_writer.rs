@@ -91,8 +91,8 @@ impl RequestWriter {
         self.client_pending_since
     }
 
-    /// Writes what is there; ready when everything is written. Bytes of a slow caller are not held back, and for
-    /// a slow client little is read ahead from the caller.
+    /// Writes the bytes that have arrived; ready when the whole request is written. It holds back no bytes of a slow caller, and
+    /// reads little ahead for a slow client.
     pub(super) fn poll_write(
         &mut self,
         stream: &mut (impl AsyncWrite + Unpin),

@@ -66,8 +66,7 @@ struct ResponseBodyStream {
     /// None once the body is complete or has failed.
     source: Option<ResponseSource>,
     downstream: Arc<Downstream>,
-    /// Why it failed. hyper discards unwritten bytes when it sees an error, so it is told only after they are
-    /// flushed.
+    /// Why it failed. Returned only after a flush, because hyper discards unwritten bytes when it sees an error.
     failure: Option<BodyError>,
     limit: Duration,
     /// Since when the client is waited for. The timer does not run while the caller is slow to read.

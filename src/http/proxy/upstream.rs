@@ -217,7 +217,7 @@ impl InFlightPermit {
         Reply::timed_out(&self.0.client, why)
     }
 
-    /// Logs that a response failed of which the caller already has a part.
+    /// Logs that a response failed after a part of it had gone to the caller.
     pub(super) fn response_failed(&self, error: &BodyError) {
         self.0.log_upstream_error(&format!("the response broke off: {}", ErrorChain(&**error)));
     }

@@ -54,7 +54,7 @@ impl InformationalQueue {
     pub(super) fn end(&self) {
         if self.0.any.load(Ordering::Relaxed) {
             let mut pending = self.pending();
-            // A head of which a part may be written has to be completed, or the final response would begin in the middle of it.
+            // A head that may be half written has to be completed, or the final response would begin in the middle of it.
             if !pending.first {
                 pending.heads.clear();
                 self.0.any.store(false, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What is told while there is no login.
+//! The reports and log lines of a client that is not logged in.
 
 use super::waiting::LOOK;
 use super::*;

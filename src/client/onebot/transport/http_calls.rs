@@ -271,7 +271,7 @@ mod tests {
                 tokio::select! {
                     ended = http.run(calls.connect(), &calls, &inbox) => ended,
                     _ = both => panic!("a call failed"),
-                    () = answers => panic!("nobody answers"),
+                    () = answers => panic!("the calls got no answer"),
                 }
             };
             let ended = tokio::time::timeout(LOOK, ended).await.expect("no look");

@@ -78,7 +78,7 @@ fn guests_are_bounded() {
     let mut mine = view("小红");
     mine.peer_arrived(&name("first"));
     for number in 1..MAX_GUESTS {
-        // Without the events, of which there are millions.
+        // Inserted directly: through the API each would cause millions of events.
         let guest = mine.world.person(&name(&format!("guest {number}")));
         mine.clients.insert(guest.uid.clone(), false);
         mine.guests.insert(guest.uid.clone(), guest);
