@@ -30,6 +30,10 @@ impl ImplementationContract for Yogurt {
         (BackendKind::OneBot, format!("ws://127.0.0.1:{port}/"))
     }
 
+    fn is_spoken_by_client(&self) -> bool {
+        false
+    }
+
     /// It takes no arguments: all is in the configuration of its working directory.
     fn command_line(&self, settings: &ImplementationSettings, _values: &StartValues) -> CommandLine {
         CommandLine { program: settings.path("program"), arguments: Vec::new(), environment: Vec::new() }

@@ -11,6 +11,7 @@
 //! What follows from the answers is in [`crate::model::login`]; how each kind is asked is in its contract in
 //! [`crate::implementations`].
 
+mod account;
 mod client_news;
 mod connection;
 mod probe;

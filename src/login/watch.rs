@@ -11,21 +11,19 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::account::Account;
 use super::probe::{Found, Prober};
 use super::route;
 use super::{Logins, unix_now};
 use crate::config::Settings;
 use crate::environ::implementation_of;
-use crate::implementations::{ImplementationKind, LoginQuestion};
-use crate::model::client::{ClientRecord, ClientSpec, Exit, LOGGED_OUT_ELSEWHERE, Phase};
-use crate::model::login::{
-    Evidence, Facts, LoginAction, LoginAnswer, LoginEvent, LoginPolicy, LoginState, LoginTracker,
-    NetworkGuard, ProcessSays, Said, Transition,
-};
+use crate::implementations::ImplementationKind;
+use crate::model::client::{ClientSpec, Phase};
+use crate::model::login::{Facts, LoginAction, LoginEvent, LoginState, NetworkGuard, Transition};
 use crate::model::name::ClientName;
-use crate::model::state::ClientState;
 use crate::peers::PeerPolicy;
 use crate::registry::{ClientView, Forgetting, Registry, Snapshot, token_file};
+use crate::service::events;
 
 /// The time from one question to the next. A lost login is shown that long after the implementation knows of it.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -65,21 +63,6 @@ pub struct LoginNews {
     pub reason: Option<Arc<str>>,
     /// When, in Unix seconds.
     pub at: u64,
-}
-
-/// What is known about one account.
-struct Account {
-    tracker: LoginTracker,
-    policy: LoginPolicy,
-    /// The process that was asked last: its launch and its process ID.
-    process: Option<(u64, u32)>,
-    /// What the process said last.
-    found: Found,
-    /// Whether the process was asked.
-    was_asked: bool,
-    /// When it is asked next.
-    due: Instant,
-    is_busy: bool,
 }
 
 /// Asks all implementations about their logins, and publishes what follows.
@@ -147,7 +130,7 @@ impl LoginWatch {
         for (name, client) in named {
             let process = implementations.get(name);
             let account = self.accounts.entry(name.clone()).or_insert_with(|| Account::new(now));
-            account.meet(process.map(|view| &view.record));
+            account.meet(process.map(|view| &view.record), &client.record);
             let is_stopping = |view: Option<&Arc<ClientView>>| {
                 view.is_some_and(|view| view.record.phase == Phase::Stopping)
             };
@@ -251,64 +234,6 @@ impl LoginWatch {
     }
 }
 
-impl Account {
-    fn new(now: u64) -> Self {
-        Self {
-            tracker: LoginTracker::new(now),
-            policy: LoginPolicy::default(),
-            process: None,
-            found: Found::default(),
-            was_asked: false,
-            due: Instant::now(),
-            is_busy: false,
-        }
-    }
-
-    /// Notices another process.
-    fn meet(&mut self, record: Option<&ClientRecord>) {
-        let process = record.and_then(|record| Some((record.generation.0, record.pid()?)));
-        if process.is_some() && process != self.process {
-            self.process = process;
-            (self.found, self.was_asked) = (Found::default(), false);
-            self.tracker.process_changed();
-        }
-    }
-
-    fn conclude(
-        &mut self,
-        now: u64,
-        kind: Option<ImplementationKind>,
-        client: &ClientView,
-        record: Option<&ClientRecord>,
-    ) -> Option<Transition> {
-        let contract = kind.map(ImplementationKind::contract);
-        let of_client = contract.is_none_or(|contract| contract.login_question() == LoginQuestion::OfClient);
-        let client = &client.record;
-        let said_by_client = LoginAnswer::of(said_by(&client.state()));
-        let answer = if of_client { Some(&said_by_client) } else { self.found.answer.as_ref() };
-        let process = match record {
-            Some(record) => match record.phase {
-                Phase::Up if of_client || self.was_asked => ProcessSays::Up(answer),
-                Phase::Up | Phase::Reserved | Phase::Starting | Phase::Stopping => ProcessSays::Starting,
-                Phase::Gone(_) => ProcessSays::Gone(record.history.reason.as_deref()),
-            },
-            None => ProcessSays::Starting,
-        };
-        let client_put_out = client.phase == Phase::Gone(Exit::Code(LOGGED_OUT_ELSEWHERE.into()));
-        let of_report = client.report.as_ref().and_then(|report| report.reason());
-        let reason = client.history.reason.as_deref().filter(|_| client_put_out);
-        let evidence = Evidence {
-            // One from the future is as good as new.
-            code_age: self.found.code_written.map(|written| Duration::from_secs(now.saturating_sub(written))),
-            code_lifetime: contract.map_or(Duration::ZERO, |contract| contract.code_lifetime()),
-            client: &client.state(),
-            client_reason: reason.or(of_report.as_deref()),
-            client_put_out,
-        };
-        self.tracker.conclude(now, process, &evidence)
-    }
-}
-
 /// Does what follows from the state of a login.
 async fn act(context: &WatchContext, name: &ClientName, client: &ClientView, action: LoginAction) {
     // A registry that takes no call has ended, and with it the controller.
@@ -360,17 +285,6 @@ fn tell(
     }
 }
 
-/// What the state of a client says about its account.
-fn said_by(client: &ClientState) -> Said {
-    match client {
-        ClientState::Running | ClientState::Updating => Said::Online,
-        ClientState::Scaning => Said::Code,
-        ClientState::Confirming => Said::Confirming,
-        ClientState::Init | ClientState::Loading => Said::Starting,
-        ClientState::Stop | ClientState::Other(_) => Said::Unknown,
-    }
-}
-
 fn kind_of(client: &ClientView, settings: &Settings) -> Option<ImplementationKind> {
     let name = implementation_of(&client.record.spec)?;
     settings.implementations.get(name).map(|implementation| implementation.kind)
@@ -381,20 +295,30 @@ fn has_implementation(clients: &Snapshot, name: &ClientName) -> bool {
 }
 
 fn log(name: &ClientName, change: Transition, reason: Option<&str>) {
+    let (client, login) = (name, change.to.as_str());
     let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-    let what = match (change.to, change.put_out) {
-        (LoginState::Code, true) => {
-            "its login was ended by the network; a new login code waits to be scanned"
+    match (change.to, change.put_out) {
+        (LoginState::Code, put_out) => {
+            if put_out {
+                warn!(name: events::LOGIN_ENDED, %client, login, "its login was ended by the network{why}");
+            }
+            info!(name: events::CLIENT_NEEDS_SCAN, %client, login, "waiting for its login code to be scanned; get_qrcode shows it{why}");
         }
-        (LoginState::Code, false) => "a login code waits to be scanned: get_qrcode shows it",
         (LoginState::Confirming, _) => {
-            "the login code was scanned, and waits for a confirmation on the phone"
+            info!(%client, login, "the login code was scanned, and waits for a confirmation on the phone{why}");
         }
-        (LoginState::Online, _) => "the account is online",
-        (LoginState::Offline, _) => "the account is offline",
-        (LoginState::PutOut, _) => "the login of the account was ended by the network",
-        (LoginState::Starting, _) => "the implementation logs in",
-        (LoginState::Unknown, _) => "its implementation does not tell whether the account is logged in",
-    };
-    info!(client = %name, login = change.to.as_str(), "{what}{why}");
+        (LoginState::Online, _) => {
+            info!(name: events::CLIENT_RUNNING, %client, login, "the account is online{why}")
+        }
+        (LoginState::Offline, _) => {
+            warn!(name: events::CLIENT_OFFLINE, %client, login, "the account is offline{why}")
+        }
+        (LoginState::PutOut, _) => {
+            warn!(name: events::LOGIN_ENDED, %client, login, "the login of the account was ended by the network{why}");
+        }
+        (LoginState::Starting, _) => info!(%client, login, "the implementation logs in{why}"),
+        (LoginState::Unknown, _) => {
+            info!(%client, login, "its implementation does not tell whether the account is logged in{why}");
+        }
+    }
 }

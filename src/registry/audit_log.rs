@@ -1,7 +1,6 @@
 //! [`AuditLog`]: what the log says about accounts, each event once. Messages do not name the account: the log writer puts it
 //! in front of every line with a field `client`.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use tracing::{debug, error, info, warn};
@@ -13,6 +12,25 @@ use crate::model::name::ClientName;
 use crate::model::persisted::{PersistedClient, ProcessStatus};
 use crate::model::state::{ClientState, StateReport};
 use crate::service::events;
+
+mod wording;
+
+use wording::{
+    HELD_BY_OPERATOR, held, in_words, is_held_by_operator, is_late_reason, is_new_plan, next_start,
+    what_follows,
+};
+
+/// Logs an event that has one name for a client and another one for an implementation.
+macro_rules! log_event {
+    ($level:ident, $of_implementation:expr, [$of_client_name:ident, $other_name:ident], $($line:tt)+) => {
+        // The name of an event has to be a constant.
+        if $of_implementation {
+            $level!(name: events::$other_name, $($line)+)
+        } else {
+            $level!(name: events::$of_client_name, $($line)+)
+        }
+    };
+}
 
 /// Logs what happens to accounts.
 #[derive(Debug, Default)]
@@ -107,8 +125,8 @@ impl AuditLog {
         match input {
             Input::Launched(_, handle) => {
                 let pid = handle.pid();
-                info!(
-                    name: events::CLIENT_STARTED,
+                log_event!(
+                    info, self.of_implementations, [CLIENT_STARTED, IMPLEMENTATION_STARTED],
                     client = %name, %generation, pid, port, unit = handle.unit(), "{who}started (pid {pid}, port {port})"
                 );
             }
@@ -145,8 +163,8 @@ impl AuditLog {
             }
             Input::Process(ProcessEvent::Replaced(_, handle)) if matches!(record.phase, Phase::Gone(_)) => {
                 let pid = handle.pid();
-                info!(
-                    name: events::CLIENT_STARTED,
+                log_event!(
+                    info, self.of_implementations, [CLIENT_STARTED, IMPLEMENTATION_STARTED],
                     client = %name, %generation, pid, port, unit = handle.unit(),
                     "{who}started through systemd (pid {pid}, port {port})"
                 );
@@ -173,7 +191,8 @@ impl AuditLog {
                 // A client that was logged in while no controller was there is no news, but one that waits for a scan needs a
                 // person.
                 let is_news = !self.restored.remove(launch) || report.state != ClientState::Running;
-                if is_news {
+                // Of an account with an implementation the login is logged, by all that is known of it.
+                if is_news && implementation_of(&record.spec).is_none() {
                     log_state((name, unit), record.report.as_deref(), &report.state);
                 }
             }
@@ -202,21 +221,36 @@ impl AuditLog {
         let is_held = history.is_some_and(|history| history.held);
         match kind {
             FailureKind::NotStarted if is_held => {
-                error!(name: events::CLIENT_HELD, %client, failures, error, "{text}");
+                log_event!(
+                    error, self.of_implementations, [CLIENT_HELD, IMPLEMENTATION_HELD],
+                    %client, failures, error, "{text}"
+                );
             }
             FailureKind::NotStarted => {
-                error!(name: events::CLIENT_FAILED, %client, failures, error, "{text}")
+                log_event!(
+                    error, self.of_implementations, [CLIENT_FAILED, IMPLEMENTATION_FAILED],
+                    %client, failures, error, "{text}"
+                );
             }
             FailureKind::Postponed => warn!(%client, error, "{text}"),
             FailureKind::NotStopped => error!(%client, pid, error, "{text}"),
             FailureKind::Ended if record.is_some_and(is_held_by_operator) => {
-                info!(name: events::CLIENT_HELD, %client, pid, unit, "{text}");
+                log_event!(
+                    info, self.of_implementations, [CLIENT_HELD, IMPLEMENTATION_HELD],
+                    %client, pid, unit, "{text}"
+                );
             }
             FailureKind::Ended if is_held => {
-                warn!(name: events::CLIENT_HELD, %client, pid, unit, failures, reason, "{text}");
+                log_event!(
+                    warn, self.of_implementations, [CLIENT_HELD, IMPLEMENTATION_HELD],
+                    %client, pid, unit, failures, reason, "{text}"
+                );
             }
             FailureKind::Ended => {
-                warn!(name: events::CLIENT_FAILED, %client, pid, unit, failures, reason, "{text}");
+                log_event!(
+                    warn, self.of_implementations, [CLIENT_FAILED, IMPLEMENTATION_FAILED],
+                    %client, pid, unit, failures, reason, "{text}"
+                );
             }
         }
     }
@@ -242,11 +276,17 @@ impl AuditLog {
             let why = why.filter(|_| record.phase == Phase::Gone(Exit::NotLaunched)).unwrap_or_default();
             info!(%client, failures, reason, "{who}{why}{plan}");
         } else if is_held_by_operator(record) {
-            info!(name: events::CLIENT_HELD, %client, "{who}{HELD_BY_OPERATOR}");
+            log_event!(
+                info, self.of_implementations, [CLIENT_HELD, IMPLEMENTATION_HELD],
+                %client, "{who}{HELD_BY_OPERATOR}"
+            );
         } else if history.held {
             let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
             let (held, failures) = (held(history, limit), (failures > 0).then_some(failures));
-            warn!(name: events::CLIENT_HELD, %client, failures, reason, "{who}{held}{why}");
+            log_event!(
+                warn, self.of_implementations, [CLIENT_HELD, IMPLEMENTATION_HELD],
+                %client, failures, reason, "{who}{held}{why}"
+            );
         }
     }
 
@@ -277,78 +317,14 @@ impl AuditLog {
             }
             ProcessStatus::Ended(exit) => {
                 let unit = client.handle.as_ref().and_then(Handle::unit);
-                warn!(
-                    name: events::CLIENT_FAILED, client = %name, unit,
+                log_event!(
+                    warn, self.of_implementations, [CLIENT_FAILED, IMPLEMENTATION_FAILED],
+                    client = %name, unit,
                     "{who}{} while no controller was there", in_words(*exit)
                 );
             }
         }
     }
-}
-
-const HELD_BY_OPERATOR: &str = "held until its unit is started, start_client is called or the machine boots";
-
-fn is_held_by_operator(record: &ClientRecord) -> bool {
-    record.history.held && matches!(record.phase, Phase::Gone(exit) if exit.is_stopped_by_operator())
-}
-
-/// What follows a failure, if that needs to be said. `record` is that of the client, unless it left the list.
-fn what_follows(
-    fleet: &Fleet,
-    record: Option<&ClientRecord>,
-    kind: FailureKind,
-    now: Moment,
-) -> Option<Cow<'static, str>> {
-    let limit = fleet.rules().restart_limit;
-    let Some(record) = record else {
-        return (kind != FailureKind::NotStopped).then(|| "not tried again, for its caller was told".into());
-    };
-    match (kind, record.phase) {
-        // The controller ends, and can do no more.
-        (FailureKind::NotStopped, Phase::Gone(_)) => Some("it is left running".into()),
-        (FailureKind::NotStopped, Phase::Stopping) => Some("trying again".into()),
-        (FailureKind::NotStopped, _) => Some("it keeps running until stop_client is called again".into()),
-        (FailureKind::Postponed, _) if !record.history.held => Some("trying again every 5 s".into()),
-        (_, Phase::Gone(_)) if is_held_by_operator(record) => Some(HELD_BY_OPERATOR.into()),
-        (_, Phase::Gone(_)) if record.history.held => Some(held(&record.history, limit).into()),
-        (_, Phase::Gone(_)) => next_start(&record.history, limit, now).map(Cow::Owned),
-        // A start that waited has its place.
-        _ => None,
-    }
-}
-
-/// What follows for a client that is held by the restart policy.
-fn held(history: &RestartHistory, limit: u32) -> String {
-    let count = match history.failures {
-        failures if failures >= limit && failures > 1 => format!(" after {failures} failures in a row"),
-        _ => String::new(),
-    };
-    format!("held{count}, not started again until start_client is called")
-}
-
-/// Whether all that is new is the reason of the exit.
-fn is_late_reason(before: &RestartHistory, now: &RestartHistory) -> bool {
-    before.reason.is_none() && RestartHistory { reason: now.reason.clone(), ..before.clone() } == *now
-}
-
-/// Whether a plan is worth a line after the one `before`. A start that is only postponed again is not.
-fn is_new_plan(before: Option<&RestartHistory>, now: &RestartHistory) -> bool {
-    let without_time = |history: &RestartHistory| RestartHistory { next_start: None, ..history.clone() };
-    before.is_none_or(|before| without_time(before) != without_time(now))
-}
-
-/// When an account is started again, if it is.
-fn next_start(history: &RestartHistory, limit: u32, now: Moment) -> Option<String> {
-    let seconds = history.next_start?.since(now).as_secs_f64();
-    Some(match history.failures {
-        0 => format!("starting in {seconds:.1} s"),
-        failures => format!("starting again in {seconds:.1} s (failure {failures} of {limit})"),
-    })
-}
-
-/// How a process ended, without the verb with which callers are told.
-fn in_words(exit: Exit) -> String {
-    exit.to_string().trim_start_matches("was ").to_owned()
 }
 
 /// Logs what a client says about itself, if that is new.
@@ -377,47 +353,6 @@ fn log_state((client, unit): (&ClientName, Option<&str>), before: Option<&StateR
         }
         ClientState::Other(_) => {
             info!(%client, state = %now, "state {now}, which this controller does not know")
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn postponed_start_is_logged_once() {
-        let waits = |next_start: u64, reason: &str| RestartHistory {
-            reason: Some(reason.into()),
-            next_start: Some(Moment(next_start)),
-            ..RestartHistory::default()
-        };
-        let first = waits(5_000, "no bus");
-        assert!(is_new_plan(None, &first));
-        // It is tried in between, and postponed again.
-        let tried = RestartHistory { next_start: None, ..first.clone() };
-        assert!(!is_new_plan(Some(&first), &tried) && !is_new_plan(Some(&tried), &waits(10_000, "no bus")));
-        assert!(is_new_plan(Some(&first), &waits(10_000, "no token")));
-        assert!(is_new_plan(Some(&first), &RestartHistory { failures: 1, ..first.clone() }));
-    }
-
-    #[test]
-    fn next_start_counts_failures() {
-        let history = RestartHistory { next_start: Some(Moment(1_100)), ..RestartHistory::default() };
-        assert_eq!(next_start(&history, 5, Moment(0)).unwrap(), "starting in 1.1 s");
-        let failed = RestartHistory { failures: 1, ..history };
-        assert_eq!(next_start(&failed, 5, Moment(0)).unwrap(), "starting again in 1.1 s (failure 1 of 5)");
-        assert_eq!(next_start(&RestartHistory::default(), 5, Moment(0)), None);
-    }
-
-    #[test]
-    fn exit_is_told_without_a_verb() {
-        for (exit, text) in [
-            (Exit::Signal(9), "ended by signal 9"),
-            (Exit::Code(3), "exited with status 3"),
-            (Exit::OutOfMemory, "killed for want of memory"),
-        ] {
-            assert_eq!(in_words(exit), text);
         }
     }
 }

@@ -17,6 +17,14 @@ pub const CLIENT_HELD: &str = "client-held";
 pub const CLIENT_OFFLINE: &str = "client-offline";
 /// A client waits for a person to scan its login code.
 pub const CLIENT_NEEDS_SCAN: &str = "client-needs-scan";
+/// An implementation has a process.
+pub const IMPLEMENTATION_STARTED: &str = "implementation-started";
+/// An implementation ended though no caller asked for it, or can't be started.
+pub const IMPLEMENTATION_FAILED: &str = "implementation-failed";
+/// An implementation is held: it is not started again by itself.
+pub const IMPLEMENTATION_HELD: &str = "implementation-held";
+/// The network ended the login of an account.
+pub const LOGIN_ENDED: &str = "login-ended";
 /// The registry file is refused, or can't be written.
 pub const REGISTRY_REFUSED: &str = "registry-refused";
 /// The configuration has mistakes.
@@ -36,13 +44,17 @@ pub struct Event {
 }
 
 /// All of them.
-pub const ALL: [Event; 9] = [
+pub const ALL: [Event; 13] = [
     event(CLIENT_STARTED, "5a1c8e0f3c0b4b9f9a5d0c3b4a8f2e01", Some("up")),
     event(CLIENT_RUNNING, "d6f0f2f4b0e7481c8d3d7e0c4f6a9b12", Some("up")),
     event(CLIENT_FAILED, "0b9f3a77c2d84e63b1e4a9d05c7f8e23", Some("gone")),
     event(CLIENT_HELD, "7e4d1b6a95c34f0e8a2b6c9d3f1e5a34", Some("gone")),
     event(CLIENT_OFFLINE, "c38a5f1e7b2d4069a4f7d8b1e60c9d45", Some("up")),
     event(CLIENT_NEEDS_SCAN, "91e2d7c4f8a64b35b0c1e3f5a7d98b56", Some("up")),
+    event(IMPLEMENTATION_STARTED, "93569fbc95b6434d87e1221273786670", None),
+    event(IMPLEMENTATION_FAILED, "48dbbba132e1436b8c4f055303bb8bb3", None),
+    event(IMPLEMENTATION_HELD, "4d6602ff87164efe81dd39ca6f62df62", None),
+    event(LOGIN_ENDED, "80ff74ec8b44427a9633d13bd1474b16", None),
     event(REGISTRY_REFUSED, "2fd5b8a1c6e94703a9d2f4b7c8e1a067", None),
     event(CONFIGURATION_REFUSED, "e87c4a2b9d1f4e56831a5c7f0b3d6978", None),
     event(BUS_LOST, "46b1d9e3f7a84c208c5e2d6f9a0b7e89", None),

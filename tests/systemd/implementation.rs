@@ -123,8 +123,17 @@ fn last_line_is_the_reason_of_an_exit() {
     machine.start_client("a", &START);
     let found = until_implementation(&machine, "a", "it failed", |found| found["reason"].is_string());
     assert_eq!(found["reason"], "no signature service", "{found}");
-    machine.wait_for_log("a: own: exited with status 1 (pid ");
     machine.wait_for_log(": no signature service");
+    machine.run("journalctl", &["--update-catalog"]);
+    for (message, subject) in [
+        ("a: own: started (pid ", "The implementation of client a was started"),
+        ("a: own: exited with status 1 (pid ", "The implementation of client a failed"),
+    ] {
+        let entry = machine.entry(&["--unit", UNIT], message);
+        let id = format!("MESSAGE_ID={}", entry["MESSAGE_ID"].as_str().unwrap());
+        let text = machine.journal(&["--catalog", &id]);
+        assert!(text.contains(subject), "{text}");
+    }
 }
 
 #[test]

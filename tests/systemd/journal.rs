@@ -13,7 +13,7 @@ impl Machine {
     }
 
     /// The first entry that matches and says this, once it is there.
-    fn entry(&self, matches: &[&str], message: &str) -> Value {
+    pub fn entry(&self, matches: &[&str], message: &str) -> Value {
         let mut found = None;
         let says = |entry: &Value| entry["MESSAGE"].as_str().is_some_and(|text| text.contains(message));
         wait_until(format!("{message:?} is in the journal"), || {

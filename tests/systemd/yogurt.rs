@@ -56,7 +56,11 @@ fn yogurt_runs_as_unit_and_says_that_it_is_not_logged_in() {
     let code = "curl --silent --output /dev/null --write-out '%{http_code} %{content_type}' \
                 'http://127.0.0.1:4000/openqq/get_qrcode?client=a'";
     assert_eq!(machine.shell(code), "200 image/png");
-    machine.wait_for_log("a: a login code waits to be scanned");
+    let waits = machine.entry(&["--unit", UNIT, "PRIORITY=5"], "a: waiting for its login code to be scanned");
+    assert_eq!(
+        (&waits["MESSAGE_ID"], &waits["WQ_CLIENT"]),
+        (&"91e2d7c4f8a64b35b0c1e3f5a7d98b56".into(), &"a".into())
+    );
     // A new login without the saved one: only the unit's own user could remove it.
     let login = "/var/lib/private/wqimpl/a/session-store.json";
     machine.shell(&format!("touch {login}; chown --reference=/var/lib/private/wqimpl/a {login}"));

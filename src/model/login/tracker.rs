@@ -173,8 +173,8 @@ pub struct Evidence<'a> {
     pub code_age: Option<Duration>,
     /// How long such a code can be scanned.
     pub code_lifetime: Duration,
-    /// What the account's client says.
-    pub client: &'a ClientState,
+    /// What the account's client says. None for one that does not speak the API of the implementation.
+    pub client: Option<&'a ClientState>,
     /// Why the client is in that state.
     pub client_reason: Option<&'a str>,
     /// Whether the client ended because the network ended the login.
@@ -198,8 +198,10 @@ pub struct LoginTracker {
     login: Login,
     /// Whether this process of the implementation was logged in.
     was_online: bool,
-    /// Whether the client reached the account through this process.
+    /// Whether this process of the client reached the account through it.
     was_running: bool,
+    /// Since when it says that it is logged in while the client does not reach the account, in Unix seconds.
+    unreached_since: Option<u64>,
     /// When it was online last, in Unix seconds. A code from before was the one that was scanned.
     last_online: u64,
 }
@@ -207,7 +209,13 @@ pub struct LoginTracker {
 impl LoginTracker {
     /// A tracker that knows nothing yet.
     pub fn new(now: u64) -> Self {
-        Self { login: Login::starting(now), was_online: false, was_running: false, last_online: 0 }
+        Self {
+            login: Login::starting(now),
+            was_online: false,
+            was_running: false,
+            unreached_since: None,
+            last_online: 0,
+        }
     }
 
     /// The login as it is known.
@@ -217,7 +225,12 @@ impl LoginTracker {
 
     /// Another process has the account. What the last one said counts no more.
     pub fn process_changed(&mut self) {
-        (self.was_online, self.was_running) = (false, false);
+        (self.was_online, self.was_running, self.unreached_since) = (false, false, None);
+    }
+
+    /// Another process is its client, which has to reach the account first.
+    pub fn client_changed(&mut self) {
+        (self.was_running, self.unreached_since) = (false, None);
     }
 
     /// Concludes anew. Returns what has changed.
@@ -271,21 +284,7 @@ impl LoginTracker {
     ) -> (LoginState, Option<Arc<str>>) {
         let reason = answer.reason.clone();
         match answer.said {
-            Said::Online => {
-                // Calls go through the client. LLBot says that it is logged in while it has no connection to the network, and
-                // the client learns of that by the heartbeats.
-                self.was_running |= *evidence.client == ClientState::Running;
-                match evidence.client {
-                    ClientState::Loading if self.was_running => {
-                        (LoginState::Offline, evidence.client_reason.map(Into::into).or(reason))
-                    }
-                    // A client that ends says nothing more.
-                    ClientState::Stop if self.login.state == LoginState::Offline => {
-                        (LoginState::Offline, self.login.reason.clone())
-                    }
-                    _ => (LoginState::Online, reason),
-                }
-            }
+            Said::Online => self.of_client(now, reason, evidence),
             Said::NotLoggedIn => {
                 match evidence.code_age.filter(|age| now.saturating_sub(age.as_secs()) > self.last_online) {
                     Some(age) if age < evidence.code_lifetime => (LoginState::Code, reason),
@@ -293,6 +292,9 @@ impl LoginTracker {
                     Some(_) => (LoginState::Starting, Some(EXPIRED.into())),
                     None => (LoginState::Starting, reason),
                 }
+            }
+            Said::Starting if self.was_online && !self.was_running && evidence.client.is_some() => {
+                self.unreached(now, reason, evidence)
             }
             Said::Starting if self.was_online => (LoginState::Offline, reason),
             Said::Starting => (LoginState::Starting, reason),
@@ -302,7 +304,52 @@ impl LoginTracker {
             Said::Unknown => (LoginState::Unknown, reason),
         }
     }
+
+    /// Concludes from what the client says of an account that is logged in, by what its implementation says. Calls go through the
+    /// client; and LLBot says that it is logged in while it has no connection to the network, which the client learns by the
+    /// heartbeats.
+    fn of_client(
+        &mut self,
+        now: u64,
+        reason: Option<Arc<str>>,
+        evidence: &Evidence<'_>,
+    ) -> (LoginState, Option<Arc<str>>) {
+        match evidence.client {
+            // A client that ends says nothing more.
+            Some(ClientState::Stop) if self.login.state == LoginState::Offline => {
+                (LoginState::Offline, self.login.reason.clone())
+            }
+            Some(ClientState::Init | ClientState::Loading) => self.unreached(now, reason, evidence),
+            client => {
+                self.was_running |= matches!(client, Some(ClientState::Running | ClientState::Updating));
+                self.unreached_since = None;
+                (LoginState::Online, reason)
+            }
+        }
+    }
+
+    /// Concludes where the client does not reach an account that should be online.
+    fn unreached(
+        &mut self,
+        now: u64,
+        reason: Option<Arc<str>>,
+        evidence: &Evidence<'_>,
+    ) -> (LoginState, Option<Arc<str>>) {
+        let reason = evidence.client_reason.map(Into::into).or(reason);
+        let since = *self.unreached_since.get_or_insert(now);
+        if self.was_running || now.saturating_sub(since) >= REACHED_WITHIN {
+            return (LoginState::Offline, reason);
+        }
+        match self.login.state {
+            // Its client begins anew, which says nothing about the login.
+            LoginState::Online | LoginState::Offline => (self.login.state, self.login.reason.clone()),
+            _ => (LoginState::Starting, reason),
+        }
+    }
 }
+
+/// How long a client may take to reach an account that is logged in, in seconds.
+const REACHED_WITHIN: u64 = 60;
 
 /// The reason where an implementation that was logged in is silent.
 const SILENT: &str = "its implementation does not answer";

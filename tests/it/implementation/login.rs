@@ -157,7 +157,8 @@ fn kick_is_told_and_its_code_shown() {
     happen(&controller, "kicked");
     let found = until_login(&controller, "code");
     assert_ne!(found["state"], "running", "{found}");
-    controller.log.wait_for("a: its login was ended by the network; a new login code waits to be scanned");
+    controller.log.wait_for("a: its login was ended by the network");
+    controller.log.wait_for("a: waiting for its login code to be scanned; get_qrcode shows it");
 
     // By the notice of NapCat the client learns of it.
     let controller = of_kind("napcat", "");

@@ -1,12 +1,12 @@
 use super::*;
 
-const CLIENT: ClientState = ClientState::Loading;
+const CLIENT: ClientState = ClientState::Running;
 
 fn evidence(code_age: Option<u64>, client: &ClientState) -> Evidence<'_> {
     Evidence {
         code_age: code_age.map(Duration::from_secs),
         code_lifetime: Duration::from_secs(120),
-        client,
+        client: Some(client),
         client_reason: Some("its heartbeats say offline"),
         client_put_out: false,
     }
@@ -78,17 +78,54 @@ fn client_that_was_put_out_counts_until_it_runs_again() {
 #[test]
 fn implementation_that_says_online_is_offline_when_its_client_lost_it() {
     let mut tracker = LoginTracker::new(0);
-    // The client has not reached it yet.
-    assert_eq!(state(&mut tracker, Said::Online, None, &ClientState::Loading), LoginState::Online);
-    assert_eq!(state(&mut tracker, Said::Online, None, &ClientState::Running), LoginState::Online);
-    assert_eq!(state(&mut tracker, Said::Online, None, &ClientState::Loading), LoginState::Offline);
-    assert_eq!(tracker.login().reason.as_deref(), Some("its heartbeats say offline"));
-    assert_eq!(state(&mut tracker, Said::Online, None, &ClientState::Stop), LoginState::Offline, "it ends");
-    assert_eq!(state(&mut tracker, Said::Online, None, &ClientState::Running), LoginState::Online);
-    assert_eq!(state(&mut tracker, Said::Online, None, &ClientState::Stop), LoginState::Online, "it crashed");
-    // The next process has to show it anew.
+    let mut online = |client| state(&mut tracker, Said::Online, None, &client);
+    assert_eq!(online(ClientState::Loading), LoginState::Starting, "the client has not reached it yet");
+    assert_eq!(online(ClientState::Running), LoginState::Online);
+    assert_eq!(online(ClientState::Loading), LoginState::Offline);
+    assert_eq!(online(ClientState::Stop), LoginState::Offline, "it ends");
+    assert_eq!(online(ClientState::Running), LoginState::Online);
+    assert_eq!(online(ClientState::Stop), LoginState::Online, "it crashed");
+    tracker.client_changed();
+    assert_eq!(
+        state(&mut tracker, Said::Online, None, &ClientState::Loading),
+        LoginState::Online,
+        "a new one"
+    );
+    // Where the client alone knows, it says that it starts.
+    assert_eq!(state(&mut tracker, Said::Starting, None, &ClientState::Loading), LoginState::Online);
     tracker.process_changed();
-    assert_eq!(state(&mut tracker, Said::Online, None, &ClientState::Loading), LoginState::Online);
+    assert_eq!(state(&mut tracker, Said::Online, None, &ClientState::Running), LoginState::Online);
+}
+
+#[test]
+fn account_that_its_client_does_not_reach_within_a_minute_is_offline() {
+    let mut tracker = LoginTracker::new(0);
+    let online = LoginAnswer::of(Said::Online);
+    let mut conclude = |now, client| {
+        tracker.conclude(
+            now,
+            ProcessSays::Up(Some(&online)),
+            &Evidence { client, ..evidence(None, &CLIENT) },
+        );
+        (tracker.login().state, tracker.login().reason.clone())
+    };
+    let offline = Some("its heartbeats say offline".into());
+    let loading = Some(&ClientState::Loading);
+    assert_eq!(conclude(10, loading), (LoginState::Starting, offline.clone()));
+    assert_eq!(conclude(69, loading), (LoginState::Starting, offline.clone()));
+    assert_eq!(conclude(70, loading), (LoginState::Offline, offline.clone()));
+    assert_eq!(conclude(75, Some(&CLIENT)), (LoginState::Online, None));
+    // One that can't reach it says nothing.
+    tracker.process_changed();
+    let mut alone = |now| {
+        tracker.conclude(
+            now,
+            ProcessSays::Up(Some(&online)),
+            &Evidence { client: None, ..evidence(None, &CLIENT) },
+        );
+        tracker.login().state
+    };
+    assert_eq!((alone(100), alone(200)), (LoginState::Online, LoginState::Online));
 }
 
 #[test]
