@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::net::ToSocketAddrs;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -248,6 +248,12 @@ impl Preflight {
                 let Some(path) = path else { continue };
                 if let Err(errno) = rustix::fs::access(&path, access) {
                     self.io(&what(key), &path, &errno.into());
+                } else if has_units(settings)
+                    && settings.systemd.manager == ManagerKind::System
+                    && let Some(why) = why_unit_lacks(&path)
+                {
+                    // A drop-in of the unit may allow it.
+                    self.unchecked.push(format!("{}: {}: {why}", what(key), path.display()));
                 }
             }
         }
@@ -308,6 +314,26 @@ fn has_units(settings: &Settings) -> bool {
     settings.supervisor.mode != Mode::Direct && settings.tmpdir.is_none()
 }
 
+/// Why wqimpl@.service, as it is installed, can't use a file that is there, if that is known. Its user is a new one.
+fn why_unit_lacks(path: &Path) -> Option<&'static str> {
+    let real = fs::canonicalize(path).ok()?;
+    // systemd.exec(5): ProtectHome=, and PrivateTmp=, which DynamicUser= implies.
+    if ["/home", "/root", "/run/user", "/tmp", "/var/tmp"].iter().any(|hidden| real.starts_with(hidden)) {
+        return Some(
+            "units have no /home, /root, /run/user, /tmp and /var/tmp; move it, for example to /opt, or change that with \
+             `systemctl edit wqimpl@.service`",
+        );
+    }
+    let for_others =
+        |path: &Path, bits| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & bits == bits);
+    if !for_others(&real, 0o004) || !real.ancestors().skip(1).all(|folder| for_others(folder, 0o001)) {
+        return Some(
+            "a unit has a user of its own, who may not read this; allow it to all users, for example with `chmod -R o+rX`",
+        );
+    }
+    None
+}
+
 fn is_hidden(error: &FileError) -> bool {
     matches!(error, FileError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
 }
@@ -343,5 +369,12 @@ mod tests {
             && registry.ends_with("not a regular file")),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn unit_uses_what_all_users_may() {
+        assert_eq!(why_unit_lacks(Path::new("/bin/sh")), None);
+        assert!(why_unit_lacks(Path::new("/etc/shadow")).unwrap().contains("user of its own"));
+        assert!(why_unit_lacks(Path::new("/tmp")).unwrap().contains("/opt"));
     }
 }

@@ -225,6 +225,23 @@ fn check_config_tells_of_a_qrcode_path_that_units_cannot_read() {
 }
 
 #[test]
+fn check_config_tells_of_a_program_that_units_cannot_read() {
+    let (_folder, path) = file("");
+    // In a temporary folder of this user, which no other has.
+    let program = beside(&path, "program", "#!/bin/sh\n", 0o700);
+    let told = format!("implementations.own.command: {program}: ");
+    for (mode, expected) in [("systemd", true), ("direct", false)] {
+        let content = format!(
+            "listen = '127.0.0.1:0'\nsupervisor.mode = {mode:?}\n[implementations.own]\nkind = 'command'\n\
+             command = '{program} {{port}}'\nurl = 'ws://127.0.0.1:{{port}}/'\n"
+        );
+        std::fs::write(&path, content).unwrap();
+        let (status, printed, complaint) = called(&["--check-config", "--config", &path]);
+        assert_eq!((status, printed.contains(&told)), (Some(0), expected), "{mode}: {printed}{complaint}");
+    }
+}
+
+#[test]
 fn check_config_tells_of_a_qrcode_path_that_a_child_process_cannot_read() {
     let (folder, path) = file("");
     let closed = folder.path().join("closed");
