@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustix::fs::{FileType, Mode, OFlags, fstat};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
@@ -32,6 +34,8 @@ pub(super) enum AskError {
     Http(#[from] hyper::Error),
     #[error("its socket is that of another user")]
     Foreign,
+    #[error("what has the name of its socket is none, but perhaps a link to one")]
+    NoSocket,
     #[error("its answer has HTTP status {0}")]
     Status(u16),
     #[error("its answer is longer than {MAX_ANSWER} bytes, or broke off")]
@@ -91,9 +95,18 @@ pub(super) async fn post(
 }
 
 /// Sends a line to a Unix socket, and reads the line that comes back. The program there must be that of the user `owner`, who
-/// has the folder: the implementation could leave a link there to a socket where the controller has rights that it has not.
+/// has the folder: the implementation could leave a link there to a socket where the controller has rights that it has not. Even to
+/// connect and hang up may end a program, so no link is followed.
 pub(super) async fn ask_socket(path: &Path, owner: u32, line: &str) -> Result<Value, AskError> {
-    let stream = UnixStream::connect(path).await?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?;
+    let is_socket =
+        FileType::from_raw_mode(fstat(&found).map_err(io::Error::from)?.st_mode) == FileType::Socket;
+    if !is_socket {
+        return Err(AskError::NoSocket);
+    }
+    // By the descriptor, as the path may lead to another one by now.
+    let stream = UnixStream::connect(format!("/proc/self/fd/{}", found.as_raw_fd())).await?;
     if stream.peer_cred()?.uid() != owner {
         return Err(AskError::Foreign);
     }
@@ -191,5 +204,13 @@ mod tests {
         let path = folder.path().join("other");
         let _listener = UnixListener::bind(&path).unwrap();
         assert!(matches!(ask_socket(&path, me + 1, "question").await, Err(AskError::Foreign)));
+        let listener = UnixListener::bind(folder.path().join("third")).unwrap();
+        for (link, target) in [("link", "third"), ("nowhere", "none"), ("file", "/dev/null")] {
+            let link = folder.path().join(link);
+            std::os::unix::fs::symlink(target, &link).unwrap();
+            assert!(matches!(ask_socket(&link, me, "question").await, Err(AskError::NoSocket)), "{target}");
+        }
+        let accepted = tokio::time::timeout(std::time::Duration::ZERO, listener.accept()).await;
+        assert!(accepted.is_err(), "its program has seen nothing of that");
     }
 }
