@@ -21,6 +21,7 @@ use crate::config::{Endpoint, Settings};
 use crate::model::error_chain::ErrorChain;
 use crate::peers::{OwnersUnavailable, PeerPolicy};
 use receiver::Receiver;
+pub use receiver::{ReceiverGuard, loopback_addresses};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The server may hold a call open until it has something to say; one that is silent for longer is gone.

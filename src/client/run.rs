@@ -36,6 +36,7 @@ use super::settings::{BackendSettings, ClientSettings, SettingsError};
 use crate::http::server::{Gate, Limits, Listener, serve_behind};
 use crate::model::client::{LOGGED_OUT_ELSEWHERE, STOP_ASKED, UNUSABLE};
 use crate::model::error_chain::ErrorChain;
+use crate::peers::PeerPolicy;
 use crate::service::nonblocking_writer::Lines;
 use crate::service::notify::{self, Notifier};
 
@@ -203,7 +204,8 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port.get())).await;
     let listener = listener.map_err(|error| ClientError::Bind(settings.port, error))?;
     let recent = RecentEvents::new(settings.reports.recent);
-    let (reporter, deliverer) = reports::open(&settings.reports, printed, recent.clone())?;
+    let (reporter, deliverer) =
+        reports::open(&settings.reports, printed, recent.clone(), PeerPolicy::of_client)?;
     let of_controller = reporter.clone();
     let (backend, driver) = open()?;
     let backend = Arc::new(backend);

@@ -18,6 +18,7 @@ use crate::client_settings::ReportSettings;
 use crate::config::{NotifyFormat, NotifyTarget, Settings};
 use crate::login::LoginNews;
 use crate::model::error_chain::ErrorChain;
+use crate::peers::PeerPolicy;
 
 /// How long a change is kept for a receiver that is away.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
@@ -135,12 +136,13 @@ impl Target {
             folder: folder.join(name),
             ..ReportSettings::default()
         };
-        let (reporter, deliverer) = open(&settings, None, RecentEvents::new(0))
-            .inspect_err(|error| {
-                let why = ErrorChain(error);
-                error!(%error, "changes of logins can't be posted to {}: {why}", target.url);
-            })
-            .ok()?;
+        let (reporter, deliverer) =
+            open(&settings, None, RecentEvents::new(0), || PeerPolicy::of_controller().map(Some))
+                .inspect_err(|error| {
+                    let why = ErrorChain(error);
+                    error!(%error, "changes of logins can't be posted to {}: {why}", target.url);
+                })
+                .ok()?;
         info!("changes of logins are posted to {}", target.url);
         let stop = CancellationToken::new();
         let stopping = stop.clone();

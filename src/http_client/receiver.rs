@@ -97,6 +97,51 @@ impl Receiver {
     }
 }
 
+/// Decides before each report whose program may get it. Only for a receiver at a loopback address: a name would have to be looked
+/// up for each report.
+#[derive(Debug, Default)]
+pub struct ReceiverGuard {
+    policy: Option<PeerPolicy>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl ReceiverGuard {
+    /// The guard of the receiver at `endpoint`. `policy` decides whose programs on this machine may be called.
+    pub fn of(
+        endpoint: &Endpoint,
+        policy: impl FnOnce() -> Result<Option<PeerPolicy>, OwnersUnavailable>,
+    ) -> Self {
+        let addresses = loopback_addresses(endpoint.as_str());
+        if addresses.is_empty() {
+            return Self::default();
+        }
+        let policy = policy().inspect_err(|error| {
+            warn!(%error, "cannot tell who listens at {endpoint} ({error}); posting to it anyway");
+        });
+        Self { policy: policy.ok().flatten(), addresses }
+    }
+
+    /// Checks that no process of an account listens there.
+    ///
+    /// # Errors
+    /// One does.
+    pub async fn check(&self) -> Result<(), ListenerRefusal> {
+        let Some(policy) = &self.policy else { return Ok(()) };
+        for address in &self.addresses {
+            policy.check_receiver(*address).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The addresses of this machine to which a URL leads, whatever name servers say. None for a name that is looked up.
+pub fn loopback_addresses(url: &str) -> Vec<SocketAddr> {
+    match destination(url) {
+        Some((_, Destination::Loopback(addresses))) => addresses,
+        Some((_, Destination::Name(_))) | None => Vec::new(),
+    }
+}
+
 /// How a host name and a port become addresses.
 #[derive(Clone, Copy)]
 struct LookUp(fn(String, u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>);

@@ -136,7 +136,52 @@ impl PeerPolicy {
     /// # Errors
     /// Nothing is to be sent on it.
     pub async fn check_upstream(&self, stream: &TcpStream, unit: &str) -> Result<(), ListenerRefusal> {
-        let uid = match self.acceptor(stream).await {
+        let acceptor = self.acceptor(stream).await;
+        self.check_owner(acceptor, unit).await
+    }
+
+    /// Decides whether a connection that the client of an account opened to its implementation may be used: not where it leads to
+    /// a process of another account. While the implementation is away, any user may listen at its port, and would be shown its
+    /// token. Lets in all other machines.
+    ///
+    /// # Errors
+    /// Nothing is to be sent on it.
+    pub async fn check_implementation(&self, stream: &TcpStream) -> Result<(), ListenerRefusal> {
+        let (Ok(local), Ok(remote)) = (stream.local_addr(), stream.peer_addr()) else {
+            return Err(ListenerRefusal::Unknown);
+        };
+        let (local, remote) = (canonical(local), canonical(remote));
+        // An address of this machine calls itself by the same one.
+        match remote.ip().is_loopback() || remote.ip() == local.ip() {
+            true => self.check_upstream(stream, &self.own_implementation().await).await,
+            false => Ok(()),
+        }
+    }
+
+    /// As [`PeerPolicy::check_implementation`], before there is a connection: decides by the program that listens at the loopback
+    /// `address`. It may be called where no program listens.
+    ///
+    /// # Errors
+    /// The address must not be called.
+    pub async fn check_implementation_at(&self, address: SocketAddr) -> Result<(), ListenerRefusal> {
+        match self.owners.of_listener(canonical(address)).await {
+            PeerUser::Unknown => Ok(()),
+            owner => self.check_owner(owner, &self.own_implementation().await).await,
+        }
+    }
+
+    /// The unit of the implementation of the client that this process is. Empty, as that of no unit, where it is none.
+    async fn own_implementation(&self) -> String {
+        match self.users.name(self.own).await {
+            UserName::Known(user) => user.strip_prefix(ACCOUNT_USER).map(|id| format!("wqimpl@{id}.service")),
+            UserName::NotDynamic | UserName::Gone => None,
+        }
+        .unwrap_or_default()
+    }
+
+    /// Decides whether what `owner` listens with is a process of `unit`, or of no account.
+    async fn check_owner(&self, owner: PeerUser, unit: &str) -> Result<(), ListenerRefusal> {
+        let uid = match owner {
             PeerUser::User(uid) => uid,
             PeerUser::Busy => return Err(ListenerRefusal::Busy),
             PeerUser::Unknown | PeerUser::Remote => return Err(ListenerRefusal::Unknown),

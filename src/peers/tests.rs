@@ -131,6 +131,37 @@ async fn policy_decides_by_user_name() {
 }
 
 #[tokio::test]
+async fn client_uses_its_own_implementation_and_none_of_another_account() {
+    let folder = tempfile::tempdir().unwrap();
+    for (uid, name) in [(61234, "wqi-own"), (61235, "wqi-other"), (61236, "wqc-own"), (61237, "bot")] {
+        std::os::unix::fs::symlink(name, folder.path().join(format!("direct:{uid}"))).unwrap();
+    }
+    let users = Users::in_folder(folder.path());
+    let policy = PeerPolicy { owners: SocketOwners::open().unwrap(), users, own: 61236 };
+    let unit = policy.own_implementation().await;
+    assert_eq!(unit, "wqimpl@own.service");
+    for (uid, expected) in [
+        (0, Ok(())),
+        (1000, Ok(())),
+        (61234, Ok(())),
+        (61237, Ok(())),
+        (61235, Err(ListenerRefusal::OtherAccount("wqi-other".into()))),
+        (61999, Err(ListenerRefusal::Unknown)),
+    ] {
+        assert_eq!(policy.check_owner(PeerUser::User(uid), &unit).await, expected, "{uid}");
+    }
+    // This process is neither root's there nor an account's, so it may listen.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    assert_eq!(policy.check_implementation_at(address).await, Ok(()));
+    let caller = tokio::net::TcpStream::connect(address).await.unwrap();
+    assert_eq!(policy.check_implementation(&caller).await, Ok(()));
+    drop(listener);
+    assert_eq!(policy.check_implementation(&caller).await, Err(ListenerRefusal::Unknown));
+    assert_eq!(policy.check_implementation_at(address).await, Ok(()), "no program is there to be told");
+}
+
+#[tokio::test]
 async fn unix_socket_caller_is_known() {
     let (ours, _callers) = std::os::unix::net::UnixStream::pair().unwrap();
     let policy = PeerPolicy::of_controller().unwrap();

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use self::event_worker::EventWorker;
 use self::handle::OneBot;
@@ -40,6 +41,7 @@ use super::account::binding::AccountBinding;
 use super::backend::BackendEvent;
 use super::process::unix_seconds;
 use super::settings::{ClientSettings, ConnectionMode, OneBotSettings};
+use crate::peers::PeerPolicy;
 
 /// Why the backend cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -101,12 +103,21 @@ pub(crate) fn open(
         events: news.clone(),
         transport,
         token: own.token_file.clone(),
+        policy: policy(),
         code,
         call_time: own.call_time,
         progress: LoginProgress::default(),
     };
     let worker = EventWorker::new(state.clone(), events, news.clone());
     Ok((OneBot::new(state.clone()), OneBotDriver { state, sessions, worker, listening, news }))
+}
+
+/// Tells whose the port of the implementation is. None where that can't be told, or where all clients have the same user.
+fn policy() -> Option<Arc<PeerPolicy>> {
+    let policy = PeerPolicy::of_client().inspect_err(|error| {
+        warn!(%error, "cannot tell who listens at the port of the OneBot implementation ({error}); using it anyway");
+    });
+    policy.ok().flatten().map(Arc::new)
 }
 
 impl OneBotDriver {

@@ -224,6 +224,7 @@ mod tests {
             },
             token: None,
             code: LoginCodeFile::new(None),
+            policy: None,
             call_time: Duration::from_secs(30),
             progress: LoginProgress::default(),
         };

@@ -24,6 +24,7 @@ use super::transport::token::{AccessToken, token_stamp};
 use super::transport::websocket;
 use crate::client::backend::BackendEvent;
 use crate::model::error_chain::ErrorChain;
+use crate::peers::PeerPolicy;
 use login_code::LoginCodeFile;
 use reconnect_backoff::ReconnectBackoff;
 use waiting::wait_for_replacement;
@@ -64,6 +65,8 @@ pub(crate) struct Sessions {
     pub(crate) transport: Transport,
     /// The token file.
     pub(crate) token: Option<PathBuf>,
+    /// Tells whether the port of the implementation is another account's. None where the client has no user of its own.
+    pub(crate) policy: Option<Arc<PeerPolicy>>,
     pub(crate) code: LoginCodeFile,
     pub(crate) call_time: Duration,
     pub(crate) progress: LoginProgress,
@@ -239,13 +242,14 @@ impl Sessions {
         }
         let ended = match &mut self.transport {
             Transport::Forward { url, host, port } => {
-                let socket = websocket::open(url, (host, *port), token.as_ref()).await?;
+                let socket =
+                    websocket::open(url, (host, *port), token.as_ref(), self.policy.as_deref()).await?;
                 // Only once there is a socket: until then a call fails at once, and is known not to have been written.
                 let outgoing = state.calls.connect();
                 self.drive(websocket::run(socket, outgoing, &state.inbox)).await
             }
             Transport::Http { url, .. } => {
-                let http = HttpCalls::new(url, token, self.call_time)?;
+                let http = HttpCalls::new(url, token, self.call_time, self.policy.clone())?;
                 let outgoing = state.calls.connect();
                 self.drive(http.run(outgoing, &state.calls, &state.inbox)).await
             }

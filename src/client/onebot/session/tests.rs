@@ -26,6 +26,7 @@ fn sessions(
         transport,
         token,
         code: LoginCodeFile::new(code),
+        policy: None,
         call_time: Duration::from_secs(30),
         progress: LoginProgress::default(),
     };

@@ -1,6 +1,7 @@
 //! Calls over HTTP: each is a POST to the implementation's API, with the parameters as JSON.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
@@ -15,8 +16,9 @@ use super::inbox::Inbox;
 use super::token::AccessToken;
 use crate::client::onebot::wire::reply::ActionResponse;
 use crate::client::onebot::wire::value::id;
-use crate::http_client::client_builder;
+use crate::http_client::{client_builder, loopback_addresses};
 use crate::model::error_chain::ErrorChain;
+use crate::peers::{ListenerRefusal, PeerPolicy};
 
 /// The largest answer that is accepted.
 const MAX_ANSWER: usize = 32 * 1024 * 1024;
@@ -32,6 +34,12 @@ pub(crate) struct HttpCalls {
     place: String,
     token: Option<AccessToken>,
     look: Duration,
+    /// Tells whose these ports are. The check comes before the connection, so a program that takes the port in between is called
+    /// once. A connection that is kept belongs to the program that was checked.
+    policy: Option<Arc<PeerPolicy>>,
+    addresses: Vec<SocketAddr>,
+    /// Why the port was not used.
+    refusal: OnceLock<ListenerRefusal>,
 }
 
 impl HttpCalls {
@@ -39,7 +47,12 @@ impl HttpCalls {
     ///
     /// # Errors
     /// TLS cannot be set up.
-    pub(crate) fn new(base: &str, token: Option<AccessToken>, time: Duration) -> Result<Self, SessionEnd> {
+    pub(crate) fn new(
+        base: &str,
+        token: Option<AccessToken>,
+        time: Duration,
+        policy: Option<Arc<PeerPolicy>>,
+    ) -> Result<Self, SessionEnd> {
         // Neither a proxy of the environment nor a redirect may get the token.
         let client =
             client_builder(base).timeout(time).redirect(reqwest::redirect::Policy::none()).no_proxy().build();
@@ -49,7 +62,8 @@ impl HttpCalls {
             .ok()
             .and_then(|url| Some(format!("{} port {}", url.host_str()?, url.port_or_known_default()?)));
         let place = place.unwrap_or_else(|| "the host of onebot_url".into());
-        Ok(Self { client, base, place, token, look: LOOK })
+        let addresses = loopback_addresses(&base);
+        Ok(Self { client, base, place, token, look: LOOK, policy, addresses, refusal: OnceLock::new() })
     }
 
     /// Makes the calls that `outgoing` yields, until nothing listens there any more.
@@ -117,6 +131,15 @@ impl HttpCalls {
     }
 
     async fn post(&self, action: &str, params: String, inbox: &Inbox) -> CallCompletion {
+        if let Some(policy) = &self.policy {
+            for address in &self.addresses {
+                if let Err(refusal) = policy.check_implementation_at(*address).await {
+                    // The first one is shown. The connection ends with it.
+                    let _ = self.refusal.set(refusal);
+                    return CallCompletion::NotWritten;
+                }
+            }
+        }
         let request = self.client.post(format!("{}/{action}", self.base)).body(params);
         let mut request = request.header(CONTENT_TYPE, "application/json");
         if let Some(token) = &self.token {
@@ -176,6 +199,9 @@ impl HttpCalls {
     }
 
     fn gone_away(&self) -> SessionEnd {
+        if let Some(refusal) = self.refusal.get() {
+            return SessionEnd::foreign(refusal);
+        }
         SessionEnd::Unreachable(format!(
             "no connection to {}: the implementation is not running there, or not logged in yet",
             self.place
@@ -209,9 +235,10 @@ mod tests {
         let calls = Arc::new(Calls::new(Duration::from_secs(30)));
         let binding = AccountBinding::open(std::path::Path::new("/nonexistent/binding"), None, None);
         let inbox = Arc::new(inbox::open(calls.clone(), Arc::new(binding)).0);
-        let http = HttpCalls::new(&format!("http://user:hush@{nobody}/"), None, Duration::from_secs(30))
-            .ok()
-            .unwrap();
+        let http =
+            HttpCalls::new(&format!("http://user:hush@{nobody}/"), None, Duration::from_secs(30), None)
+                .ok()
+                .unwrap();
         let both =
             async { tokio::join!(http.run(calls.connect(), &calls, &inbox), calls.call("a", json!({}))) };
         // Long before anybody looks whether it is still there.
@@ -250,7 +277,7 @@ mod tests {
             let calls = Arc::new(Calls::new(Duration::from_secs(30)));
             let binding = AccountBinding::open(std::path::Path::new("/nonexistent/binding"), Some(1), None);
             let inbox = Arc::new(inbox::open(calls.clone(), Arc::new(binding)).0);
-            let mut http = HttpCalls::new(&url, None, Duration::from_secs(30)).ok().unwrap();
+            let mut http = HttpCalls::new(&url, None, Duration::from_secs(30), None).ok().unwrap();
             http.look = Duration::from_millis(20);
             let busy = async {
                 loop {

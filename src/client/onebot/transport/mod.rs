@@ -14,6 +14,8 @@ pub(super) mod websocket;
 
 use std::fmt;
 
+use crate::peers::ListenerRefusal;
+
 /// Why a login or its connection ended, or could not begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SessionEnd {
@@ -29,6 +31,13 @@ pub(crate) enum SessionEnd {
     Relogin,
     /// The receiver of the events is gone: the client stops.
     Closed,
+}
+
+impl SessionEnd {
+    /// The port of the implementation is not to be used: why.
+    fn foreign(refusal: &ListenerRefusal) -> Self {
+        Self::Unreachable(format!("the implementation is not running: {refusal}"))
+    }
 }
 
 impl fmt::Display for SessionEnd {

@@ -24,6 +24,7 @@ use super::text_frames::TextAsBinary;
 use super::token::AccessToken;
 use crate::http_client::tls_connector;
 use crate::model::error_chain::ErrorChain;
+use crate::peers::PeerPolicy;
 
 /// The largest message that is accepted. A list of 2,000 members has less than 1 MiB.
 const MAX_MESSAGE: usize = 32 * 1024 * 1024;
@@ -63,7 +64,7 @@ pub(crate) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Carrier for S {}
 
-/// Opens a connection to `url`, whose host and port are `address`.
+/// Opens a connection to `url`, whose host and port are `address`. `policy` tells whether another account has the port.
 ///
 /// # Errors
 /// Why there is none.
@@ -71,10 +72,16 @@ pub(crate) async fn open(
     url: &str,
     address: (&str, u16),
     token: Option<&AccessToken>,
+    policy: Option<&PeerPolicy>,
 ) -> Result<WebSocketStream<Box<dyn Carrier>>, SessionEnd> {
     let late = |_| SessionEnd::Lost("it took too long".into());
     let stream = timeout(OPEN_TIME, TcpStream::connect(address)).await.map_err(late)?;
     let stream = stream.map_err(|error| unreachable(address, &error))?;
+    if let Some(policy) = policy {
+        // Before the first byte: the token is in the request.
+        let checked = policy.check_implementation(&stream).await;
+        checked.map_err(|refusal| SessionEnd::foreign(&refusal))?;
+    }
     // Each frame is written at once and awaits an answer, so Nagle's algorithm only delays it.
     let _ = stream.set_nodelay(true);
     let stream: Box<dyn Carrier> = if url.starts_with("wss:") {

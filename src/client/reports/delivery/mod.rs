@@ -24,6 +24,8 @@ use super::spool::{DroppedReports, PendingReport, Spool, TimedOut};
 use crate::client::backoff::{AttemptFailure, Backoff};
 use crate::client_settings::ReportSettings;
 use crate::config::Endpoint;
+use crate::http_client::ReceiverGuard;
+use crate::peers::{OwnersUnavailable, PeerPolicy};
 use crate::service::nonblocking_writer::Lines;
 
 /// How many posts may be under way.
@@ -57,6 +59,7 @@ pub(crate) struct Deliverer {
     client: Option<Client>,
     /// Its `Display` hides secret parts.
     url: Endpoint,
+    guard: Arc<ReceiverGuard>,
     content_type: &'static str,
     post_timeout: Duration,
     keep: Duration,
@@ -73,7 +76,7 @@ pub(crate) struct Deliverer {
 }
 
 /// Creates the reporter and, if there is a `post_api`, its deliverer. `printed`: the output on which each
-/// report is printed, if any.
+/// report is printed, if any. `policy`: decides whose programs on this machine may get reports.
 ///
 /// # Errors
 /// No HTTP client can be created.
@@ -81,6 +84,7 @@ pub(crate) fn open(
     settings: &ReportSettings,
     printed: Option<Lines>,
     recent: RecentEvents,
+    policy: impl FnOnce() -> Result<Option<PeerPolicy>, OwnersUnavailable>,
 ) -> Result<(Reporter, Option<Deliverer>), DelivererError> {
     let Some(url) = &settings.post_api else {
         return Ok((Reporter::new(settings, None, printed, recent), None));
@@ -91,6 +95,7 @@ pub(crate) fn open(
         outgoing: outgoing.clone(),
         client: Some(client),
         url: url.clone(),
+        guard: Arc::new(ReceiverGuard::of(url, policy)),
         content_type: settings.content_type,
         post_timeout: settings.post_timeout,
         keep: settings.keep,
@@ -264,10 +269,13 @@ impl Deliverer {
 
     fn start(&self, posts: &mut Posts, client: Client, head: PendingReport) {
         let (url, outgoing, taken_before) = (self.url.clone(), self.outgoing.clone(), self.taken);
-        let content_type = self.content_type;
+        let (content_type, guard) = (self.content_type, self.guard.clone());
         posts.began.insert(head.seq, Instant::now());
         posts.running.push(Box::pin(async move {
-            let outcome = post(client, (&url, content_type), &head, &outgoing).await;
+            let outcome = match guard.check().await {
+                Ok(()) => post(client, (&url, content_type), &head, &outgoing).await,
+                Err(refusal) => PostOutcome::Failed(AttemptFailure::Unavailable, refusal.to_string()),
+            };
             Posted { head, taken_before, outcome }
         }));
     }
