@@ -14,6 +14,8 @@ KIND is llbot, napcat, yogurt or command: how its login can be asked about. What
     mute        it takes connections and answers nothing
     flood       a thousand messages
     crash       it ends
+    lie NAME    from now on its answers are: deep (a million brackets), huge (more than anyone takes), endless, name (megabytes of
+                a name, with what terminals obey), other (of another account), redirect URL (of its web page); `lie` alone ends that
 
 The API is OneBot v11 by WebSocket on PORT, but for yogurt, which answers Milky's get_login_info there. Needs nothing but Python.
 """
@@ -53,9 +55,13 @@ class Account:
         self.lock = threading.Lock()
         self.was_online = False
         self.state = None
+        self.lie = ""
         self.become("online" if os.path.exists(os.path.join(HOME, LOGIN)) else "code")
 
     def become(self, state):
+        if state.startswith("lie"):
+            self.lie = state[4:]
+            return
         code = os.path.join(RUNTIME, CODE)
         login = os.path.join(HOME, LOGIN)
         if state == "code":
@@ -132,11 +138,37 @@ def read_frame(stream):
     return first[0] & 15, data
 
 
+def uin():
+    return 20002 if account.lie == "other" else UIN
+
+
+def name():
+    return "\x1b[2J\x1b]0;\x07" + "小" * 1_000_000 if account.lie == "name" else NAME
+
+
+def answer_to(call):
+    """The frame that answers a call."""
+    echo = call.get("echo")
+    if account.lie == "deep":
+        return frame('{"status": "ok", "retcode": 0, "echo": ' + json.dumps(echo) + ', "data": ' + "[" * 1_000_000)
+    if account.lie == "huge":
+        return frame(b"x" * (40 << 20))
+    return frame(json.dumps({**onebot(call["action"]), "echo": echo}))
+
+
+def send_endless(connection):
+    try:
+        while True:
+            connection.sendall(b"x" * 65536)
+    except OSError:
+        connection.close()
+
+
 def onebot(action):
     if account.state != "online":
         return {"status": "failed", "retcode": 1404, "data": None, "message": "not logged in"}
     data = {
-        "get_login_info": {"user_id": UIN, "nickname": NAME},
+        "get_login_info": {"user_id": uin(), "nickname": name()},
         "get_status": {"online": True, "good": True},
         "get_version_info": {"app_name": "tests", "app_version": "1", "protocol_version": "v11"},
         "get_friend_list": [{"user_id": 7, "nickname": "friend", "remark": ""}],
@@ -181,8 +213,7 @@ class Api(BaseHTTPRequestHandler):
                 if opcode == 9:
                     self.connection.sendall(frame(data, 10))
                 elif opcode == 1 and account.state != "mute":
-                    call = json.loads(data)
-                    self.connection.sendall(frame(json.dumps({**onebot(call["action"]), "echo": call.get("echo")})))
+                    self.connection.sendall(answer_to(json.loads(data)))
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
@@ -196,6 +227,11 @@ class Api(BaseHTTPRequestHandler):
             if account.state == "online":
                 return self.answer(200, {"status": "ok", "retcode": 0, "data": {"uin": UIN, "nickname": NAME}})
             return self.answer(200, {"status": "failed", "retcode": -403, "message": "Bot is not logged in"})
+        if account.lie.startswith("redirect "):
+            self.send_response(307)
+            self.send_header("Location", account.lie.split(" ")[1])
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         if self.path == "/api/auth/login":
             good = hashlib.sha256(f"{TOKEN}.napcat".encode()).hexdigest()
             if body.get("hash") != good:
@@ -249,8 +285,13 @@ def answer_line(connection):
     # As LLBot does: it says that it is logged in while it is only offline, and shows a code after a kick.
     state = {"code": "need_qrcode", "kicked": "need_qrcode", "expired": "expired", "confirming": "waiting_confirm"}
     data = {"state": state.get(account.state, "logged_in")}
+    if account.lie == "endless":
+        return send_endless(connection)
+    if account.lie == "deep":
+        connection.sendall(b"[" * 1_000_000 + b"\n")
+        return connection.close()
     if data["state"] == "logged_in":
-        data.update(uin=str(UIN), nickname=NAME)
+        data.update(uin=str(uin()), nickname=name()[:100_000])
     answer = {"type": "response", "id": json.loads(line)["id"], "data": data}
     connection.sendall((json.dumps(answer) + "\n").encode())
     connection.close()

@@ -2,6 +2,7 @@
 //! controller and the client `good` serve throughout.
 
 mod harm;
+mod implementation;
 
 use serde_json::Value;
 
@@ -10,6 +11,7 @@ use crate::service::UNIT;
 use crate::units::is_running;
 
 const MALLORY: &str = "wqclient@mallory.service";
+const MALLORYS_FOLDER: &str = "/run/wqclient/mallory";
 const GOOD: &str = "wqclient@good.service";
 
 /// The template. Mallory's client runs the scripts that it finds in its folder (their descriptor 3 is its journal), a client whose name begins with `mute` does
@@ -64,20 +66,25 @@ impl Machine {
 
     /// Has mallory's client run a script, and waits for its end.
     fn mallory(&self, script: &str) -> Tried {
-        let path = self.begin(script);
+        self.taken_over(MALLORYS_FOLDER, script)
+    }
+
+    /// Has the process that runs the scripts of this folder run one, and waits for its end.
+    fn taken_over(&self, folder: &str, script: &str) -> Tried {
+        let path = self.begin(folder, script);
         let status = format!("{path}.status");
-        wait_until(format!("mallory has run {script:?}"), || {
+        wait_until(format!("it has run {script:?}"), || {
             self.try_run("test", &["-e", &status]).status.success()
         });
         let status = self.run("cat", &[&status]).parse().unwrap();
         Tried { status, said: self.run("cat", &[&format!("{path}.out")]) }
     }
 
-    /// Has mallory's client run a script: where what it says will be, but for the ending.
-    fn begin(&self, script: &str) -> String {
+    /// Has the process that runs the scripts of this folder run one: where what it says will be, but for the ending.
+    fn begin(&self, folder: &str, script: &str) -> String {
         use std::sync::atomic::{AtomicU32, Ordering};
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let path = format!("/run/wqclient/mallory/{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = format!("{folder}/{}", COUNT.fetch_add(1, Ordering::Relaxed));
         self.write(&format!("{path}.new"), script);
         self.run("mv", &[&format!("{path}.new"), &format!("{path}.order")]);
         path

@@ -1,6 +1,6 @@
 //! What one account takes from the machine, or puts where the controller reads it.
 
-use super::{CURL, MALLORY, Machine, Plan, TEMPLATE, UNIT, is_running, wait_until};
+use super::{CURL, MALLORY, MALLORYS_FOLDER, Machine, Plan, TEMPLATE, UNIT, is_running, wait_until};
 
 #[test]
 fn fork_bomb_and_endless_output_are_bounded() {
@@ -27,7 +27,7 @@ fn fork_bomb_and_endless_output_are_bounded() {
     let limit: u64 = machine.property(MALLORY, "TasksMax").parse().unwrap();
     assert_eq!(limit, 512);
     // It stays as large as it can be.
-    machine.begin("perl -e 'for (1..5000) { my $pid = fork; if (defined $pid && !$pid) { sleep 600; exit } } sleep 600'");
+    machine.begin(MALLORYS_FOLDER, "perl -e 'for (1..5000) { my $pid = fork; if (defined $pid && !$pid) { sleep 600; exit } } sleep 600'");
     wait_until("it is as large as it can be", || {
         machine.property(MALLORY, "TasksCurrent") == limit.to_string()
     });
