@@ -36,7 +36,7 @@ pub(crate) enum ActionError {
     #[error("the answer cannot be used: {0}")]
     Unusable(String),
     /// The implementation refused it.
-    #[error("it was refused with retcode {code} {why}")]
+    #[error("it was refused with retcode {code}{}{why}", if why.is_empty() { "" } else { " " })]
     Refused {
         /// The retcode.
         code: i64,
@@ -351,6 +351,13 @@ mod tests {
         let refused = |code| ActionResponse::Refused { code, why: "w".into() };
         assert_eq!(judge(refused(1403)), Err(ActionError::Token));
         assert_eq!(judge(refused(1200)), Err(ActionError::Refused { code: 1200, why: "w".into() }));
+        // euler-onebot says no more than the code.
+        for (why, text) in [
+            ("", "it was refused with retcode 1404"),
+            ("no such call", "it was refused with retcode 1404 no such call"),
+        ] {
+            assert_eq!(ActionError::Refused { code: 1404, why: why.into() }.to_string(), text);
+        }
         assert_eq!(judge(ActionResponse::Unclear), Err(ActionError::NoAnswer));
         assert_eq!(judge(ActionResponse::Accepted), Ok(ActionResult::Accepted));
     }
