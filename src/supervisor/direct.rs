@@ -1,9 +1,11 @@
 //! Clients as child processes of the controller, each in a process group of its own.
 //!
 //! A child is reaped only when its whole group is gone. While the dead leader is a zombie, the kernel does not reuse its pid, and
-//! so not the number of the group: a signal to the group cannot hit another one.
+//! so not the number of the group: a signal to the group cannot hit another one. What an implementation starts in another group is
+//! found by its environment.
 
 pub(super) mod adopt;
+mod escaped;
 mod process_groups;
 mod watcher;
 
@@ -12,6 +14,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -78,6 +81,7 @@ impl DirectState {
     /// Makes the command of a launch, and opens the file for its output. Blocks on the file system.
     fn prepare(&self, plan: &LaunchPlan) -> Result<PreparedChild, StartError> {
         let name = plan.launch.name.clone();
+        let mut state = None;
         let (mut command, source, built_in) = match &plan.program {
             Program::Command(program) => {
                 let command = command_of(program, &plan.env);
@@ -86,6 +90,7 @@ impl DirectState {
             Program::Implementation(Some(child)) => {
                 let failed = |source| StartError::Execute { program: child.executable.clone(), source };
                 let command = implementation::command(child, plan).map_err(failed)?;
+                state = child.state_file();
                 (command, OutputSource::implementation(name, &child.name), false)
             }
             Program::Template(_) | Program::Implementation(None) => return Err(StartError::OtherSupervisor),
@@ -106,7 +111,7 @@ impl DirectState {
                 Some(file)
             }
         };
-        Ok(PreparedChild { command, source, built_in, file })
+        Ok(PreparedChild { command, source, built_in, file, state })
     }
 
     /// Opens the output file of an adopted process, if it has one, and logs what is in it. Blocks on the file system.
@@ -164,6 +169,8 @@ struct PreparedChild {
     built_in: bool,
     /// The file of its output, if it has one.
     file: Option<Arc<OutputFile>>,
+    /// The state file of an implementation.
+    state: Option<PathBuf>,
 }
 
 /// A handle to the watcher of a child.
@@ -221,6 +228,8 @@ impl Direct {
         match ProcessWatcher::new(*pid, launch, Relation::Stranger, file, self.shared.clone()) {
             // Compared again now that the pidfd is open: the process may have exited before, and its pid been reused.
             Ok((watcher, child)) if child.start_ticks == *start_ticks => {
+                let state = self.shared.of_implementations.then(|| client.spec.files.state.clone());
+                let watcher = watcher.of_implementation(state);
                 self.watch((watcher, child), (None, None), self.shared.source(&client.spec));
                 (client, found)
             }
@@ -245,7 +254,7 @@ impl Supervisor for Direct {
     async fn start(&self, plan: LaunchPlan) -> Result<Handle, StartError> {
         let (shared, launch) = (self.shared.clone(), plan.launch.clone());
         let prepared = on_blocking_thread(move || shared.prepare(&plan)).await?;
-        let PreparedChild { mut command, source, built_in, file } = prepared;
+        let PreparedChild { mut command, source, built_in, file, state } = prepared;
         // Forked on a thread of the runtime, which lives as long as the controller. A client with PR_SET_PDEATHSIG gets its signal
         // when the forking thread exits, not the process.
         let mut child = command
@@ -256,10 +265,10 @@ impl Supervisor for Direct {
         let output = (child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from));
         // The child is not reaped yet, so its pid is its own even if it is dead.
         match ProcessWatcher::new(pid, launch, Relation::Child { built_in }, file, self.shared.clone()) {
-            Ok(watched) => {
-                let start_ticks = watched.1.start_ticks;
+            Ok((watcher, child)) => {
+                let start_ticks = child.start_ticks;
                 // Before the handle is returned: with the handle a caller can stop the process.
-                self.watch(watched, output, source);
+                self.watch((watcher.of_implementation(state), child), output, source);
                 Ok(Handle::Direct { pid, start_ticks, boot_id: self.boot_id.clone() })
             }
             Err(source) => {

@@ -108,3 +108,26 @@ fn llbot_cli_exits_are_told() {
     let seen = machine.client("a");
     assert_eq!(seen["state"], "loading", "{seen}");
 }
+
+#[test]
+fn llbot_cli_as_child_process_leaves_nothing_behind() {
+    let Some(machine) = boot() else { return };
+    machine.write("/etc/wqcontroller/wqcontroller.toml.d/60-direct.toml", "[supervisor]\nmode = 'direct'\n");
+    machine.systemctl(&["restart", crate::service::UNIT]);
+    machine.start_client("a", &START);
+    let nodes = || {
+        let found = machine.try_run("pgrep", &["--full", "^sleep 3600"]);
+        String::from_utf8_lossy(&found.stdout).split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    wait_until("node and its child are there", || nodes().len() == 2);
+    let first = nodes();
+    let launcher = machine.client("a")["implementation"]["pid"].to_string();
+    machine.run("kill", &["-KILL", &launcher]);
+    let seen = machine.wait_for_client("a", "started again", |client| {
+        client["implementation"]["phase"] == "up" && client["implementation"]["exits"] == 1
+    });
+    machine.assert_gone(&first);
+    assert_eq!(seen["implementation"]["last_exit"], "was ended by signal 9", "{seen}");
+    assert_eq!(machine.call("stop_client", &["client=a"])["code"], 0);
+    assert_eq!(nodes(), Vec::<String>::new());
+}

@@ -153,13 +153,13 @@ fn by_pid_file(path: &Path, title: &str, boot_id: &Arc<str>) -> Option<Handle> {
 
 /// Whether the process is of this user. Another user could give a process the same variables or the same title, to have it taken for
 /// a client.
-fn is_mine(pid: u32) -> bool {
+pub(super) fn is_mine(pid: u32) -> bool {
     let me = rustix::process::geteuid().as_raw();
     fs::metadata(format!("/proc/{pid}")).is_ok_and(|entry| entry.uid() == me)
 }
 
 /// Reads a file of `/proc` about a process.
-fn read_proc(pid: u32, file: &str) -> Option<Vec<u8>> {
+pub(super) fn read_proc(pid: u32, file: &str) -> Option<Vec<u8>> {
     let mut content = Vec::new();
     fs::File::open(format!("/proc/{pid}/{file}")).ok()?.take(MAX_READ).read_to_end(&mut content).ok()?;
     Some(content)

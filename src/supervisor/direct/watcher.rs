@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, error, warn};
 
+use super::escaped::{self, Escaped};
 use super::{Child, DirectState};
 use crate::async_fd::ReadableFd;
 use crate::model::client::Exit;
@@ -54,6 +56,8 @@ pub(super) struct ProcessWatcher {
     relation: Relation,
     /// The file of its output, if it has one.
     file: Option<Arc<OutputFile>>,
+    /// Its state file, where what it starts may leave its process group.
+    state: Option<PathBuf>,
     end: watch::Receiver<Option<Instant>>,
     shared: Arc<DirectState>,
 }
@@ -73,8 +77,14 @@ impl ProcessWatcher {
         // After the pidfd is open: a later process with this pid has another start time, which the caller compares.
         let start_ticks = proc::stat(pid)?.start_ticks;
         let (sender, end) = watch::channel(None);
-        let watcher = Self { pid, start_ticks, group, pidfd, launch, relation, file, end, shared };
+        let watcher =
+            Self { pid, start_ticks, group, pidfd, launch, relation, file, state: None, end, shared };
         Ok((watcher, Child { start_ticks, end: sender }))
+    }
+
+    /// The same for an implementation with this state file: whatever has it in its environment ends with the process.
+    pub(super) fn of_implementation(self, state: Option<PathBuf>) -> Self {
+        Self { state, ..self }
     }
 
     /// The launch, and the process by pid and start time.
@@ -165,12 +175,11 @@ impl ProcessWatcher {
         }
     }
 
-    /// Asks the rest of the group of a dead leader to stop until `deadline`, then by SIGKILL.
+    /// Asks what a dead leader leaves behind to stop until `deadline`, then by SIGKILL.
     async fn end_leftovers(&mut self, mut deadline: Instant) {
-        if !self.shared.groups.has_other_members(self.pid).await {
+        if !self.signal_leftovers(Some(self.shared.stop_signal())).await {
             return;
         }
-        self.report(kill_process_group(self.group, self.shared.stop_signal()));
         // Short at first, as most groups are empty at once, and then longer, as each look is a walk over /proc.
         let mut pause = Duration::from_millis(5);
         while Instant::now() < deadline {
@@ -181,20 +190,40 @@ impl ProcessWatcher {
                 deadline = deadline.min(by);
             }
             pause = (pause * 2).min(Duration::from_millis(100));
-            if !self.shared.groups.has_other_members(self.pid).await {
+            if !self.signal_leftovers(None).await {
                 return;
             }
         }
         let give_up = deadline.max(Instant::now()) + KILL_PATIENCE;
         while Instant::now() < give_up {
-            self.report(kill_process_group(self.group, Signal::KILL));
-            sleep(Duration::from_millis(5)).await;
-            if !self.shared.groups.has_other_members(self.pid).await {
+            if !self.signal_leftovers(Some(Signal::KILL)).await {
                 return;
             }
+            sleep(Duration::from_millis(5)).await;
         }
         let pid = self.pid;
-        error!(client = %self.launch.name, pid, "processes of its process group {pid} can't be killed");
+        error!(client = %self.launch.name, pid, "processes that it has left behind can't be killed (process group {pid})");
+    }
+
+    /// Whether a dead leader has left processes behind; those are sent the signal.
+    async fn signal_leftovers(&self, signal: Option<Signal>) -> bool {
+        let in_group = self.shared.groups.has_other_members(self.pid).await;
+        let escaped = self.escaped().await;
+        if let Some(signal) = signal {
+            if in_group {
+                self.report(kill_process_group(self.group, signal));
+            }
+            escaped::signal(&escaped, signal);
+        }
+        in_group || !escaped.is_empty()
+    }
+
+    /// What has left the process group, and is not over.
+    async fn escaped(&self) -> Vec<Escaped> {
+        match self.state.clone() {
+            Some(state) => on_blocking_thread(move || escaped::find(&state)).await,
+            None => Vec::new(),
+        }
     }
 
     fn reap(&self) -> Exit {

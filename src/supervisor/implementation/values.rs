@@ -56,6 +56,15 @@ pub struct ImplementationChild {
     pub identity: Vec<(OsString, OsString)>,
 }
 
+impl ImplementationChild {
+    /// The state file that is in its environment. Only one account has it.
+    pub fn state_file(&self) -> Option<PathBuf> {
+        let variable = format!("{PREFIX}STATE_PATH");
+        let value = self.identity.iter().find(|(name, _)| *name == *variable);
+        value.map(|(_, file)| file.into())
+    }
+}
+
 const IMPLEMENTATION: &str = "IMPLEMENTATION";
 const PORT: &str = "IMPLEMENTATION_PORT";
 const TOKEN: &str = "IMPLEMENTATION_TOKEN";
