@@ -85,7 +85,8 @@ impl Sessions {
                 Some(false) if !is_doubted => {
                     is_doubted = true;
                     self.wait_until_online(online, OFFLINE.to_owned()).await?;
-                    checked = Some(Instant::now());
+                    // It may be lost again before a heartbeat says that it was online.
+                    checked = None;
                 }
                 // Some implementations say offline until they are restarted, although calls work.
                 Some(false) if checked.is_none_or(|checked| checked.elapsed() >= CHECK_PAUSE) => {
@@ -188,7 +189,7 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use tokio::sync::mpsc;
 
@@ -198,23 +199,22 @@ mod tests {
     use crate::client::onebot::session::{LoginProgress, Transport};
     use crate::client::onebot::state::OneBotState;
     use crate::client::onebot::transport::calls::CallCompletion;
-    use crate::client::onebot::transport::inbox;
+    use crate::client::onebot::transport::inbox::{self, Inbox};
     use crate::client::onebot::wire::reply::ActionResponse;
 
     /// More attempts than there are in ten minutes.
     const TOO_OFTEN: usize = 400;
 
-    #[tokio::test(start_paused = true)]
-    async fn earlier_heartbeat_does_not_end_the_pause_between_logins() {
+    /// Logins on a connection that does not exist, and what they report.
+    fn sessions() -> (Sessions, mpsc::Receiver<BackendEvent>) {
         let calls = Arc::new(Calls::new(Duration::from_secs(30)));
         let binding =
             Arc::new(AccountBinding::open(std::path::Path::new("/nonexistent/binding"), None, None));
         let inbox = Arc::new(inbox::open(calls.clone(), binding.clone()).0);
         let hour = Duration::from_secs(3600);
-        let state =
-            Arc::new(OneBotState::new("x".into(), calls.clone(), inbox.clone(), binding, hour, false, 1));
-        let (events, mut told) = mpsc::channel(64);
-        let mut sessions = Sessions {
+        let state = Arc::new(OneBotState::new("x".into(), calls, inbox, binding, hour, false, 1));
+        let (events, told) = mpsc::channel(64);
+        let sessions = Sessions {
             state,
             events,
             transport: Transport::Forward {
@@ -228,6 +228,64 @@ mod tests {
             call_time: Duration::from_secs(30),
             progress: LoginProgress::default(),
         };
+        (sessions, told)
+    }
+
+    async fn beat(inbox: &Inbox, online: bool) {
+        let beat = json!({
+            "post_type": "meta_event", "meta_event_type": "heartbeat", "status": { "online": online },
+        });
+        inbox.take(beat.to_string().as_bytes(), inbox.connection()).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn loss_soon_after_a_return_is_noticed() {
+        let (mut sessions, mut told) = sessions();
+        let (calls, inbox) = (sessions.state.calls.clone(), sessions.state.inbox.clone());
+        let mut connection = calls.connect();
+        let is_online = AtomicBool::new(true);
+        let answers = async {
+            while let Some(call) = connection.recv().await {
+                assert!(call.begin());
+                let answer = match is_online.load(Ordering::Relaxed) {
+                    true if call.action == "get_login_info" => {
+                        ActionResponse::Done(json!({ "user_id": 10001, "nickname": "x" }))
+                    }
+                    true => ActionResponse::Done(json!([])),
+                    false => ActionResponse::Refused { code: 1200, why: "no".into() },
+                };
+                calls.complete(&call.echo, CallCompletion::Reply(answer));
+            }
+        };
+        let mut until = async |what: &str| {
+            let is_it = |event: &BackendEvent| match what {
+                "ready" => matches!(event, BackendEvent::Ready { .. }),
+                _ => matches!(event, BackendEvent::Delayed(_)),
+            };
+            while !is_it(&told.recv().await.unwrap()) {}
+        };
+        let account = async {
+            until("ready").await;
+            for _ in 0..2 {
+                is_online.store(false, Ordering::Relaxed);
+                beat(&inbox, false).await;
+                until("delayed").await;
+                is_online.store(true, Ordering::Relaxed);
+                // Found by an attempt of the client, before a heartbeat says it.
+                until("ready").await;
+            }
+        };
+        tokio::select! {
+            _ = sessions.stay_logged_in() => panic!("it gave up"),
+            () = answers => panic!("no connection"),
+            done = tokio::time::timeout(Duration::from_secs(3600), account) => done.unwrap(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn earlier_heartbeat_does_not_end_the_pause_between_logins() {
+        let (mut sessions, mut told) = sessions();
+        let (calls, inbox) = (sessions.state.calls.clone(), sessions.state.inbox.clone());
         let mut connection = calls.connect();
         let attempts = AtomicUsize::new(0);
         let answers = async {
@@ -241,18 +299,12 @@ mod tests {
                 );
             }
         };
-        let beat = async |online: bool| {
-            let beat = json!({
-                "post_type": "meta_event", "meta_event_type": "heartbeat", "status": { "online": online },
-            });
-            inbox.take(beat.to_string().as_bytes(), inbox.connection()).await;
-        };
         let count = async {
-            beat(true).await;
+            beat(&inbox, true).await;
             sleep(Duration::from_secs(600)).await;
             let before = attempts.load(Ordering::Relaxed);
             // A new one ends the pause, and once.
-            beat(true).await;
+            beat(&inbox, true).await;
             sleep(Duration::from_millis(1)).await;
             assert_eq!(attempts.load(Ordering::Relaxed), before + 1);
         };
