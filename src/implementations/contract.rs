@@ -12,6 +12,10 @@ use crate::backends::BackendKind;
 use crate::model::client::Exit;
 use crate::model::login::LoginAnswer;
 
+/// The time from one heartbeat to the next, in milliseconds, where we choose it. Heartbeats may be the only ones that tell of a lost
+/// connection to the network: LLBot goes on to say that it is logged in. A loss is to be shown within five seconds.
+pub(super) const HEARTBEAT_MS: u32 = 4_000;
+
 /// What the controller has to know about a kind of implementation. Pure: nothing here touches a file or a process.
 pub trait ImplementationContract: Sync {
     /// Its name: the value of `kind` in the configuration.

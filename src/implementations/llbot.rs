@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::contract::{CommandLine, ConfigFile, Content, ImplementationContract, Link, StartValues};
+use super::contract::{
+    CommandLine, ConfigFile, Content, HEARTBEAT_MS, ImplementationContract, Link, StartValues,
+};
 use super::json::OURS;
 use super::login::{LoginQuestion, text_of};
 use super::settings::ImplementationSettings;
@@ -56,7 +58,7 @@ impl ImplementationContract for Llbot {
         let connect = json!({
             "name": OURS, "type": "ws", "enable": true, "host": "127.0.0.1", "port": values.port,
             "token": values.token, "messageFormat": "array", "reportSelfMessage": true,
-            "reportOfflineMessage": false, "heartInterval": 30_000, "debug": false,
+            "reportOfflineMessage": false, "heartInterval": HEARTBEAT_MS, "debug": false,
         });
         let private = |path: &str, text: &str| ConfigFile {
             path: path.to_owned(),

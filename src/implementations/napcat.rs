@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::contract::{CommandLine, ConfigFile, Content, ImplementationContract, Link, StartValues};
+use super::contract::{
+    CommandLine, ConfigFile, Content, HEARTBEAT_MS, ImplementationContract, Link, StartValues,
+};
 use super::json::OURS;
 use super::login::{LoginQuestion, PageQuestion, text_of};
 use super::settings::ImplementationSettings;
@@ -57,7 +59,7 @@ impl ImplementationContract for Napcat {
         let server = json!({
             "name": OURS, "enable": true, "host": "127.0.0.1", "port": values.port, "token": values.token,
             "messagePostFormat": "array", "reportSelfMessage": true, "enableForcePushEvent": true,
-            "heartInterval": 30_000, "debug": false,
+            "heartInterval": HEARTBEAT_MS, "debug": false,
         });
         let page = json!({ "host": "127.0.0.1", "port": values.page_port(), "token": values.token });
         let file = |path: String, set, entry| ConfigFile {

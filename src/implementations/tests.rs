@@ -84,6 +84,16 @@ fn each_kind_listens_on_this_machine_with_our_token() {
 }
 
 #[test]
+fn heartbeats_tell_of_a_loss_within_five_seconds() {
+    let [llbot, napcat, ..] = each();
+    for (settings, server) in [(llbot, "/ob11/connect/0"), (napcat, "/network/websocketServers/0")] {
+        let file = &settings.kind.contract().files(&settings, &values())[0];
+        let interval = json_of(file, None).pointer(server).unwrap()["heartInterval"].as_u64().unwrap();
+        assert!((1_000..5_000).contains(&interval), "{interval}");
+    }
+}
+
+#[test]
 fn keys_of_the_user_are_kept() {
     let [llbot, napcat, yogurt, _] = each();
     let file = &yogurt.kind.contract().files(&yogurt, &values())[0];
