@@ -16,6 +16,8 @@ const AT_MOST: u64 = 300;
 pub struct NetworkGuard {
     /// When each account that is offline was lost.
     lost: BTreeMap<ClientName, u64>,
+    /// Whether the default route was missing when it was looked at last.
+    without_route: bool,
     /// Since when the network is gone, for all that is known.
     gone_since: Option<u64>,
     /// Since when it is there.
@@ -44,6 +46,11 @@ impl NetworkGuard {
     /// Since when the network is there; none while it is gone. `accounts` is how many there are, `has_route` whether the machine has
     /// a default route.
     pub fn there_since(&mut self, now: u64, accounts: usize, has_route: bool) -> Option<u64> {
+        if has_route && std::mem::take(&mut self.without_route) {
+            // The losses so far were this one, which is over.
+            self.lost.clear();
+        }
+        self.without_route = !has_route;
         let newest = self.lost.values().copied().max().unwrap_or(0);
         let together = self.lost.values().filter(|at| newest - **at <= TOGETHER).count();
         let many = accounts >= 2 && together * 2 > accounts && now.saturating_sub(newest) < AT_MOST;
@@ -97,6 +104,21 @@ mod tests {
         assert_eq!(guard.there_since(1_300, 2, true), Some(1_300));
         guard.forget(&ClientName::new("b").unwrap());
         assert_eq!(guard.there_since(1_301, 1, true), Some(1_300));
+    }
+
+    #[test]
+    fn return_of_the_default_route_ends_a_loss_of_many() {
+        let mut guard = NetworkGuard::default();
+        lose(&mut guard, 1_000, "a");
+        lose(&mut guard, 1_000, "b");
+        assert_eq!(guard.there_since(1_005, 2, false), None);
+        assert_eq!(guard.there_since(1_010, 2, true), Some(1_010), "five minutes are not waited for");
+        // What is lost later counts anew.
+        for who in ["a", "b"] {
+            regain(&mut guard, 1_015, who);
+            lose(&mut guard, 1_020, who);
+        }
+        assert_eq!(guard.there_since(1_020, 2, true), None);
     }
 
     #[test]
