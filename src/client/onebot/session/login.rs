@@ -90,12 +90,16 @@ impl Sessions {
                 }
                 // Some implementations say offline until they are restarted, although calls work.
                 Some(false) if checked.is_none_or(|checked| checked.elapsed() >= CHECK_PAUSE) => {
-                    if let Err(ended) = check(&state.calls).await {
+                    let is_lost = match check(&state.calls).await {
+                        Ok(()) => None,
                         // Only `Lost` may pass by waiting. All else needs another connection or the operator.
-                        let SessionEnd::Lost(why) = &ended else { return Err(ended) };
+                        Err(SessionEnd::Lost(why)) => Some(why),
+                        Err(ended) => return Err(ended),
+                    };
+                    checked = is_lost.is_none().then(Instant::now);
+                    if let Some(why) = is_lost {
                         self.wait_until_online(online, format!("{OFFLINE}; {why}")).await?;
                     }
-                    checked = Some(Instant::now());
                 }
                 Some(false) | None => {}
                 Some(true) => is_doubted = false,
@@ -266,7 +270,7 @@ mod tests {
         };
         let account = async {
             until("ready").await;
-            for _ in 0..2 {
+            for _ in 0..3 {
                 is_online.store(false, Ordering::Relaxed);
                 beat(&inbox, false).await;
                 until("delayed").await;
