@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A program that holds an account, for tests: it plays the part of an implementation, with scans, kicks and losses on demand.
 
-    tests/implementation.py KIND PORT HOME RUNTIME TOKEN
+    tests/implementation.py KIND PORT HOME RUNTIME TOKEN [BEAT]
 
 KIND is llbot, napcat, yogurt or command: how its login can be asked about. What happens to it is a word in the file HOME/event:
 
@@ -16,6 +16,10 @@ KIND is llbot, napcat, yogurt or command: how its login can be asked about. What
     crash       it ends
     lie NAME    from now on its answers are: deep (a million brackets), huge (more than anyone takes), endless, name (megabytes of
                 a name, with what terminals obey), other (of another account), redirect URL (of its web page); `lie` alone ends that
+    count       the number of calls and questions so far is written to HOME/calls
+
+A heartbeat comes with each change and twice a second, so that no test waits for one. With HEARTBEATS=configured in the environment
+it comes each BEAT seconds and at no other time, as those of the real programs do, and twice a second where there is no BEAT.
 
 The API is OneBot v11 by WebSocket on PORT, but for yogurt, which answers Milky's get_login_info there. Needs nothing but Python.
 """
@@ -33,6 +37,8 @@ import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 KIND, PORT, HOME, RUNTIME, TOKEN = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5]
+AS_CONFIGURED = os.environ.get("HEARTBEATS") == "configured"
+BEAT = float(sys.argv[6]) if AS_CONFIGURED and len(sys.argv) > 6 else 0.5
 UIN, NAME = 10001, "小红"
 CODE = {"llbot": "temp/login-qrcode.png", "napcat": "cache/qrcode.png"}.get(KIND, "qrcode.png")
 LOGIN = {"llbot": "data/qq-session-10001.json", "napcat": ".config/QQ"}.get(KIND, "session-store.json")
@@ -54,6 +60,7 @@ class Account:
         self.connections = []
         self.lock = threading.Lock()
         self.was_online = False
+        self.calls = 0
         self.state = None
         self.lie = ""
         self.become("online" if os.path.exists(os.path.join(HOME, LOGIN)) else "code")
@@ -84,9 +91,14 @@ class Account:
             for number in range(1000):
                 self.tell(message(number))
             return
+        elif state == "count":
+            with open(os.path.join(HOME, "calls.new"), "w") as counted:
+                counted.write(str(self.calls))
+            os.replace(os.path.join(HOME, "calls.new"), os.path.join(HOME, "calls"))
+            return
         self.state = state
         print(f"login: {state}", flush=True)
-        if state != "mute":
+        if state != "mute" and not AS_CONFIGURED:
             self.tell(heartbeat(state))
         if state == "kicked" and KIND == "napcat":
             self.tell({"post_type": "notice", "notice_type": "bot_offline", "tag": "被挤下线",
@@ -213,9 +225,11 @@ class Api(BaseHTTPRequestHandler):
                 if opcode == 9:
                     self.connection.sendall(frame(data, 10))
                 elif opcode == 1 and account.state != "mute":
+                    account.calls += 1
                     self.connection.sendall(answer_to(json.loads(data)))
 
     def do_POST(self):
+        account.calls += 1
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
         while account.state == "mute":
             time.sleep(0.05)
@@ -280,6 +294,7 @@ def answer_on_socket():
 
 def answer_line(connection):
     line = connection.makefile().readline()
+    account.calls += 1
     while account.state == "mute":
         time.sleep(0.05)
     # As LLBot does: it says that it is logged in while it is only offline, and shows a code after a kick.
@@ -299,7 +314,7 @@ def answer_line(connection):
 
 def beat():
     while True:
-        time.sleep(0.5)
+        time.sleep(BEAT)
         if account.state != "mute":
             account.tell(heartbeat(account.state))
 

@@ -1,10 +1,9 @@
 //! Where the login of an account stands, as the kinds tell it: tests/implementation.py plays each of them.
 
-use std::fs;
-use std::path::PathBuf;
-
 use serde_json::Value;
 
+use super::played::happen_to;
+pub(super) use super::played::with_kind;
 use super::{implementation, pid, until_implementation};
 use crate::fixture::{Builder, Controller, wait_until};
 
@@ -15,60 +14,9 @@ pub(super) fn of_kind(kind: &str, config: &str) -> Controller {
     with_kind(Builder::new(), kind, config).built_in()
 }
 
-/// The same, not started yet. The network is there while the file `network` is.
-pub(super) fn with_kind(builder: Builder, kind: &str, config: &str) -> Builder {
-    let network = builder.write_file("network", "", 0o600);
-    let builder = builder.env("WQCONTROLLER_TEST_ROUTE", network.to_str().unwrap());
-    let (played, first) =
-        (concat!(env!("CARGO_MANIFEST_DIR"), "/tests/implementation.py"), builder.first_port() + 20);
-    // Each kind has its port and its token from another place.
-    let values = match kind {
-        "llbot" => {
-            "read_json() { python3 -c \"import json; print(json.load(open('data/config_10001.json'))['ob11']['connect'][0]['$1'])\"; }\n\
-             port=$(read_json port) token=$(read_json token)\n"
-        }
-        "napcat" => {
-            "read_json() { python3 -c \"import json; print(json.load(open('napcat/config/onebot11_10001.json'))['network']['websocketServers'][0]['$1'])\"; }\n\
-             port=$(read_json port) token=$(read_json token)\n"
-        }
-        "yogurt" => {
-            "read_json() { python3 -c \"import json; print(json.load(open('config.json'))['milky']['http']['$1'])\"; }\n\
-             port=$(read_json port) token=$(read_json accessToken)\n"
-        }
-        _ => "port=$1 token=$(cat token)\n",
-    };
-    let script = format!(
-        "#!/bin/sh\n{values}exec python3 -IS '{played}' {kind} $port \"$HOME\" \"$RUNTIME_DIRECTORY\" $token\n"
-    );
-    let program = builder.write_file("program", &script, 0o700);
-    let (program, secret) = (program.display(), builder.write_file("secret", "site", 0o600));
-    let template = builder.write_file("template", "{token}", 0o600);
-    let keys = match kind {
-        "llbot" => format!(
-            "program = '{program}'\nscript = '/opt/llbot.js'\nauth_token_file = '{}'\n",
-            secret.display()
-        ),
-        "napcat" => format!("program = '{program}'\n"),
-        "yogurt" => format!("program = '{program}'\nsign_url = 'http://127.0.0.1:9/'\n"),
-        _ => format!(
-            "command = \"{program} {{port}}\"\nurl = 'ws://127.0.0.1:{{port}}/'\nfile = 'token'\nfile_template = '{}'\n",
-            template.display()
-        ),
-    };
-    builder.config(&format!(
-        "implementation_start_port = {first}\n{config}\n[implementations.own]\nkind = '{kind}'\n{keys}"
-    ))
-}
-
-fn home(controller: &Controller) -> PathBuf {
-    controller.path("implementations/a")
-}
-
 /// Has this happen to the account `a`.
 pub(super) fn happen(controller: &Controller, event: &str) {
-    let home = home(controller);
-    fs::write(home.join("event.new"), event).unwrap();
-    fs::rename(home.join("event.new"), home.join("event")).unwrap();
+    happen_to(controller, "a", event);
 }
 
 /// What `check_client` says of the account `a`.

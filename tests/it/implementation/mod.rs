@@ -2,6 +2,7 @@
 
 mod evil;
 mod login;
+mod played;
 mod policy;
 mod processes;
 mod programs;
