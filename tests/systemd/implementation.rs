@@ -136,6 +136,17 @@ fn last_line_is_the_reason_of_an_exit() {
     }
 }
 
+/// Ends, and leaves a process behind that ignores the signal by which it is to end.
+const LEAVING: &str = "(trap '' INT; exec sleep 1000) &\nsleep 1\nexit 3\n";
+
+#[test]
+fn process_that_is_left_behind_puts_off_no_new_start() {
+    let Some(machine) = with_script(LEAVING) else { return };
+    machine.start_client("a", &START);
+    let found = until_implementation(&machine, "a", "it failed", |found| found["exits"].as_u64() >= Some(2));
+    assert!(found["last_exit"].as_str().unwrap().contains("status 3"), "{found}");
+}
+
 #[test]
 fn implementations_are_transient_units_of_the_machine_too() {
     let Some(machine) = Machine::boot() else { return };

@@ -47,6 +47,16 @@ impl UnitRole {
         }
     }
 
+    /// The longest time from the end of the main process, or from a stop, until systemd kills what is left, in microseconds.
+    const fn stop_usec(self) -> u64 {
+        match self {
+            // The default of systemd is another one on some distributions.
+            Self::Client => 90_000_000,
+            // Programs of others leave processes behind, and no new start is possible before those are gone.
+            Self::Implementation => 15_000_000,
+        }
+    }
+
     /// The folder of the launch files, in that of the controller.
     pub(super) const fn launches(self) -> &'static str {
         match self {
@@ -162,8 +172,7 @@ impl Transient<'_> {
             ("Type", text("exec")),
             ("NotifyAccess", text(self.role.notify_access())),
             ("Restart", text("no")),
-            // The default of systemd is another one on some distributions.
-            ("TimeoutStopUSec", Variant::from(90_000_000u64)),
+            ("TimeoutStopUSec", Variant::from(self.role.stop_usec())),
             ("StandardInputFile", text(&self.launch_file.to_string_lossy())),
             ("RuntimeDirectory", list(&[&folder])),
             ("RuntimeDirectoryMode", Variant::from(0o750u32)),
