@@ -11,8 +11,11 @@ const FIRST_PAUSE: u64 = 60;
 const LONGEST_PAUSE: u64 = 900;
 /// How long an account is online, in seconds, until its losses before count no more.
 const HEALTHY: u64 = 600;
-/// How long a new start counts as under way, in seconds, where it leads neither to a login nor to a code.
+/// How long a new start counts as under way, in seconds from when its process is there, where it leads neither to a login nor to
+/// a code.
 const UNDER_WAY: u64 = 30;
+/// The same from when it was asked for. One that fails again and again must not keep others from being started.
+const UNDER_WAY_AT_MOST: u64 = 120;
 /// After how many ends in a row an implementation is said to be in a crash loop.
 const CRASH_LOOP: u32 = 3;
 
@@ -151,6 +154,8 @@ pub struct LoginPolicy {
     next_start: u64,
     /// When it was started anew last, while that is under way.
     started: Option<u64>,
+    /// When it had no process last.
+    last_down: u64,
     /// The codes that were shown since the last login, and when the last one was written.
     codes: u32,
     last_code: u64,
@@ -167,7 +172,9 @@ pub struct LoginPolicy {
 impl LoginPolicy {
     /// Whether a new start of it is under way.
     pub fn is_starting(&self, now: u64) -> bool {
-        self.started.is_some_and(|started| now < started + UNDER_WAY)
+        self.started.is_some_and(|started| {
+            now < (started.max(self.last_down) + UNDER_WAY).min(started + UNDER_WAY_AT_MOST)
+        })
     }
 
     /// Decides what to do, and what to tell.
@@ -177,6 +184,9 @@ impl LoginPolicy {
         facts: &Facts<'_>,
     ) -> (Option<LoginAction>, Vec<LoginEvent>) {
         let mut events = Vec::new();
+        if !facts.is_up {
+            self.last_down = facts.now;
+        }
         if self.holding.is_some_and(|asked| !facts.held && facts.now < asked + UNDER_WAY) {
             return (None, events);
         }

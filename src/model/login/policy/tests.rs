@@ -15,6 +15,7 @@ struct Account {
     code_written: Option<u64>,
     renews_codes: bool,
     may_start: bool,
+    is_up: bool,
     network_since: Option<u64>,
     held: bool,
     failures: u32,
@@ -29,6 +30,7 @@ impl Account {
             code_written: None,
             renews_codes: true,
             may_start: true,
+            is_up: true,
             network_since: Some(0),
             held: false,
             failures: 0,
@@ -57,7 +59,7 @@ impl Account {
             change,
             code_written: self.code_written,
             renews_codes: self.renews_codes,
-            is_up: true,
+            is_up: self.is_up,
             held: self.held,
             failures: self.failures,
             network_since: self.network_since,
@@ -210,6 +212,13 @@ fn new_start_is_under_way_until_it_leads_somewhere() {
     account.become_(200, LoginState::Offline, false);
     account.look(260);
     assert!(account.policy.is_starting(289) && !account.policy.is_starting(290));
-    account.become_(270, LoginState::Online, false);
-    assert!(!account.policy.is_starting(271));
+    // A slow one counts from when its process is there, but not for ever.
+    account.is_up = false;
+    account.look(285);
+    assert!(account.policy.is_starting(314) && !account.policy.is_starting(315));
+    account.look(379);
+    assert!(account.policy.is_starting(379) && !account.policy.is_starting(380));
+    account.is_up = true;
+    account.become_(300, LoginState::Online, false);
+    assert!(!account.policy.is_starting(301));
 }
