@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::machine::{Machine, assert_inside, wait_until};
 use crate::service::UNIT;
@@ -343,13 +343,20 @@ pub fn call_again_and_again(path: &str, keep: bool, stop: &AtomicBool, done: &At
     failures
 }
 
+/// How long a controller that ends waits for one more request on a connection that is kept.
+const LAST_REQUEST_GRACE: Duration = Duration::from_millis(300);
+
+/// A connection that is kept, and when the last answer came.
+type Kept = (BufReader<TcpStream>, Instant);
+
 /// One call: the connection, if it can be used again.
-fn call(path: &str, kept: Option<BufReader<TcpStream>>) -> Result<Option<BufReader<TcpStream>>, String> {
+fn call(path: &str, kept: Option<Kept>) -> Result<Option<Kept>, String> {
     let state = if kept.is_some() { "kept" } else { "new" };
     let failed =
         |what: &'static str| move |error: std::io::Error| format!("{state} connection, {what}: {error}");
+    let answered = kept.as_ref().map(|(_, answered)| *answered);
     let mut stream = match kept {
-        Some(stream) => stream,
+        Some((stream, _)) => stream,
         None => {
             let stream = TcpStream::connect("127.0.0.1:4000").map_err(failed("connect"))?;
             stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -358,9 +365,14 @@ fn call(path: &str, kept: Option<BufReader<TcpStream>>) -> Result<Option<BufRead
     };
     let request = format!("GET /openqq/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     stream.get_mut().write_all(request.as_bytes()).map_err(failed("write"))?;
+    let idle = answered.map(|answered| answered.elapsed());
     let (mut length, mut last, mut line) = (0, false, String::new());
     if stream.read_line(&mut line).map_err(failed("read"))? == 0 {
-        return Err(format!("{state} connection: no answer"));
+        // A caller that the machine kept from running for so long does what every HTTP client does (RFC 9112, 9.3.1).
+        return match idle {
+            Some(idle) if idle >= LAST_REQUEST_GRACE => call(path, None),
+            _ => Err(format!("{state} connection: no answer after {idle:?}")),
+        };
     }
     let status = line.trim_end().to_owned();
     loop {
@@ -379,5 +391,5 @@ fn call(path: &str, kept: Option<BufReader<TcpStream>>) -> Result<Option<BufRead
     if !status.starts_with("HTTP/1.1 200 ") || !body.starts_with(b"{") {
         return Err(format!("{status}: {}", String::from_utf8_lossy(&body)));
     }
-    Ok((!last).then_some(stream))
+    Ok((!last).then(|| (stream, Instant::now())))
 }
