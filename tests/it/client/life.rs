@@ -129,9 +129,9 @@ fn failed_start_prints_the_reason() {
     assert!(said.contains("MOJO_WEBQQ_PLUGIN_OPENQQ_PORT must be a port"), "{said}");
     assert!(!said.contains("hush"));
 
-    let (status, said) = Setup::new(&[("TMPDIR", "/nonexistent")]).run();
+    let (status, said) = Setup::new(&[("TMPDIR", "/proc/nonexistent")]).run();
     assert_eq!(status, Some(1));
-    assert!(said.contains("/nonexistent/mojo_webqq_pid_"), "{said}");
+    assert!(said.contains("/proc/nonexistent/mojo_webqq_pid_"), "{said}");
 }
 
 #[test]

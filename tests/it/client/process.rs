@@ -81,9 +81,27 @@ impl Setup {
 
     /// Runs a client that ends by itself: its status and what it said.
     pub(crate) fn run(&self) -> (Option<i32>, String) {
-        let output =
-            self.command(PROGRAM).arg("client").stderr(std::process::Stdio::piped()).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        let mut command = self.command(PROGRAM);
+        let mut child = command.arg("client").stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        // It says little, but a full pipe would hold it up.
+        let said = std::thread::spawn(move || {
+            let mut said = String::new();
+            stderr.read_to_string(&mut said).map(|_| said)
+        });
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+                None => {
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    panic!("a client that should end by itself runs on:\n{}", self.log());
+                }
+            }
+        };
+        (status.code(), said.join().unwrap().unwrap())
     }
 
     /// The same client for another account.

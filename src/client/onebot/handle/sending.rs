@@ -154,7 +154,7 @@ mod tests {
     async fn unwritten_message_waits_for_the_next_login() {
         let calls = Arc::new(Calls::new(Duration::from_secs(30)));
         let binding =
-            Arc::new(AccountBinding::open(std::path::Path::new("/nonexistent/binding"), None, None));
+            Arc::new(AccountBinding::open(std::path::Path::new("/proc/nonexistent/binding"), None, None));
         let (inbox, _events) = inbox::open(calls.clone(), binding.clone());
         let hour = Duration::from_secs(3600);
         let state =
@@ -208,7 +208,7 @@ mod tests {
 
     fn state(calls: &Arc<Calls>) -> Arc<OneBotState> {
         let binding =
-            Arc::new(AccountBinding::open(std::path::Path::new("/nonexistent/binding"), None, None));
+            Arc::new(AccountBinding::open(std::path::Path::new("/proc/nonexistent/binding"), None, None));
         let (inbox, _events) = inbox::open(calls.clone(), binding.clone());
         let hour = Duration::from_secs(3600);
         Arc::new(OneBotState::new("x".into(), calls.clone(), Arc::new(inbox), binding, hour, false, 1))

@@ -213,7 +213,7 @@ mod tests {
     fn sessions() -> (Sessions, mpsc::Receiver<BackendEvent>) {
         let calls = Arc::new(Calls::new(Duration::from_secs(30)));
         let binding =
-            Arc::new(AccountBinding::open(std::path::Path::new("/nonexistent/binding"), None, None));
+            Arc::new(AccountBinding::open(std::path::Path::new("/proc/nonexistent/binding"), None, None));
         let inbox = Arc::new(inbox::open(calls.clone(), binding.clone()).0);
         let hour = Duration::from_secs(3600);
         let state = Arc::new(OneBotState::new("x".into(), calls, inbox, binding, hour, false, 1));

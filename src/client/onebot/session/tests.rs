@@ -14,7 +14,8 @@ fn sessions(
     transport: impl FnOnce(Arc<inbox::Inbox>) -> Transport,
 ) -> (Sessions, mpsc::Receiver<BackendEvent>) {
     let calls = Arc::new(Calls::new(Duration::from_secs(30)));
-    let binding = Arc::new(AccountBinding::open(std::path::Path::new("/nonexistent/binding"), None, None));
+    let binding =
+        Arc::new(AccountBinding::open(std::path::Path::new("/proc/nonexistent/binding"), None, None));
     let inbox = Arc::new(inbox::open(calls.clone(), binding.clone()).0);
     let hour = Duration::from_secs(3600);
     let transport = transport(inbox.clone());

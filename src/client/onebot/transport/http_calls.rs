@@ -233,7 +233,7 @@ mod tests {
     async fn http_login_ends_if_nothing_listens() {
         let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let calls = Arc::new(Calls::new(Duration::from_secs(30)));
-        let binding = AccountBinding::open(std::path::Path::new("/nonexistent/binding"), None, None);
+        let binding = AccountBinding::open(std::path::Path::new("/proc/nonexistent/binding"), None, None);
         let inbox = Arc::new(inbox::open(calls.clone(), Arc::new(binding)).0);
         let http =
             HttpCalls::new(&format!("http://user:hush@{nobody}/"), None, Duration::from_secs(30), None)
@@ -275,7 +275,8 @@ mod tests {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}/", listener.local_addr().unwrap());
             let calls = Arc::new(Calls::new(Duration::from_secs(30)));
-            let binding = AccountBinding::open(std::path::Path::new("/nonexistent/binding"), Some(1), None);
+            let binding =
+                AccountBinding::open(std::path::Path::new("/proc/nonexistent/binding"), Some(1), None);
             let inbox = Arc::new(inbox::open(calls.clone(), Arc::new(binding)).0);
             let mut http = HttpCalls::new(&url, None, Duration::from_secs(30), None).ok().unwrap();
             http.look = Duration::from_millis(20);

@@ -111,7 +111,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn unnamed_socket_is_asked_for_its_account() {
         let binding =
-            Arc::new(AccountBinding::open(std::path::Path::new("/nonexistent/binding"), Some(1), None));
+            Arc::new(AccountBinding::open(std::path::Path::new("/proc/nonexistent/binding"), Some(1), None));
         let event = |account: u64| json!({ "post_type": "notice", "notice_type": "friend_add", "user_id": 7, "self_id": account });
         let info = |account: u64| json!({ "status": "ok", "retcode": 0, "data": { "user_id": account }, "echo": ECHO });
         let refused = json!({ "status": "failed", "retcode": 1200, "echo": ECHO });

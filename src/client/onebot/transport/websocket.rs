@@ -254,7 +254,7 @@ mod tests {
     use tokio_tungstenite::tungstenite::protocol::Role;
 
     fn binding() -> Arc<AccountBinding> {
-        Arc::new(AccountBinding::open(std::path::Path::new("/nonexistent/binding"), None, None))
+        Arc::new(AccountBinding::open(std::path::Path::new("/proc/nonexistent/binding"), None, None))
     }
 
     async fn pair() -> (WebSocketStream<DuplexStream>, WebSocketStream<DuplexStream>) {

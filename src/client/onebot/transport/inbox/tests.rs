@@ -4,7 +4,7 @@ use serde_json::json;
 const HERE: FrameSource = FrameSource::Connection(0);
 
 fn inbox() -> (Inbox, EventQueue) {
-    let binding = AccountBinding::open(std::path::Path::new("/nonexistent/binding"), Some(1), None);
+    let binding = AccountBinding::open(std::path::Path::new("/proc/nonexistent/binding"), Some(1), None);
     open(Arc::new(Calls::new(Duration::from_secs(1))), Arc::new(binding))
 }
 
