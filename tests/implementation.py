@@ -21,7 +21,7 @@ KIND is llbot, napcat, yogurt or command: how its login can be asked about. What
 A heartbeat comes with each change and twice a second, so that no test waits for one. With HEARTBEATS=configured in the environment
 it comes each BEAT seconds and at no other time, as those of the real programs do, and twice a second where there is no BEAT.
 
-The API is OneBot v11 by WebSocket on PORT, but for yogurt, which answers Milky's get_login_info there. Needs nothing but Python.
+The API is OneBot v11 by WebSocket on PORT, but for yogurt Milky, by HTTP and a stream of events. Needs nothing but Python.
 """
 
 import base64
@@ -100,11 +100,15 @@ class Account:
         print(f"login: {state}", flush=True)
         if state != "mute" and not AS_CONFIGURED:
             self.tell(heartbeat(state))
+        if state == "kicked" and KIND == "yogurt":
+            self.tell({"time": int(time.time()), "self_id": UIN, "event_type": "bot_offline", "data": {"reason": "你的账号在别处登录"}})
         if state == "kicked" and KIND == "napcat":
             self.tell({"post_type": "notice", "notice_type": "bot_offline", "tag": "被挤下线",
                        "message": "你的账号在别处登录", "user_id": UIN, "self_id": UIN, "time": int(time.time())})
 
     def tell(self, event):
+        if (KIND == "yogurt") != ("event_type" in event):
+            return
         with self.lock:
             for connection in list(self.connections):
                 try:
@@ -193,14 +197,30 @@ def onebot(action):
     return {"status": "ok", "retcode": 0, "data": data}
 
 
+def milky(action):
+    if account.state != "online":
+        return {"status": "failed", "retcode": -403, "message": "Bot is not logged in"}
+    data = {
+        "get_login_info": {"uin": uin(), "nickname": name()},
+        "get_user_profile": {"nickname": NAME, "sex": "unknown"},
+        "get_friend_list": {"friends": [{"user_id": 10007, "nickname": "friend", "remark": "", "sex": "unknown", "qid": "",
+                                         "category": {"category_id": 0, "category_name": "我的好友"}}]},
+        "get_group_list": {"groups": []},
+        "send_private_message": {"message_seq": 1, "time": int(time.time())},
+    }.get(action)
+    if data is None:
+        return {"status": "failed", "retcode": -404, "message": "unknown call"}
+    return {"status": "ok", "retcode": 0, "data": data}
+
+
 class Api(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
         key = self.headers.get("Sec-WebSocket-Key")
-        if KIND == "yogurt" or not key:
+        if not key or KIND == "yogurt" and self.path != "/event":
             return self.answer(404, {})
-        if not account.was_online:
+        if not account.was_online and KIND != "yogurt":
             self.close_connection = True
             return self.connection.close()
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -215,7 +235,8 @@ class Api(BaseHTTPRequestHandler):
                      "time": int(time.time())}
         with account.lock:
             account.connections.append(self.connection)
-            self.connection.sendall(frame(json.dumps(lifecycle)))
+            if KIND != "yogurt":
+                self.connection.sendall(frame(json.dumps(lifecycle)))
         while True:
             got = read_frame(self.rfile)
             if got is None or got[0] == 8:
@@ -234,13 +255,11 @@ class Api(BaseHTTPRequestHandler):
         while account.state == "mute":
             time.sleep(0.05)
         if self.server.server_port == PORT:
-            if KIND != "yogurt" or self.path != "/api/get_login_info":
+            if KIND != "yogurt" or not self.path.startswith("/api/"):
                 return self.answer(404, {})
             if self.headers.get("Authorization") != f"Bearer {TOKEN}":
                 return self.answer(401, {})
-            if account.state == "online":
-                return self.answer(200, {"status": "ok", "retcode": 0, "data": {"uin": UIN, "nickname": NAME}})
-            return self.answer(200, {"status": "failed", "retcode": -403, "message": "Bot is not logged in"})
+            return self.answer(200, milky(self.path.removeprefix("/api/")))
         if account.lie.startswith("redirect "):
             self.send_response(307)
             self.send_header("Location", account.lie.split(" ")[1])

@@ -11,12 +11,14 @@
 mod account;
 mod contract;
 mod login_code;
+mod milky;
 mod onebot;
+mod remote;
 mod sandbox;
 
 pub use account::{Account, Accounts, TableKey};
 pub use contract::{AccountTable, BackendContract, ContractError, ListenParameter, Secret, Start};
-pub use onebot::is_this_machine;
+pub use remote::is_this_machine;
 
 /// Declares the kinds of backends, each with its contract. The first one is the default.
 macro_rules! kinds {
@@ -44,6 +46,7 @@ macro_rules! kinds {
 kinds! {
     Sandbox => sandbox::Sandbox,
     OneBot => onebot::OneBot,
+    Milky => milky::Milky,
 }
 
 impl BackendKind {

@@ -7,10 +7,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use url::{Host, Url};
+use url::Url;
 
 use super::account::{Account, TableKey};
 use super::contract::{AccountTable, BackendContract, ContractError, ListenParameter, Secret, Start};
+use super::remote::{QRCODE_PATH, TOKEN_FILE, check_url, token_file};
 
 /// OneBot v11.
 pub struct OneBot;
@@ -20,20 +21,8 @@ const NAME: &str = "onebot";
 const TABLE: AccountTable = AccountTable {
     option: "onebot.clients",
     keys: &[
-        TableKey {
-            name: "token_file",
-            allowed: TableKey::PATH,
-            is_valid: TableKey::is_path,
-            is_shown: true,
-            is_parameter: false,
-        },
-        TableKey {
-            name: "qrcode_path",
-            allowed: TableKey::PATH,
-            is_valid: TableKey::is_path,
-            is_shown: true,
-            is_parameter: false,
-        },
+        TOKEN_FILE,
+        QRCODE_PATH,
         TableKey {
             name: "url",
             allowed: "a ws or http URL, such as \"ws://127.0.0.1:3001/\"",
@@ -78,12 +67,7 @@ impl BackendContract for OneBot {
     }
 
     fn check_params(&self, start: &Start<'_>) -> Result<(), ContractError> {
-        // The token is withheld from this URL. Refused here, since the client would only be turned away there without a token.
-        if start.key("token_file").is_some() && self.secret_file(start).is_none() {
-            let why =
-                "its token goes to another machine only where [onebot] of the configuration has its url";
-            return Err(ContractError::Parameter("onebot_url", why));
-        }
+        check_url(start, NAME, "onebot_url")?;
         // The configuration's address wins, so that of the caller is not used. One that is none is refused by the client.
         let listen = start.param("onebot_listen").filter(|_| start.key("listen").is_none());
         if listen.and_then(|listen| listen.parse().ok()).as_ref().is_some_and(opens_to_network) {
@@ -101,15 +85,8 @@ impl BackendContract for OneBot {
         Some(SECRET)
     }
 
-    /// The token may go to the URL of the configuration, or to this machine. A caller's URL on another machine does not get
-    /// it: else every caller could have it sent to a machine of their own.
     fn secret_file<'a>(&self, start: &Start<'a>) -> Option<&'a Path> {
-        let is_callers = start.key("url").is_none();
-        let goes_out = is_callers
-            && start
-                .param("onebot_url")
-                .is_some_and(|url| !Url::parse(url).is_ok_and(|url| is_this_machine(&url)));
-        start.key("token_file").filter(|_| !goes_out).map(Path::new)
+        token_file(start, "onebot_url")
     }
 
     fn listen_address(&self, start: &Start<'_>) -> Option<ListenParameter> {
@@ -135,17 +112,6 @@ fn is_url(text: &str) -> bool {
 fn is_http(text: &str) -> bool {
     // Parsed, since a scheme may be written in upper case.
     Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
-}
-
-/// Whether a URL leads to this machine and nowhere else, so that a token may go there.
-pub fn is_this_machine(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        // Any other name would have to be looked up, and its address can be another one when the client connects.
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
 }
 
 /// Whether other machines can reach a listener.

@@ -84,7 +84,7 @@ impl Example {
 
 #[test]
 fn kinds_are_known_by_their_names() {
-    assert_eq!(BackendKind::names(), "sandbox or onebot");
+    assert_eq!(BackendKind::names(), "sandbox, onebot or milky");
     for kind in BackendKind::ALL {
         assert_eq!(BackendKind::from_name(kind.name()), Some(*kind));
         let table = kind.contract().accounts().map(|table| table.option);

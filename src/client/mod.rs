@@ -15,7 +15,9 @@ mod run;
 // The account, and the chat networks that it may be on.
 mod account;
 mod backend;
+mod milky;
 mod onebot;
+mod remote;
 mod sandbox;
 
 // What goes in and out.

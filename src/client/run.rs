@@ -19,7 +19,8 @@ use tracing::{error, info, warn};
 
 use super::account::lifecycle::{BeginError, Lifecycle};
 use super::backend::{Backend, BackendEvent};
-use super::onebot::{self, OneBotListenError};
+use super::milky;
+use super::onebot;
 use super::openqq::polling::poll;
 use super::openqq::{self, Api, ProcessInfo};
 use super::outbox;
@@ -30,6 +31,7 @@ use super::process::shutdown::{RELOGIN_DELAY, ShutdownError, ShutdownReason, Shu
 use super::process::task_group::TaskGroup;
 use super::process::title;
 use super::process::unix_seconds;
+use super::remote::ListenError;
 use super::reports::{self, DelivererError, RecentEvents};
 use super::sandbox::{self, WorldError};
 use super::settings::{BackendSettings, ClientSettings, SettingsError};
@@ -104,7 +106,7 @@ enum ClientError {
     #[error(transparent)]
     World(#[from] WorldError),
     #[error(transparent)]
-    Listen(#[from] OneBotListenError),
+    Listen(#[from] ListenError),
     #[error(transparent)]
     Begin(#[from] BeginError),
     #[error("a task of the client failed: {0}")]
@@ -180,6 +182,13 @@ async fn live(settings: ClientSettings, printed: Option<Lines>) -> Result<Proces
             let open =
                 || onebot::open(&settings, own, event).map(|(backend, driver)| (backend, driver.run()));
             live_with(&settings, printed, events, || Ok(open()?)).await
+        }
+        BackendSettings::Milky(own) => {
+            let open = || {
+                let (backend, driver) = milky::open(&settings, own, event);
+                Ok((backend, driver.run()))
+            };
+            live_with(&settings, printed, events, open).await
         }
         BackendSettings::Sandbox(own) => {
             let open =

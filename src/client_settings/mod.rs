@@ -6,7 +6,9 @@
 
 mod error;
 mod event_filter;
+mod milky;
 mod onebot;
+mod remote;
 mod reports;
 mod sandbox;
 mod vars;
@@ -23,7 +25,9 @@ use crate::config::{Endpoint, LogLevel};
 use crate::model::name::ClientName;
 pub use error::SettingsError;
 pub use event_filter::{CODE, EventFilter, is_kept};
+pub use milky::{EventAddress, MilkySettings};
 pub use onebot::{ConnectionMode, OneBotSettings};
+pub use remote::RemoteSettings;
 pub use reports::ReportSettings;
 pub use sandbox::{FaultSettings, SandboxSettings};
 use vars::Vars;
@@ -75,6 +79,8 @@ pub enum BackendSettings {
     Sandbox(SandboxSettings),
     /// OneBot v11.
     OneBot(OneBotSettings),
+    /// Milky.
+    Milky(MilkySettings),
 }
 
 /// The queue of outgoing messages.
@@ -164,6 +170,9 @@ impl ClientSettings {
             BackendKind::Sandbox => BackendSettings::Sandbox(SandboxSettings::from_vars(&vars)?),
             BackendKind::OneBot => {
                 BackendSettings::OneBot(OneBotSettings::from_vars(&vars, &account, &files.tmpdir)?)
+            }
+            BackendKind::Milky => {
+                BackendSettings::Milky(MilkySettings::from_vars(&vars, &account, &files.tmpdir)?)
             }
         };
         Ok(Self {
@@ -315,7 +324,7 @@ mod tests {
         .unwrap();
         let BackendSettings::OneBot(own) = &settings.backend else { panic!("it is asked for") };
         let (first, longest) = settings.reports.pauses;
-        for pause in [own.call_time, own.refresh, first, longest, settings.poll_interval] {
+        for pause in [own.remote.call_time, own.remote.refresh, first, longest, settings.poll_interval] {
             assert_eq!(pause, Duration::from_millis(10));
         }
         let settings =

@@ -1,11 +1,11 @@
 //! The settings of the OneBot backend.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::path::Path;
 
 use url::Url;
 
+use super::remote::{RemoteSettings, RemoteVariables, host_of};
 use super::{SettingsError, Vars};
 use crate::model::name::ClientName;
 
@@ -13,22 +13,8 @@ use crate::model::name::ClientName;
 pub struct OneBotSettings {
     /// How the client and the implementation connect.
     pub connection_mode: ConnectionMode,
-    /// The file that says to which QQ account the client belongs.
-    pub binding: PathBuf,
-    /// The QQ account, where the start says which.
-    pub uin: Option<u64>,
-    /// The controller's registration of the account: with another one, the client forgets its QQ account.
-    pub registration: Option<String>,
-    /// The file with the implementation's token. It is read again at each connection, since the operator may change it.
-    pub token_file: Option<PathBuf>,
-    /// The image into which the implementation writes its login code.
-    pub qrcode: Option<PathBuf>,
-    /// The time limit of a call.
-    pub call_time: Duration,
-    /// The pause between two loads of the lists.
-    pub refresh: Duration,
-    /// Whether messages that the account sends from another device are reported.
-    pub message_sync: bool,
+    /// What each protocol has.
+    pub remote: RemoteSettings,
 }
 
 /// How the client and the implementation connect.
@@ -58,9 +44,15 @@ const URL: &str = "ws://HOST:PORT/ or wss://HOST:PORT/, or http://HOST:PORT/ tog
 const LISTEN: &str = "an IP address with a port, such as 127.0.0.1:6000; other machines reach it only where the \
                       controller's configuration names it";
 
+const VARIABLES: RemoteVariables = RemoteVariables {
+    token_file: "ONEBOT_TOKEN_FILE",
+    qrcode_path: "ONEBOT_QRCODE_PATH",
+    timeout: "ONEBOT_TIMEOUT",
+    refresh: "ONEBOT_REFRESH",
+};
+
 impl OneBotSettings {
     pub(super) fn from_vars(vars: &Vars, account: &ClientName, tmpdir: &Path) -> Result<Self, SettingsError> {
-        let token_file = vars.text("ONEBOT_TOKEN_FILE")?.map(PathBuf::from);
         let address = |text: &str| text.parse::<SocketAddr>().ok();
         let listen = vars.checked("ONEBOT_LISTEN", LISTEN, address)?;
         let connection_mode = match (vars.text("ONEBOT_URL")?, listen) {
@@ -70,30 +62,13 @@ impl OneBotSettings {
                 connection_mode(&url, listen).ok_or(SettingsError::Invalid("ONEBOT_URL", URL))?
             }
         };
-        let state = vars.state_directory.clone().map_or_else(|| tmpdir.to_owned(), PathBuf::from);
-        Ok(Self {
-            connection_mode,
-            binding: state.join(format!("mojo_webqq_binding_{account}.json")),
-            uin: vars.checked("UIN", "a QQ number", |text| text.parse().ok().filter(|uin| *uin > 0))?,
-            registration: vars.text("REGISTRATION")?,
-            token_file,
-            qrcode: vars.text("ONEBOT_QRCODE_PATH")?.map(PathBuf::from),
-            // With 0 each call would time out before it is sent.
-            call_time: vars.pause("ONEBOT_TIMEOUT")?.unwrap_or(Duration::from_secs(30)),
-            refresh: vars.pause("ONEBOT_REFRESH")?.unwrap_or(Duration::from_secs(600)),
-            message_sync: vars.flag("ALLOW_MESSAGE_SYNC")?.unwrap_or(false),
-        })
+        Ok(Self { connection_mode, remote: RemoteSettings::from_vars(vars, &VARIABLES, account, tmpdir)? })
     }
 }
 
 fn connection_mode(text: &str, listen: Option<SocketAddr>) -> Option<ConnectionMode> {
     let url = Url::parse(text).ok()?;
-    // By hand: `host_str` has brackets around an IPv6 address, which a look-up does not take.
-    let host = match url.host()? {
-        url::Host::Domain(name) => name.to_owned(),
-        url::Host::Ipv4(address) => IpAddr::V4(address).to_string(),
-        url::Host::Ipv6(address) => IpAddr::V6(address).to_string(),
-    };
+    let host = host_of(&url)?;
     match (url.scheme(), listen) {
         ("ws" | "wss", None) => {
             Some(ConnectionMode::Forward { url: url.to_string(), host, port: url.port_or_known_default()? })

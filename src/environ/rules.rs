@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn values_that_the_built_in_client_refuses_are_refused_with_the_parameter() {
         for (given, why) in [
-            (&[("backend", "onebot11")][..], "parameter \"backend\" must be sandbox or onebot"),
+            (&[("backend", "onebot11")][..], "parameter \"backend\" must be sandbox, onebot or milky"),
             (&[("backend", "onebot")], "parameter \"onebot_url\" is missing: ws://HOST:PORT/"),
             (
                 &[("backend", "onebot"), ("onebot_url", "127.0.0.1:3001")],

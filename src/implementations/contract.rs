@@ -77,11 +77,6 @@ pub trait ImplementationContract: Sync {
         true
     }
 
-    /// Whether the built-in client speaks its API. If not, that the client reaches no account says nothing about the login.
-    fn is_spoken_by_client(&self) -> bool {
-        true
-    }
-
     /// How it is asked about its login.
     fn login_question(&self) -> LoginQuestion {
         LoginQuestion::OfClient

@@ -25,13 +25,8 @@ impl ImplementationContract for Yogurt {
         &["version"]
     }
 
-    // There is no backend for Milky yet: the client stays `loading` and says why.
     fn endpoint(&self, _settings: &ImplementationSettings, port: u16) -> (BackendKind, String) {
-        (BackendKind::OneBot, format!("ws://127.0.0.1:{port}/"))
-    }
-
-    fn is_spoken_by_client(&self) -> bool {
-        false
+        (BackendKind::Milky, format!("http://127.0.0.1:{port}/"))
     }
 
     /// It takes no arguments: all is in the configuration of its working directory.

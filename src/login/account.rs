@@ -79,7 +79,6 @@ impl Account {
             },
             None => ProcessSays::Starting,
         };
-        let speaks = contract.is_none_or(|contract| contract.is_spoken_by_client());
         let client_put_out = client.phase == Phase::Gone(Exit::Code(LOGGED_OUT_ELSEWHERE.into()));
         let of_report = client.report.as_ref().and_then(|report| report.reason());
         let reason = client.history.reason.as_deref().filter(|_| client_put_out);
@@ -87,7 +86,7 @@ impl Account {
             // One from the future is as good as new.
             code_age: self.found.code_written.map(|written| Duration::from_secs(now.saturating_sub(written))),
             code_lifetime: contract.map_or(Duration::ZERO, |contract| contract.code_lifetime()),
-            client: Some(&state_of_client).filter(|_| speaks),
+            client: &state_of_client,
             client_reason: reason.or(of_report.as_deref()),
             client_put_out,
         };

@@ -11,7 +11,7 @@ use crate::fixture::{Builder, free_port, wait_until};
 fn refused_parameter_is_code_6() {
     let controller = Builder::new().built_in();
     for (given, why) in [
-        ("backend=onebot11", "parameter \"backend\" must be sandbox or onebot"),
+        ("backend=onebot11", "parameter \"backend\" must be sandbox, onebot or milky"),
         ("backend=onebot", "parameter \"onebot_url\" is missing: ws://HOST:PORT/"),
         ("backend=onebot&onebot_url=127.0.0.1:3001", "parameter \"onebot_url\" must be ws://HOST:PORT/"),
         ("backend=onebot&onebot_listen=6001", "parameter \"onebot_listen\" must be an IP address"),

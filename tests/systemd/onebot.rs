@@ -3,6 +3,8 @@
 #[path = "../it/onebot/implementation.rs"]
 #[allow(dead_code, reason = "the tests of the bridge itself, in tests/it, use the rest")]
 mod implementation;
+#[path = "../it/onebot/milky.rs"]
+mod milky;
 #[path = "../it/onebot/server.rs"]
 #[allow(dead_code, reason = "the tests of the bridge itself, in tests/it, use the rest")]
 mod server;

@@ -47,6 +47,11 @@ fn yogurt_runs_as_unit_and_says_that_it_is_not_logged_in() {
 
     // Without a network it gets no code, so one is put where it would write it.
     machine.wait_for_client("a", "it has no code", |client| client["login"]["state"] == "starting");
+    // Its client speaks Milky with it.
+    machine.wait_for_client("a", "its client says why", |client| {
+        client["state"] == "loading"
+            && client["reason"] == "the account is not logged in in its implementation"
+    });
     machine.shell(
         "printf '\\211PNG\\r\\n\\032\\nrest' >/run/wqimpl/a/qrcode.png; \
          chown --reference=/run/wqimpl/a /run/wqimpl/a/qrcode.png; chmod 640 /run/wqimpl/a/qrcode.png",

@@ -63,6 +63,11 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// The message was not sent, or it is not known whether it was.
     fn send(&self, draft: &Draft) -> impl Future<Output = Result<Sent, BackendError>> + Send;
 
+    /// Why no message can be sent to a member of a group who is no friend, if the network has no way to.
+    fn lack_of_member_chats(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Mutes `members` of `group` for `time`. All are ids of this login.
     ///
     /// # Errors

@@ -67,6 +67,9 @@ pub(crate) async fn to_member<B: Backend>(
     outbox: &Outbox,
     call: &RequestParams,
 ) -> Result<ApiReply, BackendError> {
+    if let Some(why) = backend.lack_of_member_chats() {
+        return Ok(ApiReply::no_member_chats(why));
+    }
     let is_given = |name: &str| call.get(name).is_some_and(|value| !value.is_empty());
     let to = if is_given("group_id") || is_given("group_uid") {
         let groups = backend.groups().await?;

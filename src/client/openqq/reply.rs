@@ -161,6 +161,11 @@ impl ApiReply {
         Self::ok(json!({ "id": null, "code": code, "status": status }))
     }
 
+    /// The network has no way to send to a member of a group.
+    pub(crate) fn no_member_chats(why: &str) -> Self {
+        Self::ok(json!({ "id": null, "code": 103, "status": "group member not found", "info": why }))
+    }
+
     /// Nothing has all the properties that were given.
     pub(crate) fn object_not_found() -> Self {
         Self::ok(json!({ "code": OBJECT_NOT_FOUND, "status": "object not found" }))

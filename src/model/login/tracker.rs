@@ -173,8 +173,8 @@ pub struct Evidence<'a> {
     pub code_age: Option<Duration>,
     /// How long such a code can be scanned.
     pub code_lifetime: Duration,
-    /// What the account's client says. None for one that does not speak the API of the implementation.
-    pub client: Option<&'a ClientState>,
+    /// What the account's client says.
+    pub client: &'a ClientState,
     /// Why the client is in that state.
     pub client_reason: Option<&'a str>,
     /// Whether the client ended because the network ended the login.
@@ -293,9 +293,7 @@ impl LoginTracker {
                     None => (LoginState::Starting, reason),
                 }
             }
-            Said::Starting if self.was_online && !self.was_running && evidence.client.is_some() => {
-                self.unreached(now, reason, evidence)
-            }
+            Said::Starting if self.was_online && !self.was_running => self.unreached(now, reason, evidence),
             Said::Starting if self.was_online => (LoginState::Offline, reason),
             Said::Starting => (LoginState::Starting, reason),
             Said::Code => (LoginState::Code, reason),
@@ -316,12 +314,12 @@ impl LoginTracker {
     ) -> (LoginState, Option<Arc<str>>) {
         match evidence.client {
             // A client that ends says nothing more.
-            Some(ClientState::Stop) if self.login.state == LoginState::Offline => {
+            ClientState::Stop if self.login.state == LoginState::Offline => {
                 (LoginState::Offline, self.login.reason.clone())
             }
-            Some(ClientState::Init | ClientState::Loading) => self.unreached(now, reason, evidence),
+            ClientState::Init | ClientState::Loading => self.unreached(now, reason, evidence),
             client => {
-                self.was_running |= matches!(client, Some(ClientState::Running | ClientState::Updating));
+                self.was_running |= matches!(client, ClientState::Running | ClientState::Updating);
                 self.unreached_since = None;
                 (LoginState::Online, reason)
             }

@@ -135,7 +135,9 @@ fn variables() -> BTreeSet<String> {
     let files = [
         "client_settings/mod.rs",
         "client_settings/vars.rs",
+        "client_settings/milky.rs",
         "client_settings/onebot.rs",
+        "client_settings/remote.rs",
         "client_settings/sandbox.rs",
         "client_settings/reports.rs",
     ];

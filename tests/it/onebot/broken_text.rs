@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::events::{BOTH, reporting, silent};
+use super::events::{reporting, silent};
 use super::implementation::{Manner, ok};
 use super::server::Server;
 use super::{running, setup};
@@ -14,7 +14,7 @@ pub(super) const HALF: &str = "<half>";
 
 #[test]
 fn half_a_character_in_a_list_is_replaced() {
-    for manner in BOTH {
+    for manner in Manner::OF_ONEBOT {
         let server = Server::new(manner);
         server.write_badly();
         let friends = json!([{ "user_id": 7, "nickname": format!("小{HALF}"), "remark": "" }, { "user_id": 8, "nickname": "李雷" }]);

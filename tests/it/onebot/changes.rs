@@ -3,14 +3,14 @@
 
 use serde_json::{Value, json};
 
-use super::events::{BOTH, notice, reporting, silent};
+use super::events::{notice, reporting, silent};
 use super::implementation::{Manner, OWN};
 use super::server::Server;
 use crate::client::process::until;
 
 #[test]
 fn friend_changes_are_reported() {
-    for manner in BOTH {
+    for manner in Manner::OF_ONEBOT {
         let (server, receiver) = (Server::new(manner), silent());
         let client = reporting(&server, &receiver, &[]);
         server.tell(notice("friend_add", json!({ "user_id": 21, "group_id": null })));
@@ -46,7 +46,7 @@ fn group_found_by_the_list_has_the_own_role() {
 
 #[test]
 fn member_changes_are_reported() {
-    for manner in BOTH {
+    for manner in Manner::OF_ONEBOT {
         let (server, receiver) = (Server::new(manner), silent());
         let client = reporting(&server, &receiver, &[]);
         let report = || {
@@ -92,7 +92,7 @@ fn member_changes_are_reported() {
 
 #[test]
 fn lost_groups_are_reported() {
-    for manner in BOTH {
+    for manner in Manner::OF_ONEBOT {
         let (server, receiver) = (Server::new(manner), silent());
         let ways = [
             notice("group_decrease", json!({ "sub_type": "kick_me", "user_id": OWN })),
@@ -120,7 +120,7 @@ fn lost_groups_are_reported() {
 
 #[test]
 fn role_card_and_name_changes_are_reported() {
-    for manner in BOTH {
+    for manner in Manner::OF_ONEBOT {
         let (server, receiver) = (Server::new(manner), silent());
         let client = reporting(&server, &receiver, &[]);
         let change = |event: &str| {

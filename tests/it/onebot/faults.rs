@@ -258,7 +258,7 @@ fn unusable_token_file_is_reported() {
 fn wrong_settings_are_named() {
     let server = Server::new(Manner::Strict);
     for (name, value, said) in [
-        ("BACKEND", "qq", "MOJO_WEBQQ_BACKEND must be sandbox or onebot"),
+        ("BACKEND", "qq", "MOJO_WEBQQ_BACKEND must be sandbox, onebot or milky"),
         ("ONEBOT_URL", "ws://x y/?token=hush", "MOJO_WEBQQ_ONEBOT_URL must be ws://"),
         ("ONEBOT_URL", "http://127.0.0.1:1/", "MOJO_WEBQQ_ONEBOT_URL must be ws://"),
         ("ONEBOT_URL", "", "MOJO_WEBQQ_ONEBOT_URL is not set"),

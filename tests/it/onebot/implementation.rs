@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use serde_json::{Value, json};
 
+use super::milky;
+
 /// How exact it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
@@ -14,6 +16,15 @@ pub(super) enum Manner {
     Strict,
     /// Numbers as text, keys twice, fields missing, `null` for nothing.
     Sloppy,
+    /// It speaks Milky, as the standard has it.
+    Milky,
+}
+
+impl Manner {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Strict, Self::Sloppy, Self::Milky];
+    /// Those that speak OneBot.
+    pub(super) const OF_ONEBOT: [Self; 2] = [Self::Strict, Self::Sloppy];
 }
 
 pub(super) const OWN: u64 = 10_000;
@@ -136,6 +147,7 @@ impl Implementation {
         Some(match self.manner {
             Manner::Strict => self.written(&answer),
             // The first of two equal keys must not count.
+            Manner::Milky => unreachable!("it takes calls by HTTP"),
             Manner::Sloppy => {
                 format!("{{\"echo\":\"nobody\",\"status\":\"failed\",{}", &self.written(&answer)[1..])
             }
@@ -158,9 +170,19 @@ impl Implementation {
         drop(answers);
         let answer = self.usual(action, params);
         Some(match self.manner {
-            Manner::Strict => answer,
+            Manner::Strict | Manner::Milky => answer,
             Manner::Sloppy => sloppy(answer),
         })
+    }
+
+    /// The answer to a call of Milky; none: it is not answered.
+    pub(super) fn milky_call(&self, name: &str, params: &Value) -> Option<Value> {
+        let Some((action, params)) = milky::call(name, params) else {
+            self.complain(format!("Milky has no call {name}"));
+            return Some(failed(-404));
+        };
+        let category = |friend: &Value| if friend["user_id"] == 8 { "同学" } else { "我的好友" }.to_owned();
+        Some(milky::answer(action, self.call(action, &params)?, category))
     }
 
     fn usual(&self, action: &str, params: &Value) -> Value {
@@ -227,6 +249,11 @@ impl Implementation {
         }
         match self.manner {
             Manner::Strict => event.to_string(),
+            Manner::Milky => milky::event(&event, OWN)
+                .unwrap_or_else(
+                    || json!({ "time": 1, "self_id": OWN, "event_type": "of_a_later_version", "data": {} }),
+                )
+                .to_string(),
             Manner::Sloppy => {
                 let event = sloppy(event);
                 format!("{{\"post_type\":\"notice\",\"user_id\":1,{}", &event.to_string()[1..])

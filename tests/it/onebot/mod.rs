@@ -1,4 +1,4 @@
-//! The built-in client with the OneBot backend, against an implementation of the tests' own.
+//! The built-in client with the OneBot and the Milky backend, against an implementation of the tests' own.
 
 mod accounts;
 mod actions;
@@ -10,6 +10,7 @@ mod faults;
 mod implementation;
 mod lasting;
 mod login;
+mod milky;
 mod reasons;
 mod server;
 mod tls;
@@ -18,11 +19,16 @@ mod ways;
 use std::net::TcpStream;
 
 use crate::client::process::{Client, Setup, send_request, until};
+use implementation::Manner;
 use server::Server;
 
 /// A client of `server` that is not waited for.
 fn setup(server: &Server, more: &[(&str, &str)]) -> Setup {
-    let mut setup = Setup::new(&[("BACKEND", "onebot"), ("ONEBOT_URL", &server.url)]);
+    let (backend, url) = match server.manner {
+        Manner::Milky => ("milky", "MILKY_URL"),
+        Manner::Strict | Manner::Sloppy => ("onebot", "ONEBOT_URL"),
+    };
+    let mut setup = Setup::new(&[("BACKEND", backend), (url, &server.url)]);
     for (name, value) in more {
         setup.set(name, value);
     }

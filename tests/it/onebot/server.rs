@@ -74,7 +74,8 @@ impl Server {
             connected: AtomicUsize::new(0),
             token: Mutex::default(),
         };
-        Self { url: format!("ws://127.0.0.1:{port}/"), shared: Arc::new(shared) }
+        let scheme = if manner == Manner::Milky { "http" } else { "ws" };
+        Self { url: format!("{scheme}://127.0.0.1:{port}/"), shared: Arc::new(shared) }
     }
 
     pub(super) fn listen(&self, listener: TcpListener) {
@@ -242,10 +243,21 @@ impl Drop for Server {
     }
 }
 
+/// Whether the request that begins is for a WebSocket.
+fn is_upgrade(stream: &TcpStream) -> bool {
+    let mut begin = [0; 4];
+    while stream.peek(&mut begin).is_ok_and(|read| (1..4).contains(&read)) {}
+    &begin == b"GET "
+}
+
 impl Shared {
     #[expect(clippy::result_large_err, reason = "the library's own type")]
     fn accept(&self, stream: TcpStream) {
         let wanted = self.token.lock().unwrap().clone();
+        // Milky has its calls on the same port.
+        if self.implementation.manner == Manner::Milky && !is_upgrade(&stream) {
+            return self.answer_posts(stream, wanted.as_ref().map(|(token, _)| &**token));
+        }
         let mut by_frame = false;
         let check = |request: &Request, response: Response| {
             let shown =
@@ -356,7 +368,7 @@ impl Shared {
             };
             let mut body = vec![0; header("content-length").map_or(0, |length| length.parse().unwrap())];
             reader.read_exact(&mut body).unwrap();
-            let action = head.split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();
+            let path = head.split(' ').nth(1).unwrap().to_owned();
             let refused =
                 token.is_some() && header("authorization") != token.map(|token| format!("Bearer {token}"));
             let (status, answer) = if refused {
@@ -364,7 +376,11 @@ impl Shared {
             } else {
                 let params = serde_json::from_slice(&body).unwrap();
                 // Never answered, the connection is held until the client gives up.
-                let Some(answer) = self.implementation.call(&action, &params) else {
+                let answer = match path.strip_prefix("/api/") {
+                    Some(name) => self.implementation.milky_call(name, &params),
+                    None => self.implementation.call(path.trim_start_matches('/'), &params),
+                };
+                let Some(answer) = answer else {
                     let _ = reader.read(&mut [0]);
                     return;
                 };

@@ -1,27 +1,9 @@
-//! [`MessageSegment`]: the parts of a message, from an array or from text with CQ codes.
+//! The parts of a message, from an array or from text with CQ codes.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::value::{id, opaque, text};
-
-/// A part of a message, as far as the API can show it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum MessageSegment {
-    /// Text.
-    Text(String),
-    /// A classic face, by number; none if the number is not one.
-    Face(Option<u32>),
-    /// An image, or a face that is an image.
-    Image,
-    /// A mention: the uid, and the name if the implementation gives it.
-    At(u64, Option<String>),
-    /// A mention of everyone.
-    AtAll,
-    /// A quoted message.
-    Reply,
-    /// Any other part.
-    Other,
-}
+use crate::client::remote::segment::MessageSegment;
+use crate::client::remote::value::{id, opaque, text};
 
 /// Reads `message`: an array, a single part, or text with CQ codes.
 pub(crate) fn read(message: &Value) -> Vec<MessageSegment> {
@@ -31,6 +13,16 @@ pub(crate) fn read(message: &Value) -> Vec<MessageSegment> {
         Value::String(text) => coded(text),
         _ => Vec::new(),
     }
+}
+
+/// The parts of a message to send, as an array, so that nothing in a text is taken for a CQ code. Only text and faces are sent.
+pub(crate) fn write(content: &[MessageSegment]) -> Value {
+    let part = |part: &MessageSegment| match part {
+        MessageSegment::Text(text) => Some(json!({ "type": "text", "data": { "text": text } })),
+        MessageSegment::Face(Some(id)) => Some(json!({ "type": "face", "data": { "id": id.to_string() } })),
+        _ => None,
+    };
+    content.iter().filter_map(part).collect()
 }
 
 fn segment(part: &Value) -> MessageSegment {
@@ -91,7 +83,6 @@ fn plain(text: &str) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
 
     fn words(text: &str) -> MessageSegment {
         MessageSegment::Text(text.into())
