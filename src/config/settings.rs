@@ -336,7 +336,7 @@ mod tests {
             http.request_header_timeout = 0\nhttp.drain_timeout = '5s'\nhttp.max_connections = 65537\n\
             http.idle_timeout = -1\nhttp.max_inflight_per_client = 0\nhttp.max_request_header = 8191\n\
             http.worker_threads = 0\nhttp.max_form_body = 1023\nhttp.hosts = ['h:1']\nhttp.allowed_origins = ['*']\n\
-            onebot.clients = [{}]\nimplementations = 1\nlogin.offline_after = 0\nlogin.when_offline = 'x'\nlogin.when_put_out = 1\n\
+            onebot.clients = [{}]\nmilky.clients = [{}]\nimplementations = 1\nlogin.offline_after = 0\nlogin.when_offline = 'x'\nlogin.when_put_out = 1\n\
             login.code_attempts = 0\nlogin.notify = ['x']\nauth.tokens = [{ name = 'a' }]\nauth.allow_unauthenticated = 1";
         let error = read(broken).unwrap_err();
         assert_eq!(error.lines().count(), broken.lines().count(), "{error}");

@@ -1,5 +1,5 @@
 //! The Milky backend. The account is logged in elsewhere, in a program that speaks Milky 1.0 to 1.3 (Yogurt, LLBot, …), "the
-//! implementation"; what is common to all such networks is in [`remote`](super::remote).
+//! implementation"; what is common to all such networks is in [`remote`].
 //!
 //! Calls go by HTTP, events come by a WebSocket, or by SSE where there is none. Pure modules: `wire` reads and writes Milky's
 //! JSON, `dialect` has its words.

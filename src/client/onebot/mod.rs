@@ -1,5 +1,5 @@
 //! The OneBot backend. The account is logged in elsewhere, in a program that speaks OneBot v11 (NapCat, LLBot, …), "the
-//! implementation"; what is common to all such networks is in [`remote`](super::remote).
+//! implementation"; what is common to all such networks is in [`remote`].
 //!
 //! Pure modules: `wire` reads and writes OneBot's JSON, `dialect` has its words.
 
