@@ -21,6 +21,11 @@ pub struct TableKey {
 }
 
 impl TableKey {
+    /// A key that holds a path, which only the operator chooses.
+    pub const fn path(name: &'static str) -> Self {
+        Self { name, allowed: Self::PATH, is_valid: Self::is_path, is_shown: true, is_parameter: false }
+    }
+
     /// [`TableKey::allowed`] of a path.
     pub const PATH: &str = "an absolute path without NUL, such as \"/var/lib/example\"";
 

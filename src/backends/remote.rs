@@ -9,19 +9,9 @@ use super::account::TableKey;
 use super::contract::{ContractError, Start};
 
 /// The file with the token.
-pub(super) const TOKEN_FILE: TableKey = path("token_file");
+pub(super) const TOKEN_FILE: TableKey = TableKey::path("token_file");
 /// The image into which the program writes its login code.
-pub(super) const QRCODE_PATH: TableKey = path("qrcode_path");
-
-const fn path(name: &'static str) -> TableKey {
-    TableKey {
-        name,
-        allowed: TableKey::PATH,
-        is_valid: TableKey::is_path,
-        is_shown: true,
-        is_parameter: false,
-    }
-}
+pub(super) const QRCODE_PATH: TableKey = TableKey::path("qrcode_path");
 
 /// Refuses a start whose token is withheld from its URL, since the client would only be turned away there without a token.
 ///

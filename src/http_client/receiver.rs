@@ -134,7 +134,7 @@ impl ReceiverGuard {
     }
 }
 
-/// The addresses of this machine to which a URL leads, whatever name servers say. None for a name that is looked up.
+/// The loopback addresses of a URL that needs no look-up: an address, or `localhost`. Empty for any other host.
 pub fn loopback_addresses(url: &str) -> Vec<SocketAddr> {
     match destination(url) {
         Some((_, Destination::Loopback(addresses))) => addresses,

@@ -9,16 +9,6 @@ use super::ImplementationKind;
 use super::placeholders;
 use crate::backends::{TableKey, is_this_machine};
 
-const fn path(name: &'static str) -> TableKey {
-    TableKey {
-        name,
-        allowed: TableKey::PATH,
-        is_valid: TableKey::is_path,
-        is_shown: true,
-        is_parameter: false,
-    }
-}
-
 const fn text(name: &'static str, allowed: &'static str, is_valid: fn(&str) -> bool) -> TableKey {
     TableKey { name, allowed, is_valid, is_shown: true, is_parameter: false }
 }
@@ -26,9 +16,9 @@ const fn text(name: &'static str, allowed: &'static str, is_valid: fn(&str) -> b
 /// The keys of all kinds. Which of them a kind has is in its contract.
 pub const KEYS: [TableKey; 11] = [
     text("kind", "llbot, napcat, yogurt or command", |name| ImplementationKind::from_name(name).is_some()),
-    path("program"),
-    path("script"),
-    path("auth_token_file"),
+    TableKey::path("program"),
+    TableKey::path("script"),
+    TableKey::path("auth_token_file"),
     text("display", "the display of an X server, such as \":99\"", |text| {
         text.strip_prefix(':').is_some_and(|rest| {
             !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
@@ -47,7 +37,7 @@ pub const KEYS: [TableKey; 11] = [
         placeholders::is_command_line,
     ),
     text("file", "the relative path of a file, such as \"config.json\"", is_relative),
-    path("file_template"),
+    TableKey::path("file_template"),
     text(
         "url",
         "a ws or http URL of this machine with {port}, such as \"ws://127.0.0.1:{port}/\"",

@@ -53,7 +53,7 @@ fn boot() -> Option<Machine> {
 impl Machine {
     /// Its heartbeats say online, and the controller does not believe them. `journal` shows what it prints.
     fn assert_not_taken_in(&self, name: &str, journal: &[&str]) {
-        // When there is a second connection, what the first one was told has been taken in.
+        // By the second connection the client has read all heartbeats of the first.
         let lie = r#""meta_event_type":"heartbeat","status":{"online":true,"#;
         wait_until(format!("{name} was told that it is online"), || {
             let printed = self.journal(journal);

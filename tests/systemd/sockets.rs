@@ -335,7 +335,7 @@ impl Drop for Stopping<'_> {
 /// How many requests went out on a kept connection while the controller ended it, and were made once more.
 static CROSSINGS: AtomicUsize = AtomicUsize::new(0);
 
-/// Calls until it is told to stop: what failed. Only what crossed the end of its connection is tried again.
+/// Makes calls until `stop` is set, and returns the failures. A call is repeated only if the end of its kept connection crossed it.
 pub fn call_again_and_again(path: &str, keep: bool, stop: &AtomicBool, done: &AtomicUsize) -> Vec<String> {
     let mut failures = Vec::new();
     let mut connection = None;

@@ -254,13 +254,13 @@ mod tests {
 
     #[tokio::test]
     async fn http_login_ends_if_nothing_listens() {
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let calls = Arc::new(Calls::new(Duration::from_secs(30)));
         let binding = AccountBinding::open(std::path::Path::new("/proc/nonexistent/binding"), None, None);
         let inbox =
             Arc::new(inbox::open(&crate::client::onebot::OneBot11, calls.clone(), Arc::new(binding)).0);
         let http =
-            HttpCalls::new(&format!("http://user:hush@{nobody}/"), None, Duration::from_secs(30), None)
+            HttpCalls::new(&format!("http://user:hush@{unused}/"), None, Duration::from_secs(30), None)
                 .ok()
                 .unwrap();
         let both =
@@ -268,7 +268,7 @@ mod tests {
         // Long before anybody looks whether it is still there.
         let (ended, answer) = tokio::time::timeout(LOOK / 2, both).await.unwrap();
         assert!(
-            matches!(&ended, SessionEnd::Unreachable(why) if why.starts_with(&format!("no connection to 127.0.0.1 port {}:", nobody.port()))),
+            matches!(&ended, SessionEnd::Unreachable(why) if why.starts_with(&format!("no connection to 127.0.0.1 port {}:", unused.port()))),
             "{ended:?}"
         );
         assert!(!format!("{ended:?}").contains("hush"));

@@ -37,7 +37,7 @@ pub(crate) enum SessionEnd {
 }
 
 impl SessionEnd {
-    /// The port of the implementation is not to be used: why.
+    /// Another account has the port of the implementation, so nothing is sent to it.
     fn foreign(refusal: &ListenerRefusal) -> Self {
         Self::Unreachable(format!("the implementation is not running: {refusal}"))
     }

@@ -105,7 +105,7 @@ fn run(steps: Vec<Step>, closes: bool, outlive: bool) -> Checked {
                 world.tell(if again {
                     Input::Relaunch(name)
                 } else {
-                    Input::Hold(name, "nobody scanned".into())
+                    Input::Hold(name, "no login code was scanned".into())
                 })?;
             }
             Step::Crash(reboot) => world.crash(reboot)?,

@@ -8,7 +8,7 @@ fn relaunch(client: &str) -> Input {
 }
 
 fn hold(client: &str) -> Input {
-    Input::Hold(name(client), "nobody scanned".into())
+    Input::Hold(name(client), "no login code was scanned".into())
 }
 
 #[test]
@@ -29,7 +29,10 @@ fn held_process_stays_ended_until_it_is_started() {
     assert_eq!(words(bench.apply(hold("a"))), ["terminate a#1 7"]);
     bench.apply(ProcessEvent::Exited(a, Exit::Signal(2)));
     let history = bench.get("a").history.clone();
-    assert_eq!((history.held, history.exits, history.reason.as_deref()), (true, 0, Some("nobody scanned")));
+    assert_eq!(
+        (history.held, history.exits, history.reason.as_deref()),
+        (true, 0, Some("no login code was scanned"))
+    );
     assert!(bench.wait(Duration::from_secs(3600)).is_empty());
     // Its place is another's by now.
     for client in ["b", "c", "d"] {
