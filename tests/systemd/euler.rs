@@ -75,7 +75,7 @@ impl Machine {
         ] {
             let url = format!("http://127.0.0.1:4000/openqq/{call}client={name}");
             let answer =
-                self.run("curl", &["--silent", "--max-time", "30", "--write-out", " %{http_code}", &url]);
+                self.run("curl", &["--silent", "--max-time", "300", "--write-out", " %{http_code}", &url]);
             assert_eq!(answer, NOT_LOGGED_IN, "{call}");
         }
     }

@@ -267,12 +267,12 @@ fn unit_of_an_implementation_is_confined() {
         assert_eq!(inside(&format!("ls {hidden} 2>/dev/null")), "", "{hidden}");
     }
     let door = inside(
-        "curl --silent --show-error --max-time 5 http://127.0.0.1:4000/openqq/check_client 2>&1 || echo refused",
+        "curl --silent --show-error --max-time 60 http://127.0.0.1:4000/openqq/check_client 2>&1 || echo refused",
     );
     assert!(door.contains("may not call here"), "{door}");
     let port = machine.client("b")["port"].to_string();
     let sibling = inside(&format!(
-        "curl --silent --max-time 5 http://127.0.0.1:{port}/openqq/get_user_info 2>&1 || echo refused"
+        "curl --silent --max-time 60 http://127.0.0.1:{port}/openqq/get_user_info 2>&1 || echo refused"
     ));
     assert!(sibling.contains("may not call here"), "{sibling}");
     let score = machine.shell("systemd-analyze security --no-pager wqimpl@a.service | tail -n 1");

@@ -49,7 +49,7 @@ impl Tried {
 }
 
 /// Prints the status and the body of an answer.
-const CURL: &str = "curl --silent --max-time 20 --write-out ' %{http_code}'";
+const CURL: &str = "curl --silent --max-time 60 --write-out ' %{http_code}'";
 
 impl Machine {
     fn boot_with_mallory(plan: Plan) -> Option<Self> {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::installed::{self, Installed};
 
-/// Nothing that a test waits for takes as long, on whatever machine; it only bounds a test that fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Bounds a test that fails. On a machine of two throttled cores, with everything beside it, what takes 1 s on its own has taken 60.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Where this test program is inside.
 pub const TESTS: &str = "/usr/libexec/wqcontroller-tests";

@@ -166,7 +166,7 @@ fn inside_how_soon() {
             assert!(command.status().unwrap().success());
             let done = Instant::now();
             while !is_shown(&before, &client()) {
-                assert!(done.elapsed() < Duration::from_secs(60), "{verb} is never shown");
+                assert!(done.elapsed() < Duration::from_secs(300), "{verb} is never shown");
             }
             most = most.max(done.elapsed());
             if verb == "kill" {

@@ -359,7 +359,7 @@ fn call(path: &str, kept: Option<BufReader<TcpStream>>) -> Result<Option<BufRead
         Some(stream) => stream,
         None => {
             let stream = TcpStream::connect("127.0.0.1:4000").map_err(failed("connect"))?;
-            stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
             BufReader::new(stream)
         }
     };

@@ -8,7 +8,7 @@ impl Machine {
     fn milky(&self, name: &str, call: &str) -> String {
         let port = self.client(name)["implementation"]["port"].to_string();
         self.shell(&format!(
-            "curl --silent --max-time 5 --request POST --header \"Authorization: Bearer $(cat /var/lib/wqcontroller/implementations/{name}.token)\" \
+            "curl --silent --max-time 300 --request POST --header \"Authorization: Bearer $(cat /var/lib/wqcontroller/implementations/{name}.token)\" \
              --header 'Content-Type: application/json' --data '{{}}' http://127.0.0.1:{port}/api/{call} || true"
         ))
     }

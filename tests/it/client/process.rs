@@ -15,7 +15,7 @@ use wqcontroller::model::state::StateReport;
 use crate::fixture::free_port;
 
 /// How long anything may take before a test gives up. Nothing is fast enough or too slow by this.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Asks `what` again and again until it has an answer.
 pub(crate) fn until<T>(name: &str, mut what: impl FnMut() -> Option<T>) -> T {
