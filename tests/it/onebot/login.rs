@@ -65,7 +65,7 @@ fn bot_offline_ends_the_client() {
         "post_type": "notice", "notice_type": "bot_offline", "user_id": 10000, "tag": "登录失效", "message": "在另一终端登录",
     });
     let reason = "在另一终端登录";
-    for manner in [Manner::Strict, Manner::Sloppy] {
+    for manner in Manner::ALL {
         let server = Server::new(manner);
         let mut client = running(&server, &[]);
         server.tell(beat(true));

@@ -170,6 +170,7 @@ fn to_milky(segments: &Value) -> Value {
     };
     match segments {
         Value::Array(parts) => parts.iter().map(part).collect(),
+        Value::String(text) => json!([{ "type": "text", "data": { "text": text } }]),
         _ => json!([]),
     }
 }

@@ -11,6 +11,7 @@ mod implementation;
 mod lasting;
 mod login;
 mod milky;
+mod over_milky;
 mod reasons;
 mod server;
 mod tls;

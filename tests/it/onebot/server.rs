@@ -47,6 +47,8 @@ pub(super) struct Shared {
     connection: Mutex<Option<Sender<Order>>>,
     pub(super) connected: AtomicUsize,
     token: Mutex<Option<(String, Refusal)>>,
+    /// Events come by SSE alone.
+    streams: AtomicBool,
 }
 
 impl Deref for Server {
@@ -73,6 +75,7 @@ impl Server {
             connection: Mutex::default(),
             connected: AtomicUsize::new(0),
             token: Mutex::default(),
+            streams: AtomicBool::new(false),
         };
         let scheme = if manner == Manner::Milky { "http" } else { "ws" };
         Self { url: format!("{scheme}://127.0.0.1:{port}/"), shared: Arc::new(shared) }
@@ -92,6 +95,11 @@ impl Server {
     /// From now on this token is wanted.
     pub(super) fn want_token(&self, token: &str, refusal: Refusal) {
         *self.shared.token.lock().unwrap() = Some((token.to_owned(), refusal));
+    }
+
+    /// From now on events come by SSE, and there is no WebSocket.
+    pub(super) fn have_no_web_socket(&self) {
+        self.shared.streams.store(true, Ordering::SeqCst);
     }
 
     /// How many connections were let in.
@@ -258,6 +266,9 @@ impl Shared {
         if self.implementation.manner == Manner::Milky && !is_upgrade(&stream) {
             return self.answer_posts(stream, wanted.as_ref().map(|(token, _)| &**token));
         }
+        if self.streams.load(Ordering::SeqCst) {
+            return self.stream_events(stream, wanted.as_ref().map(|(token, _)| &**token));
+        }
         let mut by_frame = false;
         let check = |request: &Request, response: Response| {
             let shown =
@@ -286,6 +297,34 @@ impl Shared {
             return;
         }
         self.talk(socket);
+    }
+
+    /// Refuses a WebSocket, and says what it is told to as SSE.
+    fn stream_events(&self, mut stream: TcpStream, token: Option<&str>) {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut head = String::new();
+        while reader.read_line(&mut head).unwrap_or(0) > 2 {}
+        let head = head.to_ascii_lowercase();
+        let shown = head.lines().find_map(|line| line.strip_prefix("authorization: bearer "));
+        if head.contains("upgrade: websocket")
+            || !head.contains("accept: text/event-stream")
+            || shown != token
+        {
+            let status = if head.contains("upgrade") { "404 Not Found" } else { "401 Unauthorized" };
+            let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            return;
+        }
+        let begun = write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hello\n\n");
+        let (sender, orders) = mpsc::channel();
+        *self.connection.lock().unwrap() = Some(sender);
+        self.connected.fetch_add(1, Ordering::SeqCst);
+        while let (Ok(()), Ok(Order::Say(message))) = (&begun, orders.recv()) {
+            let event = format!("event: milky_event\ndata: {}\n\n", message.to_text().unwrap());
+            if stream.write_all(event.as_bytes()).is_err() {
+                return;
+            }
+        }
+        let _ = stream.shutdown(std::net::Shutdown::Both);
     }
 
     /// Answers calls, and says what it is told to, until one of both hangs up.

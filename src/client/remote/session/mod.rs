@@ -155,9 +155,10 @@ impl Sessions {
                 SessionEnd::TokenRefused(_) | SessionEnd::OtherAccount(_) => {
                     self.report_blocked(&ended).await
                 }
-                SessionEnd::Unreachable(_) | SessionEnd::LoggedOut | SessionEnd::Lost(_) => {
-                    self.report_failure(&ended).await
-                }
+                SessionEnd::Unreachable(_)
+                | SessionEnd::NoWebSocket(_)
+                | SessionEnd::LoggedOut
+                | SessionEnd::Lost(_) => self.report_failure(&ended).await,
             };
             if told.is_err() {
                 return SessionEnd::Closed;

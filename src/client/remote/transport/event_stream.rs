@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::ACCEPT;
 use tokio::time::timeout;
 
 use super::SessionEnd;
@@ -46,13 +45,9 @@ impl EventStream {
         let table = inbox.dialect().table();
         match websocket::open(table, web_socket, (host, *port), token, policy).await {
             Ok(socket) => Ok(Self::WebSocket(Box::new(socket))),
-            // It listens, and has no WebSocket there.
-            Err(SessionEnd::Lost(_)) => {
-                let request = http.get(sse).header(ACCEPT, "text/event-stream");
-                let answer = timeout(OPEN_TIME, request.send()).await;
-                let answer = answer.map_err(|_| SessionEnd::Lost("its event stream took too long".into()))?;
-                let answer =
-                    answer.map_err(|error| SessionEnd::Lost(ErrorChain(&error.without_url()).to_string()))?;
+            Err(SessionEnd::NoWebSocket(_)) => {
+                let late = |_| SessionEnd::Lost("its event stream took too long".into());
+                let answer = timeout(OPEN_TIME, http.stream(sse)).await.map_err(late)??;
                 match answer.status().as_u16() {
                     200 => Ok(Self::Sse(Box::new(answer))),
                     code @ (401 | 403) => {

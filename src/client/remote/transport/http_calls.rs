@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -70,14 +70,34 @@ impl HttpCalls {
         Self { look, ..self }
     }
 
-    /// A request for something else than a call.
-    pub(crate) fn get(&self, url: &str) -> reqwest::RequestBuilder {
+    /// Opens a stream of SSE.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(crate) async fn stream(&self, url: &str) -> Result<reqwest::Response, SessionEnd> {
+        if !self.is_its_port().await {
+            return Err(self.gone_away());
+        }
         // The time limit of calls is not that of a stream.
         let request = self.client.get(url).timeout(Duration::from_secs(365 * 86_400));
-        match &self.token {
-            Some(token) => request.bearer_auth(token.as_str()),
-            None => request,
+        let mut request = request.header(ACCEPT, "text/event-stream");
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.as_str());
         }
+        request.send().await.map_err(|error| SessionEnd::Lost(ErrorChain(&error.without_url()).to_string()))
+    }
+
+    /// Whether no other account has the port.
+    async fn is_its_port(&self) -> bool {
+        let Some(policy) = &self.policy else { return true };
+        for address in &self.addresses {
+            if let Err(refusal) = policy.check_implementation_at(*address).await {
+                // The first one is shown. The connection ends with it.
+                let _ = self.refusal.set(refusal);
+                return false;
+            }
+        }
+        true
     }
 
     /// Makes the calls that `outgoing` yields, until nothing listens there any more.
@@ -146,14 +166,8 @@ impl HttpCalls {
     }
 
     async fn post(&self, action: &str, params: String, inbox: &Inbox) -> CallCompletion {
-        if let Some(policy) = &self.policy {
-            for address in &self.addresses {
-                if let Err(refusal) = policy.check_implementation_at(*address).await {
-                    // The first one is shown. The connection ends with it.
-                    let _ = self.refusal.set(refusal);
-                    return CallCompletion::NotWritten;
-                }
-            }
+        if !self.is_its_port().await {
+            return CallCompletion::NotWritten;
         }
         let request = self.client.post(format!("{}/{action}", self.base)).body(params);
         let mut request = request.header(CONTENT_TYPE, "application/json");

@@ -26,6 +26,8 @@ pub(crate) enum SessionEnd {
     TokenRefused(String),
     /// Another account is logged in than the one that the client belongs to.
     OtherAccount(String),
+    /// It listens there, and has no WebSocket at that path.
+    NoWebSocket(String),
     /// The implementation says that it is not logged in to the account.
     LoggedOut,
     /// Any other reason.
@@ -46,7 +48,9 @@ impl SessionEnd {
 impl fmt::Display for SessionEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(why) | Self::Lost(why) | Self::OtherAccount(why) => f.write_str(why),
+            Self::Unreachable(why) | Self::NoWebSocket(why) | Self::Lost(why) | Self::OtherAccount(why) => {
+                f.write_str(why)
+            }
             Self::TokenRefused(why) => write!(f, "the token is refused: {why}"),
             Self::LoggedOut => f.write_str("the account is not logged in in its implementation"),
             Self::Relogin => f.write_str("relogin was called"),

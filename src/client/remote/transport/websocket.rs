@@ -112,7 +112,7 @@ pub(crate) async fn open(
             // The path alone: the query may have a token, and the authority a password.
             let (status, path) = (answer.status(), Url::parse(url).map(|url| url.path().to_owned()));
             let path = path.unwrap_or_default();
-            Err(SessionEnd::Lost(format!(
+            Err(SessionEnd::NoWebSocket(format!(
                 "the answer was HTTP {status} instead of a WebSocket at the path {path}: the port or the path of {table}_url \
                  is not the one of the implementation's WebSocket"
             )))

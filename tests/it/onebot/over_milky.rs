@@ -1,0 +1,78 @@
+//! What is Milky's own: how events come, and how a missing login is told.
+
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+use super::events::{reporting, silent};
+use super::implementation::{Manner, failed};
+use super::server::{Refusal, Server};
+use super::{reason, running, setup};
+use crate::client::process::until;
+
+/// What Milky answers before a login.
+fn logged_out(_: &Value) -> Option<Value> {
+    Some(failed(-403))
+}
+
+fn message(content: &str) -> Value {
+    json!({
+        "post_type": "message", "message_type": "private", "sub_type": "friend", "user_id": 7, "message_id": content,
+        "message": content, "sender": { "nickname": "小红" },
+    })
+}
+
+#[test]
+fn events_come_by_sse_where_there_is_no_web_socket() {
+    let (server, receiver) = (Server::new(Manner::Milky), silent());
+    server.have_no_web_socket();
+    let client = reporting(&server, &receiver, &[]);
+    server.tell(message("一"));
+    assert_eq!(receiver.next_message()["content"], "一");
+    server.hang_up();
+    client.setup.until_state("loading");
+    server.tell(message("二"));
+    assert_eq!(receiver.next_message()["content"], "二");
+    assert_eq!(server.connected(), 2);
+}
+
+#[test]
+fn missing_login_is_told_and_its_coming_and_going_noticed() {
+    let server = Server::new(Manner::Milky);
+    server.answer("get_login_info", logged_out);
+    let client = setup(&server, &[]).start();
+    assert_eq!(reason(&client, "logged in"), "the account is not logged in in its implementation");
+    assert_eq!(client.get("/openqq/get_friend_info").json()["code"], -7);
+    server.answer("get_login_info", |_| {
+        Some(super::implementation::ok(json!({ "user_id": 10_000, "nickname": "机器人" })))
+    });
+    client.setup.until_state("running");
+    server.answer("get_login_info", logged_out);
+    assert_eq!(reason(&client, "logged in"), "the account is not logged in in its implementation");
+}
+
+#[test]
+fn missing_token_is_told() {
+    let server = Server::new(Manner::Milky);
+    server.want_token("geheim", Refusal::Http(401));
+    let client = setup(&server, &[]).start();
+    let told = reason(&client, "token");
+    assert!(told.contains("none is named in [milky]"), "{told}");
+}
+
+#[test]
+fn implementation_that_goes_and_comes_is_found_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let server = Server::away(Manner::Milky, port);
+    let client = setup(&server, &[]).start();
+    reason(&client, "is not running there, or not logged in yet");
+    server.listen(TcpListener::bind(("127.0.0.1", port)).unwrap());
+    client.setup.until_state("running");
+    // A message is sent once, and what has no answer in time is not sent again.
+    server.answer("send_private_msg", |_| None);
+    let client = running(&server, &[("MILKY_TIMEOUT", "0.5")]);
+    assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], -1);
+    until("the call, once", || (server.calls("send_private_msg").len() == 1).then_some(()));
+}
