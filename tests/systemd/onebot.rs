@@ -1,11 +1,11 @@
 //! An account of today's network behind the service: README's commands, word for word.
 
-#[path = "../it/onebot/implementation.rs"]
+#[path = "../it/remote/implementation.rs"]
 #[allow(dead_code, reason = "the tests of the bridge itself, in tests/it, use the rest")]
 mod implementation;
-#[path = "../it/onebot/milky.rs"]
+#[path = "../it/remote/milky.rs"]
 mod milky;
-#[path = "../it/onebot/server.rs"]
+#[path = "../it/remote/server.rs"]
 #[allow(dead_code, reason = "the tests of the bridge itself, in tests/it, use the rest")]
 mod server;
 
