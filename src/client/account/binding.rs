@@ -24,7 +24,7 @@ const MAX_BYTES: u64 = 4096;
 /// The login is of another account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the OneBot implementation is logged in as {found}, and this client belongs to account {bound}: log {bound} in there, or \
+    "the implementation is logged in as {found}, and this client belongs to account {bound}: log {bound} in there, or \
      give the client to the other account by relogin?forget=1, by stop_client and start_client, or by starting it with uin={found}"
 )]
 pub(crate) struct OtherAccount {

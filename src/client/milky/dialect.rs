@@ -75,8 +75,8 @@ impl Dialect for Milky {
     fn sent_number(&self, to: &Recipient, data: &Value) -> Option<String> {
         let seq = value::number(&data["message_seq"])?;
         match to {
-            Recipient::Friend(id) => Some(wire::message_number("friend", number(id).ok()?, seq)),
-            Recipient::Group(id) => Some(wire::message_number("group", number(id).ok()?, seq)),
+            Recipient::Friend(id) => wire::message_number("friend", number(id).ok()?, seq),
+            Recipient::Group(id) => wire::message_number("group", number(id).ok()?, seq),
             _ => None,
         }
     }

@@ -27,69 +27,77 @@ fn refused(client: &Client) -> String {
 
 #[test]
 fn queued_message_is_not_sent_from_another_account() {
-    let server = Server::new(Manner::Strict);
-    let client = setup(&server, &[]).start();
-    client.setup.until_state("running");
-    let (first, second) = unanswered_and_waiting(&server, &client);
-    log_in_other(&server);
-    server.hang_up();
-    let reason = refused(&client);
-    assert!(reason.contains(&format!("belongs to account {OWN}")), "{reason}");
-    assert_eq!(server.calls("send_private_msg").len(), 1, "{OTHER} sends nothing");
-    assert_eq!(crate::client::process::read_answer(first).json()["code"], -1);
-    // Its own account is back.
-    log_in_own(&server);
-    assert_eq!(client.get("/openqq/relogin").json()["code"], 0);
-    client.setup.until_state("running");
-    assert_eq!(crate::client::process::read_answer(second).json()["code"], 0);
-    assert_eq!(server.calls("send_private_msg").len(), 2);
+    for manner in Manner::NETWORKS {
+        let server = Server::new(manner);
+        let client = setup(&server, &[]).start();
+        client.setup.until_state("running");
+        let (first, second) = unanswered_and_waiting(&server, &client);
+        log_in_other(&server);
+        server.hang_up();
+        let reason = refused(&client);
+        assert!(reason.contains(&format!("belongs to account {OWN}")), "{reason}");
+        assert_eq!(server.calls("send_private_msg").len(), 1, "{OTHER} sends nothing");
+        assert_eq!(crate::client::process::read_answer(first).json()["code"], -1);
+        // Its own account is back.
+        log_in_own(&server);
+        assert_eq!(client.get("/openqq/relogin").json()["code"], 0);
+        client.setup.until_state("running");
+        assert_eq!(crate::client::process::read_answer(second).json()["code"], 0);
+        assert_eq!(server.calls("send_private_msg").len(), 2);
+    }
 }
 
 #[test]
 fn binding_survives_restarts_until_stop_client() {
-    let server = Server::new(Manner::Strict);
-    let mut client = setup(&server, &[]).start();
-    client.setup.until_state("running");
-    log_in_other(&server);
-    // As at a shutdown of the machine.
-    client.restart();
-    refused(&client);
-    // A call gives it to the other account.
-    assert_eq!(client.get("/openqq/relogin?forget=1").json()["code"], 0);
-    client.setup.until_state("running");
-    assert_eq!(client.get("/openqq/get_user_info").json()["uid"], OTHER.to_string());
-    log_in_own(&server);
-    assert_eq!(client.get("/openqq/stop_client").json()["code"], 0);
-    client.until_exit();
-    client.restart();
-    client.setup.until_state("running");
-    assert_eq!(client.get("/openqq/get_user_info").json()["uid"], OWN.to_string());
+    for manner in Manner::NETWORKS {
+        let server = Server::new(manner);
+        let mut client = setup(&server, &[]).start();
+        client.setup.until_state("running");
+        log_in_other(&server);
+        // As at a shutdown of the machine.
+        client.restart();
+        refused(&client);
+        // A call gives it to the other account.
+        assert_eq!(client.get("/openqq/relogin?forget=1").json()["code"], 0);
+        client.setup.until_state("running");
+        assert_eq!(client.get("/openqq/get_user_info").json()["uid"], OTHER.to_string());
+        log_in_own(&server);
+        assert_eq!(client.get("/openqq/stop_client").json()["code"], 0);
+        client.until_exit();
+        client.restart();
+        client.setup.until_state("running");
+        assert_eq!(client.get("/openqq/get_user_info").json()["uid"], OWN.to_string());
+    }
 }
 
 #[test]
 fn uin_parameter_decides_the_binding() {
-    let server = Server::new(Manner::Strict);
-    let client = setup(&server, &[("UIN", "20000")]).start();
-    let reason = until("the reason", || client.setup.report()?.fields().get("reason").cloned());
-    let said = "the OneBot implementation is logged in as 10000, and this client belongs to account 20000";
-    assert!(reason.as_str().unwrap().starts_with(said), "{reason}");
-    assert_eq!(client.get("/openqq/relogin?forget=1").json()["code"], 0);
-    log_in_other(&server);
-    client.setup.until_state("running");
+    for manner in Manner::NETWORKS {
+        let server = Server::new(manner);
+        let client = setup(&server, &[("UIN", "20000")]).start();
+        let reason = until("the reason", || client.setup.report()?.fields().get("reason").cloned());
+        let said = "the implementation is logged in as 10000, and this client belongs to account 20000";
+        assert!(reason.as_str().unwrap().starts_with(said), "{reason}");
+        assert_eq!(client.get("/openqq/relogin?forget=1").json()["code"], 0);
+        log_in_other(&server);
+        client.setup.until_state("running");
+    }
 }
 
 #[test]
 fn new_registration_ends_the_binding() {
-    let server = Server::new(Manner::Strict);
-    let mut client = setup(&server, &[("REGISTRATION", "7")]).start();
-    client.setup.until_state("running");
-    log_in_other(&server);
-    client.restart();
-    refused(&client);
-    client.setup.set("REGISTRATION", "9");
-    client.restart();
-    client.setup.until_state("running");
-    assert_eq!(client.get("/openqq/get_user_info").json()["uid"], OTHER.to_string());
+    for manner in Manner::NETWORKS {
+        let server = Server::new(manner);
+        let mut client = setup(&server, &[("REGISTRATION", "7")]).start();
+        client.setup.until_state("running");
+        log_in_other(&server);
+        client.restart();
+        refused(&client);
+        client.setup.set("REGISTRATION", "9");
+        client.restart();
+        client.setup.until_state("running");
+        assert_eq!(client.get("/openqq/get_user_info").json()["uid"], OTHER.to_string());
+    }
 }
 
 #[test]
@@ -122,21 +130,25 @@ fn reverse_connection_of_another_account_is_refused() {
 
 #[test]
 fn events_of_another_account_end_its_connection() {
-    let server = Server::new(Manner::Strict);
-    let receiver = Receiver::new(|_| String::new());
-    let client = setup(&server, &[("PLUGIN_OPENQQ_POST_API", &receiver.url)]).start();
-    client.setup.until_state("running");
-    log_in_other(&server);
-    server.say(&format!(
-        r#"{{"post_type":"message","message_type":"private","self_id":{OTHER},"user_id":7,"message":"theirs"}}"#
-    ));
-    refused(&client);
-    log_in_own(&server);
-    assert_eq!(client.get("/openqq/relogin").json()["code"], 0);
-    client.setup.until_state("running");
-    server
-        .tell(json!({ "post_type": "message", "message_type": "private", "user_id": 7, "message": "ours" }));
-    assert_eq!(receiver.next_message()["content"], "ours");
+    for manner in Manner::NETWORKS {
+        let server = Server::new(manner);
+        let receiver = Receiver::new(|_| String::new());
+        let client = setup(&server, &[("PLUGIN_OPENQQ_POST_API", &receiver.url)]).start();
+        client.setup.until_state("running");
+        log_in_other(&server);
+        let message = |more: serde_json::Value| {
+            let mut message = json!({ "post_type": "message", "message_type": "private", "user_id": 7 });
+            message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            message
+        };
+        server.tell(message(json!({ "self_id": OTHER, "message": "theirs" })));
+        refused(&client);
+        log_in_own(&server);
+        assert_eq!(client.get("/openqq/relogin").json()["code"], 0);
+        client.setup.until_state("running");
+        server.tell(message(json!({ "message": "ours" })));
+        assert_eq!(receiver.next_message()["content"], "ours");
+    }
 }
 
 #[test]

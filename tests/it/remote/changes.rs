@@ -33,15 +33,17 @@ fn friend_changes_are_reported() {
 
 #[test]
 fn group_found_by_the_list_has_the_own_role() {
-    let (server, receiver) = (Server::new(Manner::Strict), silent());
-    let client = reporting(&server, &receiver, &[("ONEBOT_REFRESH", "0.1")]);
-    let member = json!({ "user_id": OWN, "nickname": "机器人", "role": "owner" });
-    server.members().insert(9, vec![member]);
-    server.groups().push(json!({ "group_id": 9, "group_name": "九群" }));
-    assert_eq!(receiver.next().json["event"], "new_group");
-    until("the own role", || {
-        (client.get("/openqq/get_group_basic_info").json()[2]["role"] == "create").then_some(())
-    });
+    for manner in Manner::NETWORKS {
+        let (server, receiver) = (Server::new(manner), silent());
+        let client = reporting(&server, &receiver, &[("REMOTE_REFRESH", "0.1")]);
+        let member = json!({ "user_id": OWN, "nickname": "机器人", "role": "owner" });
+        server.members().insert(9, vec![member]);
+        server.groups().push(json!({ "group_id": 9, "group_name": "九群" }));
+        assert_eq!(receiver.next().json["event"], "new_group");
+        until("the own role", || {
+            (client.get("/openqq/get_group_basic_info").json()[2]["role"] == "create").then_some(())
+        });
+    }
 }
 
 #[test]

@@ -16,58 +16,62 @@ fn friends(client: &Client) -> usize {
 
 #[test]
 fn lost_connection_logs_in_again() {
-    let server = Server::new(Manner::Strict);
-    let receiver = Receiver::new(|_| String::new());
-    let client = running(&server, &[("PLUGIN_OPENQQ_POST_API", &receiver.url)]);
-    let next = |event: &str| loop {
-        let report = receiver.next().json;
-        if report["event"] == event {
-            return report["params"].clone();
-        }
-    };
-    assert_eq!(next("login"), json!([0]));
-    server.friends().push(json!({ "user_id": 20, "nickname": "新" }));
-    server.hang_up();
-    assert_eq!(next("state_change"), json!(["running", "loading"]));
-    assert_eq!(next("state_change"), json!(["loading", "updating"]));
-    assert_eq!(next("login"), json!([0]));
-    assert_eq!(next("new_friend")[0]["uid"], "20", "what happened meanwhile is told");
-    assert_eq!(friends(&client), 3);
-    let line = "lost the connection to the OneBot implementation";
-    until("the log line", || client.setup.log().contains(line).then_some(()));
+    for manner in Manner::NETWORKS {
+        let server = Server::new(manner);
+        let receiver = Receiver::new(|_| String::new());
+        let client = running(&server, &[("PLUGIN_OPENQQ_POST_API", &receiver.url)]);
+        let next = |event: &str| loop {
+            let report = receiver.next().json;
+            if report["event"] == event {
+                return report["params"].clone();
+            }
+        };
+        assert_eq!(next("login"), json!([0]));
+        server.friends().push(json!({ "user_id": 20, "nickname": "新" }));
+        server.hang_up();
+        assert_eq!(next("state_change"), json!(["running", "loading"]));
+        assert_eq!(next("state_change"), json!(["loading", "updating"]));
+        assert_eq!(next("login"), json!([0]));
+        assert_eq!(next("new_friend")[0]["uid"], "20", "what happened meanwhile is told");
+        assert_eq!(friends(&client), 3);
+        let line = format!("lost the connection to the {} implementation", manner.network());
+        until("the log line", || client.setup.log().contains(&line).then_some(()));
+    }
 }
 
 #[test]
 fn reconnect_cost_does_not_grow_with_groups() {
-    const GROUPS: u64 = 302;
-    let server = Server::new(Manner::Strict);
-    *server.groups() =
-        (0..GROUPS).map(|n| json!({ "group_id": 100 + n, "group_name": format!("群{n}") })).collect();
-    server.answer("get_group_member_info", |params| {
-        Some(ok(json!({ "user_id": params["user_id"], "role": "admin" })))
-    });
-    let client = running(&server, &[("LOG_LEVEL", "warn")]);
-    let asked = || server.calls("get_group_member_info").len() as u64;
-    let roles = |role: &str| {
-        let groups = client.get("/openqq/get_group_basic_info").json();
-        groups.as_array().unwrap().iter().filter(|group| group["role"] == role).count() as u64
-    };
-    until("the own roles, once", || (asked() == GROUPS).then_some(()));
-    until("the own roles", || (roles("manage") == GROUPS).then_some(()));
-    server.answer("get_group_member_info", |params| {
-        Some(ok(json!({ "user_id": params["user_id"], "role": "owner" })))
-    });
-    let before = server.all_calls();
-    server.groups().push(json!({ "group_id": 7, "group_name": "新群" }));
-    server.hang_up();
-    until("the second connection", || (server.connected() == 2).then_some(()));
-    client.setup.until_state("running");
-    until("the new group's role", || (asked() == GROUPS + 1).then_some(()));
-    assert_eq!(client.get("/openqq/send_group_message?uid=100&content=x").json()["code"], 0);
-    let cost = server.all_calls() - before;
-    assert!(cost <= 8, "{cost} calls");
-    // Who looks at the roles has them asked for anew.
-    until("the new roles", || (roles("create") == GROUPS + 1).then_some(()));
+    for manner in Manner::NETWORKS {
+        const GROUPS: u64 = 302;
+        let server = Server::new(manner);
+        *server.groups() =
+            (0..GROUPS).map(|n| json!({ "group_id": 100 + n, "group_name": format!("群{n}") })).collect();
+        server.answer("get_group_member_info", |params| {
+            Some(ok(json!({ "user_id": params["user_id"], "role": "admin" })))
+        });
+        let client = running(&server, &[("LOG_LEVEL", "warn")]);
+        let asked = || server.calls("get_group_member_info").len() as u64;
+        let roles = |role: &str| {
+            let groups = client.get("/openqq/get_group_basic_info").json();
+            groups.as_array().unwrap().iter().filter(|group| group["role"] == role).count() as u64
+        };
+        until("the own roles, once", || (asked() == GROUPS).then_some(()));
+        until("the own roles", || (roles("manage") == GROUPS).then_some(()));
+        server.answer("get_group_member_info", |params| {
+            Some(ok(json!({ "user_id": params["user_id"], "role": "owner" })))
+        });
+        let before = server.all_calls();
+        server.groups().push(json!({ "group_id": 7, "group_name": "新群" }));
+        server.hang_up();
+        until("the second connection", || (server.connected() == 2).then_some(()));
+        client.setup.until_state("running");
+        until("the new group's role", || (asked() == GROUPS + 1).then_some(()));
+        assert_eq!(client.get("/openqq/send_group_message?uid=100&content=x").json()["code"], 0);
+        let cost = server.all_calls() - before;
+        assert!(cost <= 8, "{cost} calls");
+        // Who looks at the roles has them asked for anew.
+        until("the new roles", || (roles("create") == GROUPS + 1).then_some(()));
+    }
 }
 
 #[test]
@@ -91,51 +95,57 @@ fn http_send_fails_at_once_if_nothing_listens() {
 
 #[test]
 fn relogin_leaves_a_frozen_implementation() {
-    let server = Server::new(Manner::Strict);
-    let client = running(&server, &[("ONEBOT_TIMEOUT", "2")]);
-    server.freeze();
-    assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], -1);
-    assert_eq!(client.get("/openqq/relogin").json()["code"], 0);
-    until("another connection", || (server.connected() == 2).then_some(()));
-    client.setup.until_state("running");
-    assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], 0);
+    for manner in Manner::NETWORKS {
+        let server = Server::new(manner);
+        let client = running(&server, &[("REMOTE_TIMEOUT", "2")]);
+        server.freeze();
+        assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], -1);
+        assert_eq!(client.get("/openqq/relogin").json()["code"], 0);
+        until("another connection", || (server.connected() == 2).then_some(()));
+        client.setup.until_state("running");
+        assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], 0);
+    }
 }
 
 #[test]
 fn garbage_between_frames_is_ignored() {
-    let server = Server::new(Manner::Strict);
-    let client = running(&server, &[]);
-    for frame in
-        ["", "{", "[]", "null", "\u{0}", &"[".repeat(100_000), r#"{"echo":{}}"#, r#"{"post_type":7}"#]
-    {
-        server.say(frame);
+    for manner in Manner::NETWORKS {
+        let server = Server::new(manner);
+        let client = running(&server, &[]);
+        for frame in
+            ["", "{", "[]", "null", "\u{0}", &"[".repeat(100_000), r#"{"echo":{}}"#, r#"{"post_type":7}"#]
+        {
+            server.say(frame);
+        }
+        server.say(r#"{"echo":"wq1","status":"ok","retcode":0,"data":null}"#);
+        server.say(r#"{"post_type":"message","message_type":"private","message":[[[{}]]],"user_id":{}}"#);
+        assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], 0);
+        assert_eq!((friends(&client), server.connected()), (2, 1));
     }
-    server.say(r#"{"echo":"wq1","status":"ok","retcode":0,"data":null}"#);
-    server.say(r#"{"post_type":"message","message_type":"private","message":[[[{}]]],"user_id":{}}"#);
-    assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], 0);
-    assert_eq!((friends(&client), server.connected()), (2, 1));
 }
 
 #[test]
 fn unanswered_call_times_out() {
-    let server = Server::new(Manner::Strict);
-    server.answer("get_friends_with_category", |_| None);
-    server.answer("get_stranger_info", |_| None);
-    server.answer("get_group_member_info", |_| None);
-    let client = running(&server, &[("ONEBOT_TIMEOUT", "1")]);
-    assert_eq!(friends(&client), 2, "what is not necessary is not waited for");
-    server.answer("get_group_member_list", |_| None);
-    let groups = client.get("/openqq/get_group_info").json();
-    assert_eq!((groups.as_array().unwrap().len(), &groups[0]["member"]), (2, &json!([])));
-    assert_eq!(client.get("/openqq/search_group?uid=5").json()["code"], 201);
-    assert_eq!(client.get("/openqq/send_group_message?uid=5&content=x").json()["code"], 0);
-    // Without the lists there is no login.
-    server.answer("get_friend_list", |_| None);
-    server.hang_up();
-    until("a second try", || (server.connected() >= 3).then_some(()));
-    client.setup.until_state("updating");
-    server.answer("get_friend_list", |_| Some(ok(json!([]))));
-    client.setup.until_state("running");
+    for manner in Manner::NETWORKS {
+        let server = Server::new(manner);
+        server.answer("get_friends_with_category", |_| None);
+        server.answer("get_stranger_info", |_| None);
+        server.answer("get_group_member_info", |_| None);
+        let client = running(&server, &[("REMOTE_TIMEOUT", "1")]);
+        assert_eq!(friends(&client), 2, "what is not necessary is not waited for");
+        server.answer("get_group_member_list", |_| None);
+        let groups = client.get("/openqq/get_group_info").json();
+        assert_eq!((groups.as_array().unwrap().len(), &groups[0]["member"]), (2, &json!([])));
+        assert_eq!(client.get("/openqq/search_group?uid=5").json()["code"], 201);
+        assert_eq!(client.get("/openqq/send_group_message?uid=5&content=x").json()["code"], 0);
+        // Without the lists there is no login.
+        server.answer("get_friend_list", |_| None);
+        server.hang_up();
+        until("a second try", || (server.connected() >= 3).then_some(()));
+        client.setup.until_state("updating");
+        server.answer("get_friend_list", |_| Some(ok(json!([]))));
+        client.setup.until_state("running");
+    }
 }
 
 #[test]
@@ -159,32 +169,36 @@ fn slow_answers_match_their_calls() {
 
 #[test]
 fn unanswered_message_delays_only_its_own_conversation() {
-    let server = Server::new(Manner::Strict);
-    let client = running(&server, &[("ONEBOT_TIMEOUT", "3600")]);
-    server.answer("send_private_msg", |_| None);
-    let queued = client.get("/openqq/send_friend_message?uid=7&content=x&async=1").json();
-    assert_eq!(queued["code"], 0, "{queued}");
-    until("the call", || (server.calls("send_private_msg").len() == 1).then_some(()));
-    assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=y&async=1").json()["code"], 0);
-    assert_eq!(client.get("/openqq/send_group_message?uid=5&content=z").json()["code"], 0);
-    assert_eq!(server.calls("send_private_msg").len(), 1, "the second one waits for the first");
+    for manner in Manner::NETWORKS {
+        let server = Server::new(manner);
+        let client = running(&server, &[("REMOTE_TIMEOUT", "3600")]);
+        server.answer("send_private_msg", |_| None);
+        let queued = client.get("/openqq/send_friend_message?uid=7&content=x&async=1").json();
+        assert_eq!(queued["code"], 0, "{queued}");
+        until("the call", || (server.calls("send_private_msg").len() == 1).then_some(()));
+        assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=y&async=1").json()["code"], 0);
+        assert_eq!(client.get("/openqq/send_group_message?uid=5&content=z").json()["code"], 0);
+        assert_eq!(server.calls("send_private_msg").len(), 1, "the second one waits for the first");
+    }
 }
 
 #[test]
 fn only_unwritten_messages_are_sent_after_a_reconnect() {
-    let server = Server::new(Manner::Strict);
-    let client = running(&server, &[]);
-    let (first, second) = unanswered_and_waiting(&server, &client);
-    server.hang_up();
-    let answer = |stream| crate::client::process::read_answer(stream).json();
-    assert_eq!(answer(first)["code"], -1);
-    assert_eq!(answer(second)["code"], 0);
-    let said: Vec<_> = server
-        .calls("send_private_msg")
-        .iter()
-        .map(|params| params["message"][0]["data"]["text"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(said, ["first", "second"]);
+    for manner in Manner::NETWORKS {
+        let server = Server::new(manner);
+        let client = running(&server, &[]);
+        let (first, second) = unanswered_and_waiting(&server, &client);
+        server.hang_up();
+        let answer = |stream| crate::client::process::read_answer(stream).json();
+        assert_eq!(answer(first)["code"], -1);
+        assert_eq!(answer(second)["code"], 0);
+        let said: Vec<_> = server
+            .calls("send_private_msg")
+            .iter()
+            .map(|params| params["message"][0]["data"]["text"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(said, ["first", "second"]);
+    }
 }
 
 /// A client with a token in a file.
@@ -192,7 +206,7 @@ fn with_token(server: &Server, token: &str) -> Client {
     let mut setup = setup(server, &[]);
     let path = setup.path("token");
     write_token(&path, token);
-    setup.set("ONEBOT_TOKEN_FILE", path.to_str().unwrap());
+    setup.set(&super::variable(server.manner, "REMOTE_TOKEN_FILE"), path.to_str().unwrap());
     setup.start()
 }
 
@@ -204,11 +218,13 @@ fn write_token(path: &std::path::Path, token: &str) {
 
 #[test]
 fn token_is_presented() {
-    let server = Server::new(Manner::Strict);
-    server.want_token("geheim", Refusal::Http(401));
-    let client = with_token(&server, "geheim\n");
-    client.setup.until_state("running");
-    assert!(!client.setup.log().contains("geheim"));
+    for manner in Manner::NETWORKS {
+        let server = Server::new(manner);
+        server.want_token("geheim", Refusal::Http(401));
+        let client = with_token(&server, "geheim\n");
+        client.setup.until_state("running");
+        assert!(!client.setup.log().contains("geheim"));
+    }
 }
 
 #[test]
@@ -242,16 +258,18 @@ fn missing_token_is_reported() {
 
 #[test]
 fn unusable_token_file_is_reported() {
-    let server = Server::new(Manner::Strict);
-    let mut setup = setup(&server, &[]);
-    setup.set("ONEBOT_TOKEN_FILE", "/nonexistent/token");
-    let client = setup.start();
-    let reason = until("the reason", || {
-        let report = client.setup.report()?;
-        Some(report.fields().get("reason")?.as_str()?.to_owned())
-    });
-    assert!(reason.contains("/nonexistent/token"), "{reason}");
-    assert_eq!(server.connected(), 0);
+    for manner in Manner::NETWORKS {
+        let server = Server::new(manner);
+        let mut setup = setup(&server, &[]);
+        setup.set(&super::variable(manner, "REMOTE_TOKEN_FILE"), "/nonexistent/token");
+        let client = setup.start();
+        let reason = until("the reason", || {
+            let report = client.setup.report()?;
+            Some(report.fields().get("reason")?.as_str()?.to_owned())
+        });
+        assert!(reason.contains("/nonexistent/token"), "{reason}");
+        assert_eq!(server.connected(), 0);
+    }
 }
 
 #[test]

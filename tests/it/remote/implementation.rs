@@ -21,8 +21,20 @@ pub(super) enum Manner {
 }
 
 impl Manner {
+    /// How logs name what it speaks.
+    pub(super) fn network(self) -> &'static str {
+        if self == Self::Milky { "Milky" } else { "OneBot" }
+    }
+
+    /// How parameters, variables and tables of the configuration name it.
+    pub(super) fn backend(self) -> &'static str {
+        if self == Self::Milky { "milky" } else { "onebot" }
+    }
+
     /// All of them.
     pub(super) const ALL: [Self; 3] = [Self::Strict, Self::Sloppy, Self::Milky];
+    /// One of each network.
+    pub(super) const NETWORKS: [Self; 2] = [Self::Strict, Self::Milky];
     /// Those that speak OneBot.
     pub(super) const OF_ONEBOT: [Self; 2] = [Self::Strict, Self::Sloppy];
 }
@@ -243,9 +255,10 @@ impl Implementation {
 
     /// An event as this implementation writes it.
     pub(super) fn event(&self, mut event: Value) -> String {
-        event["self_id"] = json!(OWN);
-        if event.get("time").is_none() {
-            event["time"] = json!(1_700_000_000);
+        for (key, value) in [("self_id", json!(OWN)), ("time", json!(1_700_000_000))] {
+            if event.get(key).is_none() {
+                event[key] = value;
+            }
         }
         match self.manner {
             Manner::Strict => event.to_string(),

@@ -18,43 +18,45 @@ const JPEG: &[u8] = b"\xff\xd8\xff...\xff\xd9";
 
 #[test]
 fn login_code_of_the_implementation_is_shown() {
-    let port = free_port();
-    let server = Server::away(Manner::Strict, port);
-    let receiver = Receiver::new(|_| String::new());
-    let mut setup = setup(&server, &[("PLUGIN_OPENQQ_POST_API", &receiver.url)]);
-    let code = setup.path("napcat.png");
-    setup.set("ONEBOT_QRCODE_PATH", code.to_str().unwrap());
-    let client = setup.start();
-    client.setup.until_state("loading");
-    std::fs::write(&code, PNG).unwrap();
-    client.setup.until_state("scaning");
-    let shown = |image: &[u8]| {
-        until("the image", || (std::fs::read(client.setup.image()).ok()? == image).then_some(()))
-    };
-    shown(PNG);
-    std::fs::write(&code, JPEG).unwrap();
-    shown(JPEG);
-    server.listen(TcpListener::bind(("127.0.0.1", port)).unwrap());
-    client.setup.until_state("running");
-    assert!(!client.setup.image().exists(), "the implementation's file stays, ours does not");
-    let mut codes = Vec::new();
-    let login = loop {
-        let report = receiver.next().json;
-        match report["event"].as_str().unwrap() {
-            "input_qrcode" => codes.push(report["params"][1].as_str().unwrap().to_owned()),
-            "login" => break report["params"].clone(),
-            _ => {}
-        }
-    };
-    assert_eq!((login, codes.last().unwrap()), (json!([1]), &BASE64.encode(JPEG)));
-    // The next login takes none: the file is still there, and belongs to this one.
-    server.hang_up();
-    loop {
-        let report = receiver.next().json;
-        assert_ne!(report["event"], "input_qrcode");
-        if report["event"] == "login" {
-            assert_eq!(report["params"], json!([0]));
-            break;
+    for manner in Manner::NETWORKS {
+        let port = free_port();
+        let server = Server::away(manner, port);
+        let receiver = Receiver::new(|_| String::new());
+        let mut setup = setup(&server, &[("PLUGIN_OPENQQ_POST_API", &receiver.url)]);
+        let code = setup.path("napcat.png");
+        setup.set(&super::variable(manner, "REMOTE_QRCODE_PATH"), code.to_str().unwrap());
+        let client = setup.start();
+        client.setup.until_state("loading");
+        std::fs::write(&code, PNG).unwrap();
+        client.setup.until_state("scaning");
+        let shown = |image: &[u8]| {
+            until("the image", || (std::fs::read(client.setup.image()).ok()? == image).then_some(()))
+        };
+        shown(PNG);
+        std::fs::write(&code, JPEG).unwrap();
+        shown(JPEG);
+        server.listen(TcpListener::bind(("127.0.0.1", port)).unwrap());
+        client.setup.until_state("running");
+        assert!(!client.setup.image().exists(), "the implementation's file stays, ours does not");
+        let mut codes = Vec::new();
+        let login = loop {
+            let report = receiver.next().json;
+            match report["event"].as_str().unwrap() {
+                "input_qrcode" => codes.push(report["params"][1].as_str().unwrap().to_owned()),
+                "login" => break report["params"].clone(),
+                _ => {}
+            }
+        };
+        assert_eq!((login, codes.last().unwrap()), (json!([1]), &BASE64.encode(JPEG)));
+        // The next login takes none: the file is still there, and belongs to this one.
+        server.hang_up();
+        loop {
+            let report = receiver.next().json;
+            assert_ne!(report["event"], "input_qrcode");
+            if report["event"] == "login" {
+                assert_eq!(report["params"], json!([0]));
+                break;
+            }
         }
     }
 }
@@ -166,41 +168,45 @@ fn last_reports(receiver: &Receiver) -> Vec<serde_json::Value> {
 
 #[test]
 fn logout_reason_is_reported_at_once_or_from_disk() {
-    let offline = json!({
-        "post_type": "notice", "notice_type": "bot_offline", "user_id": 10000, "tag": "登录失效", "message": "在另一终端登录",
-    });
-    let reason = "the account went offline: 在另一终端登录";
-    let expected = [
-        json!({ "post_type": "event", "event": "state_change", "params": ["running", "stop"], "reason": reason }),
-        json!({ "post_type": "event", "event": "stop", "params": [], "reason": reason }),
-    ];
-    let server = Server::new(Manner::Strict);
-    let receiver = Receiver::new(|_| String::new());
-    let mut client = running(&server, &[("PLUGIN_OPENQQ_POST_API", &receiver.url)]);
-    server.tell(offline.clone());
-    assert_eq!(client.until_exit().code(), Some(77));
-    assert_eq!(last_reports(&receiver), expected);
+    for manner in Manner::NETWORKS {
+        let offline = json!({
+            "post_type": "notice", "notice_type": "bot_offline", "user_id": 10000, "tag": "登录失效", "message": "在另一终端登录",
+        });
+        let reason = "the account went offline: 在另一终端登录";
+        let expected = [
+            json!({ "post_type": "event", "event": "state_change", "params": ["running", "stop"], "reason": reason }),
+            json!({ "post_type": "event", "event": "stop", "params": [], "reason": reason }),
+        ];
+        let server = Server::new(manner);
+        let receiver = Receiver::new(|_| String::new());
+        let mut client = running(&server, &[("PLUGIN_OPENQQ_POST_API", &receiver.url)]);
+        server.tell(offline.clone());
+        assert_eq!(client.until_exit().code(), Some(77));
+        assert_eq!(last_reports(&receiver), expected);
 
-    // A receiver that is away when it happens.
-    let port = free_port();
-    let url = format!("http://127.0.0.1:{port}/");
-    let mut client = running(&server, &[("PLUGIN_OPENQQ_POST_API", &url)]);
-    server.tell(offline);
-    assert_eq!(client.until_exit().code(), Some(77));
-    let receiver = Receiver::on(std::net::SocketAddr::from(([127, 0, 0, 1], port)), |_| String::new());
-    client.start_again();
-    assert_eq!(last_reports(&receiver), expected);
+        // A receiver that is away when it happens.
+        let port = free_port();
+        let url = format!("http://127.0.0.1:{port}/");
+        let mut client = running(&server, &[("PLUGIN_OPENQQ_POST_API", &url)]);
+        server.tell(offline);
+        assert_eq!(client.until_exit().code(), Some(77));
+        let receiver = Receiver::on(std::net::SocketAddr::from(([127, 0, 0, 1], port)), |_| String::new());
+        client.start_again();
+        assert_eq!(last_reports(&receiver), expected);
+    }
 }
 
 #[test]
 fn implementation_that_is_not_logged_in_yet_is_retried() {
-    let server = Server::new(Manner::Strict);
-    server.answer("get_login_info", |_| Some(json!({ "status": "ok", "retcode": 0, "data": {} })));
-    let client = setup(&server, &[]).start();
-    until("a second try", || (server.connected() >= 2).then_some(()));
-    assert_eq!(client.setup.report().unwrap().state.as_str(), "loading");
-    server.answer("get_login_info", |_| {
-        Some(json!({ "status": "ok", "retcode": 0, "data": { "user_id": 10_000, "nickname": "x" } }))
-    });
-    client.setup.until_state("running");
+    for manner in Manner::NETWORKS {
+        let server = Server::new(manner);
+        server.answer("get_login_info", |_| Some(json!({ "status": "ok", "retcode": 0, "data": {} })));
+        let client = setup(&server, &[]).start();
+        until("a second try", || (server.connected() >= 2).then_some(()));
+        assert_eq!(client.setup.report().unwrap().state.as_str(), "loading");
+        server.answer("get_login_info", |_| {
+            Some(json!({ "status": "ok", "retcode": 0, "data": { "user_id": 10_000, "nickname": "x" } }))
+        });
+        client.setup.until_state("running");
+    }
 }

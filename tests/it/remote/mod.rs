@@ -14,34 +14,15 @@ mod milky;
 mod over_milky;
 mod reasons;
 mod server;
+mod start;
 mod tls;
 mod ways;
 
 use std::net::TcpStream;
 
-use crate::client::process::{Client, Setup, send_request, until};
-use implementation::Manner;
+use crate::client::process::{Client, send_request, until};
 use server::Server;
-
-/// A client of `server` that is not waited for.
-fn setup(server: &Server, more: &[(&str, &str)]) -> Setup {
-    let (backend, url) = match server.manner {
-        Manner::Milky => ("milky", "MILKY_URL"),
-        Manner::Strict | Manner::Sloppy => ("onebot", "ONEBOT_URL"),
-    };
-    let mut setup = Setup::new(&[("BACKEND", backend), (url, &server.url)]);
-    for (name, value) in more {
-        setup.set(name, value);
-    }
-    setup
-}
-
-/// A client of `server` that is running.
-fn running(server: &Server, more: &[(&str, &str)]) -> Client {
-    let client = setup(server, more).start();
-    client.setup.until_state("running");
-    client
-}
+use start::{running, setup, variable};
 
 /// Waits until check_client shows a reason with this part, in the state `loading`.
 fn reason(client: &Client, part: &str) -> String {

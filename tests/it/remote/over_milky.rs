@@ -52,6 +52,22 @@ fn missing_login_is_told_and_its_coming_and_going_noticed() {
 }
 
 #[test]
+fn server_error_at_the_start_is_no_warning() {
+    let server = Server::new(Manner::Milky);
+    server.break_down(true);
+    let client = setup(&server, &[]).start();
+    let told = "get_login_info: the answer is HTTP 500; the implementation is not ready yet";
+    assert_eq!(reason(&client, "HTTP 500"), told);
+    server.break_down(false);
+    client.setup.until_state("running");
+    let log = client.setup.log();
+    assert!(log.contains(told) && !log.contains("<4>"), "{log}");
+    // Of a message it is not known whether it went out.
+    server.break_down(true);
+    assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], -1);
+}
+
+#[test]
 fn missing_token_is_told() {
     let server = Server::new(Manner::Milky);
     server.want_token("geheim", Refusal::Http(401));

@@ -118,23 +118,25 @@ fn write_token(setup: &Setup, token: &str) -> String {
 // The pause after a refused token is longer than a test waits.
 #[test]
 fn changed_token_file_or_relogin_ends_the_pause() {
-    for relogin in [false, true] {
-        let server = Server::new(Manner::Strict);
-        server.want_token("geheim", Refusal::Http(401));
-        let mut setup = setup(&server, &[]);
-        let token = write_token(&setup, if relogin { "geheim" } else { "falsch" });
-        setup.set("ONEBOT_TOKEN_FILE", &token);
-        if relogin {
-            server.want_token("another", Refusal::Frame);
-        }
-        let client = setup.start();
-        reason(&client, "the token is refused");
-        if relogin {
+    for manner in Manner::NETWORKS {
+        for relogin in [false, true] {
+            let server = Server::new(manner);
             server.want_token("geheim", Refusal::Http(401));
-            assert_eq!(client.get("/openqq/relogin").json()["code"], 0);
-        } else {
-            write_token(&client.setup, "geheim");
+            let mut setup = setup(&server, &[]);
+            let token = write_token(&setup, if relogin { "geheim" } else { "falsch" });
+            setup.set(&super::variable(manner, "REMOTE_TOKEN_FILE"), &token);
+            if relogin {
+                server.want_token("another", Refusal::Frame);
+            }
+            let client = setup.start();
+            reason(&client, "the token is refused");
+            if relogin {
+                server.want_token("geheim", Refusal::Http(401));
+                assert_eq!(client.get("/openqq/relogin").json()["code"], 0);
+            } else {
+                write_token(&client.setup, "geheim");
+            }
+            client.setup.until_state("running");
         }
-        client.setup.until_state("running");
     }
 }

@@ -49,6 +49,10 @@ pub(super) struct Shared {
     token: Mutex<Option<(String, Refusal)>>,
     /// Events come by SSE alone.
     streams: AtomicBool,
+    /// Calls by HTTP are not answered any more, until events are asked for anew.
+    is_frozen: AtomicBool,
+    /// Calls by HTTP are answered with status 500 and words.
+    is_broken: AtomicBool,
 }
 
 impl Deref for Server {
@@ -76,6 +80,8 @@ impl Server {
             connected: AtomicUsize::new(0),
             token: Mutex::default(),
             streams: AtomicBool::new(false),
+            is_frozen: AtomicBool::new(false),
+            is_broken: AtomicBool::new(false),
         };
         let scheme = if manner == Manner::Milky { "http" } else { "ws" };
         Self { url: format!("{scheme}://127.0.0.1:{port}/"), shared: Arc::new(shared) }
@@ -100,6 +106,11 @@ impl Server {
     /// From now on events come by SSE, and there is no WebSocket.
     pub(super) fn have_no_web_socket(&self) {
         self.shared.streams.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether calls by HTTP are answered with status 500 from now on.
+    pub(super) fn break_down(&self, is_broken: bool) {
+        self.shared.is_broken.store(is_broken, Ordering::SeqCst);
     }
 
     /// How many connections were let in.
@@ -147,6 +158,7 @@ impl Server {
     /// Leaves the connection open and does nothing with it any more.
     pub(super) fn freeze(&self) {
         let (sender, frozen) = mpsc::channel();
+        self.shared.is_frozen.store(true, Ordering::SeqCst);
         self.order(Order::Freeze(sender));
         frozen.recv().unwrap();
     }
@@ -316,6 +328,7 @@ impl Shared {
         }
         let begun = write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hello\n\n");
         let (sender, orders) = mpsc::channel();
+        self.is_frozen.store(false, Ordering::SeqCst);
         *self.connection.lock().unwrap() = Some(sender);
         self.connected.fetch_add(1, Ordering::SeqCst);
         while let (Ok(()), Ok(Order::Say(message))) = (&begun, orders.recv()) {
@@ -333,6 +346,7 @@ impl Shared {
         socket.set_config(|config| *config = WebSocketConfig::default().max_write_buffer_size(usize::MAX));
         socket.get_ref().set_read_timeout(Some(Duration::from_millis(2))).unwrap();
         socket.get_ref().set_nodelay(true).unwrap();
+        self.is_frozen.store(false, Ordering::SeqCst);
         *self.connection.lock().unwrap() = Some(sender);
         self.connected.fetch_add(1, Ordering::SeqCst);
         while self.obey(&mut socket, &orders) {
@@ -412,6 +426,11 @@ impl Shared {
                 token.is_some() && header("authorization") != token.map(|token| format!("Bearer {token}"));
             let (status, answer) = if refused {
                 ("401 Unauthorized", String::new())
+            } else if self.is_broken.load(Ordering::SeqCst) {
+                ("500 Internal Server Error", "lateinit property has not been initialized".to_owned())
+            } else if self.is_frozen.load(Ordering::SeqCst) {
+                let _ = reader.read(&mut [0]);
+                return;
             } else {
                 let params = serde_json::from_slice(&body).unwrap();
                 // Never answered, the connection is held until the client gives up.

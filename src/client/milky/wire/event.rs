@@ -44,7 +44,7 @@ fn said(data: &Value, own: Option<u64>) -> Option<RemoteEvent> {
         by,
         to: Some(peer).filter(|_| is_own && scene != "group"),
         own: is_own,
-        number: number(&data["message_seq"]).map(|seq| message_number(scene, peer, seq)),
+        number: number(&data["message_seq"]).and_then(|seq| message_number(scene, peer, seq)),
         time: number(&data["time"]).filter(|time| *time > 0),
         name,
         card: filled(&data["group_member"]["card"]),

@@ -22,9 +22,9 @@ pub(super) fn read_frame(text: &[u8]) -> Result<Parsed<RemoteFrame>, FrameError>
     Ok(Parsed { what, is_repaired: read.is_repaired() })
 }
 
-/// What identifies a message: a sequence number is of one chat.
-pub(super) fn message_number(scene: &str, peer: u64, seq: u64) -> String {
-    format!("{scene}:{peer}:{seq}")
+/// What identifies a message: a sequence number is of one chat. They begin with 1; 0 is none.
+pub(super) fn message_number(scene: &str, peer: u64, seq: u64) -> Option<String> {
+    (seq > 0).then(|| format!("{scene}:{peer}:{seq}"))
 }
 
 #[cfg(test)]

@@ -23,7 +23,9 @@ fn failure(error: ActionError) -> BackendError {
     match error {
         ActionError::NotWritten => BackendError::LoggedOut,
         ActionError::Busy => BackendError::Busy,
-        ActionError::NoAnswer | ActionError::Unusable(_) => BackendError::NoAnswer,
+        ActionError::NoAnswer | ActionError::Unusable(_) | ActionError::ServerError(_) => {
+            BackendError::NoAnswer
+        }
         ActionError::Refused { code, .. } => BackendError::Code(code),
         // The retcode for a refused token.
         ActionError::Token => BackendError::Code(1403),

@@ -40,6 +40,10 @@ fn failed(dialect: &dyn Dialect, what: &str, error: ActionError) -> SessionEnd {
         ActionError::NotWritten => SessionEnd::Unreachable(format!(
             "{what}: {error}; the implementation is not running there, or not logged in yet"
         )),
+        // Yogurt answers so until it has begun its own login.
+        ActionError::ServerError(_) => {
+            SessionEnd::Unreachable(format!("{what}: {error}; the implementation is not ready yet"))
+        }
         error => SessionEnd::Lost(format!("{what}: {error}")),
     }
 }

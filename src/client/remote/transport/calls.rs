@@ -35,6 +35,9 @@ pub(crate) enum ActionError {
     /// It was written, and the answer is unusable: why.
     #[error("the answer cannot be used: {0}")]
     Unusable(String),
+    /// It was written, and the answer is this status of HTTP, from 500 on, without JSON.
+    #[error("the answer is HTTP {0}")]
+    ServerError(u16),
     /// The implementation refused it.
     #[error("it was refused with retcode {code}{}{why}", if why.is_empty() { "" } else { " " })]
     Refused {
@@ -110,6 +113,8 @@ pub(crate) enum CallCompletion {
     Nothing,
     /// The answer is unusable: why.
     Unusable(String),
+    /// The answer is this status of HTTP, from 500 on, without JSON.
+    ServerError(u16),
 }
 
 #[derive(Default)]
@@ -225,6 +230,7 @@ impl Calls {
             Ok(Some(CallCompletion::NotWritten)) => Err(ActionError::NotWritten),
             Ok(Some(CallCompletion::Nothing)) => Err(ActionError::NoAnswer),
             Ok(Some(CallCompletion::Unusable(why))) => Err(ActionError::Unusable(why)),
+            Ok(Some(CallCompletion::ServerError(status))) => Err(ActionError::ServerError(status)),
             // The connection is gone, or the time is up. A withdrawn call is never written.
             Ok(None) | Err(_) => {
                 match claim.compare_exchange(WAITS, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire) {

@@ -223,6 +223,9 @@ impl HttpCalls {
                 }
                 CallCompletion::Reply(read.what)
             }
+            Err(_) if answer.status().is_server_error() => {
+                CallCompletion::ServerError(answer.status().as_u16())
+            }
             Err(why) => {
                 inbox.note_unreadable(body.len(), &why);
                 CallCompletion::Unusable(format!("HTTP {}, and {why}", answer.status()))
