@@ -31,7 +31,7 @@ mod server;
 mod start;
 
 mod client {
-    pub use crate::process;
+    pub(crate) use crate::process;
 }
 
 use std::time::Duration;

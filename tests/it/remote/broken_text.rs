@@ -14,7 +14,7 @@ pub(super) const HALF: &str = "<half>";
 
 #[test]
 fn half_a_character_in_a_list_is_replaced() {
-    for manner in Manner::OF_ONEBOT {
+    for manner in Manner::ALL {
         let server = Server::new(manner);
         server.write_badly();
         let friends = json!([{ "user_id": 7, "nickname": format!("小{HALF}"), "remark": "" }, { "user_id": 8, "nickname": "李雷" }]);

@@ -280,10 +280,16 @@ fn wrong_settings_are_named() {
         ("ONEBOT_URL", "ws://x y/?token=hush", "MOJO_WEBQQ_ONEBOT_URL must be ws://"),
         ("ONEBOT_URL", "http://127.0.0.1:1/", "MOJO_WEBQQ_ONEBOT_URL must be ws://"),
         ("ONEBOT_URL", "", "MOJO_WEBQQ_ONEBOT_URL is not set"),
+        ("MILKY_URL", "ws://127.0.0.1:1/?token=hush", "MOJO_WEBQQ_MILKY_URL must be http://"),
+        ("MILKY_URL", "", "MOJO_WEBQQ_MILKY_URL is not set"),
         ("ONEBOT_LISTEN", "here", "MOJO_WEBQQ_ONEBOT_LISTEN must be an IP address with a port"),
         ("ALLOW_MESSAGE_SYNC", "yes", "MOJO_WEBQQ_ALLOW_MESSAGE_SYNC must be 0 or 1"),
     ] {
-        let (status, complaint) = setup(&server, &[(name, value)]).run();
+        let mut setup = setup(&server, &[(name, value)]);
+        if name.starts_with("MILKY") {
+            setup.set("BACKEND", "milky");
+        }
+        let (status, complaint) = setup.run();
         assert_eq!(status, Some(2), "{complaint}");
         assert!(complaint.contains(said) && !complaint.contains("hush"), "{complaint}");
     }

@@ -94,7 +94,7 @@ pub(super) fn report_over_lost_connections(manner: Manner, each: usize, connecti
 }
 
 /// The most that a process held in memory, in MiB.
-fn peak(pid: u32) -> f64 {
+pub(super) fn peak(pid: u32) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0

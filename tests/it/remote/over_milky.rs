@@ -37,6 +37,73 @@ fn events_come_by_sse_where_there_is_no_web_socket() {
 }
 
 #[test]
+fn broken_and_unknown_events_lose_no_message() {
+    for streams in [false, true] {
+        let (server, receiver) = (Server::new(Manner::Milky), silent());
+        if streams {
+            server.have_no_web_socket();
+        }
+        let client = reporting(&server, &receiver, &[]);
+        let message = |number: u32, segments: &str| {
+            format!(
+                r#"{{"time":9,"self_id":10000,"event_type":"message_receive","data":{{"message_scene":"friend","peer_id":7,
+                "sender_id":7,"message_seq":{number},"time":9,"segments":{segments}}}}}"#
+            )
+            .replace('\n', "")
+        };
+        let deep = format!(r#"[{{"type":"x","data":{}{}}}]"#, "[".repeat(5000), "]".repeat(5000));
+        for (number, (segments, content)) in [
+            (r#"[{"type":"text","data":{"text":"a\ud83d"}}]"#, "a\u{fffd}"),
+            ("[{\"type\":\"text\",\"data\":{\"text\":\"a\u{1}\tb\"}}]", "a\u{1}\tb"),
+            (r#"[{"type":"text","data":{"text":"n"}},{"type":"of_a_later_version","data":{"x":1e999,"y":NaN}}]"#, "n[未识别内容]"),
+            (&deep, "[未识别内容]"),
+            (r#"[null,7,{"type":7},{"type":"text"}]"#, "[未识别内容][未识别内容][未识别内容]"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for other in ["", "{", "[]", "null", r#"{"event_type":"of_a_later_version","self_id":10000,"data":null}"#,
+                r#"{"event_type":"message_receive","self_id":10000,"data":null}"#, r#"{"event_type":"message_receive","self_id":10000,"data":{"message_scene":"guild"}}"#] {
+                server.say(other);
+            }
+            server.say(&message(u32::try_from(number).unwrap() + 1, segments));
+            assert_eq!(receiver.next_message()["content"], content);
+        }
+        assert_eq!((server.connected(), client.setup.report().unwrap().state.as_str()), (1, "running"));
+        let log = client.setup.log();
+        assert_eq!(
+            log.matches("<4>dropped ").count(),
+            2,
+            "unreadable bytes and an incomplete event, each once: {log}"
+        );
+    }
+}
+
+#[test]
+fn flood_of_events_is_bounded_and_loses_no_message() {
+    const EVENTS: u32 = 20_000;
+    for streams in [false, true] {
+        let (server, receiver) = (Server::new(Manner::Milky), silent());
+        if streams {
+            server.have_no_web_socket();
+        }
+        let client = reporting(&server, &receiver, &[]);
+        let nudge = json!({ "post_type": "notice", "notice_type": "nudge", "text": "x".repeat(1000) });
+        for event in 0..EVENTS {
+            server.tell(nudge.clone());
+            if event % 1000 == 0 {
+                server.tell(message(&event.to_string()));
+            }
+        }
+        for event in (0..EVENTS).step_by(1000) {
+            assert_eq!(receiver.next_message()["content"], event.to_string());
+        }
+        let peak = super::lasting::peak(client.pid());
+        assert!(peak < 60.0, "{peak} MiB");
+    }
+}
+
+#[test]
 fn missing_login_is_told_and_its_coming_and_going_noticed() {
     let server = Server::new(Manner::Milky);
     server.answer("get_login_info", logged_out);

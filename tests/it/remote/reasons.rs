@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::implementation::Manner;
 use super::server::{Refusal, Server};
-use super::{reason, setup};
+use super::{reason, setup, variable};
 use crate::client::process::{Client, Setup, request};
 use crate::fixture::free_port;
 
@@ -25,7 +25,12 @@ fn answers(bytes: &'static [u8]) -> u16 {
 }
 
 fn with_url(url: &str, more: &[(&str, &str)]) -> Client {
-    let mut setup = Setup::new(&[("BACKEND", "onebot"), ("ONEBOT_URL", url)]);
+    with_url_of(Manner::Strict, url, more)
+}
+
+fn with_url_of(manner: Manner, url: &str, more: &[(&str, &str)]) -> Client {
+    let url = (variable(manner, "REMOTE_URL"), url);
+    let mut setup = Setup::new(&[("BACKEND", manner.backend()), (&url.0, url.1)]);
     for (name, value) in more {
         setup.set(name, value);
     }
@@ -34,17 +39,19 @@ fn with_url(url: &str, more: &[(&str, &str)]) -> Client {
 
 #[test]
 fn reason_shows_a_refused_connection() {
-    let port = free_port();
-    let client = with_url(&format!("ws://127.0.0.1:{port}/"), &[]);
-    let why = reason(&client, "Connection refused");
-    assert!(why.contains(&format!("no connection to 127.0.0.1 port {port}")), "{why}");
-    let server = Server::away(Manner::Strict, port);
-    server.listen(TcpListener::bind(("127.0.0.1", port)).unwrap());
-    client.setup.until_state("running");
-    assert!(client.setup.report().unwrap().fields().get("reason").is_none());
-    // The implementation ends, too.
-    server.hang_up();
-    reason(&client, "the connection was lost: ");
+    for manner in Manner::NETWORKS {
+        let port = free_port();
+        let server = Server::away(manner, port);
+        let client = setup(&server, &[]).start();
+        let why = reason(&client, "Connection refused");
+        assert!(why.contains(&format!("no connection to 127.0.0.1 port {port}")), "{why}");
+        server.listen(TcpListener::bind(("127.0.0.1", port)).unwrap());
+        client.setup.until_state("running");
+        assert!(client.setup.report().unwrap().fields().get("reason").is_none());
+        // The implementation ends, too.
+        server.hang_up();
+        reason(&client, "the connection was lost: ");
+    }
 }
 
 #[test]
@@ -73,6 +80,17 @@ fn reason_shows_a_wrong_path_or_port() {
     ] {
         reason(&with_url(&url, &[("ONEBOT_LISTEN", &listen)]), why);
     }
+    let neither = "its event stream is neither a WebSocket nor SSE";
+    for (url, why) in [
+        (
+            format!("http://127.0.0.1:{not_found}/wrong"),
+            format!("{neither} (HTTP 404): the path of milky_url is not that"),
+        ),
+        (format!("http://127.0.0.1:{page}/"), format!("{neither} (HTTP 200)")),
+        (format!("http://127.0.0.1:{other}/"), "HTTP".to_owned()),
+    ] {
+        reason(&with_url_of(Manner::Milky, &url, &[]), &why);
+    }
 }
 
 #[test]
@@ -81,6 +99,11 @@ fn reason_shows_a_too_large_list() {
     let server = Server::new(Manner::Strict);
     server.answer("get_friend_list", move |_| huge());
     reason(&setup(&server, &[]).start(), "it sends more at once than the 32 MiB");
+    let server = Server::new(Manner::Milky);
+    server.answer("get_friend_list", move |_| {
+        Some(super::implementation::ok(serde_json::json!([{ "nickname": "x".repeat(33 * 1024 * 1024) }])))
+    });
+    reason(&setup(&server, &[]).start(), "it is larger than the 32 MiB");
     let server = Server::away(Manner::Strict, 1);
     server.answer("get_friend_list", move |_| huge());
     let (url, listen) = (server.by_http(None), format!("127.0.0.1:{}", free_port()));
@@ -126,7 +149,9 @@ fn changed_token_file_or_relogin_ends_the_pause() {
             let token = write_token(&setup, if relogin { "geheim" } else { "falsch" });
             setup.set(&super::variable(manner, "REMOTE_TOKEN_FILE"), &token);
             if relogin {
-                server.want_token("another", Refusal::Frame);
+                // Milky has no frame for it.
+                let refusal = if manner == Manner::Milky { Refusal::Http(401) } else { Refusal::Frame };
+                server.want_token("another", refusal);
             }
             let client = setup.start();
             reason(&client, "the token is refused");

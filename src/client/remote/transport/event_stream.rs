@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::CONTENT_TYPE;
 use tokio::time::timeout;
 
 use super::SessionEnd;
@@ -48,8 +49,11 @@ impl EventStream {
             Err(SessionEnd::NoWebSocket(_)) => {
                 let late = |_| SessionEnd::Lost("its event stream took too long".into());
                 let answer = timeout(OPEN_TIME, http.stream(sse)).await.map_err(late)??;
+                let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
                 match answer.status().as_u16() {
-                    200 => Ok(Self::Sse(Box::new(answer))),
+                    200 if kind.is_some_and(|kind| kind.starts_with("text/event-stream")) => {
+                        Ok(Self::Sse(Box::new(answer)))
+                    }
                     code @ (401 | 403) => {
                         Err(SessionEnd::TokenRefused(format!("the answer was HTTP {code}")))
                     }
