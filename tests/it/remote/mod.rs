@@ -13,15 +13,24 @@ mod login;
 mod milky;
 mod over_milky;
 mod reasons;
+mod schemas;
 mod server;
 mod tls;
 mod ways;
 
+use std::io::Write;
 use std::net::TcpStream;
 
 use crate::client::process::{Client, Setup, send_request, until};
 use implementation::Manner;
 use server::Server;
+
+/// Says that the test does not run and why.
+fn say_not_run(why: &str) {
+    // Not by a macro, whose words are shown only when a test fails.
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    writeln!(std::io::stderr().lock(), "NOT RUN: {test}, with what others say Milky is: {why}").unwrap();
+}
 
 /// A client of `server` that is not waited for.
 fn setup(server: &Server, more: &[(&str, &str)]) -> Setup {
