@@ -202,7 +202,8 @@ def milky(action):
         return {"status": "failed", "retcode": -403, "message": "Bot is not logged in"}
     data = {
         "get_login_info": {"uin": uin(), "nickname": name()},
-        "get_user_profile": {"nickname": NAME, "sex": "unknown"},
+        "get_user_profile": {"nickname": NAME, "qid": "", "age": 0, "sex": "unknown", "remark": "", "bio": "", "level": 1,
+                             "country": "", "city": "", "school": ""},
         "get_friend_list": {"friends": [{"user_id": 10007, "nickname": "friend", "remark": "", "sex": "unknown", "qid": "",
                                          "category": {"category_id": 0, "category_name": "我的好友"}}]},
         "get_group_list": {"groups": []},
@@ -218,12 +219,13 @@ class Api(BaseHTTPRequestHandler):
 
     def do_GET(self):
         key = self.headers.get("Sec-WebSocket-Key")
-        if not key or KIND == "yogurt" and self.path != "/event":
+        path, _, query = self.path.partition("?")
+        if not key or KIND == "yogurt" and path != "/event":
             return self.answer(404, {})
         if not account.was_online and KIND != "yogurt":
             self.close_connection = True
             return self.connection.close()
-        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}" and query != f"access_token={TOKEN}":
             return self.answer(401, {})
         accept = base64.b64encode(hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest())
         self.send_response(101)

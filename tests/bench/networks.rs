@@ -23,6 +23,9 @@ mod output;
 #[path = "../it/client/process.rs"]
 #[allow(dead_code)]
 mod process;
+#[path = "../it/remote/schemas.rs"]
+#[allow(dead_code)]
+mod schemas;
 #[path = "../it/remote/server.rs"]
 #[allow(dead_code)]
 mod server;

@@ -5,6 +5,9 @@
 mod implementation;
 #[path = "../it/remote/milky.rs"]
 mod milky;
+#[path = "../it/remote/schemas.rs"]
+#[allow(dead_code, reason = "the tests of the bridge itself, in tests/it, use the rest")]
+mod schemas;
 #[path = "../it/remote/server.rs"]
 #[allow(dead_code, reason = "the tests of the bridge itself, in tests/it, use the rest")]
 mod server;

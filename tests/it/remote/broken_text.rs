@@ -22,7 +22,7 @@ fn half_a_character_in_a_list_is_replaced() {
         let client = running(&server, &[]);
         let friends = client.get("/openqq/get_friend_info").json();
         assert_eq!((&friends[0]["name"], &friends[1]["name"]), (&json!("小\u{fffd}"), &json!("李雷")));
-        let members = json!([{ "user_id": 9, "nickname": "x", "card": HALF, "role": "owner", "level": 1 }]);
+        let members = json!([{ "group_id": 5, "user_id": 9, "nickname": "x", "card": HALF, "role": "owner", "level": 1 }]);
         server.answer("get_group_member_list", move |_| Some(ok(members.clone())));
         let groups = client.get("/openqq/get_group_info").json();
         assert_eq!(groups[0]["member"][0]["card"], "\u{fffd}");

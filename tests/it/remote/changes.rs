@@ -36,7 +36,7 @@ fn group_found_by_the_list_has_the_own_role() {
     for manner in Manner::NETWORKS {
         let (server, receiver) = (Server::new(manner), silent());
         let client = reporting(&server, &receiver, &[("REMOTE_REFRESH", "0.1")]);
-        let member = json!({ "user_id": OWN, "nickname": "机器人", "role": "owner" });
+        let member = json!({ "group_id": 9, "user_id": OWN, "nickname": "机器人", "role": "owner" });
         server.members().insert(9, vec![member]);
         server.groups().push(json!({ "group_id": 9, "group_name": "九群" }));
         assert_eq!(receiver.next().json["event"], "new_group");

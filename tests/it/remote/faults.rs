@@ -47,7 +47,7 @@ fn reconnect_cost_does_not_grow_with_groups() {
         *server.groups() =
             (0..GROUPS).map(|n| json!({ "group_id": 100 + n, "group_name": format!("群{n}") })).collect();
         server.answer("get_group_member_info", |params| {
-            Some(ok(json!({ "user_id": params["user_id"], "role": "admin" })))
+            Some(ok(json!({ "group_id": params["group_id"], "user_id": params["user_id"], "role": "admin" })))
         });
         let client = running(&server, &[("LOG_LEVEL", "warn")]);
         let asked = || server.calls("get_group_member_info").len() as u64;
@@ -58,7 +58,7 @@ fn reconnect_cost_does_not_grow_with_groups() {
         until("the own roles, once", || (asked() == GROUPS).then_some(()));
         until("the own roles", || (roles("manage") == GROUPS).then_some(()));
         server.answer("get_group_member_info", |params| {
-            Some(ok(json!({ "user_id": params["user_id"], "role": "owner" })))
+            Some(ok(json!({ "group_id": params["group_id"], "user_id": params["user_id"], "role": "owner" })))
         });
         let before = server.all_calls();
         server.groups().push(json!({ "group_id": 7, "group_name": "新群" }));
@@ -131,7 +131,7 @@ fn unanswered_call_times_out() {
         server.answer("get_friends_with_category", |_| None);
         server.answer("get_stranger_info", |_| None);
         server.answer("get_group_member_info", |_| None);
-        let client = running(&server, &[("REMOTE_TIMEOUT", "1")]);
+        let client = running(&server, &[("REMOTE_TIMEOUT", "2")]);
         assert_eq!(friends(&client), 2, "what is not necessary is not waited for");
         server.answer("get_group_member_list", |_| None);
         let groups = client.get("/openqq/get_group_info").json();

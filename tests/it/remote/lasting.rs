@@ -143,7 +143,7 @@ pub(super) fn large_account(manner: Manner, groups: u64) -> LargeAccount {
         Some(ok((0..MEMBERS).map(member).collect()))
     });
     server.answer("get_group_member_info", |params| {
-        Some(ok(json!({ "user_id": params["user_id"], "role": "admin" })))
+        Some(ok(json!({ "group_id": params["group_id"], "user_id": params["user_id"], "role": "admin" })))
     });
     let client = running(&server, &[("LOG_LEVEL", "warn")]);
     // The first time, and the others.

@@ -13,16 +13,25 @@ mod login;
 mod milky;
 mod over_milky;
 mod reasons;
+mod schemas;
 mod server;
 mod start;
 mod tls;
 mod ways;
 
+use std::io::Write;
 use std::net::TcpStream;
 
 use crate::client::process::{Client, send_request, until};
 use server::Server;
 use start::{running, setup, variable};
+
+/// Says that the test does not run and why.
+fn say_not_run(why: &str) {
+    // Not by a macro, whose words are shown only when a test fails.
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    writeln!(std::io::stderr().lock(), "NOT RUN: {test}, with what others say Milky is: {why}").unwrap();
+}
 
 /// Waits until check_client shows a reason with this part, in the state `loading`.
 fn reason(client: &Client, part: &str) -> String {

@@ -1,13 +1,14 @@
-//! What is Milky's own: how events come, and how a missing login is told.
+//! What is Milky's own: how events come, how a missing login is told, and that the tests' server speaks as others understand it.
 
 use std::net::TcpListener;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::events::{reporting, silent};
-use super::implementation::{Manner, failed};
+use super::events::{notice, reporting, silent};
+use super::implementation::{Manner, OWN, failed, ok};
 use super::server::{Refusal, Server};
-use super::{reason, running, setup};
+use super::{reason, running, say_not_run, schemas, setup};
 use crate::client::process::until;
 
 /// What Milky answers before a login.
@@ -110,9 +111,7 @@ fn missing_login_is_told_and_its_coming_and_going_noticed() {
     let client = setup(&server, &[]).start();
     assert_eq!(reason(&client, "logged in"), "the account is not logged in in its implementation");
     assert_eq!(client.get("/openqq/get_friend_info").json()["code"], -7);
-    server.answer("get_login_info", |_| {
-        Some(super::implementation::ok(json!({ "user_id": 10_000, "nickname": "机器人" })))
-    });
+    server.answer("get_login_info", |_| Some(ok(json!({ "user_id": OWN, "nickname": "机器人" }))));
     client.setup.until_state("running");
     server.answer("get_login_info", logged_out);
     assert_eq!(reason(&client, "logged in"), "the account is not logged in in its implementation");
@@ -158,4 +157,114 @@ fn implementation_that_goes_and_comes_is_found_again() {
     let client = running(&server, &[("MILKY_TIMEOUT", "0.5")]);
     assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], -1);
     until("the call, once", || (server.calls("send_private_msg").len() == 1).then_some(()));
+}
+
+/// Every kind of event that the server has.
+fn events() -> Vec<Value> {
+    let mut friend = message("x");
+    friend["message"] = json!([
+        { "type": "reply", "data": { "id": "1" } },
+        { "type": "at", "data": { "qq": "8", "name": "李雷" } },
+        { "type": "at", "data": { "qq": "all" } },
+        { "type": "face", "data": { "id": "14" } },
+        { "type": "text", "data": { "text": "x" } },
+    ]);
+    let mut group = message("一");
+    (group["message_type"], group["sub_type"]) = (json!("group"), json!("normal"));
+    (group["group_id"], group["user_id"], group["sender"]) = (json!(5), json!(9), json!({}));
+    let mut temporary = message("二");
+    (temporary["sub_type"], temporary["group_id"], temporary["user_id"]) =
+        (json!("group"), json!(5), json!(12));
+    let file = json!({ "file": { "id": "/f", "name": "f.txt" } });
+    vec![
+        friend,
+        group,
+        temporary,
+        notice("group_increase", json!({})),
+        notice("group_decrease", json!({})),
+        notice("group_admin", json!({ "sub_type": "set" })),
+        notice("notify", json!({ "sub_type": "group_name", "name_new": "新名" })),
+        notice("group_upload", file),
+        notice("bot_offline", json!({ "message": "被挤下线" })),
+    ]
+}
+
+/// tests/milky/sdk.py has what it looks at.
+#[test]
+fn another_client_of_milky_understands_the_server() {
+    let Some(packages) = std::env::var_os("WQCONTROLLER_MILKY_SDK") else {
+        return say_not_run(
+            "WQCONTROLLER_MILKY_SDK names no folder with milky-python-sdk; tests/run fetches it with CI=true",
+        );
+    };
+    let server = Server::new(Manner::Milky);
+    server.want_token("geheim", Refusal::Http(401));
+    let mut program = Command::new("/usr/bin/python3");
+    program.args(["-B", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/milky/sdk.py"), &server.url, "geheim"]);
+    // Without proxies.
+    program.env_clear().env("PYTHONPATH", packages);
+    let ended = std::thread::spawn(move || program.output().unwrap());
+    for way in 1..=3 {
+        until("a connection for events", || (ended.is_finished() || server.connected() == way).then_some(()));
+        if ended.is_finished() {
+            break;
+        }
+        events().into_iter().for_each(|event| server.tell(event));
+    }
+    let output = ended.join().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(server.connected(), 3);
+    let content =
+        json!([{ "type": "text", "data": { "text": "你好" } }, { "type": "face", "data": { "id": "14" } }]);
+    for (call, key, to) in [("send_private_msg", "user_id", 7), ("send_group_msg", "group_id", 5)] {
+        let sent = &server.calls(call)[0];
+        assert_eq!((&sent[key], &sent["message"]), (&json!(to), &content));
+    }
+    let of_member = |call: &str, key: &str, value: Value| {
+        let call = &server.calls(call)[0];
+        assert_eq!((&call["group_id"], &call["user_id"], &call[key]), (&json!(5), &json!(12), &value));
+    };
+    of_member("set_group_ban", "duration", json!(600));
+    of_member("set_group_kick", "reject_add_request", json!(true));
+}
+
+/// Each call, answer and event of each test is held against them; this one shows that it is done, and that it would be seen.
+#[test]
+fn schemas_of_milky_are_what_the_server_is_held_against() {
+    if !schemas::are_there() {
+        return say_not_run(
+            "WQCONTROLLER_MILKY_TYPES names no folder with schemas of Milky; tests/run fetches them with CI=true",
+        );
+    }
+    let server = Server::new(Manner::Milky);
+    for event in events() {
+        let mut event: Value = serde_json::from_str(&server.event(event)).unwrap();
+        let mismatch = |event: &Value| schemas::mismatch("event", "x", event);
+        assert_eq!(mismatch(&event), None);
+        let keys: Vec<String> = event["data"].as_object().unwrap().keys().cloned().collect();
+        for key in keys {
+            // The schemas leave it open who let a member in or removed one, and which group a temporary chat is from.
+            let is_open = ["group_member_increase", "group_member_decrease"]
+                .contains(&event["event_type"].as_str().unwrap())
+                && key == "operator_id"
+                || event["data"]["message_scene"] == "temp" && key == "group";
+            let value = event["data"].as_object_mut().unwrap().remove(&key).unwrap();
+            assert_eq!(mismatch(&event).is_none(), is_open, "{key} of {event}");
+            event["data"][key] = value;
+        }
+        if event["event_type"] == "message_receive" {
+            event["data"]["segments"][0]["data"] = json!({});
+            assert!(mismatch(&event).unwrap().contains("segments.0.data"));
+        }
+    }
+    for (kind, name, value) in [
+        ("answer", "get_login_info", json!({ "uin": OWN })),
+        ("answer", "get_friend_list", json!({ "friends": [{ "user_id": 7 }] })),
+        ("answer", "kick_group_member", json!(null)),
+        ("answer", "get_friend", json!({})),
+        ("call", "get_group_member_list", json!({ "group_id": "5" })),
+        ("call", "send_group_message", json!({ "group_id": 5, "message": "x" })),
+    ] {
+        assert!(schemas::mismatch(kind, name, &value).is_some(), "{kind} {name}");
+    }
 }

@@ -263,23 +263,39 @@ impl Drop for Server {
     }
 }
 
-/// Whether the request that begins is for a WebSocket.
-fn is_upgrade(stream: &TcpStream) -> bool {
-    let mut begin = [0; 4];
-    while stream.peek(&mut begin).is_ok_and(|read| (1..4).contains(&read)) {}
-    &begin == b"GET "
+/// The head of the request that begins, which stays to be read; less where no more comes.
+fn head(stream: &TcpStream) -> String {
+    let mut begin = [0; 8192];
+    loop {
+        let read = stream.peek(&mut begin).unwrap_or(0);
+        let head = &begin[..read];
+        if read == 0 || read == begin.len() || head.windows(4).any(|end| end == b"\r\n\r\n") {
+            return String::from_utf8_lossy(head).into_owned();
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// A header of a request.
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut headers = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+    headers.find(|(is, _)| is.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+/// Answers the request that has begun with nothing but this status.
+fn refuse(mut stream: TcpStream, status: &str) {
+    let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    // A reset, which bytes not read cause, would take the answer back.
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    while stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {}
 }
 
 impl Shared {
     #[expect(clippy::result_large_err, reason = "the library's own type")]
     fn accept(&self, stream: TcpStream) {
         let wanted = self.token.lock().unwrap().clone();
-        // Milky has its calls on the same port.
-        if self.implementation.manner == Manner::Milky && !is_upgrade(&stream) {
-            return self.answer_posts(stream, wanted.as_ref().map(|(token, _)| &**token));
-        }
-        if self.streams.load(Ordering::SeqCst) {
-            return self.stream_events(stream, wanted.as_ref().map(|(token, _)| &**token));
+        if self.implementation.manner == Manner::Milky {
+            return self.accept_milky(stream, wanted.as_ref().map(|(token, _)| &**token));
         }
         let mut by_frame = false;
         let check = |request: &Request, response: Response| {
@@ -311,21 +327,35 @@ impl Shared {
         self.talk(socket);
     }
 
-    /// Refuses a WebSocket, and says what it is told to as SSE.
-    fn stream_events(&self, mut stream: TcpStream, token: Option<&str>) {
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let mut head = String::new();
-        while reader.read_line(&mut head).unwrap_or(0) > 2 {}
-        let head = head.to_ascii_lowercase();
-        let shown = head.lines().find_map(|line| line.strip_prefix("authorization: bearer "));
-        if head.contains("upgrade: websocket")
-            || !head.contains("accept: text/event-stream")
-            || shown != token
-        {
-            let status = if head.contains("upgrade") { "404 Not Found" } else { "401 Unauthorized" };
-            let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-            return;
+    /// Milky has its calls and its events on one port, and events by a WebSocket for who asks for one, by SSE for others.
+    fn accept_milky(&self, stream: TcpStream, token: Option<&str>) {
+        let head = head(&stream);
+        if head.starts_with("POST ") {
+            return self.answer_posts(stream, token);
         }
+        let wants_socket = header(&head, "upgrade").is_some_and(|to| to.eq_ignore_ascii_case("websocket"));
+        let (path, query) = {
+            let target = head.split(' ').nth(1).unwrap_or_default();
+            target.split_once('?').unwrap_or((target, ""))
+        };
+        let by_header = header(&head, "authorization").and_then(|shown| shown.strip_prefix("Bearer "));
+        let shown = by_header.or_else(|| query.strip_prefix("access_token="));
+        if path != "/event" || wants_socket && self.streams.load(Ordering::SeqCst) {
+            refuse(stream, "404 Not Found");
+        } else if token.is_some() && shown != token {
+            refuse(stream, "401 Unauthorized");
+        } else if !wants_socket {
+            match header(&head, "accept") {
+                Some("text/event-stream" | "*/*") => self.stream_events(stream),
+                _ => refuse(stream, "406 Not Acceptable"),
+            }
+        } else if let Ok(socket) = tungstenite::accept(stream) {
+            self.talk(socket);
+        }
+    }
+
+    /// Says what it is told to as SSE.
+    fn stream_events(&self, mut stream: TcpStream) {
         let begun = write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hello\n\n");
         let (sender, orders) = mpsc::channel();
         self.is_frozen.store(false, Ordering::SeqCst);
@@ -411,26 +441,22 @@ impl Shared {
                     Ok(_) => {}
                 }
             }
-            let header = |name: &str| {
-                let named = |line: &str| {
-                    line.split_once(": ")
-                        .filter(|(is, _)| is.eq_ignore_ascii_case(name))
-                        .map(|(_, value)| value.to_owned())
-                };
-                head.lines().find_map(named)
-            };
-            let mut body = vec![0; header("content-length").map_or(0, |length| length.parse().unwrap())];
+            let mut body =
+                vec![0; header(&head, "content-length").map_or(0, |length| length.parse().unwrap())];
             reader.read_exact(&mut body).unwrap();
             let path = head.split(' ').nth(1).unwrap().to_owned();
-            let refused =
-                token.is_some() && header("authorization") != token.map(|token| format!("Bearer {token}"));
-            let (status, answer) = if refused {
+            let shown = header(&head, "authorization").and_then(|shown| shown.strip_prefix("Bearer "));
+            let is_json =
+                header(&head, "content-type").is_some_and(|kind| kind.starts_with("application/json"));
+            let (status, answer) = if token.is_some() && shown != token {
                 ("401 Unauthorized", String::new())
             } else if self.is_broken.load(Ordering::SeqCst) {
                 ("500 Internal Server Error", "lateinit property has not been initialized".to_owned())
             } else if self.is_frozen.load(Ordering::SeqCst) {
                 let _ = reader.read(&mut [0]);
                 return;
+            } else if self.implementation.manner == Manner::Milky && !is_json {
+                ("415 Unsupported Media Type", String::new())
             } else {
                 let params = serde_json::from_slice(&body).unwrap();
                 // Never answered, the connection is held until the client gives up.
@@ -445,7 +471,9 @@ impl Shared {
                 ("200 OK", self.implementation.written(&answer))
             };
             let length = answer.len();
-            let whole = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{answer}");
+            let whole = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{answer}"
+            );
             if reader.get_mut().write_all(whole.as_bytes()).is_err() {
                 return;
             }

@@ -37,8 +37,9 @@ fn said(data: &Value, own: Option<u64>) -> Option<RemoteEvent> {
     };
     let is_own = own == Some(by);
     let filled = |value: &Value| Some(text(value)).filter(|text| !text.is_empty()).map(str::to_owned);
-    // A member, or a friend: an event has one of them.
-    let name = ["group_member", "friend"].into_iter().find_map(|key| filled(&data[key]["nickname"]));
+    // A member, or a friend: an event has one of them. The friend is whom the chat is with, not who speaks there.
+    let friend = &data["friend"]["nickname"];
+    let name = filled(&data["group_member"]["nickname"]).or_else(|| filled(friend).filter(|_| !is_own));
     Some(RemoteEvent::Said(RemoteMessage {
         place,
         by,
@@ -112,7 +113,7 @@ mod tests {
         assert_eq!((said.place, said.by, said.own, said.to), (RemoteChat::Friend, 10007, false, None));
         assert_eq!((said.number.as_deref(), said.name.as_deref()), (Some("friend:10007:3"), Some("n")));
         let RemoteEvent::Said(said) = message(json!({ "sender_id": 10001 })) else { panic!() };
-        assert_eq!((said.own, said.to), (true, Some(10007)));
+        assert_eq!((said.own, said.to, said.name), (true, Some(10007), None));
         let group = json!({
             "message_scene": "group", "peer_id": 10005, "friend": null, "group": { "group_id": 10005 },
             "group_member": { "nickname": "n", "card": "c" },
