@@ -1,7 +1,7 @@
 //! A client over Milky beside one over OneBot v11: a large account, and messages over lost connections. `cargo bench --profile dist
 //! --bench networks` prints a table; no figure is asserted. Five rounds, in turn; the median of each figure is shown.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../it/fake.rs"]
 #[allow(dead_code, unused_imports)]

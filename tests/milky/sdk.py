@@ -16,7 +16,7 @@ from milky.models import (
     OutgoingFaceSegment, OutgoingTextSegment, ReplySegment, Role, Sex, TempMessage, TextSegment, TextSegmentData)
 
 # What waits for ever says where.
-faulthandler.dump_traceback_later(100, exit=True)
+faulthandler.dump_traceback_later(300, exit=True)
 URL, TOKEN = sys.argv[1:]
 NOTICES = [EventType.GROUP_MEMBER_INCREASE, EventType.GROUP_MEMBER_DECREASE, EventType.GROUP_ADMIN_CHANGE,
            EventType.GROUP_NAME_CHANGE, EventType.GROUP_FILE_UPLOAD, EventType.BOT_OFFLINE]

@@ -98,6 +98,45 @@ fn yogurt_runs_as_unit_and_says_that_it_is_not_logged_in() {
 }
 
 #[test]
+fn yogurt_refuses_strangers_and_streams_events_before_its_login() {
+    let Some(machine) = boot() else { return };
+    // Somebody has the first port that it would get.
+    machine.run(
+        "systemd-run",
+        &["--quiet", "--unit=taken", "/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "15000"],
+    );
+    wait_until("the port is taken", || machine.shell("ss -ltn").contains("127.0.0.1:15000"));
+    machine.start_client("a", &["implementation=yogurt", "uin=123456789"]);
+    wait_until("it says what it lacks", || machine.milky("a", "get_login_info").contains("-403"));
+    let port = machine.client("a")["implementation"]["port"].to_string();
+    assert_ne!(port, "15000");
+    let token = "Authorization: Bearer $(cat /var/lib/wqcontroller/implementations/a.token)";
+    let answer = |headers: &[&str], path: &str| {
+        let headers: String = headers.iter().map(|header| format!("--header \"{header}\" ")).collect();
+        // A stream goes on, and is left after some seconds.
+        machine.shell(&format!(
+            "curl --silent --no-buffer --max-time 5 --output /dev/null --write-out '%{{http_code}} %{{content_type}}' {headers} \
+             http://127.0.0.1:{port}/{path} || true"
+        ))
+    };
+    for wrong in
+        [&["Accept: text/event-stream"][..], &["Authorization: Bearer falsch", "Accept: text/event-stream"]]
+    {
+        assert_eq!(answer(wrong, "event").split(' ').next(), Some("401"));
+    }
+    let stream = answer(&[token, "Accept: text/event-stream"], "event");
+    assert!(stream.starts_with("200 text/event-stream"), "{stream}");
+    let upgrade = [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
+    let socket = answer(&[&[token], &upgrade[..]].concat(), "event");
+    assert!(socket.starts_with("101"), "{socket}");
+}
+
+#[test]
 fn yogurt_with_unknown_version_is_held() {
     let Some(machine) = boot() else { return };
     machine.start_client("a", &["implementation=old", "uin=123456789"]);
