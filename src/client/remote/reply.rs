@@ -26,18 +26,23 @@ pub(crate) enum ActionResponse {
 
 impl ActionResponse {
     /// Reads an answer. Only `status` and the retcodes 0 and 1 mean the same everywhere.
-    pub(crate) fn read(value: &Value) -> Self {
-        let status = text(&value["status"]);
+    pub(crate) fn read(mut value: Value) -> Self {
+        let is = |status: &str| text(&value["status"]) == status;
+        let (is_failed, is_async, is_done) = (is("failed"), is("async"), is("ok"));
         let code = value["retcode"].as_i64().or_else(|| text(&value["retcode"]).trim().parse().ok());
-        match (status, code) {
-            ("failed", code) => {
+        match code {
+            code if is_failed => {
                 // A failure must not reach callers with retcode 0, which means success.
-                Self::Refused { code: code.filter(|code| *code != 0).unwrap_or(-1), why: why(value) }
+                Self::Refused { code: code.filter(|code| *code != 0).unwrap_or(-1), why: why(&value) }
             }
-            ("async", _) | (_, Some(1)) => Self::Accepted,
-            ("ok", _) | (_, Some(0)) => Self::Done(value["data"].clone()),
-            (_, Some(code)) => Self::Refused { code, why: why(value) },
-            (_, None) => Self::Unclear,
+            _ if is_async => Self::Accepted,
+            Some(1) => Self::Accepted,
+            // A list may be long, and is not copied.
+            code if is_done || code == Some(0) => {
+                Self::Done(value.get_mut("data").map(Value::take).unwrap_or_default())
+            }
+            Some(code) => Self::Refused { code, why: why(&value) },
+            None => Self::Unclear,
         }
     }
 
@@ -50,7 +55,8 @@ impl ActionResponse {
         if !read.value.is_object() {
             return Err(FrameError::Foreign);
         }
-        Ok(Parsed { what: Self::read(&read.value), is_repaired: read.is_repaired() })
+        let is_repaired = read.is_repaired();
+        Ok(Parsed { what: Self::read(read.value), is_repaired })
     }
 
     /// Whether it refuses the token.
@@ -104,8 +110,8 @@ mod tests {
             (json!({}), ActionResponse::Unclear),
             (json!({ "status": 7, "retcode": {} }), ActionResponse::Unclear),
         ] {
-            assert_eq!(ActionResponse::read(&answer), reply, "{answer}");
+            assert_eq!(ActionResponse::read(answer.clone()), reply, "{answer}");
         }
-        assert!(ActionResponse::read(&json!({ "retcode": 1403 })).refuses_token());
+        assert!(ActionResponse::read(json!({ "retcode": 1403 })).refuses_token());
     }
 }

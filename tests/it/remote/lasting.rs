@@ -130,6 +130,16 @@ pub(super) fn large_account(manner: Manner, groups: u64) -> LargeAccount {
     let server = Server::new(manner);
     let friend = |n: u64| json!({ "user_id": 1_000_000 + n, "nickname": format!("朋友{n}"), "remark": format!("备注{n}") });
     *server.friends() = (0..FRIENDS).map(friend).collect();
+    // Milky has each friend's category in the list of friends, OneBot in another one.
+    let categories: Value = ["我的好友", "同学"]
+        .into_iter()
+        .enumerate()
+        .map(|(number, name)| {
+            let friends: Value = (0..FRIENDS).filter(|n| n % 2 == number as u64).map(friend).collect();
+            json!({ "categoryId": number, "categoryName": name, "buddyList": friends })
+        })
+        .collect();
+    server.answer("get_friends_with_category", move |_| Some(ok(categories.clone())));
     let group = |n: u64| json!({ "group_id": 2_000_000 + n, "group_name": format!("群{n}"), "max_member_count": MEMBERS });
     *server.groups() = (0..groups).map(group).collect();
     server.answer("get_group_member_list", |params| {

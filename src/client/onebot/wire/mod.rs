@@ -16,12 +16,13 @@ use crate::model::lenient;
 pub(super) fn read_frame(text: &[u8]) -> Result<Parsed<RemoteFrame>, FrameError> {
     // Read as a `Value`, which accepts duplicate keys (the last one counts); derived structs refuse them.
     let read = lenient::read(text)?;
-    let (value, is_repaired) = (&read.value, read.is_repaired());
+    let is_repaired = read.is_repaired();
+    let value = read.value;
     // Before the answers, as a heartbeat has a `status`, too.
     let what = if value.get("post_type").is_some() {
         let envelope =
             Envelope { time: value::number(&value["time"]), self_id: value::id(&value["self_id"]) };
-        RemoteFrame::Event(Box::new(event::read(value)), envelope)
+        RemoteFrame::Event(Box::new(event::read(&value)), envelope)
     } else {
         match value::opaque(&value["echo"]) {
             Some(echo) => RemoteFrame::Reply(echo, ActionResponse::read(value)),

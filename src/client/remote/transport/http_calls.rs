@@ -200,7 +200,9 @@ impl HttpCalls {
             // The body has the outcome, whatever the status is.
             _ => {}
         }
-        let mut body = Vec::new();
+        // A list grows to its size at once. What is announced and never comes takes no memory.
+        let announced = answer.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+        let mut body = Vec::with_capacity(announced.min(MAX_ANSWER));
         loop {
             match answer.chunk().await {
                 // Counted while it comes, as Content-Length may be missing.
