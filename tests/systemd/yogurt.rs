@@ -103,7 +103,14 @@ fn yogurt_refuses_strangers_and_streams_events_before_its_login() {
     // Somebody has the first port that it would get.
     machine.run(
         "systemd-run",
-        &["--quiet", "--unit=taken", "/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1", "15000"],
+        &[
+            "--quiet",
+            "--unit=taken",
+            "systemd-socket-activate",
+            "--listen=127.0.0.1:15000",
+            "sleep",
+            "infinity",
+        ],
     );
     wait_until("the port is taken", || machine.shell("ss -ltn").contains("127.0.0.1:15000"));
     machine.start_client("a", &["implementation=yogurt", "uin=123456789"]);
