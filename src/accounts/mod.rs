@@ -34,6 +34,7 @@ use crate::model::login::{Login, LoginState};
 use crate::model::name::ClientName;
 use crate::registry::{CallError, ClientView, Forgetting, Registry, Snapshot};
 use crate::wire::client_list::{client_object, implementation_object, login_object};
+use crate::wire::v1::account::Account;
 
 /// How many accounts may wait to have their held implementation started again.
 const WAKE_QUEUE: usize = 256;
@@ -190,6 +191,20 @@ impl Accounts {
         let file = folder.join(kind.contract().code_file()?);
         // Its parents may be links of the implementation, which lead to what the controller can read and callers may not see.
         Some((file, FileOwner::SameAsFolder(folder)))
+    }
+
+    /// What `/v1` says of an account.
+    pub fn account(&self, view: &ClientView, settings: &Settings) -> Account {
+        let account = Account::new((&view.record, view.next_start, view.unit.as_deref()));
+        let Some(name) = implementation_of(&view.record.spec) else { return account };
+        let kind = settings.implementations.get(name).map(|implementation| implementation.kind.name());
+        let found = self.implementations.client(&view.record.spec.name);
+        let process = found.as_deref().map(|found| (&found.record, found.next_start, found.unit.as_deref()));
+        let account = account.with_implementation((name, kind), process);
+        match self.login(&view.record.spec.name) {
+            Some(login) => account.with_login(&login, view.record.state()),
+            None => account,
+        }
     }
 
     /// The object of an account in the list of `check_client`.

@@ -11,9 +11,10 @@
 //!
 //! - [`control`]: its service: who is let in, its own calls, and what goes to a client
 //! - [`proxy`]: requests to clients and their responses
+//! - [`v1`]: the API below `/v1`
 //!
 //! `timer` and `log_limit` serve all of them. Each module imports only those before it: `timer`, `log_limit`, `body`, `server`,
-//! `request`, `auth`, `proxy`, `control`. The test `tests/it/layers.rs` enforces it.
+//! `request`, `auth`, `proxy`, `v1`, `control`. The test `tests/it/layers.rs` enforces it.
 
 pub mod auth;
 pub mod body;
@@ -23,3 +24,4 @@ pub mod proxy;
 pub mod request;
 pub mod server;
 mod timer;
+pub mod v1;

@@ -5,6 +5,8 @@
 
 use http::Method;
 
+use super::v1::routes;
+
 /// Where every path of the API begins.
 pub const ROOT: &str = "/openqq/";
 
@@ -143,6 +145,9 @@ pub fn find<H: Copy>(table: &[ApiCall<H>], method: &Method, path: &str) -> Optio
 /// Whether a request only reads. A POST may bring a body, so it never counts as a read; neither does a path in a spelling
 /// other than the usual one, which a client may take for another call.
 pub fn only_reads(method: &Method, path: &str) -> bool {
+    if routes::is_own(path) {
+        return routes::only_reads(method, path);
+    }
     let Some(name) = path.strip_prefix(ROOT) else { return false };
     let own = CONTROLLER_CALLS.iter().map(|call| (call.name, call.access));
     let mut all = own.chain(CLIENT_CALLS.iter().map(|call| (call.name, call.access)));

@@ -4,6 +4,7 @@
 //! - [`reply`]: every reply, with its HTTP status, code and text
 //! - [`outcome`]: the reply to a start or a stop
 //! - [`client_list`]: the answer of `check_client`
+//! - [`v1`]: the API below `/v1`
 //!
 //! Pure, as the model is. It is above `registry`, which keeps the JSON of each client ready.
 
@@ -11,6 +12,7 @@ pub mod calls;
 pub mod client_list;
 mod outcome;
 pub mod reply;
+pub mod v1;
 
 pub use reply::{INVALID, Reply};
 

@@ -30,3 +30,4 @@ mod remote;
 mod safety;
 mod seed;
 mod supervision;
+mod v1;

@@ -25,14 +25,32 @@ use crate::http::body::{self, Body, CLOSE};
 use crate::http::proxy::{Prepared, Proxy, Upgrade};
 use crate::http::request::{framing, paths};
 use crate::http::server::{Downstream, Peer};
+use crate::http::v1;
 use crate::wire::Reply;
 use crate::wire::calls::{self, CONTROLLER_CALLS, ControllerCall, ROOT};
+use crate::wire::v1::problem::Problem;
+use crate::wire::v1::routes::{self, Health};
 use handlers::CallContext;
+
+/// Which API a request is for, which decides how refusals look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Api {
+    Openqq,
+    V1,
+}
+
+impl Api {
+    fn of(path: &str) -> Self {
+        if routes::is_own(path) { Self::V1 } else { Self::Openqq }
+    }
+}
 
 /// Where a request goes.
 enum Dispatch {
     /// To a handler of the controller.
     Own(Pin<Box<dyn Future<Output = Result<Response<Body>, Reply>> + Send>>),
+    /// It is answered already.
+    Answered(Box<Response<Body>>),
     /// To a client. Most requests do.
     ToClient(Prepared),
 }
@@ -68,7 +86,8 @@ impl ApiService {
     ) -> impl Future<Output = Response<Body>> + Send {
         // First of all: tokens, routes and clients have to see the same path.
         paths::normalize(request.uri_mut());
-        let admitted = self.admit(&mut request, downstream.peer);
+        let api = Api::of(request.uri().path());
+        let admitted = self.admit(&mut request, downstream.peer, api);
         let upgrade = Upgrade::take(&mut request);
         let (parts, body) = request.into_parts();
         // For a refused request, too: what was not read of its body must not be taken for the next request.
@@ -84,14 +103,15 @@ impl ApiService {
             let proxied = match dispatch {
                 Ok(Dispatch::ToClient(Prepared::Ready(proxied))) => Ok(proxied),
                 Ok(Dispatch::ToClient(Prepared::ReadsForm(reading))) => reading.await,
-                Ok(Dispatch::Own(answering)) => return finish(origin, answering.await),
+                Ok(Dispatch::Own(answering)) => return finish(origin, answering.await, api),
+                Ok(Dispatch::Answered(response)) => return finish(origin, Ok(*response), api),
                 Err(reply) => Err(reply),
             };
             let answered = match proxied {
                 Ok(proxied) => self.proxy.forward(proxied, &downstream).await,
                 Err(reply) => Err(reply),
             };
-            finish(origin, answered)
+            finish(origin, answered, api)
         }
     }
 
@@ -100,11 +120,16 @@ impl ApiService {
         &self,
         request: &mut Request<Incoming>,
         peer: Peer,
+        api: Api,
     ) -> Result<Option<HeaderValue>, Box<Response<Body>>> {
         if let Err(reply) = framing::check(request) {
-            let mut refusal = response_of(&reply);
+            let mut refusal = refusal_of(&reply, api);
             refusal.headers_mut().insert(CONNECTION, CLOSE);
             return Err(Box::new(refusal));
+        }
+        // Its answer has no content, so it is nothing to a page that was led here by a name of its own.
+        if routes::health(request.method(), request.uri().path()).is_some() {
+            return Ok(None);
         }
         // Holds a lock that a reload waits for, and is released before anything is awaited.
         let guard = self.guard.borrow();
@@ -118,7 +143,7 @@ impl ApiService {
                 Err(refusal.reply())
             }
         };
-        Err(Box::new(finish(origin, answer)))
+        Err(Box::new(finish(origin, answer, api)))
     }
 
     fn listener_kind(&self, peer: Peer) -> ListenerKind {
@@ -131,6 +156,12 @@ impl ApiService {
         }
     }
 
+    /// How the controller is. It is not ready while no start and no stop can be written to disk.
+    fn health(&self, asked: Health) -> Response<Body> {
+        let is_stuck = asked == Health::IsReady && self.accounts.clients.snapshot().write_error().is_some();
+        body::empty(if is_stuck { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK })
+    }
+
     /// The table of calls lists the controller's own; every other path goes to the client that the request
     /// names.
     fn route(
@@ -140,6 +171,14 @@ impl ApiService {
         upgrade: Option<Upgrade>,
         downstream: &Arc<Downstream>,
     ) -> Result<Dispatch, Reply> {
+        let path = request.uri.path();
+        if let Some(health) = routes::health(&request.method, path) {
+            return Ok(Dispatch::Answered(Box::new(self.health(health))));
+        }
+        if routes::is_own(path) {
+            let settings = self.proxy.settings.borrow().clone();
+            return Ok(Dispatch::Answered(Box::new(v1::answer(&self.accounts, &settings, &request))));
+        }
         let Some(call) = calls::find(&CONTROLLER_CALLS, &request.method, request.uri.path()) else {
             // The root alone names no call.
             if request.uri.path().len() <= ROOT.len() || !request.uri.path().starts_with(ROOT) {
@@ -166,12 +205,20 @@ pub fn unavailable() -> Response<Body> {
 }
 
 /// Completes a response; pages of `origin` may read it.
-fn finish(origin: Option<HeaderValue>, answered: Result<Response<Body>, Reply>) -> Response<Body> {
-    let mut response = answered.unwrap_or_else(|reply| response_of(&reply));
+fn finish(origin: Option<HeaderValue>, answered: Result<Response<Body>, Reply>, api: Api) -> Response<Body> {
+    let mut response = answered.unwrap_or_else(|reply| refusal_of(&reply, api));
     if let Some(origin) = origin {
         open_to(response.headers_mut(), origin);
     }
     response
+}
+
+/// A refusal as the API says it that was called.
+fn refusal_of(reply: &Reply, api: Api) -> Response<Body> {
+    match api {
+        Api::Openqq => response_of(reply),
+        Api::V1 => v1::response_of(&Problem::from(reply)),
+    }
 }
 
 /// A reply as a response.
@@ -184,8 +231,7 @@ fn response_of(reply: &Reply) -> Response<Body> {
         response.headers_mut().insert(http::header::RETRY_AFTER, seconds.into());
     }
     if status == StatusCode::UNAUTHORIZED {
-        let challenge = HeaderValue::from_static("Bearer realm=\"wqcontroller\"");
-        response.headers_mut().insert(http::header::WWW_AUTHENTICATE, challenge);
+        response.headers_mut().insert(http::header::WWW_AUTHENTICATE, v1::CHALLENGE);
     }
     response
 }

@@ -1,0 +1,176 @@
+//! The list of accounts, by filters and in pages, and one account.
+
+use http::Response;
+use http::request::Parts;
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{text, unless_known};
+use crate::accounts::Accounts;
+use crate::config::Settings;
+use crate::http::body::Body;
+use crate::http::request::params::Params;
+use crate::model::name::ClientName;
+use crate::wire::v1::account::Account;
+use crate::wire::v1::problem::Problem;
+
+/// The most accounts of one page.
+const MOST: usize = 1000;
+
+/// Accounts, by name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AccountPage {
+    /// The accounts of this page.
+    accounts: Vec<Account>,
+    /// How many accounts the filters leave, on all pages.
+    #[schema(example = 12)]
+    total: usize,
+    /// For `after` of the next page; none on the last one.
+    next: Option<String>,
+}
+
+/// Which accounts are listed, and which page of them. What is not given leaves all.
+#[derive(Debug, Default, PartialEq, Eq, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct AccountQuery {
+    /// A part of the name.
+    q: Option<String>,
+    /// The `state`.
+    #[param(example = "running")]
+    state: Option<String>,
+    /// The state of the login.
+    #[param(example = "online")]
+    login: Option<String>,
+    /// Whether a person has to act.
+    needs_person: Option<bool>,
+    /// Only accounts that follow this name.
+    after: Option<String>,
+    /// How many accounts a page has.
+    #[param(minimum = 1, maximum = 1000, default = 1000)]
+    limit: Option<usize>,
+}
+
+impl AccountQuery {
+    fn parse(query: &str) -> Result<Self, Problem> {
+        let invalid = |error: String| Problem::invalid_parameter(error);
+        let mut params = Params::parse(query.as_bytes()).map_err(|error| invalid(error.to_string()))?;
+        let mut take = |name: &str| params.remove(name);
+        let needs_person = match take("needs_person").as_deref() {
+            None => None,
+            Some("true") => Some(true),
+            Some("false") => Some(false),
+            Some(_) => return Err(invalid("needs_person must be true or false".to_owned())),
+        };
+        let limit = match take("limit").map(|text| text.parse()) {
+            None => None,
+            Some(Ok(limit)) if (1..=MOST).contains(&limit) => Some(limit),
+            Some(_) => return Err(invalid(format!("limit must be a number from 1 to {MOST}"))),
+        };
+        let query = Self {
+            q: take("q"),
+            state: take("state"),
+            login: take("login"),
+            needs_person,
+            after: take("after"),
+            limit,
+        };
+        match params.names().next() {
+            Some(name) => Err(invalid(format!("there is no parameter {name:?} here"))),
+            None => Ok(query),
+        }
+    }
+
+    fn takes(&self, account: &Account) -> bool {
+        // The words of the wire, so that one that is none leaves no account.
+        let login = || account.login.as_ref().and_then(|login| serde_json::to_value(login.state).ok());
+        self.q.as_deref().is_none_or(|part| account.name.contains(part))
+            && self.state.as_deref().is_none_or(|state| account.state == state)
+            && self.login.as_deref().is_none_or(|state| login().is_some_and(|login| login == state))
+            && self.needs_person.is_none_or(|needs| account.needs_person == needs)
+    }
+}
+
+/// Lists accounts.
+///
+/// All of them, or those of a query, in the order of their names.
+#[utoipa::path(
+    get,
+    path = "/v1/clients",
+    params(AccountQuery),
+    responses(
+        (status = 200, description = "The accounts", body = AccountPage),
+        (status = 304, description = "What `If-None-Match` names is still so"),
+        (status = 400, description = "A parameter can't be used", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) fn list(
+    accounts: &Accounts,
+    settings: &Settings,
+    request: &Parts,
+) -> Result<Response<Body>, Problem> {
+    let query = AccountQuery::parse(request.uri.query().unwrap_or_default())?;
+    let snapshot = accounts.clients.snapshot();
+    let all = snapshot.iter().map(|view| accounts.account(view, settings));
+    let mut found: Vec<_> = all.filter(|account| query.takes(account)).collect();
+    let total = found.len();
+    if let Some(after) = &query.after {
+        found.retain(|account| account.name > *after);
+    }
+    let limit = query.limit.unwrap_or(MOST);
+    let next = found.get(limit).and_then(|_| found.get(limit - 1)).map(|last| last.name.clone());
+    found.truncate(limit);
+    Ok(unless_known(request, text(&AccountPage { accounts: found, total, next })))
+}
+
+/// Shows an account.
+#[utoipa::path(
+    get,
+    path = "/v1/clients/{name}",
+    params(("name" = String, Path, description = "Its name", example = "bot")),
+    responses(
+        (status = 200, description = "The account", body = Account),
+        (status = 304, description = "What `If-None-Match` names is still so"),
+        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) fn one(
+    accounts: &Accounts,
+    settings: &Settings,
+    request: &Parts,
+    name: &ClientName,
+) -> Result<Response<Body>, Problem> {
+    let view = accounts.clients.client(name).ok_or_else(Problem::no_such_account)?;
+    Ok(unless_known(request, text(&accounts.account(&view, settings))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_read_and_mistakes_are_named() {
+        let query = AccountQuery::parse("q=bot&state=running&needs_person=true&after=a&limit=10").unwrap();
+        let expected = AccountQuery {
+            q: Some("bot".into()),
+            state: Some("running".into()),
+            login: None,
+            needs_person: Some(true),
+            after: Some("a".into()),
+            limit: Some(10),
+        };
+        assert_eq!(query, expected);
+        assert_eq!(AccountQuery::parse(""), Ok(AccountQuery::default()));
+        for (query, why) in [
+            ("limit=0", "limit must be a number from 1 to 1000"),
+            ("limit=1001", "limit must be a number from 1 to 1000"),
+            ("limit=x", "limit must be a number from 1 to 1000"),
+            ("needs_person=1", "needs_person must be true or false"),
+            ("page=2", "there is no parameter \"page\" here"),
+            ("q=a&q=b", "parameter \"q\" is given twice"),
+        ] {
+            assert_eq!(AccountQuery::parse(query).unwrap_err().detail, why, "{query}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The specification of the API, generated.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+
+use super::accounts::{__path_list, __path_one};
+use super::text;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "wqcontroller",
+        description = "Chat accounts on one machine: what they are, how they are, and what is done with them.",
+    ),
+    paths(list, one)
+)]
+struct Specification;
+
+/// OpenAPI 3.1, as JSON.
+pub(super) fn text_of_all() -> Bytes {
+    static TEXT: OnceLock<Bytes> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let mut all = Specification::openapi();
+        let token = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        all.components.get_or_insert_default().security_schemes.insert("token".to_owned(), token.into());
+        // Where the configuration has no tokens, none is needed.
+        all.security = Some(vec![
+            SecurityRequirement::default(),
+            SecurityRequirement::new("token", Vec::<String>::new()),
+        ]);
+        text(&all)
+    })
+    .clone()
+}

@@ -1,0 +1,266 @@
+//! [`Account`]: what `/v1` says of an account.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use url::Url;
+use utoipa::ToSchema;
+
+use crate::model::client::{ClientRecord, Phase};
+use crate::model::login::{Login, LoginState};
+use crate::model::state::ClientState;
+
+/// An account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Account {
+    /// Its name, unique on this controller.
+    #[schema(example = "小明")]
+    pub name: String,
+    /// The ID in the names of its units and folders.
+    #[schema(example = "bot-1")]
+    pub id: String,
+    /// How far it is: `init`, `loading`, `scaning`, `confirming`, `updating`, `running` or `stop`, as in check_client; a client that
+    /// is not the built-in one may say another word.
+    #[schema(example = "running")]
+    pub state: String,
+    /// Why it does not get on, if that is known.
+    pub reason: Option<String>,
+    /// Whether it stays as it is until a person acts: scans a code, or starts it again.
+    pub needs_person: bool,
+    /// Its client.
+    pub client: Process,
+    /// The program that holds it, if the controller runs one.
+    pub implementation: Option<Implementation>,
+    /// Where its login stands, if the controller runs the program that holds it.
+    pub login: Option<LoginStatus>,
+    /// What it was started with, without secrets.
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// A process of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Process {
+    /// What the controller knows of it.
+    pub phase: ProcessPhase,
+    /// Its pid, while there is one.
+    pub pid: Option<u32>,
+    /// Its port on 127.0.0.1.
+    #[schema(example = 5000)]
+    pub port: u16,
+    /// The unit of systemd that it is when it runs, where processes are units.
+    #[schema(example = "wqclient@bot-1.service")]
+    pub unit: Option<String>,
+    /// Whether an operator froze it.
+    pub frozen: bool,
+    /// Whether it is not started again without a call.
+    pub held: bool,
+    /// How often it ended unasked since a caller started it.
+    pub exits: u32,
+    /// How it ended the last time.
+    #[schema(example = "was ended by signal 9")]
+    pub last_exit: Option<String>,
+    /// When it is started again, in Unix seconds.
+    pub next_start: Option<u64>,
+}
+
+/// What the controller knows of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessPhase {
+    /// It has a port, and is not launched yet.
+    Reserved,
+    /// It is being launched.
+    Starting,
+    /// It runs.
+    Up,
+    /// It is being stopped.
+    Stopping,
+    /// There is none.
+    Gone,
+}
+
+/// The program of another project that holds an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Implementation {
+    /// Its name in the configuration.
+    #[schema(example = "llbot")]
+    pub name: String,
+    /// What it is; none where the configuration has no such implementation any more.
+    #[schema(example = "llbot")]
+    pub kind: Option<&'static str>,
+    /// Its process; none before its first start.
+    pub process: Option<Process>,
+    /// Why it ended, or could not be started.
+    pub reason: Option<String>,
+}
+
+/// Where the login of an account stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LoginStatus {
+    /// The state.
+    pub state: LoginWord,
+    /// Since when, in Unix seconds.
+    pub since: u64,
+    /// Why it is so.
+    pub reason: Option<String>,
+    /// The number of the account, once it is known.
+    pub uin: Option<String>,
+    /// Its name on the network, once it is known.
+    pub nickname: Option<String>,
+}
+
+/// The state of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LoginWord {
+    /// The implementation starts, or logs in with what it saved.
+    Starting,
+    /// A code waits to be scanned.
+    Code,
+    /// The code was scanned, and waits for the press of a button on the phone.
+    Confirming,
+    /// Logged in.
+    Online,
+    /// Logged in before, and out of reach of the network for now.
+    Offline,
+    /// The network ended the login.
+    PutOut,
+    /// The implementation does not tell.
+    Unknown,
+}
+
+/// A process as a registry has it: its record, when it is started again in Unix seconds, and its unit.
+pub type Recorded<'a> = (&'a ClientRecord, Option<u64>, Option<&'a str>);
+
+impl Process {
+    fn new((record, next_start, unit): Recorded) -> Self {
+        let history = &record.history;
+        Self {
+            phase: record.phase.into(),
+            pid: record.pid(),
+            port: record.port,
+            unit: record.unit().or(unit).map(str::to_owned),
+            frozen: record.frozen,
+            held: history.held,
+            exits: history.exits,
+            last_exit: history.last_exit.map(|exit| exit.to_string()),
+            next_start,
+        }
+    }
+}
+
+/// A text to be shown: of a URL, neither the user nor the query, which may hold a password or a token.
+fn without_credentials(text: &str) -> String {
+    let Ok(mut url) = Url::parse(text) else { return text.to_owned() };
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    if !has_user && url.query().is_none() {
+        return text.to_owned();
+    }
+    // Only a URL without a host has no place for a user, and then there is none to be hidden.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    if url.query().is_some() {
+        url.set_query(Some("…"));
+    }
+    url.into()
+}
+
+impl Account {
+    /// An account without an implementation.
+    pub fn new(client: Recorded) -> Self {
+        let record = client.0;
+        let state = record.state();
+        let process = Process::new(client);
+        let is_gone = process.phase == ProcessPhase::Gone;
+        let reason = match is_gone {
+            true => record.history.reason.clone(),
+            false => record.report.as_ref().and_then(|report| report.reason()),
+        };
+        let parameters = record.spec.params.iter().filter(|(_, value)| !value.secret);
+        let parameters = parameters.map(|(name, value)| (name.clone(), without_credentials(&value.text)));
+        Self {
+            name: record.spec.name.to_string(),
+            id: record.spec.id.to_string(),
+            state: state.as_str().to_owned(),
+            reason: reason.as_deref().map(str::to_owned),
+            needs_person: process.held || matches!(state, ClientState::Scaning | ClientState::Confirming),
+            client: process,
+            implementation: None,
+            login: None,
+            parameters: parameters.collect(),
+        }
+    }
+
+    /// The same with its implementation: its name, its kind, and its process.
+    pub fn with_implementation(
+        mut self,
+        (name, kind): (&str, Option<&'static str>),
+        process: Option<Recorded>,
+    ) -> Self {
+        let reason = process.filter(|(record, ..)| matches!(record.phase, Phase::Gone(_)));
+        let reason = reason.and_then(|(record, ..)| record.history.reason.as_deref().map(str::to_owned));
+        let process = process.map(Process::new);
+        self.needs_person |= process.as_ref().is_some_and(|process| process.held);
+        self.implementation = Some(Implementation { name: name.to_owned(), kind, process, reason });
+        self
+    }
+
+    /// The same with its login; `client` is what its client says.
+    pub fn with_login(mut self, login: &Login, client: ClientState) -> Self {
+        self.state = login.client_state(client).as_str().to_owned();
+        self.needs_person |= login.state.waits_for_a_person() || login.state == LoginState::PutOut;
+        self.login = Some(LoginStatus {
+            state: login.state.into(),
+            since: login.since,
+            reason: login.reason.as_deref().map(str::to_owned),
+            uin: login.uin.clone(),
+            nickname: login.nickname.clone(),
+        });
+        self
+    }
+}
+
+impl From<Phase> for ProcessPhase {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Reserved => Self::Reserved,
+            Phase::Starting => Self::Starting,
+            Phase::Up => Self::Up,
+            Phase::Stopping => Self::Stopping,
+            Phase::Gone(_) => Self::Gone,
+        }
+    }
+}
+
+impl From<LoginState> for LoginWord {
+    fn from(state: LoginState) -> Self {
+        match state {
+            LoginState::Starting => Self::Starting,
+            LoginState::Code => Self::Code,
+            LoginState::Confirming => Self::Confirming,
+            LoginState::Online => Self::Online,
+            LoginState::Offline => Self::Offline,
+            LoginState::PutOut => Self::PutOut,
+            LoginState::Unknown => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_in_urls_are_not_shown() {
+        for (text, shown) in [
+            ("http://user:word@host:1/x?token=y", "http://host:1/x?%E2%80%A6"),
+            ("http://word@host/", "http://host/"),
+            ("http://host/x", "http://host/x"),
+            ("HTTP://host", "HTTP://host"),
+            ("debug", "debug"),
+            ("a:b", "a:b"),
+        ] {
+            assert_eq!(without_credentials(text), shown);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The API below `/v1` as its callers see it: values with types, where `/openqq/` keeps the original's texts.
+//!
+//! - [`routes`]: its paths, and which of them a read-only token opens
+//! - [`account`]: an account, with its processes and its login
+//! - [`problem`]: what went wrong with a request, by RFC 9457
+//!
+//! Pure. The specification is generated from these types and from the handlers in `http::v1`.
+
+pub mod account;
+pub mod problem;
+pub mod routes;
