@@ -179,7 +179,12 @@ fn token_of_running_unit_is_renewed(renewal: &Renewal) {
     renewal.has_renewed("when the configuration had changed");
     assert_eq!(renewal.log().matches(TAKEN).count(), 2);
     // One that can't be read changes nothing, and is said once.
-    machine.shell("echo TOKEN-4 >/etc/wqcontroller/other.token; chmod 644 /etc/wqcontroller/other.token");
+    // One change: two would be said twice where the controller looks in between.
+    machine.shell(&format!(
+        "echo TOKEN-4 | install -m 644 -o {} /dev/stdin /etc/wqcontroller/next.token && \
+         mv /etc/wqcontroller/next.token /etc/wqcontroller/other.token",
+        renewal.user
+    ));
     machine.wait_for_log("bot: can't read its new token: /etc/wqcontroller/other.token: not private");
     renewal.has_renewed("with an unreadable file");
     renewal.want("TOKEN-4");

@@ -100,7 +100,7 @@ fn yogurt_runs_as_unit_and_says_that_it_is_not_logged_in() {
 #[test]
 fn yogurt_refuses_strangers_and_streams_events_before_its_login() {
     let Some(machine) = boot() else { return };
-    // Somebody has the first port that it would get.
+    // Another program has the first port that it would get.
     machine.run(
         "systemd-run",
         &[

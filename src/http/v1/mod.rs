@@ -21,7 +21,7 @@ use crate::http::body::{self, Body};
 use crate::wire::v1::problem::Problem;
 use crate::wire::v1::routes::{self, Route};
 
-/// The challenge of every refusal for want of a token.
+/// For each refusal because there is no token.
 pub const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"wqcontroller\"");
 
 /// Answers a request that was let in.

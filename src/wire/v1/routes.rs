@@ -63,7 +63,7 @@ fn account(name: &str) -> Result<ClientName, Problem> {
     name.ok_or_else(Problem::no_such_account)
 }
 
-/// Whether a path asks how the controller is. Anybody may, since the answer has no content.
+/// Whether a path asks how the controller is. That needs no token, since the answer has no content.
 pub fn health(method: &Method, path: &str) -> Option<Health> {
     let health = match path {
         "/healthz" => Health::Lives,

@@ -65,7 +65,7 @@ pub(super) fn mismatch(kind: &str, name: &str, value: &Value) -> Option<String> 
     match told.as_deref().map(str::trim_end) {
         Ok("ok") => None,
         Ok(told) => Some(format!("{kind} {name}: {told}: {text:.300}")),
-        // A complaint, as this may be a thread whose end nobody sees.
+        // A complaint, as this may be a thread whose panic goes unnoticed.
         Err(error) => Some(format!("node can't read the schemas in {FOLDER}: {error}")),
     }
 }
