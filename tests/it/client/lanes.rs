@@ -98,7 +98,7 @@ fn kill_repeats_only_the_report_under_way() {
     let mut setup = Setup::new(&QUICK);
     setup.set("POST_API", &format!("http://{away}/"));
     setup.set("LOG_LEVEL", "debug");
-    setup.set("POST_TIMEOUT", "10");
+    setup.set("POST_TIMEOUT", "30");
     let mut client = setup.start();
     client.setup.until_state("running");
     say(&client, "10001", "slow");
@@ -108,6 +108,10 @@ fn kill_repeats_only_the_report_under_way() {
     // Each, and what came back, in the client's own view.
     until("six to be posted", || {
         (client.setup.log().matches(" delivered (attempt ").count() == 6).then_some(())
+    });
+    // What comes back to a message may be later than six others are posted.
+    until("what came back", || {
+        (client.setup.log().matches("received from 10001").count() == 2).then_some(())
     });
     client.signal(Signal::KILL);
     client.until_exit();
