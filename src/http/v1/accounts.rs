@@ -81,11 +81,12 @@ impl AccountQuery {
     }
 
     fn takes(&self, account: &Account) -> bool {
-        // The words of the wire, so that one that is none leaves no account.
-        let login = || account.login.as_ref().and_then(|login| serde_json::to_value(login.state).ok());
         self.q.as_deref().is_none_or(|part| account.name.contains(part))
             && self.state.as_deref().is_none_or(|state| account.state == state)
-            && self.login.as_deref().is_none_or(|state| login().is_some_and(|login| login == state))
+            && self
+                .login
+                .as_deref()
+                .is_none_or(|state| account.login.as_ref().is_some_and(|login| login.state.as_str() == state))
             && self.needs_person.is_none_or(|needs| account.needs_person == needs)
     }
 }

@@ -98,7 +98,7 @@ pub struct Implementation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LoginStatus {
     /// The state.
-    pub state: LoginWord,
+    pub state: LoginState,
     /// Since when, in Unix seconds.
     pub since: u64,
     /// Why it is so.
@@ -107,26 +107,6 @@ pub struct LoginStatus {
     pub uin: Option<String>,
     /// Its name on the network, once it is known.
     pub nickname: Option<String>,
-}
-
-/// The state of a login.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LoginWord {
-    /// The implementation starts, or logs in with what it saved.
-    Starting,
-    /// A code waits to be scanned.
-    Code,
-    /// The code was scanned, and waits for the press of a button on the phone.
-    Confirming,
-    /// Logged in.
-    Online,
-    /// Logged in before, and out of reach of the network for now.
-    Offline,
-    /// The network ended the login.
-    PutOut,
-    /// The implementation does not tell.
-    Unknown,
 }
 
 /// A process as a registry has it: its record, when it is started again in Unix seconds, and its unit.
@@ -160,7 +140,7 @@ fn without_credentials(text: &str) -> String {
     let _ = url.set_username("");
     let _ = url.set_password(None);
     if url.query().is_some() {
-        url.set_query(Some("…"));
+        url.set_query(Some("..."));
     }
     url.into()
 }
@@ -210,7 +190,7 @@ impl Account {
         self.state = login.client_state(client).as_str().to_owned();
         self.needs_person |= login.state.waits_for_a_person() || login.state == LoginState::PutOut;
         self.login = Some(LoginStatus {
-            state: login.state.into(),
+            state: login.state,
             since: login.since,
             reason: login.reason.as_deref().map(str::to_owned),
             uin: login.uin.clone(),
@@ -232,20 +212,6 @@ impl From<Phase> for ProcessPhase {
     }
 }
 
-impl From<LoginState> for LoginWord {
-    fn from(state: LoginState) -> Self {
-        match state {
-            LoginState::Starting => Self::Starting,
-            LoginState::Code => Self::Code,
-            LoginState::Confirming => Self::Confirming,
-            LoginState::Online => Self::Online,
-            LoginState::Offline => Self::Offline,
-            LoginState::PutOut => Self::PutOut,
-            LoginState::Unknown => Self::Unknown,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,7 +219,7 @@ mod tests {
     #[test]
     fn credentials_in_urls_are_not_shown() {
         for (text, shown) in [
-            ("http://user:word@host:1/x?token=y", "http://host:1/x?%E2%80%A6"),
+            ("http://user:word@host:1/x?token=y", "http://host:1/x?..."),
             ("http://word@host/", "http://host/"),
             ("http://host/x", "http://host/x"),
             ("HTTP://host", "HTTP://host"),

@@ -65,6 +65,16 @@ impl Receiver {
         self.reports.recv_timeout(PATIENCE).expect("waited in vain for a report")
     }
 
+    /// The parameters of the next event of this name.
+    pub(crate) fn next_event(&self, name: &str) -> Value {
+        loop {
+            let report = self.next().json;
+            if report["event"] == name {
+                return report["params"].clone();
+            }
+        }
+    }
+
     /// The next report of a message.
     pub(crate) fn next_message(&self) -> Value {
         loop {

@@ -20,12 +20,7 @@ fn lost_connection_logs_in_again() {
         let server = Server::new(manner);
         let receiver = Receiver::new(|_| String::new());
         let client = running(&server, &[("PLUGIN_OPENQQ_POST_API", &receiver.url)]);
-        let next = |event: &str| loop {
-            let report = receiver.next().json;
-            if report["event"] == event {
-                return report["params"].clone();
-            }
-        };
+        let next = |event: &str| receiver.next_event(event);
         assert_eq!(next("login"), json!([0]));
         server.friends().push(json!({ "user_id": 20, "nickname": "新" }));
         server.hang_up();
@@ -150,21 +145,23 @@ fn unanswered_call_times_out() {
 
 #[test]
 fn slow_answers_match_their_calls() {
-    let server = Server::new(Manner::Sloppy);
-    let client = running(&server, &[("ONEBOT_TIMEOUT", "2")]);
-    let (go, gate) = mpsc::channel::<()>();
-    server.answer("send_private_msg", move |_| {
-        let _ = gate.recv();
-        Some(ok(json!({ "message_id": 1 })))
-    });
-    assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], -1);
-    drop(go);
-    server.answer("send_private_msg", |_| Some(ok(json!({ "message_id": 2 }))));
-    // The answer to the first call comes first, and no call waits for it any more.
-    until("an answer", || {
-        (client.get("/openqq/send_friend_message?uid=7&content=y").json()["code"] == 0).then_some(())
-    });
-    assert_eq!(server.connected(), 1);
+    for manner in [Manner::Sloppy, Manner::Milky] {
+        let server = Server::new(manner);
+        let client = running(&server, &[("REMOTE_TIMEOUT", "2")]);
+        let (go, gate) = mpsc::channel::<()>();
+        server.answer("send_private_msg", move |_| {
+            let _ = gate.recv();
+            Some(ok(json!({ "message_id": 1 })))
+        });
+        assert_eq!(client.get("/openqq/send_friend_message?uid=7&content=x").json()["code"], -1);
+        drop(go);
+        server.answer("send_private_msg", |_| Some(ok(json!({ "message_id": 2 }))));
+        // The answer to the first call comes first, and no call waits for it any more.
+        until("an answer", || {
+            (client.get("/openqq/send_friend_message?uid=7&content=y").json()["code"] == 0).then_some(())
+        });
+        assert_eq!(server.connected(), 1);
+    }
 }
 
 #[test]

@@ -94,12 +94,7 @@ fn heartbeat_offline_recovers_by_itself() {
         let server = Server::new(manner);
         let receiver = Receiver::new(|_| String::new());
         let client = running(&server, &[("PLUGIN_OPENQQ_POST_API", &receiver.url)]);
-        let next = |event: &str| loop {
-            let report = receiver.next().json;
-            if report["event"] == event {
-                return report["params"].clone();
-            }
-        };
+        let next = |event: &str| receiver.next_event(event);
         assert_eq!(next("login"), json!([0]));
         server.tell(beat(true));
         // QQ reconnects: calls that need its servers fail meanwhile.

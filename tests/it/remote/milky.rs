@@ -37,7 +37,7 @@ pub(super) struct Known<'a> {
     pub(super) members: &'a HashMap<u64, Vec<Value>>,
 }
 
-/// What is there, or else this: Milky leaves nothing out.
+/// The value, or a default where there is none: Milky requires every field.
 fn or(value: &Value, usual: impl Into<Value>) -> Value {
     if value.is_null() { usual.into() } else { value.clone() }
 }

@@ -1,4 +1,4 @@
-//! What is Milky's own: how events come, how a missing login is told, and that the tests' server speaks as others understand it.
+//! Tests of Milky alone: the event stream, a missing login, and whether another client understands the tests' server.
 
 use std::net::TcpListener;
 use std::process::Command;

@@ -354,7 +354,7 @@ impl Shared {
         }
     }
 
-    /// Says what it is told to as SSE.
+    /// Sends events as SSE, in the order in which the test asks for them.
     fn stream_events(&self, mut stream: TcpStream) {
         let begun = write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n: hello\n\n");
         let (sender, orders) = mpsc::channel();
