@@ -10,10 +10,13 @@
 //!
 //! - `plan`: what follows from the two lists
 //! - `reconciler`: carries it out
+//! - `changes`: what has changed, for those who listen
 
+mod changes;
 mod plan;
 mod reconciler;
 
+pub use changes::{Change, ChangeKind, ChangeWatch, Changes, Gap};
 pub use reconciler::Reconciler;
 
 use std::path::PathBuf;

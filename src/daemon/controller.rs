@@ -17,7 +17,7 @@ use super::setup::{gate, limits, peer_policy, rules, user_runtime};
 use super::start_timeout::extend_start_timeout;
 use super::status::Status;
 use super::watchdog;
-use crate::accounts::{Accounts, Reconciler};
+use crate::accounts::{Accounts, ChangeWatch, Changes, Reconciler};
 use crate::blocking::BlockingTurns;
 use crate::client_dirs::ClientDirs;
 use crate::config::{OpenListener, Settings};
@@ -26,6 +26,7 @@ use crate::http::auth::{Guard, RejectionLog};
 use crate::http::control::ApiService;
 use crate::http::proxy::{Proxy, Upstreams};
 use crate::http::server::{Gate, Limits};
+use crate::http::v1::V1;
 use crate::http_client::heartbeat;
 use crate::login::{ClientNews, LoginWatch, Logins, WatchContext};
 use crate::model::client::ClientSpec;
@@ -212,6 +213,8 @@ impl Controller {
         );
         let folders = (implementations.runtime.clone(), paths.implementation_state.as_path().into());
         let reconciler = Reconciler::new(accounts.clone(), woken, refusals, folders);
+        let changes = Changes::new(random_id().context("cannot read a random ID from the kernel")?);
+        let change_watch = ChangeWatch::new(accounts.clone(), current.clone(), changes.clone());
         // Each of them lasts as long as the controller. The first one to end ends it.
         let supervisors = [supervisor.clone(), implementations.supervisor.clone()];
         let parts = async move {
@@ -219,6 +222,7 @@ impl Controller {
                 () = actor => {}
                 () = implementation_actor => {}
                 () = reconciler.run() => {}
+                () = change_watch.run() => {}
                 () = supervisors[0].broken() => {}
                 () = supervisors[1].broken() => {}
                 () = login_watch.run() => {}
@@ -266,8 +270,10 @@ impl Controller {
             })
         }));
         let (guard, current_guard) = watch::channel(Arc::new(served.guard));
+        let v1 = V1::new((accounts.clone(), changes), current.clone(), current_guard.clone(), ending.clone());
         let service = ApiService {
             accounts,
+            v1: Arc::new(v1),
             proxy: Proxy { registry: registry.clone(), settings: current, upstreams },
             client_dirs,
             guard: current_guard,

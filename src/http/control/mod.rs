@@ -25,7 +25,7 @@ use crate::http::body::{self, Body, CLOSE};
 use crate::http::proxy::{Prepared, Proxy, Upgrade};
 use crate::http::request::{framing, paths};
 use crate::http::server::{Downstream, Peer};
-use crate::http::v1;
+use crate::http::v1::{self, V1};
 use crate::wire::Reply;
 use crate::wire::calls::{self, CONTROLLER_CALLS, ControllerCall, ROOT};
 use crate::wire::v1::problem::Problem;
@@ -62,6 +62,8 @@ pub struct ApiService {
     pub client_dirs: Arc<ClientDirs>,
     /// Starts and stops accounts.
     pub accounts: Accounts,
+    /// The API below `/v1`.
+    pub v1: Arc<V1>,
     /// Passes requests on to clients.
     pub proxy: Proxy,
     /// Decides who is let in.
@@ -176,8 +178,8 @@ impl ApiService {
             return Ok(Dispatch::Answered(Box::new(self.health(health))));
         }
         if routes::is_own(path) {
-            let settings = self.proxy.settings.borrow().clone();
-            return Ok(Dispatch::Answered(Box::new(v1::answer(&self.accounts, &settings, &request))));
+            let answering = self.v1.clone().answer(request);
+            return Ok(Dispatch::Own(Box::pin(async move { Ok(answering.await) })));
         }
         let Some(call) = calls::find(&CONTROLLER_CALLS, &request.method, request.uri.path()) else {
             // The root alone names no call.

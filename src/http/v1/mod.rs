@@ -1,11 +1,15 @@
 //! The API below `/v1`.
 //!
-//! - [`answer`]: a request and its response
+//! - [`V1`]: from a request to its response
 //! - `accounts`: the list of accounts, and one of them
+//! - `events`: what changes, as it changes
 //! - `specification`: OpenAPI, generated from the handlers and their types
 
 mod accounts;
+mod events;
 mod specification;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
@@ -14,9 +18,12 @@ use http::header::{
 use http::request::Parts;
 use http::{Response, StatusCode};
 use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Changes};
 use crate::config::Settings;
+use crate::http::auth::Guard;
 use crate::http::body::{self, Body};
 use crate::wire::v1::problem::Problem;
 use crate::wire::v1::routes::{self, Route};
@@ -24,14 +31,51 @@ use crate::wire::v1::routes::{self, Route};
 /// For each refusal because there is no token.
 pub const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"wqcontroller\"");
 
-/// Answers a request that was let in.
-pub fn answer(accounts: &Accounts, settings: &Settings, request: &Parts) -> Response<Body> {
-    let answered = routes::find(&request.method, request.uri.path()).and_then(|route| match route {
-        Route::Accounts => accounts::list(accounts, settings, request),
-        Route::Account(name) => accounts::one(accounts, settings, request, &name),
-        Route::Specification => Ok(unless_known(request, specification::text_of_all())),
-    });
-    answered.unwrap_or_else(|problem| response_of(&problem))
+/// How many streams there may be: each is a connection that stays.
+const STREAMS: usize = 256;
+
+/// What the API below `/v1` is made of.
+#[derive(Debug)]
+pub struct V1 {
+    accounts: Accounts,
+    settings: watch::Receiver<Arc<Settings>>,
+    changes: Changes,
+    /// Who is let in. A stream ends when that changes.
+    guard: watch::Receiver<Arc<Guard>>,
+    /// The controller ends, and streams with it.
+    ending: CancellationToken,
+    streams: Arc<Semaphore>,
+}
+
+impl V1 {
+    /// Joins its parts. `ending` is cancelled when the controller begins to end.
+    pub fn new(
+        (accounts, changes): (Accounts, Changes),
+        settings: watch::Receiver<Arc<Settings>>,
+        guard: watch::Receiver<Arc<Guard>>,
+        ending: CancellationToken,
+    ) -> Self {
+        Self { accounts, settings, changes, guard, ending, streams: Arc::new(Semaphore::new(STREAMS)) }
+    }
+
+    /// Answers a request that was let in.
+    pub async fn answer(self: Arc<Self>, request: Parts) -> Response<Body> {
+        let settings = self.settings.borrow().clone();
+        let answered = match routes::find(&request.method, request.uri.path()) {
+            Ok(Route::Accounts) => accounts::list(&self.accounts, &settings, &request),
+            Ok(Route::Account(name)) => accounts::one(&self.accounts, &settings, &request, &name),
+            Ok(Route::Events) => events::follow(&self, &request),
+            Ok(Route::Specification) => Ok(unless_known(&request, specification::text_of_all())),
+            Err(problem) => Err(problem),
+        };
+        answered.unwrap_or_else(|problem| response_of(&problem))
+    }
+
+    /// Takes one of the places for streams.
+    fn take_stream(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let place = self.streams.clone().try_acquire_owned();
+        place.map_err(|_| Problem::busy(format!("there are {STREAMS} streams already")))
+    }
 }
 
 /// A problem as a response.

@@ -7,6 +7,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 
 use super::accounts::{__path_list, __path_one};
+use super::events::__path_follow;
 use super::text;
 
 #[derive(OpenApi)]
@@ -15,7 +16,7 @@ use super::text;
         title = "wqcontroller",
         description = "Chat accounts on one machine: what they are, how they are, and what is done with them.",
     ),
-    paths(list, one)
+    paths(list, one, follow)
 )]
 struct Specification;
 

@@ -27,6 +27,9 @@ pub struct Problem {
     pub retry_after: Option<u32>,
 }
 
+/// Code and title where a retry helps.
+const BUSY: (&str, &str) = ("busy", "The controller can't answer just now");
+
 impl Problem {
     fn new(status: u16, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
         Self { code, title, status, detail: detail.into(), allow: None, retry_after: None }
@@ -48,6 +51,11 @@ impl Problem {
         Self { allow: Some(allow), ..Self::new(405, "wrong_method", "The method is not allowed", detail) }
     }
 
+    /// The controller can't do this just now; a retry makes sense.
+    pub fn busy(detail: impl Into<String>) -> Self {
+        Self { retry_after: Some(1), ..Self::new(503, BUSY.0, BUSY.1, detail) }
+    }
+
     /// A parameter can't be used.
     pub fn invalid_parameter(detail: impl Into<String>) -> Self {
         Self::new(400, "invalid_parameter", "A parameter can't be used", detail)
@@ -62,7 +70,7 @@ impl From<&Reply> for Problem {
             401 => ("token_needed", "A token is needed"),
             403 => ("not_allowed", "This caller may not do that"),
             421 => ("foreign_host", "The host is not known here"),
-            503 => ("busy", "The controller can't answer just now"),
+            503 => BUSY,
             _ => ("refused", "The request was refused"),
         };
         // Replies of the older API have status 200 even where they refuse.

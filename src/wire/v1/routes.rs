@@ -17,6 +17,8 @@ pub enum Route {
     Accounts,
     /// One account.
     Account(ClientName),
+    /// What changes, as it changes.
+    Events,
     /// The specification of this API.
     Specification,
 }
@@ -51,6 +53,7 @@ fn split(path: &str) -> Option<(Result<Route, Problem>, CallAccess)> {
     let route = match (parts.next()?, parts.next(), parts.next()) {
         ("clients", None, None) => Ok(Route::Accounts),
         ("clients", Some(name), None) => account(name).map(Route::Account),
+        ("events", None, None) => Ok(Route::Events),
         ("openapi.json", None, None) => Ok(Route::Specification),
         _ => return None,
     };
