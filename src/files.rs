@@ -114,6 +114,11 @@ impl Fingerprint {
         }
     }
 
+    /// When the content was written last, in Unix seconds.
+    pub fn written(&self) -> u64 {
+        u64::try_from(self.modified.0).unwrap_or(0)
+    }
+
     /// The fingerprint of the file at `path`, if there is one. A link is not followed.
     pub fn at(path: &Path) -> Option<Self> {
         fs::symlink_metadata(path).ok().map(|metadata| Self::of(&metadata))

@@ -18,7 +18,9 @@ pub(super) enum Step {
 
 /// Decides for one account, given its registered client and its registered implementation.
 pub(super) fn step(client: Option<&ClientRecord>, implementation: Option<&ClientRecord>) -> Step {
-    let wanted = client.filter(|client| implementation_of(&client.spec).is_some());
+    // Of an account that is being stopped it stays until the client has ended.
+    let wanted =
+        client.filter(|client| implementation_of(&client.spec).is_some() && !client.is_kept_stopped());
     match (wanted, implementation) {
         (None, None) => Step::Nothing,
         (Some(_), None) => Step::Start,

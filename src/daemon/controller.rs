@@ -18,7 +18,6 @@ use super::start_timeout::extend_start_timeout;
 use super::status::Status;
 use super::watchdog;
 use crate::accounts::{Accounts, ChangeWatch, Changes, Reconciler};
-use crate::blocking::BlockingTurns;
 use crate::client_dirs::ClientDirs;
 use crate::config::{OpenListener, Settings};
 use crate::environ::resettled;
@@ -48,9 +47,6 @@ pub(super) const INPUTS: usize = 1024;
 
 /// How many changes of logins may wait to be told.
 const NEWS: usize = 1024;
-
-/// How many calls may have a thread for what they need of the file system.
-const CALLERS_JOBS: usize = 32;
 
 /// The sockets that are served, and who may call there.
 pub(super) struct ServedSockets {
@@ -196,8 +192,13 @@ impl Controller {
         let client_news = ClientNews::new(registry.clone(), policy.clone());
         let notifications =
             Notifications::start(current.clone(), news_of_people, paths.notifications.clone())?;
-        let (accounts, woken) =
-            Accounts::new(registry.clone(), implementations.registry.clone(), logins, forgetting.clone());
+        let (accounts, woken) = Accounts::new(
+            registry.clone(),
+            implementations.registry.clone(),
+            logins,
+            forgetting.clone(),
+            client_dirs.clone(),
+        );
         let login_watch = LoginWatch::new(
             WatchContext {
                 clients: registry.clone(),
@@ -275,11 +276,9 @@ impl Controller {
             accounts,
             v1: Arc::new(v1),
             proxy: Proxy { registry: registry.clone(), settings: current, upstreams },
-            client_dirs,
             guard: current_guard,
             require_token: served.require_token,
             rejections: RejectionLog::default(),
-            blocking: BlockingTurns::new(CALLERS_JOBS),
         };
         Ok(Self {
             settings,

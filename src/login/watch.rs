@@ -117,14 +117,13 @@ impl LoginWatch {
         let settings = self.context.settings.borrow().clone();
         let network = &mut self.network;
         self.accounts.retain(|name, _| {
-            let stays = has_implementation(clients, name);
+            let stays = clients.get(name).is_some_and(|view| has_login(view));
             if !stays {
                 network.forget(name);
             }
             stays
         });
-        let named: Vec<_> =
-            clients.named().filter(|(_, view)| implementation_of(&view.record.spec).is_some()).collect();
+        let named: Vec<_> = clients.named().filter(|(_, view)| has_login(view)).collect();
         let network_since = self.network.there_since(now, named.len(), route::is_there());
         let mut starting = self.accounts.values().filter(|account| account.policy.is_starting(now)).count();
         for (name, client) in named {
@@ -290,8 +289,9 @@ fn kind_of(client: &ClientView, settings: &Settings) -> Option<ImplementationKin
     settings.implementations.get(name).map(|implementation| implementation.kind)
 }
 
-fn has_implementation(clients: &Snapshot, name: &ClientName) -> bool {
-    clients.get(name).is_some_and(|view| implementation_of(&view.record.spec).is_some())
+/// Whether an implementation should hold the account, and its login is known therefore.
+fn has_login(client: &ClientView) -> bool {
+    implementation_of(&client.record.spec).is_some() && !client.record.is_kept_stopped()
 }
 
 fn log(name: &ClientName, change: Transition, reason: Option<&str>) {

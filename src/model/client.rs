@@ -344,6 +344,9 @@ pub struct RestartHistory {
     /// Whether it is not started again without a call: it failed too often, or the policy or an operator does not want it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
+    /// Whether a caller stopped it and keeps it: it is held, also after a boot, and that is as it should be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
     /// Whether it was held before the machine booted: until its start it takes no place of `max_clients`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub returning: bool,
@@ -384,6 +387,11 @@ impl ClientRecord {
     /// Whether it takes one of the places that `max_clients` gives. A held client may wait for ever.
     pub fn takes_place(&self) -> bool {
         self.has_process() || !self.history.held && !self.history.returning
+    }
+
+    /// Whether a caller stopped it and keeps it, and it has ended.
+    pub fn is_kept_stopped(&self) -> bool {
+        self.history.stopped && matches!(self.phase, Phase::Gone(_))
     }
 
     /// Whether it has a process, and therefore its port. Without a process the port may be another client's, even in

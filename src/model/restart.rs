@@ -52,6 +52,17 @@ const MISCONFIGURED_LIMIT: u32 = 3;
 pub const HEALTHY: Duration = Duration::from_secs(600);
 
 impl RestartHistory {
+    /// A caller stops it and keeps it.
+    pub fn stop(&mut self) {
+        (self.held, self.stopped, self.returning) = (true, true, false);
+        (self.next_start, self.reason, self.failures) = (None, None, 0);
+    }
+
+    /// It is not held any more.
+    pub fn release(&mut self) {
+        (self.held, self.stopped) = (false, false);
+    }
+
     /// The longest reason, in bytes; a longer one is cut.
     pub const REASON_MAX: usize = 500;
 

@@ -4,7 +4,7 @@ use super::client::{ClientRecord, Phase};
 use super::state::ClientState;
 
 /// The words in their order: first what is well, last what a person has to look at.
-const WORDS: [&str; 13] = [
+const WORDS: [&str; 14] = [
     "running",
     "updating",
     "confirming",
@@ -17,6 +17,7 @@ const WORDS: [&str; 13] = [
     "stopping",
     "to be started again",
     "frozen",
+    "stopped",
     "held",
 ];
 
@@ -61,6 +62,7 @@ fn word(record: &ClientRecord) -> &'static str {
         Phase::Stopping => "stopping",
         // Its state may be `running`, but it answers no calls.
         Phase::Up if record.frozen => "frozen",
+        Phase::Gone(_) if record.is_kept_stopped() => "stopped",
         Phase::Gone(_) if record.history.held => "held",
         Phase::Gone(_) => "to be started again",
         Phase::Up => match record.state() {

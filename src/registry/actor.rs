@@ -214,9 +214,21 @@ impl Actor {
                 let request = self.request(caller);
                 self.apply(Input::Start(request, spec));
             }
+            Command::StartWith(spec, caller) => {
+                let request = self.request(caller);
+                self.apply(Input::StartWith(request, spec));
+            }
             Command::Stop(name, mode, caller) => {
                 let request = self.request(caller);
                 self.apply(Input::Stop(request, name, mode));
+            }
+            Command::StopAndKeep(name, caller) => {
+                let request = self.request(caller);
+                self.apply(Input::StopAndKeep(request, name));
+            }
+            Command::Register(spec, caller) => {
+                let request = self.request(caller);
+                self.apply(Input::Register(request, spec));
             }
             Command::Rules(rules) => self.apply(Input::Rules(rules)),
             Command::StopAccepted(launch) => self.apply(Input::StopAccepted(launch)),

@@ -151,7 +151,9 @@ impl AuditLog {
                 let was_expected = record.phase == Phase::Stopping || !fleet.is_wanted(name);
                 let exit_text = in_words(*exit);
                 if !exit.is_stopped_by_operator() && (was_expected || exit.is_stop_asked()) {
-                    info!(client = %name, pid, "{who}stopped: {exit_text} (pid {known_pid})");
+                    let next =
+                        if record.history.stopped { "; stays stopped until it is started" } else { "" };
+                    info!(client = %name, pid, "{who}stopped: {exit_text} (pid {known_pid}){next}");
                     return None;
                 }
                 let by_itself = if exit.is_success() { ", though nobody asked it to" } else { "" };
@@ -275,6 +277,8 @@ impl AuditLog {
             let why = reason.map(|reason| format!("could not be started: {reason}; "));
             let why = why.filter(|_| record.phase == Phase::Gone(Exit::NotLaunched)).unwrap_or_default();
             info!(%client, failures, reason, "{who}{why}{plan}");
+        } else if history.stopped {
+            info!(%client, "{who}stopped by a call; stays stopped until it is started");
         } else if is_held_by_operator(record) {
             log_event!(
                 info, self.of_implementations, [CLIENT_HELD, IMPLEMENTATION_HELD],

@@ -85,7 +85,10 @@ pub struct Restored {
 #[derive(Debug)]
 enum Command {
     Start(Arc<ClientSpec>, oneshot::Sender<RequestOutcome>),
+    StartWith(Arc<ClientSpec>, oneshot::Sender<RequestOutcome>),
     Stop(ClientName, StopMode, oneshot::Sender<RequestOutcome>),
+    StopAndKeep(ClientName, oneshot::Sender<RequestOutcome>),
+    Register(Arc<ClientSpec>, oneshot::Sender<RequestOutcome>),
     Rules(Rules),
     StopAccepted(Launch),
     Relaunch(ClientName),
@@ -157,9 +160,24 @@ impl Registry {
         self.call(|answer| Command::Start(Arc::new(spec), answer)).await
     }
 
+    /// The same with exactly these parameters: a client that runs with others is started anew.
+    pub async fn start_with(&self, spec: ClientSpec) -> Result<RequestOutcome, CallError> {
+        self.call(|answer| Command::StartWith(Arc::new(spec), answer)).await
+    }
+
     /// Stops a client. Returns when its process is gone, unless `mode` says not to wait.
     pub async fn stop(&self, name: ClientName, mode: StopMode) -> Result<RequestOutcome, CallError> {
         self.call(|answer| Command::Stop(name, mode, answer)).await
+    }
+
+    /// Stops a client and keeps it in the list. Returns when its process is gone.
+    pub async fn stop_and_keep(&self, name: ClientName) -> Result<RequestOutcome, CallError> {
+        self.call(|answer| Command::StopAndKeep(name, answer)).await
+    }
+
+    /// Puts a client without a process into the list, or gives it other parameters. Returns when that is on disk.
+    pub async fn register(&self, spec: ClientSpec) -> Result<RequestOutcome, CallError> {
+        self.call(|answer| Command::Register(Arc::new(spec), answer)).await
     }
 
     /// Changes the rules for what follows.

@@ -8,8 +8,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::{ApiService, response_of};
-use crate::accounts::ReloginError;
-use crate::environ::{SpecError, client_spec};
+use crate::accounts::{AnewError, SpecRefusal};
 use crate::http::body::{self, Body};
 use crate::http::request::body::read_form;
 use crate::http::request::form::FormKind;
@@ -29,24 +28,11 @@ pub(super) type HandlerResult = Result<Response<Body>, Reply>;
 pub(super) async fn start_client(call: CallContext) -> HandlerResult {
     let (service, (name, params)) = call.read().await?;
     let name = name.ok_or_else(Reply::no_client_given)?;
-    let (client_dirs, settings) = (service.client_dirs.clone(), service.proxy.settings.borrow().clone());
-    let registry = service.proxy.registry.clone();
-    // Looks up symbolic links and the template in the file system, which may be slow.
-    let spec = service.blocking.run(move || {
-        // An account keeps the ID that it was registered with, so that its files stay where they are.
-        let known = registry.client(&name).map(|view| view.record.spec.id.clone());
-        let is_known = known.is_some();
-        let id = known.unwrap_or_else(|| client_dirs.new_id(&name));
-        let spec = client_spec((name, id), params, &client_dirs, &settings)?;
-        // A known client without new parameters starts with its last ones; they are checked at the launch.
-        if !spec.params.is_empty() || !is_known {
-            registry.check_start(&spec, &settings)?;
-        }
-        Ok::<_, SpecError>(spec)
-    });
-    let spec = spec.await;
-    let spec =
-        spec.map_err(|_| Reply::busy())?.map_err(|error| Reply::invalid(ErrorChain(&error).to_string()))?;
+    let settings = service.proxy.settings.borrow().clone();
+    let spec = service.accounts.spec(name, params, settings).await.map_err(|refusal| match refusal {
+        SpecRefusal::Invalid(error) => Reply::invalid(ErrorChain(&error).to_string()),
+        SpecRefusal::Busy => Reply::busy(),
+    })?;
     let outcome = service.accounts.start(spec).await.map_err(no_outcome)?;
     Ok(response_of(&Reply::outcome(&outcome)))
 }
@@ -69,10 +55,10 @@ pub(super) async fn relogin_client(call: CallContext) -> HandlerResult {
     let settings = service.proxy.settings.borrow().clone();
     let again = service.accounts.relogin(&name, params.get("forget") == Some("1"), &settings).await;
     let view = again.map_err(|error| match error {
-        ReloginError::Unknown => Reply::no_such_client(),
-        ReloginError::NoImplementation => Reply::no_implementation(&name),
-        ReloginError::Busy => Reply::busy(),
-        ReloginError::Failed(spec, why) => Reply::outcome(&RequestOutcome::Failed(spec, why.to_string())),
+        AnewError::Unknown => Reply::no_such_client(),
+        AnewError::NoImplementation => Reply::no_implementation(&name),
+        AnewError::Busy => Reply::busy(),
+        AnewError::Failed(spec, why) => Reply::outcome(&RequestOutcome::Failed(spec, why.to_string())),
     })?;
     let record = &view.record;
     let info = ClientInfo { spec: record.spec.clone(), port: record.port, pid: record.pid() };

@@ -18,8 +18,6 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use crate::accounts::Accounts;
-use crate::blocking::BlockingTurns;
-use crate::client_dirs::ClientDirs;
 use crate::http::auth::{Guard, ListenerKind, RejectionLog, answer_preflight, is_preflight, open_to};
 use crate::http::body::{self, Body, CLOSE};
 use crate::http::proxy::{Prepared, Proxy, Upgrade};
@@ -58,8 +56,6 @@ enum Dispatch {
 /// The HTTP service of the controller.
 #[derive(Clone, Debug)]
 pub struct ApiService {
-    /// Where clients keep their files by default.
-    pub client_dirs: Arc<ClientDirs>,
     /// Starts and stops accounts.
     pub accounts: Accounts,
     /// The API below `/v1`.
@@ -72,8 +68,6 @@ pub struct ApiService {
     pub require_token: Arc<[bool]>,
     /// Logs who is not let in.
     pub rejections: RejectionLog,
-    /// The file system, as far as callers make us look there.
-    pub blocking: BlockingTurns,
 }
 
 impl ApiService {
@@ -178,7 +172,7 @@ impl ApiService {
             return Ok(Dispatch::Answered(Box::new(self.health(health))));
         }
         if routes::is_own(path) {
-            let answering = self.v1.clone().answer(request);
+            let answering = self.v1.clone().answer(request, body, downstream.clone());
             return Ok(Dispatch::Own(Box::pin(async move { Ok(answering.await) })));
         }
         let Some(call) = calls::find(&CONTROLLER_CALLS, &request.method, request.uri.path()) else {

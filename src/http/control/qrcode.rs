@@ -1,24 +1,13 @@
 //! `get_qrcode`: the image of the login code of an account.
 
-use std::path::PathBuf;
-
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH};
 use http::{HeaderMap, Response, StatusCode};
 use ring::digest::{SHA256, digest};
-use tracing::warn;
 
 use super::handlers::{CallContext, HandlerResult};
-use crate::blocking::BlockingTurns;
-use crate::environ::implementation_of;
-use crate::files::{FileOwner, read_untrusted};
+use crate::accounts::LoginCode;
 use crate::http::body;
-use crate::model::client::Phase;
-use crate::model::error_chain::ErrorChain;
-use crate::registry::ClientView;
 use crate::wire::Reply;
-
-/// The largest image, in bytes.
-const MAX_IMAGE: u64 = 1024 * 1024;
 
 /// Answers with the image of the login code.
 pub(super) async fn get_qrcode(call: CallContext) -> HandlerResult {
@@ -27,19 +16,9 @@ pub(super) async fn get_qrcode(call: CallContext) -> HandlerResult {
     let name = name.ok_or_else(Reply::no_client_given)?;
     let view = service.proxy.registry.client(&name).ok_or_else(Reply::no_such_client)?;
     let settings = service.proxy.settings.borrow().clone();
-    let found = match implementation_of(&view.record.spec) {
-        Some(_) => match service.accounts.login_code(&view.record.spec, &settings) {
-            Some((path, owner)) => read_image(&view, path, owner, &service.blocking).await,
-            None => None,
-        },
-        None if matches!(view.record.phase, Phase::Gone(_)) => None,
-        None => {
-            let (path, owner) =
-                (view.record.spec.files.qrcode.clone(), service.client_dirs.owner(&view.record.spec.id));
-            read_image(&view, path, owner, &service.blocking).await
-        }
+    let Some(LoginCode { kind, image, .. }) = service.accounts.login_code(&view, &settings).await else {
+        return Ok(body::empty(StatusCode::NOT_FOUND));
     };
-    let Some((kind, image)) = found else { return Ok(body::empty(StatusCode::NOT_FOUND)) };
 
     // Half of the digest is enough to tell the images of one account apart.
     let tag: String =
@@ -58,51 +37,6 @@ pub(super) async fn get_qrcode(call: CallContext) -> HandlerResult {
         headers.insert(ETAG, tag);
     }
     Ok(response)
-}
-
-/// The image at `path`, which must be `owner`'s, and its content type.
-async fn read_image(
-    view: &ClientView,
-    path: PathBuf,
-    owner: FileOwner,
-    blocking: &BlockingTurns,
-) -> Option<(&'static str, Vec<u8>)> {
-    let name = &view.record.spec.name;
-    let read = blocking.run({
-        let path = path.clone();
-        move || read_untrusted(&path, &owner, MAX_IMAGE)
-    });
-    match read.await {
-        Ok(Ok((image, _))) => {
-            // The client chooses what is in this file. A browser would run HTML with the controller's origin.
-            let kind = image_type(&image);
-            if kind.is_none() {
-                warn!(client = %name, path = %path.display(), "QR image {} is neither PNG nor JPEG", path.display());
-            }
-            kind.map(|kind| (kind, image))
-        }
-        Ok(Err(error)) => {
-            // Most of the time there is no code, as no login waits for one.
-            if !error.is_missing() {
-                warn!(client = %name, error = %ErrorChain(&error), "cannot use its QR image: {}", ErrorChain(&error));
-            }
-            None
-        }
-        Err(error) => {
-            warn!(client = %name, %error, "cannot read its QR image: {error}");
-            None
-        }
-    }
-}
-
-fn image_type(content: &[u8]) -> Option<&'static str> {
-    if content.starts_with(b"\x89PNG\r\n\x1a\n") {
-        Some("image/png")
-    } else if content.starts_with(b"\xff\xd8\xff") {
-        Some("image/jpeg")
-    } else {
-        None
-    }
 }
 
 /// Whether the caller has this version already (RFC 9110, 13.1.2: weak comparison).
@@ -125,12 +59,5 @@ mod tests {
         };
         assert!(known("\"abc\"") && known("W/\"abc\"") && known("\"x\", \"abc\"") && known("*"));
         assert!(!known("\"abcd\"") && !known("abc") && !known(""));
-    }
-
-    #[test]
-    fn image_type_is_detected_by_magic_bytes() {
-        assert_eq!(image_type(b"\x89PNG\r\n\x1a\n..."), Some("image/png"));
-        assert_eq!(image_type(b"\xff\xd8\xff\xe0"), Some("image/jpeg"));
-        assert_eq!(image_type(b"<html>"), None);
     }
 }

@@ -1,12 +1,16 @@
 //! The API below `/v1`.
 //!
 //! - [`V1`]: from a request to its response
+//! - `actions`: what is done with accounts
 //! - `accounts`: the list of accounts, and one of them
+//! - `qrcode`: the login code of an account
 //! - `events`: what changes, as it changes
 //! - `specification`: OpenAPI, generated from the handlers and their types
 
 mod accounts;
+mod actions;
 mod events;
+mod qrcode;
 mod specification;
 
 use std::sync::Arc;
@@ -17,6 +21,8 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -25,8 +31,9 @@ use crate::accounts::{Accounts, Changes};
 use crate::config::Settings;
 use crate::http::auth::Guard;
 use crate::http::body::{self, Body};
+use crate::http::server::Downstream;
 use crate::wire::v1::problem::Problem;
-use crate::wire::v1::routes::{self, Route};
+use crate::wire::v1::routes::{self, Action, Route};
 
 /// For each refusal because there is no token.
 pub const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"wqcontroller\"");
@@ -59,13 +66,18 @@ impl V1 {
     }
 
     /// Answers a request that was let in.
-    pub async fn answer(self: Arc<Self>, request: Parts) -> Response<Body> {
-        let settings = self.settings.borrow().clone();
+    pub async fn answer(
+        self: Arc<Self>,
+        request: Parts,
+        body: Incoming,
+        downstream: Arc<Downstream>,
+    ) -> Response<Body> {
         let answered = match routes::find(&request.method, request.uri.path()) {
-            Ok(Route::Accounts) => accounts::list(&self.accounts, &settings, &request),
-            Ok(Route::Account(name)) => accounts::one(&self.accounts, &settings, &request, &name),
-            Ok(Route::Events) => events::follow(&self, &request),
-            Ok(Route::Specification) => Ok(unless_known(&request, specification::text_of_all())),
+            Ok(route) => {
+                let settings = self.settings.borrow().clone();
+                let body = Some(body).filter(|body| !body.is_end_stream());
+                Call { v1: self, settings, request, body, downstream }.answer(route).await
+            }
             Err(problem) => Err(problem),
         };
         answered.unwrap_or_else(|problem| response_of(&problem))
@@ -75,6 +87,35 @@ impl V1 {
     fn take_stream(&self) -> Result<OwnedSemaphorePermit, Problem> {
         let place = self.streams.clone().try_acquire_owned();
         place.map_err(|_| Problem::busy(format!("there are {STREAMS} streams already")))
+    }
+}
+
+/// A request that is being answered.
+struct Call {
+    v1: Arc<V1>,
+    settings: Arc<Settings>,
+    request: Parts,
+    /// None where there is none, or it was read.
+    body: Option<Incoming>,
+    downstream: Arc<Downstream>,
+}
+
+impl Call {
+    async fn answer(self, route: Route) -> Result<Response<Body>, Problem> {
+        let (accounts, settings, request) = (&self.v1.accounts, &self.settings, &self.request);
+        match route {
+            Route::Accounts => accounts::list(accounts, settings, request),
+            Route::Account(name) => accounts::one(accounts, settings, request, &name),
+            Route::Events => events::follow(&self.v1, request),
+            Route::Specification => Ok(unless_known(request, specification::text_of_all())),
+            Route::Put(name) => actions::put(self, name).await,
+            Route::Delete(name) => actions::delete(self, name).await,
+            Route::Qrcode(name) => qrcode::qrcode(self, name).await,
+            Route::Act(name, Action::Start) => actions::start(self, name).await,
+            Route::Act(name, Action::Stop) => actions::stop(self, name).await,
+            Route::Act(name, Action::Restart) => actions::restart(self, name).await,
+            Route::Act(name, Action::Relogin) => actions::relogin(self, name).await,
+        }
     }
 }
 

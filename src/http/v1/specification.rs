@@ -7,7 +7,9 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 
 use super::accounts::{__path_list, __path_one};
+use super::actions::{__path_delete, __path_put, __path_relogin, __path_restart, __path_start, __path_stop};
 use super::events::__path_follow;
+use super::qrcode::__path_qrcode;
 use super::text;
 
 #[derive(OpenApi)]
@@ -16,7 +18,7 @@ use super::text;
         title = "wqcontroller",
         description = "Chat accounts on one machine: what they are, how they are, and what is done with them.",
     ),
-    paths(list, one, follow)
+    paths(list, one, follow, put, delete, start, stop, restart, relogin, qrcode)
 )]
 struct Specification;
 

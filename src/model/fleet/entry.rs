@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::launching::REGISTRATION;
 use super::message::{ClientInfo, Effect, RequestId, RequestOutcome, Revision};
 use crate::model::client::{ClientRecord, ClientSpec, Exit, Handle, Moment, Phase};
 use crate::model::persisted::Desired;
@@ -73,6 +74,11 @@ impl ClientEntry {
         self.record.history.next_start.filter(|_| waits)
     }
 
+    /// Whether it takes one of the places that `max_clients` gives: also while a process of it may still come.
+    pub(super) fn takes_place(&self) -> bool {
+        self.record.takes_place() || self.launching
+    }
+
     pub(super) fn info(&self) -> ClientInfo {
         ClientInfo { spec: self.record.spec.clone(), port: self.record.port, pid: self.record.pid() }
     }
@@ -87,6 +93,15 @@ impl ClientEntry {
     /// The parameters of a start. A call without any repeats those of the last start.
     pub(super) fn or_as_before(&self, spec: Arc<ClientSpec>) -> Arc<ClientSpec> {
         if spec.params.is_empty() { self.record.spec.clone() } else { spec }
+    }
+
+    /// Whether its parameters are those of this start.
+    pub(super) fn has_params_of(&self, spec: &ClientSpec) -> bool {
+        let given = |spec: &ClientSpec| {
+            let params = spec.params.iter().filter(|(name, _)| *name != REGISTRATION);
+            params.map(|(name, value)| (name.clone(), value.clone())).collect::<Vec<_>>()
+        };
+        given(&self.record.spec) == given(spec)
     }
 
     /// Queues a start until the process is gone. Of several starts the last one's parameters count, and all get its answer.
@@ -109,6 +124,10 @@ impl ClientEntry {
 
     /// Undoes a stop that could not be written or carried out.
     pub(super) fn cancel_stop(&mut self, why: &str, effects: &mut Vec<Effect>) {
+        // Only a stop that keeps the account leaves it wanted. It is not kept, then.
+        if self.desired == Desired::Running {
+            self.record.history.release();
+        }
         self.desired = self.desired_before;
         self.stop_revision = None;
         self.record.phase = match (&self.record.handle, self.launching) {
@@ -117,10 +136,14 @@ impl ClientEntry {
                 // an exit.
                 self.acknowledged = true;
                 // It runs, so it is neither held nor about to be started.
-                (self.record.history.held, self.record.history.next_start) = (false, None);
+                self.record.history.release();
+                self.record.history.next_start = None;
                 Phase::Up
             }
-            (None, true) => Phase::Starting,
+            (None, true) => {
+                self.record.history.release();
+                Phase::Starting
+            }
             (None, false) => {
                 // It waited for a launch. The file may name it, so it stays in the list.
                 self.acknowledged = true;

@@ -77,6 +77,7 @@ impl Fleet {
             start_queued: entry.next.is_some(),
             acknowledged: entry.acknowledged,
             wanted: is_wanted(entry.desired),
+            kept: entry.record.history.stopped,
             stopped_by_controller: entry.record.phase == Phase::Stopping,
             shutdown_requested: self.shutdown_requested,
             shutting_down: self.closing.is_some(),
@@ -86,7 +87,7 @@ impl Fleet {
         let starters = std::mem::take(&mut entry.starters);
         let stoppers = std::mem::take(&mut entry.stoppers);
         let queued = entry.next.take();
-        let had_place = entry.record.takes_place();
+        let had_place = entry.takes_place();
         let uptime = entry.up_since.take().map_or(Duration::ZERO, |since| now.since(since));
         // Without a stop by a caller there is nothing that the file would have to say first.
         let stop_revision = entry.stop_revision.take().unwrap_or(self.on_disk);

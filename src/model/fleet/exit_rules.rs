@@ -10,7 +10,7 @@ pub(super) enum AfterExit {
     /// The client leaves the list and the registry file.
     Remove,
     /// The client stays as it is. The process ended because a controller did, which is no failure: the next controller starts
-    /// the client, or a start is planned already.
+    /// the client, or a start is planned already. Or a caller stopped it and keeps it.
     Keep,
     /// The client is held: an operator stopped it, and has the last word.
     Hold,
@@ -27,6 +27,8 @@ pub(super) struct ExitContext {
     pub(super) acknowledged: bool,
     /// Whether the client should run, by the last word of a caller.
     pub(super) wanted: bool,
+    /// Whether a caller stops it and keeps it.
+    pub(super) kept: bool,
     /// Whether the controller was stopping the process.
     pub(super) stopped_by_controller: bool,
     /// Whether the controller was asked to shut down.
@@ -40,6 +42,10 @@ pub(super) fn after_exit(exit: Exit, context: &ExitContext) -> AfterExit {
     // However it ended: callers wait for the start.
     if context.start_queued {
         return AfterExit::StartQueued;
+    }
+    // However it ended: a caller was told that the account stays.
+    if context.kept && context.wanted {
+        return AfterExit::Keep;
     }
     // A start that no caller was told of is not repeated.
     if !context.acknowledged || !context.wanted || exit.is_stop_asked() {
@@ -66,6 +72,7 @@ mod tests {
         start_queued: false,
         acknowledged: true,
         wanted: true,
+        kept: false,
         stopped_by_controller: false,
         shutdown_requested: false,
         shutting_down: false,
@@ -101,6 +108,15 @@ mod tests {
         assert_eq!(after_exit(Exit::Signal(15), &requested), AfterExit::Keep);
         assert_eq!(after_exit(Exit::Code(0), &requested), AfterExit::Keep);
         assert_eq!(after_exit(Exit::Code(1), &requested), AfterExit::Restart, "it failed by itself");
+    }
+
+    #[test]
+    fn account_that_a_caller_keeps_stays_however_it_ended() {
+        for exit in [Exit::Code(0), Exit::Signal(9), Exit::Stopped, Exit::Code(STOP_ASKED.into())] {
+            assert_eq!(after_exit(exit, &ExitContext { kept: true, ..UP }), AfterExit::Keep, "{exit}");
+        }
+        let removed = ExitContext { kept: true, wanted: false, ..UP };
+        assert_eq!(after_exit(Exit::Code(0), &removed), AfterExit::Remove, "it is removed after all");
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::entry::ClientEntry;
 use super::message::{Effect, Launch, RequestId, RequestOutcome};
-use super::{Fleet, is_wanted};
+use super::{CLOSING, Fleet, is_wanted};
 use crate::model::client::{
-    ClientRecord, ClientSpec, Exit, Handle, Moment, ParamValue, Phase, RestartHistory,
+    ClientRecord, ClientSpec, Exit, Generation, Handle, Moment, ParamValue, Phase, RestartHistory,
 };
 use crate::model::name::ClientName;
 
@@ -34,39 +34,47 @@ fn registered(mut spec: Arc<ClientSpec>, registration: Option<ParamValue>) -> Ar
     spec
 }
 
+/// What the parameters of a start mean for a client that is in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Params {
+    /// None repeat those of the last start, and one that runs keeps its own.
+    OrAsBefore,
+    /// The client is to have these, and is started anew for others than it has.
+    Exactly,
+}
+
 impl Fleet {
-    pub(super) fn start(&mut self, request: RequestId, spec: Arc<ClientSpec>, effects: &mut Vec<Effect>) {
-        if self.closing.is_some() {
-            let why = "the controller is shutting down".to_owned();
-            return effects.push(Effect::Answer(request, RequestOutcome::Failed(spec, why)));
+    pub(super) fn start(
+        &mut self,
+        request: RequestId,
+        spec: Arc<ClientSpec>,
+        params: Params,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Err(refusal) = self.may_register(&spec) {
+            return effects.push(Effect::Answer(request, refusal));
         }
         let is_full = self.is_full();
         let Some(entry) = self.entries.get_mut(&spec.name) else {
-            if is_full || self.entries.len() >= self.rules.max_clients.saturating_add(MOST_HELD) {
+            if is_full {
                 return effects.push(Effect::Answer(request, RequestOutcome::TooMany(spec)));
-            }
-            // Different names have the same ID only if someone searched for a hash collision.
-            if let Some(other) = self
-                .entries
-                .values()
-                .find(|entry| entry.record.spec.id == spec.id && entry.record.spec.name != spec.name)
-            {
-                let why = format!(
-                    "its ID {} is that of {}; give one of them another name",
-                    spec.id, other.record.spec.name
-                );
-                return effects.push(Effect::Answer(request, RequestOutcome::Failed(spec, why)));
             }
             self.reserve(spec, vec![request], RestartHistory::default(), None, effects);
             return;
         };
+        let is_other = params == Params::Exactly && !entry.has_params_of(&spec);
+        let as_before = params == Params::OrAsBefore && is_wanted(entry.desired);
         match entry.record.phase {
+            Phase::Reserved | Phase::Starting if is_other => {
+                let why = "another call starts it with other parameters just now".to_owned();
+                effects.push(Effect::Answer(request, RequestOutcome::Failed(spec, why)));
+            }
             Phase::Reserved | Phase::Starting => entry.starters.push(request),
-            Phase::Up if is_wanted(entry.desired) => {
+            Phase::Up if is_wanted(entry.desired) && !is_other => {
                 let outcome = RequestOutcome::AlreadyExists(entry.info());
                 effects.push(Effect::Answer(request, outcome));
             }
-            // It accepted a stop through its own API. It is stopped rather than waited for.
+            // It is to have other parameters, or accepted a stop through its own API, which is not waited for.
             Phase::Up => {
                 entry.record.phase = Phase::Stopping;
                 let launch = Launch { name: spec.name.clone(), generation: entry.record.generation };
@@ -76,24 +84,48 @@ impl Fleet {
             }
             Phase::Stopping => {
                 // A caller's stop ends the registration, and with it the parameters that a later start could repeat.
-                let spec = if is_wanted(entry.desired) { entry.or_as_before(spec) } else { spec };
+                let spec = if as_before { entry.or_as_before(spec) } else { spec };
                 entry.queue_start(request, spec);
             }
             // A held or returning client has no place, so it needs a free one.
-            Phase::Gone(_) if is_full && !entry.record.takes_place() => {
+            Phase::Gone(_) if is_full && !entry.takes_place() => {
                 effects.push(Effect::Answer(request, RequestOutcome::TooMany(spec)));
             }
             // It waits for its next start, or is held. This call starts it at once.
             Phase::Gone(_) => {
-                let (spec, port) = (entry.or_as_before(spec), entry.record.port);
+                let spec = if params == Params::OrAsBefore { entry.or_as_before(spec) } else { spec };
+                let port = entry.record.port;
                 self.reserve(spec, vec![request], RestartHistory::default(), Some(port), effects);
             }
         }
     }
 
+    /// Whether a client can be started or registered, as far as that does not depend on its process.
+    pub(super) fn may_register(&self, spec: &Arc<ClientSpec>) -> Result<(), RequestOutcome> {
+        if self.closing.is_some() {
+            return Err(RequestOutcome::Failed(spec.clone(), CLOSING.to_owned()));
+        }
+        if self.entries.contains_key(&spec.name) {
+            return Ok(());
+        }
+        if self.entries.len() >= self.rules.max_clients.saturating_add(MOST_HELD) {
+            return Err(RequestOutcome::TooMany(spec.clone()));
+        }
+        // Different names have the same ID only if someone searched for a hash collision.
+        let mut others = self.entries.values().map(|entry| &entry.record.spec);
+        match others.find(|other| other.id == spec.id) {
+            Some(other) => {
+                let why =
+                    format!("its ID {} is that of {}; give one of them another name", spec.id, other.name);
+                Err(RequestOutcome::Failed(spec.clone(), why))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Whether all places of `max_clients` are taken.
     pub(super) fn is_full(&self) -> bool {
-        self.entries.values().filter(|entry| entry.record.takes_place()).count() >= self.rules.max_clients
+        self.entries.values().filter(|entry| entry.takes_place()).count() >= self.rules.max_clients
     }
 
     /// Admits a client with a port of its own, and replaces an earlier entry of its name. The registry file keeps the earlier
@@ -115,22 +147,9 @@ impl Fleet {
             effects.extend(starters.into_iter().map(answer));
             return false;
         };
+        let (spec, generation) = self.next_launch(spec);
         let before = self.take_entry(&name);
         let was_held = before.as_ref().is_some_and(|entry| entry.record.history.held);
-        self.last_generation.0 += 1;
-        let generation = self.last_generation;
-        let spec = registered(
-            spec,
-            match before.as_ref().filter(|entry| is_wanted(entry.desired)) {
-                Some(entry) => entry.record.spec.params.get(REGISTRATION).cloned(),
-                // Secret: replies and logs need not show it.
-                None => Some(ParamValue {
-                    text: format!("{generation}-{}", self.run_id),
-                    secret: true,
-                    path: None,
-                }),
-            },
-        );
         let phase = Phase::Reserved;
         let mut entry = ClientEntry::new(ClientRecord::new(spec, port, generation, phase, history));
         entry.starters = starters;
@@ -143,6 +162,20 @@ impl Fleet {
         effects.push(Effect::Probe(Launch { name: name.clone(), generation }, port));
         self.entries.insert(name, entry);
         true
+    }
+
+    /// A generation for the next launch, and the parameters with the registration of an account that is in the list, or a new one.
+    pub(super) fn next_launch(&mut self, spec: Arc<ClientSpec>) -> (Arc<ClientSpec>, Generation) {
+        self.last_generation.0 += 1;
+        let generation = self.last_generation;
+        let registration = match self.entries.get(&spec.name).filter(|entry| is_wanted(entry.desired)) {
+            Some(entry) => entry.record.spec.params.get(REGISTRATION).cloned(),
+            // Secret: replies and logs need not show it.
+            None => {
+                Some(ParamValue { text: format!("{generation}-{}", self.run_id), secret: true, path: None })
+            }
+        };
+        (registered(spec, registration), generation)
     }
 
     pub(super) fn free_port(&self, tried: &BTreeSet<u16>) -> Option<u16> {
@@ -252,6 +285,7 @@ impl Fleet {
         let history = RestartHistory {
             next_start: None,
             held: false,
+            stopped: false,
             returning: false,
             ..entry.record.history.clone()
         };

@@ -47,8 +47,14 @@ pub enum Input {
     Restored(Box<PersistedClient>, ProcessStatus),
     /// A caller wants this client to run.
     Start(RequestId, Arc<ClientSpec>),
+    /// A caller wants this client to run with exactly these parameters.
+    StartWith(RequestId, Arc<ClientSpec>),
     /// A caller wants this client to end, and waits for its exit in [`StopMode::Wait`].
     Stop(RequestId, ClientName, StopMode),
+    /// A caller wants this client to end and to stay in the list, and waits for its exit.
+    StopAndKeep(RequestId, ClientName),
+    /// A caller wants this client to be in the list without being started.
+    Register(RequestId, Arc<ClientSpec>),
     /// The reserved port was probed.
     Probed(Launch, PortState),
     /// The launch succeeded: the process runs.
@@ -176,7 +182,7 @@ pub enum RequestOutcome {
     Started(ClientInfo),
     /// It ran already.
     AlreadyExists(ClientInfo),
-    /// It is gone, or about to be.
+    /// It is gone, or about to be; or it is kept without a process.
     Stopped(ClientInfo),
     /// There is no such client.
     NotExists,

@@ -3,6 +3,7 @@
 //!
 //! - `launching`: from a start to a process, for the first time or again
 //! - `stopping`: from a stop to the exit, and the shutdown
+//! - `keeping`: accounts that stay in the list without running
 //! - `exit`, `exit_rules`: what follows when a process is gone
 //! - `refusal`: launches that are refused or postponed
 //! - `restore`: what an earlier controller left
@@ -14,6 +15,7 @@
 mod entry;
 mod exit;
 mod exit_rules;
+mod keeping;
 mod launching;
 mod message;
 mod operator;
@@ -41,10 +43,14 @@ use super::client::{ClientRecord, ClientSpec, Generation, Moment, Phase};
 use super::name::ClientName;
 use super::persisted::{self, Desired, PersistedClient, PersistedState};
 use entry::ClientEntry;
+use launching::Params;
 use ports::Ports;
 
 /// The pause before a postponed launch is tried again.
 const LAUNCH_AGAIN: Duration = Duration::from_secs(5);
+
+/// The reason for what is refused while the controller ends.
+const CLOSING: &str = "the controller is shutting down";
 
 /// The pause before the registry file is written again after a failure.
 const SAVE_AGAIN: Duration = Duration::from_secs(5);
@@ -191,8 +197,11 @@ impl Fleet {
         let mut effects = Vec::new();
         match input {
             Input::Restored(saved, found) => self.restore(now, *saved, found, &mut effects),
-            Input::Start(request, spec) => self.start(request, spec, &mut effects),
+            Input::Start(request, spec) => self.start(request, spec, Params::OrAsBefore, &mut effects),
+            Input::StartWith(request, spec) => self.start(request, spec, Params::Exactly, &mut effects),
             Input::Stop(request, name, mode) => self.stop(request, &name, mode, &mut effects),
+            Input::StopAndKeep(request, name) => self.stop_and_keep(request, &name, &mut effects),
+            Input::Register(request, spec) => self.register(request, spec, &mut effects),
             Input::Probed(launch, PortState::Free) => self.port_is_free(&launch),
             Input::Probed(launch, PortState::TakenUpTo(last)) => {
                 self.next_port(now, &launch, last, &mut effects)
@@ -318,7 +327,7 @@ impl Fleet {
                     self.launch_postponed(now, &launch, why, effects);
                 }
                 // Stopped by the controller and not by a caller, so the file need not record it.
-                Phase::Stopping if is_wanted(entry.desired) => {
+                Phase::Stopping if is_wanted(entry.desired) && !entry.record.history.stopped => {
                     let launch = Launch { name: name.clone(), generation: entry.record.generation };
                     effects
                         .extend(entry.record.handle.clone().map(|handle| Effect::Terminate(launch, handle)));

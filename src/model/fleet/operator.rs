@@ -54,8 +54,8 @@ impl Fleet {
         if let Phase::Gone(_) = entry.record.phase {
             let port = entry.record.port;
             entry.record.phase = Phase::Up;
-            (entry.record.history.held, entry.record.history.next_start) = (false, None);
-            entry.record.history.reason = None;
+            entry.record.history.release();
+            (entry.record.history.next_start, entry.record.history.reason) = (None, None);
             self.ports.reserve(port, &launch.name);
         }
         let Some(entry) = self.current(launch) else { return };
@@ -90,6 +90,7 @@ impl Fleet {
         (record.report, record.frozen) = (None, false);
         record.history = RestartHistory {
             held: false,
+            stopped: false,
             returning: false,
             next_start: Some(now),
             counted: None,

@@ -22,7 +22,8 @@ impl Fleet {
                 let history = &mut entry.record.history;
                 // A held process has no place of its own. Where others have all of them it is held again, with that reason.
                 history.returning |= history.held;
-                (history.held, history.failures, history.next_start) = (false, 0, Some(now));
+                history.release();
+                (history.failures, history.next_start) = (0, Some(now));
                 self.bump_revision();
             }
             Phase::Reserved | Phase::Starting | Phase::Stopping => return,

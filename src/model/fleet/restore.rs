@@ -35,12 +35,19 @@ impl Fleet {
                 self.bump_revision();
                 return;
             }
-            (Desired::Running, ProcessStatus::Ended(exit)) if exit.is_stop_asked() => {
+            (Desired::Running, ProcessStatus::Ended(exit))
+                if exit.is_stop_asked() && !entry.record.history.stopped =>
+            {
                 self.bump_revision();
                 return;
             }
             (_, ProcessStatus::Running(handle)) => {
-                let wanted = desired == Desired::Running && self.rules.clients_outlive_controller;
+                // An earlier controller was stopping it, unless an operator has started it again since.
+                let was_being_stopped =
+                    entry.record.history.stopped && saved_handle.as_ref() == Some(&handle);
+                let wanted = desired == Desired::Running
+                    && self.rules.clients_outlive_controller
+                    && !was_being_stopped;
                 // An operator may have started it after another client got its port.
                 let clashes = !self.ports.is_free_for(port, &name);
                 let stays = wanted && !clashes;
@@ -62,12 +69,15 @@ impl Fleet {
                 effects.push(Effect::Watch(launch.clone(), entry.record.spec.clone()));
                 if stays {
                     // An operator may have stopped it and started it again.
-                    (entry.record.history.held, entry.record.history.returning) = (false, false);
-                    entry.record.history.next_start = None;
+                    entry.record.history.release();
+                    (entry.record.history.next_start, entry.record.history.returning) = (None, false);
+                } else if was_being_stopped {
+                    effects.push(Effect::Terminate(launch, handle));
                 } else {
                     // It should have ended with the earlier controller, or has another client's port: it is stopped, and started
                     // again by this controller. It is not held any more, as an operator may have started it since that was written.
                     let begins = self.rules.restore || clashes;
+                    entry.record.history.release();
                     (entry.record.history.held, entry.record.history.returning) = (!begins, false);
                     entry.record.history.next_start = begins.then(|| self.next_slot(now));
                     effects.push(Effect::Terminate(launch, handle));
@@ -81,7 +91,9 @@ impl Fleet {
                 let (history, rules) = (&mut entry.record.history, &self.rules);
                 let was_held = history.held;
                 // An earlier controller counted this exit. A held client without a handle had no process when it was written.
-                let is_known = history.counted == Some(generation) || was_held && !handle_was_known;
+                // The end of one that was stopped is no news either.
+                let is_known =
+                    history.counted == Some(generation) || was_held && !handle_was_known || history.stopped;
                 if is_known {
                     history.held |= !rules.restore;
                 } else if exit.is_stopped_by_operator() {
@@ -108,7 +120,9 @@ impl Fleet {
                 self.bump_revision();
             }
             (Desired::Running, ProcessStatus::Gone { rebooted }) => {
-                if rebooted {
+                if entry.record.history.stopped {
+                    // It stays so.
+                } else if rebooted {
                     // A held client runs again after a boot, if others have not taken its place.
                     let returning = entry.record.history.held || entry.record.history.returning;
                     entry.record.history = RestartHistory { returning, ..RestartHistory::default() };

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Fleet;
 use super::entry::ClientEntry;
 use super::message::{Effect, Launch, RequestId, RequestOutcome, Shutdown, StopMode};
+use super::{CLOSING, Fleet};
 use crate::model::client::{Exit, Moment, Phase};
 use crate::model::name::ClientName;
 use crate::model::persisted::Desired;
@@ -13,7 +13,7 @@ use crate::model::persisted::Desired;
 const STOP_AGAIN: Duration = Duration::from_secs(5);
 
 /// The reason for a start that a stop overtook.
-const OVERTAKEN: &str = "it was stopped before it was up";
+pub(super) const OVERTAKEN: &str = "it was stopped before it was up";
 
 impl Fleet {
     pub(super) fn stop(
@@ -79,7 +79,7 @@ impl Fleet {
             |entry: &&mut ClientEntry| entry.record.phase == Phase::Stopping && entry.record.handle.is_some();
         let Some(entry) = self.current(launch).filter(stopping) else { return };
         let (desired, next_start) = (entry.desired, entry.record.history.next_start);
-        let was_held = entry.record.history.held;
+        let (was_held, was_kept) = (entry.record.history.held, entry.record.history.stopped);
         entry.cancel_stop(why, effects);
         // Callers still want it stopped: the next controller tries again.
         entry.desired = desired;
@@ -92,6 +92,9 @@ impl Fleet {
             // process is gone; then the client is started on its port.
             entry.record.phase = Phase::Stopping;
             entry.record.history.next_start = next_start;
+            if was_kept {
+                entry.record.history.stop();
+            }
             entry.stop_again = Some(now.after(STOP_AGAIN));
         }
         for deferred in &mut self.deferred {
@@ -123,7 +126,7 @@ impl Fleet {
 
     pub(super) fn shutdown(&mut self, shutdown: Shutdown, effects: &mut Vec<Effect>) {
         self.closing = Some(shutdown);
-        let why = "the controller is shutting down";
+        let why = CLOSING;
         let names: Vec<ClientName> = self.entries.keys().cloned().collect();
         for name in names {
             let Some(entry) = self.entries.get_mut(&name) else { continue };

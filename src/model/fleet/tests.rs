@@ -1,6 +1,7 @@
 //! Tests of the fleet's rules: by example, and over random runs of a simulated machine.
 
 mod exits;
+mod keeping;
 mod operator;
 mod random_runs;
 mod relaunch;

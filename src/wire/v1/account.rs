@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::model::client::{ClientRecord, Phase};
 use crate::model::login::{Login, LoginState};
 use crate::model::state::ClientState;
+use crate::wire::v1::requests::DesiredState;
 
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -23,6 +24,8 @@ pub struct Account {
     /// is not the built-in one may say another word.
     #[schema(example = "running")]
     pub state: String,
+    /// What callers want it to be.
+    pub desired: DesiredState,
     /// Why it does not get on, if that is known.
     pub reason: Option<String>,
     /// Whether it stays as it is until a person acts: scans a code, or starts it again.
@@ -162,8 +165,13 @@ impl Account {
             name: record.spec.name.to_string(),
             id: record.spec.id.to_string(),
             state: state.as_str().to_owned(),
+            desired: match record.history.stopped {
+                true => DesiredState::Stopped,
+                false => DesiredState::Running,
+            },
             reason: reason.as_deref().map(str::to_owned),
-            needs_person: process.held || matches!(state, ClientState::Scaning | ClientState::Confirming),
+            needs_person: process.held && !record.history.stopped
+                || matches!(state, ClientState::Scaning | ClientState::Confirming),
             client: process,
             implementation: None,
             login: None,

@@ -2,10 +2,12 @@
 //!
 //! - [`routes`]: its paths, and which of them a read-only token opens
 //! - [`account`]: an account, with its processes and its login
+//! - [`requests`]: what callers send in bodies
 //! - [`problem`]: what went wrong with a request, by RFC 9457
 //!
 //! Pure. The specification is generated from these types and from the handlers in `http::v1`.
 
 pub mod account;
 pub mod problem;
+pub mod requests;
 pub mod routes;

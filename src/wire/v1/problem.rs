@@ -3,6 +3,8 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::model::fleet::RequestOutcome;
+use crate::model::name::ClientName;
 use crate::wire::Reply;
 
 /// What went wrong with a request.
@@ -56,6 +58,71 @@ impl Problem {
         Self { retry_after: Some(1), ..Self::new(503, BUSY.0, BUSY.1, detail) }
     }
 
+    /// It is under way, but systemd can't be reached.
+    pub fn outage() -> Self {
+        let detail =
+            "systemd can't be reached; GET the account to see what became of the call once it is back";
+        Self { retry_after: Some(5), ..Self::new(503, "outage", "systemd can't be reached", detail) }
+    }
+
+    /// An account could not be started or stopped.
+    pub fn failed(why: impl Into<String>) -> Self {
+        Self::new(409, "failed", "It could not be done", why)
+    }
+
+    /// The controller does not start the program that holds the account, so it can't log it in.
+    pub fn no_implementation(name: &ClientName) -> Self {
+        let detail =
+            format!("{name} has no implementation that the controller starts; a restart logs it in anew");
+        Self::new(409, "no_implementation", "It has no implementation", detail)
+    }
+
+    /// No login code of the account waits to be scanned.
+    pub fn no_code() -> Self {
+        let detail = "no login code of it waits to be scanned; its state says how far it is";
+        Self::new(404, "no_code", "There is no login code", detail)
+    }
+
+    /// The login code can't be shown as text.
+    pub fn no_text() -> Self {
+        let detail = "its image is no PNG, or has no code that can be read; ask for the image itself, with Accept: image/*";
+        Self::new(406, "no_text", "The login code can't be shown as text", detail)
+    }
+
+    /// The body has another type than JSON.
+    pub fn no_json() -> Self {
+        let detail = "send JSON, with the header Content-Type: application/json";
+        Self::new(415, "no_json", "The body is no JSON", detail)
+    }
+
+    /// The body is not what is expected here.
+    pub fn invalid_body(detail: impl Into<String>) -> Self {
+        Self::new(400, "invalid_body", "The body can't be used", detail)
+    }
+
+    /// Why a start or a stop was not done, if it was not.
+    ///
+    /// # Errors
+    /// It was not done.
+    pub fn unless_done(outcome: &RequestOutcome) -> Result<(), Self> {
+        Err(match outcome {
+            RequestOutcome::Started(_) | RequestOutcome::AlreadyExists(_) | RequestOutcome::Stopped(_) => {
+                return Ok(());
+            }
+            RequestOutcome::NotExists => Self::no_such_account(),
+            RequestOutcome::NoPort(_) => {
+                Self::new(409, "no_port", "No port is free", "every port from first_port on is taken")
+            }
+            RequestOutcome::Failed(_, why) => Self::failed(why),
+            RequestOutcome::Invalid(_, why) => Self::invalid_parameter(why),
+            RequestOutcome::NoPid(_, exit) => Self::failed(format!("its client {exit} at once")),
+            RequestOutcome::TooMany(_) => {
+                let detail = "there are max_clients others that run; stop one of them, or raise max_clients";
+                Self::new(409, "too_many_accounts", "There are too many accounts", detail)
+            }
+        })
+    }
+
     /// A parameter can't be used.
     pub fn invalid_parameter(detail: impl Into<String>) -> Self {
         Self::new(400, "invalid_parameter", "A parameter can't be used", detail)
@@ -69,6 +136,7 @@ impl From<&Reply> for Problem {
             200 | 400 => ("invalid_request", "The request can't be understood"),
             401 => ("token_needed", "A token is needed"),
             403 => ("not_allowed", "This caller may not do that"),
+            413 => ("too_large", "The body is too large"),
             421 => ("foreign_host", "The host is not known here"),
             503 => BUSY,
             _ => ("refused", "The request was refused"),

@@ -5,7 +5,6 @@ use percent_encoding::percent_decode_str;
 
 use super::problem::Problem;
 use crate::model::name::ClientName;
-use crate::wire::calls::CallAccess;
 
 /// Where every path of this API begins.
 pub const ROOT: &str = "/v1/";
@@ -17,10 +16,28 @@ pub enum Route {
     Accounts,
     /// One account.
     Account(ClientName),
+    /// What an account is to be.
+    Put(ClientName),
+    /// An account leaves the list.
+    Delete(ClientName),
+    /// Something is done with an account.
+    Act(ClientName, Action),
+    /// The login code of an account.
+    Qrcode(ClientName),
     /// What changes, as it changes.
     Events,
     /// The specification of this API.
     Specification,
+}
+
+/// What is done with an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is named as its path")]
+pub enum Action {
+    Start,
+    Stop,
+    Restart,
+    Relogin,
 }
 
 /// Whether a path is of this API.
@@ -33,31 +50,60 @@ pub fn is_own(path: &str) -> bool {
 /// # Errors
 /// There is no such path, or it takes another method.
 pub fn find(method: &Method, path: &str) -> Result<Route, Problem> {
-    let (route, _) = split(path).ok_or_else(Problem::no_such_path)?;
+    let (target, allow) = target(path).ok_or_else(Problem::no_such_path)?;
     // The server leaves the body of an answer to HEAD out.
-    match *method {
-        Method::GET | Method::HEAD => route,
-        _ => Err(Problem::wrong_method("GET, HEAD")),
+    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    if !allow.split(", ").any(|allowed| allowed == method.as_str()) {
+        return Err(Problem::wrong_method(allow));
     }
+    Ok(match target {
+        Target::Accounts => Route::Accounts,
+        Target::Events => Route::Events,
+        Target::Specification => Route::Specification,
+        Target::Account(name) => match *method {
+            Method::PUT => Route::Put(account(name)?),
+            Method::DELETE => Route::Delete(account(name)?),
+            _ => Route::Account(account(name)?),
+        },
+        Target::Qrcode(name) => Route::Qrcode(account(name)?),
+        Target::Action(name, action) => Route::Act(account(name)?, action),
+    })
 }
 
 /// Whether a request only reads, so that a read-only token opens it.
 pub fn only_reads(method: &Method, path: &str) -> bool {
-    let reads = split(path).is_some_and(|(_, access)| access == CallAccess::Read);
-    reads && matches!(*method, Method::GET | Method::HEAD)
+    let is_known = target(path).is_some_and(|(_, allow)| allow.starts_with("GET"));
+    is_known && matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// The paths are listed here and nowhere else.
-fn split(path: &str) -> Option<(Result<Route, Problem>, CallAccess)> {
+/// What a path is for.
+enum Target<'a> {
+    Accounts,
+    Account(&'a str),
+    Qrcode(&'a str),
+    Action(&'a str, Action),
+    Events,
+    Specification,
+}
+
+/// What a path is for, and the methods that it takes. The paths are listed here and nowhere else.
+fn target(path: &str) -> Option<(Target<'_>, &'static str)> {
+    const READ: &str = "GET, HEAD";
     let mut parts = path.strip_prefix(ROOT)?.split('/');
-    let route = match (parts.next()?, parts.next(), parts.next()) {
-        ("clients", None, None) => Ok(Route::Accounts),
-        ("clients", Some(name), None) => account(name).map(Route::Account),
-        ("events", None, None) => Ok(Route::Events),
-        ("openapi.json", None, None) => Ok(Route::Specification),
-        _ => return None,
-    };
-    Some((route, CallAccess::Read))
+    let all = [parts.next(), parts.next(), parts.next(), parts.next()];
+    let action = |name, action| Some((Target::Action(name, action), "POST"));
+    match all {
+        [Some("clients"), None, ..] => Some((Target::Accounts, READ)),
+        [Some("clients"), Some(name), None, _] => Some((Target::Account(name), "GET, HEAD, PUT, DELETE")),
+        [Some("clients"), Some(name), Some("qrcode"), None] => Some((Target::Qrcode(name), READ)),
+        [Some("clients"), Some(name), Some("start"), None] => action(name, Action::Start),
+        [Some("clients"), Some(name), Some("stop"), None] => action(name, Action::Stop),
+        [Some("clients"), Some(name), Some("restart"), None] => action(name, Action::Restart),
+        [Some("clients"), Some(name), Some("relogin"), None] => action(name, Action::Relogin),
+        [Some("events"), None, ..] => Some((Target::Events, READ)),
+        [Some("openapi.json"), None, ..] => Some((Target::Specification, READ)),
+        _ => None,
+    }
 }
 
 /// The name in a path. One that no account can have is one that no account has.
@@ -110,12 +156,33 @@ mod tests {
         }
         let post = find(&Method::POST, "/v1/clients").unwrap_err();
         assert_eq!((post.status, post.allow), (405, Some("GET, HEAD")));
+        let bot = || ClientName::new("bot").unwrap();
+        for (method, path, route) in [
+            (Method::PUT, "/v1/clients/bot", Route::Put(bot())),
+            (Method::DELETE, "/v1/clients/bot", Route::Delete(bot())),
+            (Method::HEAD, "/v1/clients/bot/qrcode", Route::Qrcode(bot())),
+            (Method::POST, "/v1/clients/bot/start", Route::Act(bot(), Action::Start)),
+            (Method::POST, "/v1/clients/bot/relogin", Route::Act(bot(), Action::Relogin)),
+        ] {
+            assert_eq!(find(&method, path), Ok(route), "{method} {path}");
+        }
+        assert_eq!(find(&Method::GET, "/v1/clients/bot/stop").unwrap_err().allow, Some("POST"));
     }
 
     #[test]
     fn read_only_tokens_read() {
         assert!(only_reads(&Method::GET, "/v1/clients") && only_reads(&Method::HEAD, "/v1/clients/a"));
-        assert!(!only_reads(&Method::POST, "/v1/clients") && !only_reads(&Method::GET, "/v1/other"));
+        assert!(only_reads(&Method::GET, "/v1/clients/a/qrcode"));
+        for (method, path) in [
+            (Method::POST, "/v1/clients"),
+            (Method::GET, "/v1/other"),
+            (Method::PUT, "/v1/clients/a"),
+            (Method::DELETE, "/v1/clients/a"),
+            (Method::POST, "/v1/clients/a/start"),
+            (Method::GET, "/v1/clients/a/start"),
+        ] {
+            assert!(!only_reads(&method, path), "{method} {path}");
+        }
     }
 
     #[test]

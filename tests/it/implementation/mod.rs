@@ -1,5 +1,6 @@
 //! Accounts with an implementation: two processes that start, end and are adopted apart, and one account.
 
+mod actions;
 mod evil;
 mod login;
 mod played;

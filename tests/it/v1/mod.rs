@@ -1,6 +1,8 @@
 //! The API below `/v1`, and the paths that tell how the controller is.
 
+pub mod actions;
 mod events;
+mod qrcode;
 
 use serde_json::{Value, json};
 
@@ -23,6 +25,11 @@ fn problem(answer: &Answer) -> (u16, String) {
     (answer.status, problem["code"].as_str().unwrap().to_owned())
 }
 
+fn problem_code(answer: &Answer) -> Option<String> {
+    let is_problem = answer.header("content-type") == Some("application/problem+json");
+    is_problem.then(|| problem(answer).1)
+}
+
 fn names(answer: &Answer) -> Vec<String> {
     assert_eq!(answer.status, 200, "{answer:?}");
     let accounts = answer.json()["accounts"].clone();
@@ -39,7 +46,7 @@ fn accounts_are_listed_with_types() {
     assert_eq!(
         account,
         json!({
-            "name": "bot", "id": account["id"], "state": "running", "reason": null, "needs_person": false,
+            "name": "bot", "id": account["id"], "state": "running", "desired": "running", "reason": null, "needs_person": false,
             "client": {
                 "phase": "up", "pid": started["pid"], "port": started["port"], "unit": null, "frozen": false, "held": false,
                 "exits": 0, "last_exit": null, "next_start": null,
@@ -173,13 +180,21 @@ fn specification_lists_what_there_is() {
     controller.start_client("bot");
     let specification = controller.get("/v1/openapi.json").json();
     assert_eq!(specification["openapi"], "3.1.0");
+    let mut operations = 0;
     for (path, methods) in specification["paths"].as_object().unwrap() {
-        assert!(methods.as_object().unwrap().keys().all(|method| method == "get"), "{methods}");
-        // A stream would not end.
-        if path != "/v1/events" {
-            assert_eq!(controller.get(&path.replace("{name}", "bot")).status, 200, "{path}");
+        for method in methods.as_object().unwrap().keys() {
+            operations += 1;
+            // A stream would not end.
+            if path != "/v1/events" {
+                let (method, path) = (method.to_uppercase(), path.replace("{name}", "nobody"));
+                let answer = actions::send(&controller, &method, &path, &Value::Null);
+                let known = methods[method.to_lowercase()]["responses"].as_object().unwrap();
+                assert!(known.contains_key(&answer.status.to_string()), "{method} {path}: {answer:?}");
+                assert_ne!(problem_code(&answer).as_deref(), Some("no_such_path"), "{method} {path}");
+            }
         }
     }
+    assert!(operations > 8, "{operations}");
     // Every key of an account is described.
     let account = controller.get("/v1/clients/bot").json();
     let described = &specification["components"]["schemas"]["Account"]["properties"];

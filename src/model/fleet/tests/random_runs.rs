@@ -6,7 +6,7 @@ mod world;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::client::{Exit, STOP_ASKED};
+use crate::model::client::{Exit, ParamValue, STOP_ASKED};
 use world::{Checked, FleetWorld};
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -15,6 +15,10 @@ const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 enum Step {
     Start(usize),
     Stop(usize, bool),
+    StopAndKeep(usize),
+    /// A start with parameters of its own.
+    StartWith(usize, bool),
+    Register(usize),
     /// Something that was asked for is done; how it goes.
     Work(usize, bool),
     /// A process ends.
@@ -34,6 +38,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (0..5usize).prop_map(Step::Start),
         5 => (0..5usize, any::<bool>()).prop_map(|(who, wait)| Step::Stop(who, wait)),
+        3 => (0..5usize).prop_map(Step::StopAndKeep),
+        1 => (0..5usize).prop_map(Step::Register),
+        2 => (0..5usize, any::<bool>()).prop_map(|(who, other)| Step::StartWith(who, other)),
         24 => (0..9usize, prop::bool::weighted(0.85)).prop_map(|(at, lucky)| Step::Work(at, lucky)),
         4 => (0..5usize, exits()).prop_map(|(at, exit)| Step::Exit(at, exit)),
         1 => (0..5usize).prop_map(Step::Readopt),
@@ -81,6 +88,22 @@ fn run(steps: Vec<Step>, closes: bool, outlive: bool) -> Checked {
                 let mode = if wait { StopMode::Wait } else { StopMode::NoWait };
                 world.call(who, |request, name| Input::Stop(request, name, mode))?;
             }
+            Step::StartWith(who, other) => world.call(who, |request, name| {
+                let mut spec = (*spec(name.as_str())).clone();
+                if other {
+                    let value = ParamValue { text: "1".into(), secret: false, path: None };
+                    spec.params.insert("other".into(), value);
+                }
+                Input::StartWith(request, Arc::new(spec))
+            })?,
+            Step::StopAndKeep(who) => {
+                world.keeps_next();
+                world.call(who, Input::StopAndKeep)?;
+            }
+            Step::Register(who) => {
+                world.keeps_next();
+                world.call(who, |request, name| Input::Register(request, spec(name.as_str())))?
+            }
             Step::Work(at, lucky) => world.work(at, lucky)?,
             Step::Exit(at, exit) => {
                 world.exit(at, exit)?;
@@ -102,6 +125,8 @@ fn run(steps: Vec<Step>, closes: bool, outlive: bool) -> Checked {
             }
             Step::Relaunch(who, again) => {
                 let name = ClientName::new(NAMES[who]).unwrap();
+                // What was stopped may run again, because a person asked for a login.
+                world.forget_calls(&name);
                 world.tell(if again {
                     Input::Relaunch(name)
                 } else {

@@ -23,6 +23,8 @@ pub(super) struct Process {
 pub(super) enum Promise {
     Runs,
     IsGone,
+    /// It is in the list, and does not run.
+    IsKept,
 }
 
 pub(super) struct FleetWorld {
@@ -40,6 +42,8 @@ pub(super) struct FleetWorld {
     /// Who asked about which account, and has no answer yet.
     pub(super) waiting: BTreeMap<u64, ClientName>,
     last_call: BTreeMap<ClientName, u64>,
+    /// The calls after which an account should be in the list without running.
+    keeping: BTreeSet<u64>,
     last_request: u64,
     pub(super) promises: BTreeMap<ClientName, Promise>,
     pub(super) closing: bool,
@@ -61,6 +65,7 @@ impl FleetWorld {
             launched: BTreeMap::new(),
             waiting: BTreeMap::new(),
             last_call: BTreeMap::new(),
+            keeping: BTreeSet::new(),
             last_request: 0,
             promises: BTreeMap::new(),
             closing: false,
@@ -90,9 +95,13 @@ impl FleetWorld {
         match outcome {
             // Its own API may have been asked to stop it before the answer came.
             RequestOutcome::Started(told) | RequestOutcome::AlreadyExists(told)
-                if told.pid.is_some_and(|pid| self.processes.contains_key(&pid)) =>
+                if told.pid.is_some_and(|pid| self.processes.contains_key(&pid))
+                    && !self.keeping.contains(&request.0) =>
             {
                 self.promises.insert(name, Promise::Runs)
+            }
+            RequestOutcome::Stopped(_) if self.keeping.contains(&request.0) => {
+                self.promises.insert(name, Promise::IsKept)
             }
             RequestOutcome::Stopped(_) => self.promises.insert(name, Promise::IsGone),
             // A client that ended by itself may still be in a file that could not be written.
@@ -103,6 +112,17 @@ impl FleetWorld {
             _ => self.promises.remove(&name),
         };
         Ok(())
+    }
+
+    /// The next call asks for an account that is in the list without running.
+    pub(super) fn keeps_next(&mut self) {
+        self.keeping.insert(self.last_request + 1);
+    }
+
+    /// The answers to calls about an account that are under way promise nothing any more.
+    pub(super) fn forget_calls(&mut self, name: &ClientName) {
+        self.promises.remove(name);
+        self.last_call.remove(name);
     }
 
     pub(super) fn call(&mut self, who: usize, input: impl FnOnce(RequestId, ClientName) -> Input) -> Checked {
@@ -147,6 +167,10 @@ impl FleetWorld {
             let there = self.fleet.get(name).is_some();
             match promise {
                 Promise::Runs => prop_assert!(there, "{name} was lost"),
+                Promise::IsKept => {
+                    let is_kept = self.fleet.get(name).is_some_and(|record| record.history.stopped);
+                    prop_assert!(is_kept && !self.is_there(name), "{name} is not kept stopped");
+                }
                 Promise::IsGone => prop_assert!(!there || self.is_stopping(name), "{name} is back"),
             }
         }
@@ -154,7 +178,12 @@ impl FleetWorld {
     }
 
     fn places(&self) -> usize {
-        self.fleet.entries.values().filter(|entry| entry.record.takes_place()).count()
+        self.fleet.entries.values().filter(|entry| entry.takes_place()).count()
+    }
+
+    /// Whether it has a process.
+    fn is_there(&self, name: &ClientName) -> bool {
+        self.processes.values().any(|process| process.launch.name == *name)
     }
 
     /// A stop may be promised at once, and done after.
@@ -222,7 +251,7 @@ impl FleetWorld {
 
     fn end(&mut self, pid: u32, exit: Exit) -> Checked {
         let Some(process) = self.processes.remove(&pid) else { return Ok(()) };
-        if exit.is_stop_asked() && self.promises.get(&process.launch.name) == Some(&Promise::Runs) {
+        if exit.is_stop_asked() {
             self.promises.remove(&process.launch.name);
         }
         self.tell(ProcessEvent::Exited(process.launch, exit))
@@ -242,6 +271,8 @@ impl FleetWorld {
             Readoption::Replace => None,
             _ => return Ok(()),
         };
+        // The operator has the last word.
+        self.forget_calls(&name);
         self.last_pid += 1;
         let pid = self.last_pid;
         // Operators are not bound by the limit.

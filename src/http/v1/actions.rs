@@ -1,0 +1,264 @@
+//! What is done with accounts: each call answers when it is done, with the account as it is then.
+
+use http::{Response, StatusCode};
+use serde::de::DeserializeOwned;
+
+use super::{Call, text};
+use crate::accounts::{AnewError, SpecRefusal};
+use crate::http::body::{self, Body};
+use crate::http::request::body::read_form;
+use crate::http::request::params::Params;
+use crate::model::client::ClientSpec;
+use crate::model::error_chain::ErrorChain;
+use crate::model::fleet::StopMode;
+use crate::model::name::ClientName;
+use crate::registry::CallError;
+use crate::wire::v1::account::Account;
+use crate::wire::v1::problem::Problem;
+use crate::wire::v1::requests::{DesiredState, Parameters, PutAccount, Relogin, StartAccount};
+
+type Answered = Result<Response<Body>, Problem>;
+
+/// Says what an account is to be.
+///
+/// Registers it if there is none of that name. One that runs with other parameters is started anew. The same request again changes
+/// nothing.
+#[utoipa::path(
+    put,
+    path = "/v1/clients/{name}",
+    params(("name" = String, Path, description = "Its name", example = "bot")),
+    request_body = PutAccount,
+    responses(
+        (status = 200, description = "The account, which was there before", body = Account),
+        (status = 201, description = "The account, which is new", body = Account),
+        (status = 400, description = "A parameter or the body can't be used", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token is read-only", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It could not be started or stopped", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Just now this can't be done", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn put(call: Call, name: ClientName) -> Answered {
+    let (call, PutAccount { parameters, desired }) = call.json::<PutAccount>().await?;
+    let known = call.v1.accounts.clients.client(&name);
+    let accounts = &call.v1.accounts;
+    let status = if known.is_some() { StatusCode::OK } else { StatusCode::CREATED };
+    // An account without parameters of its own starts with none, and so does one that is new.
+    let spec = match (parameters, &known) {
+        (None, Some(_)) => None,
+        (parameters, _) => Some(call.spec(&name, parameters.unwrap_or_default()).await?),
+    };
+    match (desired, spec) {
+        (DesiredState::Running, Some(spec)) => {
+            Problem::unless_done(&call.run(accounts.start_with(spec)).await?)?
+        }
+        (DesiredState::Running, None) => {
+            let spec = call.spec(&name, Parameters::new()).await?;
+            Problem::unless_done(&call.run(accounts.start(spec)).await?)?;
+        }
+        (DesiredState::Stopped, spec) => {
+            if known.is_some_and(|view| !view.record.is_kept_stopped()) {
+                Problem::unless_done(&call.run(accounts.stop_and_keep(name.clone(), &call.settings)).await?)?;
+            }
+            if let Some(spec) = spec {
+                Problem::unless_done(&call.run(accounts.clients.register(spec)).await?)?;
+            }
+        }
+    }
+    call.account(&name, status)
+}
+
+/// Starts an account.
+///
+/// Answers when its client's process runs. One that runs already stays as it is.
+#[utoipa::path(
+    post,
+    path = "/v1/clients/{name}/start",
+    params(("name" = String, Path, description = "Its name", example = "bot")),
+    request_body(content = Option<StartAccount>),
+    responses(
+        (status = 200, description = "The account", body = Account),
+        (status = 400, description = "A parameter or the body can't be used", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token is read-only", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It could not be started", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Just now this can't be done", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn start(call: Call, name: ClientName) -> Answered {
+    call.exists(&name)?;
+    let (call, StartAccount { parameters }) = call.json::<StartAccount>().await?;
+    let spec = call.spec(&name, parameters.unwrap_or_default()).await?;
+    Problem::unless_done(&call.run(call.v1.accounts.start(spec)).await?)?;
+    call.account(&name, StatusCode::OK)
+}
+
+/// Stops an account and keeps it in the list.
+///
+/// Answers when its processes have ended. It stays stopped until it is started, also after a boot.
+#[utoipa::path(
+    post,
+    path = "/v1/clients/{name}/stop",
+    params(("name" = String, Path, description = "Its name", example = "bot")),
+    responses(
+        (status = 200, description = "The account", body = Account),
+        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token is read-only", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It could not be stopped", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Just now this can't be done", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn stop(call: Call, name: ClientName) -> Answered {
+    let stopped = call.run(call.v1.accounts.stop_and_keep(name.clone(), &call.settings)).await?;
+    Problem::unless_done(&stopped)?;
+    call.account(&name, StatusCode::OK)
+}
+
+/// Starts both processes of an account anew.
+///
+/// Also where they are held or stopped. Answers when they run again.
+#[utoipa::path(
+    post,
+    path = "/v1/clients/{name}/restart",
+    params(("name" = String, Path, description = "Its name", example = "bot")),
+    responses(
+        (status = 200, description = "The account", body = Account),
+        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token is read-only", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It could not be started again", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Just now this can't be done", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn restart(call: Call, name: ClientName) -> Answered {
+    let again = call.v1.accounts.restart(&name, &call.settings).await;
+    again.map_err(|error| not_anew(error, &name))?;
+    call.account(&name, StatusCode::OK)
+}
+
+/// Logs an account with an implementation in anew.
+///
+/// Answers when its implementation runs again, which then logs in or shows a code.
+#[utoipa::path(
+    post,
+    path = "/v1/clients/{name}/relogin",
+    params(("name" = String, Path, description = "Its name", example = "bot")),
+    request_body(content = Option<Relogin>),
+    responses(
+        (status = 200, description = "The account", body = Account),
+        (status = 400, description = "The body can't be used", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token is read-only", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has no implementation, or that could not be started", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Just now this can't be done", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn relogin(call: Call, name: ClientName) -> Answered {
+    call.exists(&name)?;
+    let (call, Relogin { forget }) = call.json::<Relogin>().await?;
+    let again = call.v1.accounts.relogin(&name, forget, &call.settings).await;
+    again.map_err(|error| not_anew(error, &name))?;
+    call.account(&name, StatusCode::OK)
+}
+
+/// Takes an account out of the list.
+///
+/// Answers when its processes have ended. What it kept on disk stays.
+#[utoipa::path(
+    delete,
+    path = "/v1/clients/{name}",
+    params(("name" = String, Path, description = "Its name", example = "bot")),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 400, description = "A parameter can't be used", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token is read-only", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It could not be stopped", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Just now this can't be done", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn delete(call: Call, name: ClientName) -> Answered {
+    let query = call.request.uri.query().unwrap_or_default();
+    let params =
+        Params::parse(query.as_bytes()).map_err(|error| Problem::invalid_parameter(error.to_string()))?;
+    if let Some(name) = params.names().next() {
+        return Err(Problem::invalid_parameter(format!("there is no parameter {name:?} here")));
+    }
+    let stopped = call.run(call.v1.accounts.stop(name, StopMode::Wait, &call.settings)).await?;
+    Problem::unless_done(&stopped)?;
+    Ok(body::empty(StatusCode::NO_CONTENT))
+}
+
+fn not_anew(error: AnewError, name: &ClientName) -> Problem {
+    match error {
+        AnewError::Unknown => Problem::no_such_account(),
+        AnewError::NoImplementation => Problem::no_implementation(name),
+        AnewError::Busy => Problem::busy("the controller is busy"),
+        AnewError::Failed(_, why) => Problem::failed(&*why),
+    }
+}
+
+impl Call {
+    /// Reads a body of JSON; none counts as an empty object.
+    async fn json<T: DeserializeOwned + Default>(mut self) -> Result<(Self, T), Problem> {
+        let Some(body) = self.body.take() else { return Ok((self, T::default())) };
+        let read = read_form(body, &self.downstream, &self.settings.http).await;
+        let read = read.map_err(|reply| Problem::from(&reply))?;
+        if read.is_empty() {
+            return Ok((self, T::default()));
+        }
+        let kind = self.request.headers.get(http::header::CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        // Any other type can be sent by a page of another site without being asked first (Fetch Standard, CORS-safelisted).
+        if !kind.eq_ignore_ascii_case("application/json") {
+            return Err(Problem::no_json());
+        }
+        let value =
+            serde_json::from_slice(&read).map_err(|error| Problem::invalid_body(error.to_string()))?;
+        Ok((self, value))
+    }
+
+    fn exists(&self, name: &ClientName) -> Result<(), Problem> {
+        self.v1.accounts.clients.client(name).map(drop).ok_or_else(Problem::no_such_account)
+    }
+
+    /// Checks start parameters.
+    async fn spec(&self, name: &ClientName, parameters: Parameters) -> Result<ClientSpec, Problem> {
+        if parameters.len() > Params::MAX_COUNT {
+            return Err(Problem::invalid_parameter(format!(
+                "there are more than {} parameters",
+                Params::MAX_COUNT
+            )));
+        }
+        let spec = self.v1.accounts.spec(name.clone(), parameters, self.settings.clone()).await;
+        spec.map_err(|refusal| match refusal {
+            SpecRefusal::Invalid(error) => Problem::invalid_parameter(ErrorChain(&error).to_string()),
+            SpecRefusal::Busy => Problem::busy("the controller is busy"),
+        })
+    }
+
+    /// Waits for what was asked of the registry.
+    async fn run<T>(&self, asked: impl Future<Output = Result<T, CallError>>) -> Result<T, Problem> {
+        asked.await.map_err(|error| match error {
+            CallError::RegistryGone(_) => Problem::busy("the controller is busy"),
+            CallError::Outage => Problem::outage(),
+        })
+    }
+
+    /// The account as it is now.
+    fn account(&self, name: &ClientName, status: StatusCode) -> Answered {
+        let view = self.v1.accounts.clients.client(name).ok_or_else(Problem::no_such_account)?;
+        Ok(body::json(status, text(&self.v1.accounts.account(&view, &self.settings))))
+    }
+}
