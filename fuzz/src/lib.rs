@@ -105,13 +105,14 @@ pub fn headers(data: &[u8]) {
     let Ok(settings) = Settings::parse(Path::new("fuzz.toml"), sites.as_bytes()) else {
         unreachable!("a constant");
     };
-    let guard = Guard::new(&settings, Tokens::of([("key", TOKEN, Access::ReadOnly)]));
+    let guard =
+        Guard::new(&settings, Tokens::of([("key", TOKEN, Access::ReadOnly)]), Default::default(), false);
     let brings_body = values(request.headers(), "content-length").iter().any(|length| *length != b"0")
         || request.headers().contains_key("transfer-encoding");
     let (before, reads) = (request.uri().clone(), only_reads(request.method(), request.uri().path()));
     let host = before.authority().map(|host| host.as_str().to_owned());
     let named = request.headers().get("host").and_then(|host| host.to_str().ok()).map(str::to_owned);
-    let without_token = Guard::new(&settings, Tokens::default());
+    let without_token = Guard::new(&settings, Tokens::default(), Default::default(), false);
     let open = without_token.admit(&mut request.clone(), ListenerKind::Tcp).is_ok();
     let admitted = guard.admit(&mut request, ListenerKind::Tcp).is_ok();
     assert!(open || !admitted, "a token replaces no other rule");

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::json;
@@ -18,6 +19,7 @@ use crate::model::login::Login;
 use crate::model::name::ClientName;
 use crate::registry::ClientView;
 use crate::wire::v1::account::Account;
+use crate::wire::v1::explain::{Happening, MOST_EVENTS, happenings};
 
 /// How much text of changes is kept, in bytes: some 2,000 changes.
 const MOST_TEXT: usize = 2 * 1024 * 1024;
@@ -59,6 +61,8 @@ pub struct Changes {
 struct Kept {
     changes: VecDeque<Change>,
     text: usize,
+    /// What happened to each account in the list.
+    stories: BTreeMap<ClientName, VecDeque<Happening>>,
 }
 
 impl Changes {
@@ -88,6 +92,23 @@ impl Changes {
         // More than there are only if the number is of another controller, which callers rule out.
         let read = usize::try_from(read).unwrap_or(usize::MAX);
         Ok(kept.changes.iter().skip(read).take(most).cloned().collect())
+    }
+
+    /// What happened to an account since the controller started, the oldest first; at most [`MOST_EVENTS`].
+    pub fn story(&self, name: &ClientName) -> Vec<Happening> {
+        locked(&self.kept).stories.get(name).map(|story| story.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    fn tell(&self, name: &ClientName, happenings: Vec<Happening>) {
+        let mut kept = locked(&self.kept);
+        let story = kept.stories.entry(name.clone()).or_default();
+        story.extend(happenings);
+        let surplus = story.len().saturating_sub(MOST_EVENTS);
+        story.drain(..surplus);
+    }
+
+    fn forget(&self, name: &ClientName) {
+        locked(&self.kept).stories.remove(name);
     }
 
     fn add(&self, kind: ChangeKind, text: Bytes) {
@@ -156,6 +177,7 @@ impl ChangeWatch {
             self.known.keys().filter(|name| snapshot.get(name).is_none()).cloned().collect();
         for name in gone {
             self.known.remove(&name);
+            self.changes.forget(&name);
             self.changes.add(ChangeKind::Gone, json!({ "name": name.as_str() }).to_string().into());
         }
         for (name, client) in snapshot.named() {
@@ -173,6 +195,8 @@ impl ChangeWatch {
             let account = self.accounts.account(client, &settings);
             // Not every change of a process is one that callers see.
             if known.is_none_or(|known| known.account != account) {
+                let happened = happenings(known.map(|known| &known.account), &account, unix_now());
+                self.changes.tell(name, happened);
                 // Our own type: no map of it has keys other than text, so it can't fail.
                 self.changes
                     .add(ChangeKind::Account, serde_json::to_vec(&account).unwrap_or_default().into());
@@ -181,6 +205,10 @@ impl ChangeWatch {
             self.known.insert(name.clone(), now);
         }
     }
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 fn is_same<T>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {

@@ -119,7 +119,7 @@ async fn run_inner(
     let sockets = sockets(activated, &settings.listen).await?;
     let open: Vec<_> = sockets.iter().filter_map(Socket::open_listener).collect();
     // By the sockets that are really open: systemd may have handed over others than `listen` names.
-    let guard = guard(&settings, tokens, &open)?;
+    let guard = guard(&settings, tokens, &open, Arc::default())?;
     let (store, saved) = Store::open(&paths.registry)?;
     let (implementations, saved_implementations) = Store::open(&paths.implementations)?;
     let clients = (Arc::new(store), saved);

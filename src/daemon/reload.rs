@@ -58,7 +58,10 @@ async fn apply_new(
     // Before anything reads them: parts that look at the settings later must not see what is not in force.
     let waiting = settings.keep_until_restart(&in_force);
     // Checked against the sockets that are open, since those stay whatever the new `listen` says.
-    let guard = guard(&settings, tokens(&settings)?, &controller.open)?;
+    let guard = {
+        let sessions = controller.guard.borrow().sessions();
+        guard(&settings, tokens(&settings)?, &controller.open, sessions)?
+    };
     for option in waiting {
         warn!(option, "the option {option} has changed; restart wqcontroller for it to take effect");
     }

@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
 use crate::config::{ConfigError, ListenAddress, ManagerKind, OpenListener, Settings};
-use crate::http::auth::{Guard, TokenError, Tokens};
+use crate::http::auth::{Guard, Sessions, TokenError, Tokens};
 use crate::http::server::{Gate, Limits};
 use crate::model::fleet::Rules;
 use crate::model::restart::RestartPolicy;
@@ -139,9 +139,11 @@ pub(super) fn guard(
     settings: &Settings,
     tokens: Tokens,
     open: &[OpenListener],
+    sessions: Arc<Sessions>,
 ) -> Result<Guard, ConfigError> {
+    let is_open = tokens.is_empty() && !open.is_empty();
     match open.iter().find(|open| settings.auth.refuses(open)) {
         Some(open) => Err(ConfigError::Open(open.clone())),
-        None => Ok(Guard::new(settings, tokens)),
+        None => Ok(Guard::new(settings, tokens, sessions, is_open)),
     }
 }

@@ -102,9 +102,14 @@ fn second_start_says_already_exists() {
 #[test]
 fn unknown_path_is_refused() {
     let controller = Controller::new();
-    for path in
-        ["/", "/openqq", "/openqq/", "/openqqq/start_client", "/favicon.ico", "/openwx/start_client?client=a"]
-    {
+    for path in [
+        "/other",
+        "/openqq",
+        "/openqq/",
+        "/openqqq/start_client",
+        "/favicon.ico",
+        "/openwx/start_client?client=a",
+    ] {
         let answer = controller.get(path);
         assert_eq!(
             (answer.status, answer.json()),

@@ -5,10 +5,12 @@
 //! learns nothing else. A browser must not send the request for another web site. The token has to open the
 //! call.
 
+mod sessions;
 mod sites;
 mod tokens;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, REFERER, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
@@ -21,6 +23,8 @@ use crate::http::request::params::{ParamError, take};
 use crate::http::server::Peer;
 use crate::wire::Reply;
 use crate::wire::calls::only_reads;
+use crate::wire::v1::routes;
+pub use sessions::{NoRandom, Sessions};
 pub use sites::{Sites, answer_preflight, is_preflight, open_to};
 pub use tokens::{TokenError, Tokens};
 
@@ -47,6 +51,26 @@ pub enum ListenerKind {
 pub struct Guard {
     tokens: Tokens,
     sites: Sites,
+    sessions: Arc<Sessions>,
+    has_page: bool,
+}
+
+/// What a request that is let in may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// What its token opens; everything where it needs none.
+    pub access: Access,
+    /// Whether its token is that of a session.
+    pub by_session: bool,
+}
+
+/// Why no session is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignInError {
+    /// There is no such token.
+    UnknownToken,
+    /// The kernel gives no random bytes.
+    NoRandom,
 }
 
 /// Why a request is not let in, for the log. It never shows a token.
@@ -87,10 +111,42 @@ impl Refusal {
 }
 
 impl Guard {
-    /// From the settings and their tokens.
-    pub fn new(settings: &Settings, tokens: Tokens) -> Self {
+    /// From the settings and their tokens. `sessions` are those that an earlier guard knew. `is_open` says whether a listener lets
+    /// callers of other machines in without a token: then there is no page, which would invite them.
+    pub fn new(settings: &Settings, tokens: Tokens, sessions: Arc<Sessions>, is_open: bool) -> Self {
         let (hosts, origins) = (settings.http.hosts.clone(), settings.http.allowed_origins.clone());
-        Self { tokens, sites: Sites { hosts, origins } }
+        Self { tokens, sites: Sites { hosts, origins }, sessions, has_page: !is_open }
+    }
+
+    /// The sessions of the page.
+    pub fn sessions(&self) -> Arc<Sessions> {
+        self.sessions.clone()
+    }
+
+    /// Whether there is a page.
+    pub fn has_page(&self) -> bool {
+        self.has_page
+    }
+
+    /// Lets a request for a file of the page in. Its host has to be ours. Links from other sites may lead here, and no token is
+    /// needed: the files are the same for everyone.
+    ///
+    /// # Errors
+    /// The host is not ours.
+    pub fn admit_to_page<B>(&self, request: &Request<B>, listener_kind: ListenerKind) -> Result<(), Refusal> {
+        match listener_kind {
+            ListenerKind::Tcp => self.sites.check_host(request.uri(), request.headers()),
+            ListenerKind::Unix { .. } => Ok(()),
+        }
+    }
+
+    /// Opens a session for a token; the value of `Set-Cookie`.
+    ///
+    /// # Errors
+    /// The token is unknown, or there is no session to be had.
+    pub fn sign_in(&self, token: &str, over_tls: bool) -> Result<String, SignInError> {
+        let token = self.tokens.find(token).ok_or(SignInError::UnknownToken)?;
+        self.sessions.open(token, over_tls, Instant::now()).map_err(|NoRandom| SignInError::NoRandom)
     }
 
     /// Our hosts and the allowed web sites.
@@ -100,30 +156,48 @@ impl Guard {
 
     /// Decides about a request, and removes our token from one that is let in. While there are tokens, the query
     /// parameter `token` and the header `Authorization` are ours, and `Referer` may repeat the query.
-    pub fn admit<B>(&self, request: &mut Request<B>, listener_kind: ListenerKind) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// It is not let in.
+    pub fn admit<B>(
+        &self,
+        request: &mut Request<B>,
+        listener_kind: ListenerKind,
+    ) -> Result<Admission, Refusal> {
         // DNS rebinding leads a browser to a TCP port, never to a Unix socket.
         if listener_kind == ListenerKind::Tcp {
             self.sites.check_host(request.uri(), request.headers())?;
         }
         self.sites.check_site(request.headers())?;
+        let all = Admission { access: Access::ReadWrite, by_session: false };
         if self.tokens.is_empty() {
-            return Ok(());
+            return Ok(all);
         }
         // Before the exception below: also where no token is needed, none may reach a client.
         let shown = take_token(request)?;
         if matches!(listener_kind, ListenerKind::Unix { require_token: false }) {
-            return Ok(());
+            return Ok(all);
         }
-        let shown = shown.ok_or(Refusal::NoToken)?;
-        let known = self.tokens.find(&shown).ok_or(Refusal::UnknownToken)?;
-        match known.access {
-            Access::ReadWrite => Ok(()),
-            Access::ReadOnly
-                if only_reads(request.method(), request.uri().path()) && !has_body(request.headers()) =>
-            {
-                Ok(())
+        let (method, path) = (request.method(), request.uri().path());
+        // Whoever signs in or out has no token yet, or none any more.
+        if routes::is_sign_in_or_out(method, path) {
+            return Ok(Admission { access: Access::ReadOnly, by_session: false });
+        }
+        let (known, by_session) = match shown {
+            Some(shown) => (self.tokens.find(&shown).ok_or(Refusal::UnknownToken)?, false),
+            None if routes::is_own(path) => {
+                let session = self.sessions.find(request.headers(), &self.tokens, Instant::now());
+                (session.ok_or(Refusal::NoToken)?, true)
             }
-            Access::ReadOnly => Err(Refusal::ReadOnly(known.name.clone())),
+            None => return Err(Refusal::NoToken),
+        };
+        let may = match known.access {
+            Access::ReadWrite => true,
+            Access::ReadOnly => only_reads(method, path) && !has_body(request.headers()),
+        };
+        match may {
+            true => Ok(Admission { access: known.access, by_session }),
+            false => Err(Refusal::ReadOnly(known.name.clone())),
         }
     }
 }

@@ -9,7 +9,7 @@ const TCP: ListenerKind = ListenerKind::Tcp;
 fn guard(with_tokens: bool) -> Guard {
     let tokens = [("key", KEY, Access::ReadWrite), ("eye", EYE, Access::ReadOnly)];
     let tokens = if with_tokens { Tokens::of(tokens) } else { Tokens::default() };
-    Guard::new(&Settings::default(), tokens)
+    Guard::new(&Settings::default(), tokens, Arc::default(), false)
 }
 
 fn request(target: &str, headers: &[(&str, &str)]) -> Request<()> {
@@ -28,7 +28,7 @@ fn admitted(target: &str, headers: &[(&str, &str)], listener_kind: ListenerKind)
     let left = format!("{} {:?}", request.uri(), request.headers());
     assert!(!left.contains(KEY) && !left.contains(EYE), "{left}");
     assert!(!request.headers().contains_key(AUTHORIZATION));
-    decided.map(|()| request.uri().to_string())
+    decided.map(|_| request.uri().to_string())
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn read_only_token_opens_reading_calls_only() {
     let decide = |method: &Method, path: &str| {
         let mut request = request(&format!("{path}?token={EYE}&client=a"), &[]);
         *request.method_mut() = method.clone();
-        guard(true).admit(&mut request, TCP)
+        guard(true).admit(&mut request, TCP).map(drop)
     };
     let own = CONTROLLER_CALLS.iter().map(|call| (call.name, call.access));
     let all = own.chain(CLIENT_CALLS.iter().map(|call| (call.name, call.access)));
@@ -146,7 +146,7 @@ fn read_only_token_opens_reading_calls_only() {
 fn read_only_token_refuses_body() {
     let with = |name: &str, value: &str| {
         let target = format!("/openqq/get_user_info?token={EYE}");
-        guard(true).admit(&mut request(&target, &[(name, value)]), TCP)
+        guard(true).admit(&mut request(&target, &[(name, value)]), TCP).map(drop)
     };
     assert_eq!(with("content-length", "0"), Ok(()));
     for (name, value) in [("content-length", "1"), ("content-length", "00"), ("transfer-encoding", "chunked")]

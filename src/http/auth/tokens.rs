@@ -21,7 +21,7 @@ pub struct ApiToken {
     pub name: String,
     /// What it opens.
     pub access: Access,
-    digest: Digest,
+    pub(super) digest: Digest,
 }
 
 /// All tokens.
@@ -107,6 +107,11 @@ impl Tokens {
             found.conditional_assign(&at, token.digest.as_ref().ct_eq(digest.as_ref()));
         }
         self.0.get(usize::try_from(found).ok()?)
+    }
+
+    /// The token with this digest, which a session remembers.
+    pub(super) fn by_digest(&self, digest: Digest) -> Option<&ApiToken> {
+        self.0.iter().find(|token| token.digest.as_ref() == digest.as_ref())
     }
 
     /// Tokens without files, for tests: name, value, access.

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::accounts::Accounts;
 use crate::http::auth::{Guard, ListenerKind, RejectionLog, answer_preflight, is_preflight, open_to};
 use crate::http::body::{self, Body, CLOSE};
+use crate::http::page;
 use crate::http::proxy::{Prepared, Proxy, Upgrade};
 use crate::http::request::{framing, paths};
 use crate::http::server::{Downstream, Peer};
@@ -129,11 +130,24 @@ impl ApiService {
         }
         // Holds a lock that a reload waits for, and is released before anything is awaited.
         let guard = self.guard.borrow();
+        if page::is_own(request.uri().path()) && guard.has_page() {
+            return guard.admit_to_page(request, self.listener_kind(peer)).map(|()| None).map_err(
+                |refusal| {
+                    self.rejections.log(peer, &refusal);
+                    Box::new(response_of(&refusal.reply()))
+                },
+            );
+        }
         let origin = guard.sites().allowed_origin(request.headers());
         let answer = match guard.admit(request, self.listener_kind(peer)) {
             // Browsers send no token with a preflight.
             _ if origin.is_some() && is_preflight(request) => Ok(answer_preflight()),
-            Ok(()) => return Ok(origin),
+            Ok(admission) => {
+                if api == Api::V1 {
+                    request.extensions_mut().insert(admission);
+                }
+                return Ok(origin);
+            }
             Err(refusal) => {
                 self.rejections.log(peer, &refusal);
                 Err(refusal.reply())
@@ -170,6 +184,10 @@ impl ApiService {
         let path = request.uri.path();
         if let Some(health) = routes::health(&request.method, path) {
             return Ok(Dispatch::Answered(Box::new(self.health(health))));
+        }
+        if page::is_own(path) && self.guard.borrow().has_page() {
+            let file = page::answer(&request.method, path, &request.headers);
+            return Ok(Dispatch::Answered(Box::new(file)));
         }
         if routes::is_own(path) {
             let answering = self.v1.clone().answer(request, body, downstream.clone());

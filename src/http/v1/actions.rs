@@ -210,7 +210,7 @@ fn not_anew(error: AnewError, name: &ClientName) -> Problem {
 
 impl Call {
     /// Reads a body of JSON; none counts as an empty object.
-    async fn json<T: DeserializeOwned + Default>(mut self) -> Result<(Self, T), Problem> {
+    pub(super) async fn json<T: DeserializeOwned + Default>(mut self) -> Result<(Self, T), Problem> {
         let Some(body) = self.body.take() else { return Ok((self, T::default())) };
         let read = read_form(body, &self.downstream, &self.settings.http).await;
         let read = read.map_err(|reply| Problem::from(&reply))?;

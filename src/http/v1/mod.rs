@@ -5,20 +5,22 @@
 //! - `accounts`: the list of accounts, and one of them
 //! - `qrcode`: the login code of an account
 //! - `events`: what changes, as it changes
+//! - `explain`: why an account is as it is
+//! - `session`: signing in on the page
 //! - `specification`: OpenAPI, generated from the handlers and their types
 
 mod accounts;
 mod actions;
 mod events;
+mod explain;
 mod qrcode;
+mod session;
 mod specification;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body::Body as _;
@@ -31,6 +33,7 @@ use crate::accounts::{Accounts, Changes};
 use crate::config::Settings;
 use crate::http::auth::Guard;
 use crate::http::body::{self, Body};
+use crate::http::etag;
 use crate::http::server::Downstream;
 use crate::wire::v1::problem::Problem;
 use crate::wire::v1::routes::{self, Action, Route};
@@ -107,6 +110,10 @@ impl Call {
             Route::Accounts => accounts::list(accounts, settings, request),
             Route::Account(name) => accounts::one(accounts, settings, request, &name),
             Route::Events => events::follow(&self.v1, request),
+            Route::Explain(name) => explain::explanation(&self, &name),
+            Route::Session => Ok(session::show(&self)),
+            Route::SignIn => session::sign_in(self).await,
+            Route::SignOut => Ok(session::sign_out(&self)),
             Route::Specification => Ok(unless_known(request, specification::text_of_all())),
             Route::Put(name) => actions::put(self, name).await,
             Route::Delete(name) => actions::delete(self, name).await,
@@ -143,62 +150,15 @@ fn text(value: &impl Serialize) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
 }
 
-/// The answer with this JSON, or 304 for a caller that has it already (RFC 9110, 13.1.2).
+/// The answer with this JSON, or 304 for a caller that has it already.
 fn unless_known(request: &Parts, text: Bytes) -> Response<Body> {
-    let tag = tag(&text);
-    let known = request.headers.get_all(IF_NONE_MATCH).iter().any(|known| {
-        known.to_str().is_ok_and(|known| {
-            // A proxy that compresses makes it a weak one.
-            known
-                .split(',')
-                .any(|known| matches!(known.trim(), "*") || known.trim().trim_start_matches("W/") == tag)
-        })
-    });
-    let mut response = match known {
+    let tag = etag::of(&text);
+    let mut response = match etag::is_known(&request.headers, &tag) {
         true => body::empty(StatusCode::NOT_MODIFIED),
         false => body::json(StatusCode::OK, text),
     };
     let headers = response.headers_mut();
-    // Hexadecimal digits in quotes are a header's value.
-    headers.extend(HeaderValue::from_str(&tag).map(|tag| (ETAG, tag)));
+    headers.insert(ETAG, tag);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
-}
-
-/// The entity tag of a text: its checksum and length.
-fn tag(text: &[u8]) -> String {
-    format!("\"{:08x}{:x}\"", crc32fast::hash(text), text.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use http::Request;
-
-    #[test]
-    fn known_text_is_not_sent_again() {
-        let text = Bytes::from_static(b"{}");
-        let answer = |known: Option<&str>| {
-            let mut request = Request::new(());
-            if let Some(known) = known {
-                request.headers_mut().insert(IF_NONE_MATCH, HeaderValue::from_str(known).unwrap());
-            }
-            unless_known(&request.into_parts().0, text.clone())
-        };
-        let tag = answer(None).headers()[ETAG].to_str().unwrap().to_owned();
-        for (known, status) in [
-            (None, 200),
-            (Some("\"x\"".to_owned()), 200),
-            (Some(tag.clone()), 304),
-            (Some(format!("\"x\", W/{tag}")), 304),
-            (Some("*".to_owned()), 304),
-        ] {
-            let answer = answer(known.as_deref());
-            assert_eq!(
-                (answer.status().as_u16(), answer.headers()[ETAG].to_str().unwrap()),
-                (status, &*tag),
-                "{known:?}"
-            );
-        }
-    }
 }

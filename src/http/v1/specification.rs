@@ -9,7 +9,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use super::accounts::{__path_list, __path_one};
 use super::actions::{__path_delete, __path_put, __path_relogin, __path_restart, __path_start, __path_stop};
 use super::events::__path_follow;
+use super::explain::__path_explanation;
 use super::qrcode::__path_qrcode;
+use super::session::{__path_show, __path_sign_in, __path_sign_out};
 use super::text;
 
 #[derive(OpenApi)]
@@ -18,7 +20,22 @@ use super::text;
         title = "wqcontroller",
         description = "Chat accounts on one machine: what they are, how they are, and what is done with them.",
     ),
-    paths(list, one, follow, put, delete, start, stop, restart, relogin, qrcode)
+    paths(
+        list,
+        one,
+        follow,
+        put,
+        delete,
+        start,
+        stop,
+        restart,
+        relogin,
+        qrcode,
+        explanation,
+        show,
+        sign_in,
+        sign_out
+    )
 )]
 struct Specification;
 

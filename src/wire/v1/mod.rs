@@ -2,12 +2,14 @@
 //!
 //! - [`routes`]: its paths, and which of them a read-only token opens
 //! - [`account`]: an account, with its processes and its login
+//! - [`explain`]: why an account is as it is, in words
 //! - [`requests`]: what callers send in bodies
 //! - [`problem`]: what went wrong with a request, by RFC 9457
 //!
 //! Pure. The specification is generated from these types and from the handlers in `http::v1`.
 
 pub mod account;
+pub mod explain;
 pub mod problem;
 pub mod requests;
 pub mod routes;

@@ -77,6 +77,12 @@ impl Problem {
         Self::new(409, "no_implementation", "It has no implementation", detail)
     }
 
+    /// The token of a sign-in is not known.
+    pub fn token_wrong() -> Self {
+        let detail = "this is none of the tokens in the configuration of the controller";
+        Self::new(401, "token_wrong", "The token is not right", detail)
+    }
+
     /// No login code of the account waits to be scanned.
     pub fn no_code() -> Self {
         let detail = "no login code of it waits to be scanned; its state says how far it is";

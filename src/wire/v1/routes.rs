@@ -24,8 +24,16 @@ pub enum Route {
     Act(ClientName, Action),
     /// The login code of an account.
     Qrcode(ClientName),
+    /// Why an account is as it is.
+    Explain(ClientName),
     /// What changes, as it changes.
     Events,
+    /// Who the caller is.
+    Session,
+    /// The caller signs in.
+    SignIn,
+    /// The caller signs out.
+    SignOut,
     /// The specification of this API.
     Specification,
 }
@@ -59,6 +67,11 @@ pub fn find(method: &Method, path: &str) -> Result<Route, Problem> {
     Ok(match target {
         Target::Accounts => Route::Accounts,
         Target::Events => Route::Events,
+        Target::Session => match *method {
+            Method::POST => Route::SignIn,
+            Method::DELETE => Route::SignOut,
+            _ => Route::Session,
+        },
         Target::Specification => Route::Specification,
         Target::Account(name) => match *method {
             Method::PUT => Route::Put(account(name)?),
@@ -66,6 +79,7 @@ pub fn find(method: &Method, path: &str) -> Result<Route, Problem> {
             _ => Route::Account(account(name)?),
         },
         Target::Qrcode(name) => Route::Qrcode(account(name)?),
+        Target::Explain(name) => Route::Explain(account(name)?),
         Target::Action(name, action) => Route::Act(account(name)?, action),
     })
 }
@@ -76,13 +90,20 @@ pub fn only_reads(method: &Method, path: &str) -> bool {
     is_known && matches!(*method, Method::GET | Method::HEAD)
 }
 
+/// Whether a request signs in or out, for which no token is needed.
+pub fn is_sign_in_or_out(method: &Method, path: &str) -> bool {
+    matches!(target(path), Some((Target::Session, _))) && matches!(*method, Method::POST | Method::DELETE)
+}
+
 /// What a path is for.
 enum Target<'a> {
     Accounts,
     Account(&'a str),
     Qrcode(&'a str),
+    Explain(&'a str),
     Action(&'a str, Action),
     Events,
+    Session,
     Specification,
 }
 
@@ -96,10 +117,12 @@ fn target(path: &str) -> Option<(Target<'_>, &'static str)> {
         [Some("clients"), None, ..] => Some((Target::Accounts, READ)),
         [Some("clients"), Some(name), None, _] => Some((Target::Account(name), "GET, HEAD, PUT, DELETE")),
         [Some("clients"), Some(name), Some("qrcode"), None] => Some((Target::Qrcode(name), READ)),
+        [Some("clients"), Some(name), Some("explain"), None] => Some((Target::Explain(name), READ)),
         [Some("clients"), Some(name), Some("start"), None] => action(name, Action::Start),
         [Some("clients"), Some(name), Some("stop"), None] => action(name, Action::Stop),
         [Some("clients"), Some(name), Some("restart"), None] => action(name, Action::Restart),
         [Some("clients"), Some(name), Some("relogin"), None] => action(name, Action::Relogin),
+        [Some("session"), None, ..] => Some((Target::Session, "GET, HEAD, POST, DELETE")),
         [Some("events"), None, ..] => Some((Target::Events, READ)),
         [Some("openapi.json"), None, ..] => Some((Target::Specification, READ)),
         _ => None,
@@ -162,6 +185,9 @@ mod tests {
             (Method::DELETE, "/v1/clients/bot", Route::Delete(bot())),
             (Method::HEAD, "/v1/clients/bot/qrcode", Route::Qrcode(bot())),
             (Method::POST, "/v1/clients/bot/start", Route::Act(bot(), Action::Start)),
+            (Method::GET, "/v1/session", Route::Session),
+            (Method::POST, "/v1/session", Route::SignIn),
+            (Method::DELETE, "/v1/session", Route::SignOut),
             (Method::POST, "/v1/clients/bot/relogin", Route::Act(bot(), Action::Relogin)),
         ] {
             assert_eq!(find(&method, path), Ok(route), "{method} {path}");

@@ -2,7 +2,9 @@
 
 pub mod actions;
 mod events;
+mod explain;
 mod qrcode;
+mod session;
 
 use serde_json::{Value, json};
 

@@ -1,0 +1,400 @@
+//! [`Explanation`]: why an account is as it is, in words: what happened, what comes next, and what a person can do.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::account::{Account, Process, ProcessPhase};
+use super::requests::DesiredState;
+use crate::model::login::LoginState;
+
+/// Why an account is as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Explanation {
+    /// What it is, in one sentence.
+    #[schema(example = "It waits for its login code to be scanned.")]
+    pub summary: String,
+    /// What comes next without anyone doing something, if anything does.
+    pub next: Option<NextStep>,
+    /// What a person can do, the best first.
+    pub advice: Vec<String>,
+    /// What happened to it since the controller started, the oldest first; at most 20.
+    pub events: Vec<Happening>,
+}
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct NextStep {
+    /// When, in Unix seconds, if that is known.
+    pub at: Option<u64>,
+    /// What.
+    #[schema(example = "Its client is started again.")]
+    pub text: String,
+}
+
+/// Something that happened to an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Happening {
+    /// When, in Unix seconds.
+    pub time: u64,
+    /// What kind of event it is, for programs.
+    #[schema(example = "client_ended")]
+    pub code: &'static str,
+    /// What happened, for people.
+    #[schema(example = "Its client was ended by signal 9.")]
+    pub text: String,
+}
+
+/// How many events of an account are kept.
+pub const MOST_EVENTS: usize = 20;
+
+/// What happened to an account between two looks at it. `before` is none for one that is new.
+pub fn happenings(before: Option<&Account>, now: &Account, time: u64) -> Vec<Happening> {
+    let mut found = Vec::new();
+    let mut add = |code, text: String| found.push(Happening { time, code, text });
+    let Some(before) = before else {
+        add("registered", "It is in the list.".to_owned());
+        return found;
+    };
+    match (before.desired, now.desired) {
+        (DesiredState::Running, DesiredState::Stopped) => add("stop_asked", "A call stopped it.".to_owned()),
+        (DesiredState::Stopped, DesiredState::Running) => {
+            add("start_asked", "It is to run again.".to_owned())
+        }
+        _ => {}
+    }
+    process("client", "Its client", Some(&before.client), Some(&now.client), now.reason.as_deref(), &mut add);
+    let implementation = |account: &Account| {
+        account.implementation.as_ref().map(|found| (found.process.clone(), found.reason.clone()))
+    };
+    let (was, is) = (implementation(before), implementation(now));
+    let reason = is.as_ref().and_then(|(_, reason)| reason.clone());
+    let (was, is) = (was.and_then(|(process, _)| process), is.and_then(|(process, _)| process));
+    process("implementation", "Its implementation", was.as_ref(), is.as_ref(), reason.as_deref(), &mut add);
+    match (&before.login, &now.login) {
+        (was, Some(login)) if was.as_ref().map(|was| was.state) != Some(login.state) => {
+            let why = login.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+            add("login", format!("{}{why}.", login_words(login.state)));
+        }
+        // Of an account without an implementation its client's word is all there is.
+        (_, None) if before.state != now.state && now.implementation.is_none() => {
+            if let Some(words) = state_words(&now.state, before.state == "running") {
+                add("state", words.to_owned());
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+/// What happened to a process.
+fn process(
+    kind: &str,
+    who: &str,
+    before: Option<&Process>,
+    now: Option<&Process>,
+    reason: Option<&str>,
+    add: &mut impl FnMut(&'static str, String),
+) {
+    let codes = match kind {
+        "client" => ["client_started", "client_ended", "client_held", "client_frozen"],
+        _ => {
+            ["implementation_started", "implementation_ended", "implementation_held", "implementation_frozen"]
+        }
+    };
+    let Some(now) = now else { return };
+    let before_pid = before.and_then(|before| before.pid);
+    let why = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    if before.map_or(0, |before| before.exits) < now.exits
+        && let Some(exit) = &now.last_exit
+    {
+        add(codes[1], format!("{who} {exit}{why}."));
+    } else if before_pid.is_some() && now.pid.is_none() {
+        add(codes[1], format!("{who} has ended."));
+    }
+    if let Some(pid) = now.pid.filter(|pid| now.phase == ProcessPhase::Up && Some(*pid) != before_pid) {
+        add(codes[0], format!("{who} runs (pid {pid})."));
+    }
+    if now.held && !before.is_some_and(|before| before.held) {
+        add(codes[2], format!("{who} is held{why}."));
+    }
+    if now.frozen && !before.is_some_and(|before| before.frozen) {
+        add(codes[3], format!("{who} was frozen."));
+    }
+}
+
+fn login_words(state: LoginState) -> &'static str {
+    match state {
+        LoginState::Starting => "It logs in",
+        LoginState::Code => "It waits for its login code to be scanned",
+        LoginState::Confirming => "Its code was scanned, and waits for a confirmation on the phone",
+        LoginState::Online => "It is logged in",
+        LoginState::Offline => "It is offline",
+        LoginState::PutOut => "The network ended its login",
+        LoginState::Unknown => "Its implementation does not say whether it is logged in",
+    }
+}
+
+/// What a client says of itself, where that is worth a line.
+fn state_words(state: &str, was_running: bool) -> Option<&'static str> {
+    match state {
+        "running" => Some("It is logged in."),
+        "scaning" => Some("It waits for its login code to be scanned."),
+        "confirming" => Some("Its code was scanned, and waits for a confirmation on the phone."),
+        "stop" => None,
+        _ => was_running.then_some("It is offline, and logs in again."),
+    }
+}
+
+/// A name as a shell takes it.
+fn quoted(name: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "_-.@+".contains(c);
+    match name.chars().all(is_plain) && !name.starts_with('-') {
+        true => name.to_owned(),
+        false => format!("'{}'", name.replace('\'', "'\\''")),
+    }
+}
+
+/// Explains an account; `events` are what happened to it.
+pub fn explain(account: &Account, events: Vec<Happening>) -> Explanation {
+    let name = quoted(&account.name);
+    let (summary, advice) = conclusion(account, &name);
+    let mut advice: Vec<String> = advice.into_iter().map(|line| line.replace("{name}", &name)).collect();
+    if account.needs_person {
+        advice.push(format!("See its last log lines: wqctl logs {name}"));
+    }
+    Explanation { summary, next: next(account), advice, events }
+}
+
+/// What is the matter, and what can be done about it. The first that applies explains the rest.
+fn conclusion(account: &Account, name: &str) -> (String, Vec<String>) {
+    let client = &account.client;
+    let login = account.login.as_ref();
+    let because = |reason: Option<&String>| reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    let one = |text: &str| vec![text.to_owned()];
+    if account.desired == DesiredState::Stopped {
+        return (
+            "It is stopped, and stays so until it is started.".into(),
+            one("Start it: wqctl start {name}"),
+        );
+    }
+    if let Some(unit) = client.unit.as_ref().filter(|_| client.frozen) {
+        return ("Its client is frozen.".into(), vec![format!("Let it go on: systemctl thaw {unit}")]);
+    }
+    match login.map(|login| (login.state, login.reason.as_ref())) {
+        Some((LoginState::Code, _)) => return scan(),
+        Some((LoginState::Confirming, _)) => return confirm(),
+        Some((LoginState::PutOut, reason)) => {
+            let advice = vec![
+                "Log it in again, with a new code: wqctl relogin {name}, then wqctl qr {name}".to_owned(),
+                "If it is logged in elsewhere, end that login first: the two would put each other out"
+                    .to_owned(),
+            ];
+            return (format!("The network ended its login{}.", because(reason)), advice);
+        }
+        _ => {}
+    }
+    if let Some(implementation) = &account.implementation {
+        let process = implementation.process.as_ref();
+        if implementation.kind.is_none() {
+            let text = format!("The configuration has no implementation {:?}.", implementation.name);
+            let advice = format!(
+                "Add [implementations.{}] to the configuration, then: systemctl reload wqcontroller; wqctl start {name}",
+                implementation.name
+            );
+            return (text, vec![advice]);
+        }
+        if process.is_some_and(|process| process.held) {
+            let exit = process.and_then(|process| process.last_exit.as_ref());
+            let why = implementation.reason.as_ref().or(exit);
+            return (
+                format!("Its implementation is held{}.", because(why)),
+                one("Mend what the reason names, then start it again: wqctl start {name}"),
+            );
+        }
+    }
+    if client.held {
+        let why = account.reason.as_ref().or(client.last_exit.as_ref());
+        return (
+            format!("Its client is held{}.", because(why)),
+            one("Mend what the reason names, then start it again: wqctl start {name}"),
+        );
+    }
+    match account.state.as_str() {
+        "scaning" => return scan(),
+        "confirming" => return confirm(),
+        _ => {}
+    }
+    match client.phase {
+        ProcessPhase::Gone => {
+            let exit = client.last_exit.as_deref().unwrap_or("has ended");
+            return (format!("Its client {exit}{}.", because(account.reason.as_ref())), vec![]);
+        }
+        ProcessPhase::Stopping => return ("Its client is being stopped.".into(), vec![]),
+        ProcessPhase::Reserved | ProcessPhase::Starting => {
+            return ("Its client is being started.".into(), vec![]);
+        }
+        ProcessPhase::Up => {}
+    }
+    match (login.map(|login| login.state), account.state.as_str()) {
+        (Some(LoginState::Offline), _) => {
+            let reason = login.and_then(|login| login.reason.as_ref());
+            (
+                format!("It is offline{}.", because(reason)),
+                one("If it stays so, log it in again: wqctl relogin {name}"),
+            )
+        }
+        (_, "running") => ("It runs, and is logged in.".into(), vec![]),
+        _ => (format!("It logs in{}.", because(account.reason.as_ref())), vec![]),
+    }
+}
+
+fn scan() -> (String, Vec<String>) {
+    let advice = "Scan its code with the phone on which the account is logged in: wqctl qr {name}";
+    ("It waits for its login code to be scanned.".into(), vec![advice.into()])
+}
+
+fn confirm() -> (String, Vec<String>) {
+    let text = "Its code was scanned, and waits for a confirmation on the phone.";
+    (text.into(), vec!["Press the button on the phone".into()])
+}
+
+/// What comes next by itself.
+fn next(account: &Account) -> Option<NextStep> {
+    let process = account.implementation.as_ref().and_then(|found| found.process.as_ref());
+    let starts = [
+        ("Its client is started again.", Some(&account.client)),
+        ("Its implementation is started again.", process),
+    ];
+    let starts = starts.into_iter().filter_map(|(text, process)| Some((process?.next_start?, text)));
+    starts.min().map(|(at, text)| NextStep { at: Some(at), text: text.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::v1::account::{Implementation, LoginStatus};
+
+    fn process() -> Process {
+        Process {
+            phase: ProcessPhase::Up,
+            pid: Some(7),
+            port: 5000,
+            unit: Some("wqclient@a.service".into()),
+            frozen: false,
+            held: false,
+            exits: 0,
+            last_exit: None,
+            next_start: None,
+        }
+    }
+
+    fn account() -> Account {
+        Account {
+            name: "a".into(),
+            id: "a".into(),
+            state: "running".into(),
+            desired: DesiredState::Running,
+            reason: None,
+            needs_person: false,
+            client: process(),
+            implementation: None,
+            login: None,
+            parameters: [].into(),
+        }
+    }
+
+    fn with_login(state: LoginState) -> Account {
+        let login = LoginStatus { state, since: 1, reason: Some("why".into()), uin: None, nickname: None };
+        let implementation = Implementation {
+            name: "yogurt".into(),
+            kind: Some("yogurt"),
+            process: Some(process()),
+            reason: None,
+        };
+        Account { login: Some(login), implementation: Some(implementation), needs_person: true, ..account() }
+    }
+
+    #[test]
+    fn account_is_explained_with_what_to_do() {
+        let gone = Process { phase: ProcessPhase::Gone, pid: None, ..process() };
+        let held = Process { held: true, last_exit: Some("exited with status 2".into()), ..gone.clone() };
+        let waits =
+            Process { last_exit: Some("was ended by signal 9".into()), next_start: Some(9), ..gone.clone() };
+        let mut unknown = with_login(LoginState::Starting);
+        unknown.implementation.as_mut().unwrap().kind = None;
+        let mut held_too = with_login(LoginState::Starting);
+        held_too.implementation.as_mut().unwrap().process = Some(held.clone());
+        for (account, summary, advice) in [
+            (account(), "It runs, and is logged in.", ""),
+            (
+                Account { desired: DesiredState::Stopped, client: held.clone(), ..account() },
+                "It is stopped",
+                "wqctl start a",
+            ),
+            (Account { state: "scaning".into(), ..account() }, "waits for its login code", "wqctl qr a"),
+            (
+                Account { client: held, needs_person: true, ..account() },
+                "held: exited with status 2.",
+                "wqctl start a",
+            ),
+            (Account { client: waits, ..account() }, "Its client was ended by signal 9.", ""),
+            (
+                Account { client: Process { frozen: true, ..process() }, ..account() },
+                "frozen",
+                "systemctl thaw wqclient@a.service",
+            ),
+            (with_login(LoginState::Code), "waits for its login code", "wqctl qr a"),
+            (with_login(LoginState::PutOut), "The network ended its login: why.", "wqctl relogin a"),
+            (with_login(LoginState::Offline), "It is offline: why.", "wqctl relogin a"),
+            (held_too, "Its implementation is held: exited with status 2.", "wqctl start a"),
+            (unknown, "no implementation \"yogurt\"", "systemctl reload wqcontroller"),
+            (Account { state: "loading".into(), ..account() }, "It logs in.", ""),
+        ] {
+            let explained = explain(&account, vec![]);
+            assert!(explained.summary.contains(summary), "{explained:?}");
+            let first = explained.advice.first().map(String::as_str).unwrap_or_default();
+            assert!(first.contains(advice) && (advice.is_empty() == first.is_empty()), "{explained:?}");
+            assert!(!explained.advice.iter().any(|line| line.contains('{')), "{explained:?}");
+        }
+    }
+
+    #[test]
+    fn next_start_is_named() {
+        let waits = Process { next_start: Some(9), phase: ProcessPhase::Gone, ..process() };
+        let explained = explain(&Account { client: waits, ..account() }, vec![]);
+        assert_eq!(
+            explained.next,
+            Some(NextStep { at: Some(9), text: "Its client is started again.".into() })
+        );
+        assert_eq!(explain(&account(), vec![]).next, None);
+    }
+
+    #[test]
+    fn what_happened_is_what_changed() {
+        let codes = |before: &Account, now: &Account| -> Vec<&'static str> {
+            happenings(Some(before), now, 1).iter().map(|event| event.code).collect()
+        };
+        assert_eq!(happenings(None, &account(), 1)[0].code, "registered");
+        assert!(codes(&account(), &account()).is_empty());
+        let exit = Some("was ended by signal 9".to_owned());
+        let ended = Process { phase: ProcessPhase::Gone, pid: None, exits: 1, last_exit: exit, ..process() };
+        let ended = Account { client: ended, state: "stop".into(), ..account() };
+        assert_eq!(codes(&account(), &ended), ["client_ended"]);
+        let again = Process { pid: Some(8), exits: 1, ..process() };
+        assert_eq!(codes(&ended, &Account { client: again, ..account() }), ["client_started", "state"]);
+        let stopped = Account { desired: DesiredState::Stopped, ..account() };
+        assert_eq!(codes(&account(), &stopped), ["stop_asked"]);
+        assert_eq!(codes(&with_login(LoginState::Online), &with_login(LoginState::PutOut)), ["login"]);
+        let offline = Account { state: "loading".into(), ..account() };
+        assert_eq!(happenings(Some(&account()), &offline, 1)[0].text, "It is offline, and logs in again.");
+    }
+
+    #[test]
+    fn names_are_quoted_for_a_shell() {
+        for (name, shown) in
+            [("小明", "小明"), ("a b", "'a b'"), ("a'b", "'a'\\''b'"), ("-a", "'-a'"), ("$(x)", "'$(x)'")]
+        {
+            assert_eq!(quoted(name), shown);
+        }
+    }
+}
