@@ -57,6 +57,9 @@ pub mod service;
 
 pub mod supervisor;
 
+// What is counted for /metrics. The registry and the proxy count.
+pub mod metrics;
+
 // The one owner of what is known about clients.
 pub mod registry;
 

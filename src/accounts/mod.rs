@@ -77,6 +77,11 @@ impl Accounts {
         (Self { clients, implementations, logins, forgetting, wake, client_dirs, blocking }, woken)
     }
 
+    /// The logins of all accounts with an implementation.
+    pub fn logins(&self) -> Logins {
+        self.logins.borrow().clone()
+    }
+
     /// The login of an account with an implementation.
     pub fn login(&self, name: &ClientName) -> Option<Arc<Login>> {
         self.logins.borrow().get(name).cloned()

@@ -283,6 +283,7 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
             _ = file_checks.tick() => {
                 missing = restore(&mut pid_file, missing);
                 lifecycle.restore();
+                lifecycle.count_reports();
             }
         }
     };

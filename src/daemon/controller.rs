@@ -23,11 +23,13 @@ use crate::config::{OpenListener, Settings};
 use crate::environ::resettled;
 use crate::http::auth::{Guard, RejectionLog};
 use crate::http::control::ApiService;
+use crate::http::metrics::Scraping;
 use crate::http::proxy::{Proxy, Upstreams};
 use crate::http::server::{Gate, Limits};
 use crate::http::v1::V1;
 use crate::http_client::heartbeat;
 use crate::login::{ClientNews, LoginWatch, Logins, WatchContext};
+use crate::metrics::Metrics;
 use crate::model::client::ClientSpec;
 use crate::model::persisted::PersistedState;
 use crate::paths::Paths;
@@ -141,6 +143,7 @@ impl Controller {
         let supervisor = Arc::new(supervisor);
         let executable: Arc<Path> = executable.into();
         let forgetting = Forgetting::default();
+        let metrics = Arc::new(Metrics::default());
         let given = Given {
             settings: current.clone(),
             paths,
@@ -155,6 +158,7 @@ impl Controller {
             client_dirs: client_dirs.clone(),
             boot_id: boot_id.clone(),
             run_id,
+            metrics: metrics.clone(),
         };
         // After the clients' supervisor, since implementations run in the same way as clients.
         let (implementations, implementation_actor) =
@@ -176,6 +180,7 @@ impl Controller {
             client_dirs: client_dirs.clone(),
             boot_id,
             state_files,
+            metrics: metrics.clone(),
         };
         let files = OwnFiles {
             paths: paths.clone(),
@@ -231,7 +236,7 @@ impl Controller {
             }
         };
         let gate = gate(&supervisor);
-        let upstreams = Upstreams::new(gate.clone());
+        let upstreams = Upstreams::new(gate.clone(), metrics.clone());
         let status = Status::new(
             registry.clone(),
             implementations.registry.clone(),
@@ -262,16 +267,16 @@ impl Controller {
                 move || status.clone().follow()
             }),
         ];
-        // None where the unit has no WatchdogSec=.
-        tasks.extend(notify::beat_interval().map(|pause| {
-            let (registries, notifier) =
-                ([registry.clone(), implementations.registry.clone()], notifier.clone());
-            spawn_supervised("the watchdog's beat", move || {
-                watchdog::beat(registries.clone(), notifier.clone(), pause)
-            })
+        tasks.push(spawn_supervised("the watchdog's beat", {
+            let registries = [registry.clone(), implementations.registry.clone()];
+            let (notifier, metrics) = (notifier.clone(), metrics.clone());
+            // None where the unit has no WatchdogSec=.
+            let pause = notify::beat_interval();
+            move || watchdog::beat(registries.clone(), notifier.clone(), metrics.clone(), pause)
         }));
         let (guard, current_guard) = watch::channel(Arc::new(served.guard));
         let v1 = V1::new((accounts.clone(), changes), current.clone(), current_guard.clone(), ending.clone());
+        let scraping = Scraping::new(accounts.clone(), metrics);
         let service = ApiService {
             accounts,
             v1: Arc::new(v1),
@@ -279,6 +284,7 @@ impl Controller {
             guard: current_guard,
             require_token: served.require_token,
             rejections: RejectionLog::default(),
+            scraping,
         };
         Ok(Self {
             settings,

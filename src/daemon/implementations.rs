@@ -11,6 +11,7 @@ use super::restore::restore;
 use super::setup::implementation_rules;
 use crate::client_dirs::ClientDirs;
 use crate::config::{ManagerKind, Settings};
+use crate::metrics::Metrics;
 use crate::model::client::{ClientFiles, ClientSpec};
 use crate::model::persisted::PersistedState;
 use crate::paths::Paths;
@@ -40,6 +41,7 @@ pub(super) struct Given<'a> {
     pub(super) client_dirs: Arc<ClientDirs>,
     pub(super) boot_id: Arc<str>,
     pub(super) run_id: Arc<str>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Implementations {
@@ -48,7 +50,8 @@ impl Implementations {
         given: Given<'_>,
         (store, saved): (Arc<Store>, PersistedState),
     ) -> anyhow::Result<(Self, impl Future<Output = ()> + Send + use<>)> {
-        let Given { settings, paths, user_runtime, launcher, clients, client_dirs, boot_id, run_id } = given;
+        let Given { settings, paths, user_runtime, launcher, clients, client_dirs, boot_id, run_id, metrics } =
+            given;
         let (inputs, queued_inputs) = mpsc::channel(INPUTS);
         let supervisor =
             supervisor(clients, user_runtime, launcher.config.clone(), EventSender::new(inputs.clone()))
@@ -75,6 +78,7 @@ impl Implementations {
             boot_id,
             // Their state is asked for, and not read from files.
             state_files: StateFiles::none(),
+            metrics,
         };
         let (registry, actor) =
             Registry::new(rules, context, store.clone(), restored, (inputs, queued_inputs));

@@ -11,17 +11,19 @@
 //!
 //! - [`control`]: its service: who is let in, its own calls, and what goes to a client
 //! - [`proxy`]: requests to clients and their responses
+//! - [`metrics`]: what is scraped
 //! - [`v1`]: the API below `/v1`
 //! - [`page`]: the page that shows all accounts
 //!
 //! `timer`, `log_limit` and `etag` serve all of them. Each module imports only those before it: `timer`, `log_limit`, `body`, `etag`,
-//! `server`, `request`, `auth`, `proxy`, `v1`, `page`, `control`. The test `tests/it/layers.rs` enforces it.
+//! `server`, `request`, `auth`, `proxy`, `metrics`, `v1`, `page`, `control`. The test `tests/it/layers.rs` enforces it.
 
 pub mod auth;
 pub mod body;
 pub mod control;
 mod etag;
 mod log_limit;
+pub mod metrics;
 pub mod page;
 pub mod proxy;
 pub mod request;

@@ -98,6 +98,8 @@ impl<'de> Deserialize<'de> for ClientState {
 pub struct StateReport {
     /// What the client says it does.
     pub state: ClientState,
+    /// How many reports wait for their receiver, if the client says so.
+    pub reports_waiting: Option<u64>,
     /// The file, as valid JSON: a tenth of what its keys and values take in memory, and there are many clients.
     text: Box<[u8]>,
 }
@@ -125,7 +127,9 @@ impl StateReport {
         let read = lenient::read(content).map_err(ReportError::Json)?;
         let Value::Object(fields) = read.value else { return Err(ReportError::Shape) };
         let Some(state) = fields.get("state").and_then(Value::as_str) else { return Err(ReportError::Shape) };
-        Ok(Self { state: ClientState::from_word(state), text: read.text.into() })
+        // Read here: `fields` reads the whole file again, and each scrape of `/metrics` wants this of all clients.
+        let reports_waiting = fields.get("reports_waiting").and_then(Value::as_u64);
+        Ok(Self { state: ClientState::from_word(state), reports_waiting, text: read.text.into() })
     }
 
     /// The reason that the client gives for its trouble or exit, if it does.
@@ -163,7 +167,15 @@ mod tests {
     fn state_report_is_parsed() {
         let report = StateReport::parse(br#"{"state":"running","pid":1,"log_path":null}"#).unwrap();
         assert_eq!(report.state, ClientState::Running);
-        assert_eq!(report.fields()["pid"], 1);
+        assert_eq!((&report.fields()["pid"], report.reports_waiting), (&1.into(), None));
+        let waiting = |value: &str| {
+            let text = format!(r#"{{"state":"running","reports_waiting":{value}}}"#);
+            StateReport::parse(text.as_bytes()).unwrap().reports_waiting
+        };
+        assert_eq!(
+            (waiting("7"), waiting("-1"), waiting("\"7\""), waiting("null")),
+            (Some(7), None, None, None)
+        );
         assert!(matches!(StateReport::parse(br#"{"state":"runn"#), Err(ReportError::Json(_))));
         assert!(matches!(StateReport::parse(br#"{"state":7}"#), Err(ReportError::Shape)));
         assert!(matches!(StateReport::parse(b"[]"), Err(ReportError::Shape)));

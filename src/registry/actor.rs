@@ -13,9 +13,12 @@ use tracing::error;
 
 use super::Command;
 use super::audit_log::AuditLog;
+use super::launcher::Launcher;
 use super::persister::{Image, persist};
 use super::snapshot::{ClientView, Snapshot};
+use super::tally::tally;
 use super::worker::{ClientWorker, WorkerContext, WorkerJob};
+use crate::metrics::ProcessKind;
 use crate::model::client::{Handle, Moment, Phase};
 use crate::model::fleet::{Effect, Fleet, Input, Launch, ProcessEvent, RequestId, RequestOutcome};
 use crate::model::name::{ClientName, UnitId};
@@ -33,6 +36,8 @@ pub(super) struct Actor {
     fleet: Fleet,
     /// Logs what happens to accounts.
     log: AuditLog,
+    /// What its processes are.
+    kind: ProcessKind,
     context: WorkerContext,
     clock: Clock,
     snapshot: Snapshot,
@@ -115,8 +120,13 @@ impl Actor {
         publish: watch::Sender<Arc<Snapshot>>,
         inputs: mpsc::Sender<Input>,
     ) -> Self {
+        let kind = match context.launcher {
+            Launcher::Client(_) => ProcessKind::Client,
+            Launcher::Implementation(_) => ProcessKind::Implementation,
+        };
         Self {
             fleet,
+            kind,
             log: AuditLog::new(!context.launcher.has_state_files()),
             context,
             clock: Clock::start(),
@@ -284,6 +294,7 @@ impl Actor {
         // First, so that the log and the fleet speak of the same exit.
         let input = self.with_meaning(input);
         let failure = self.log.log_input(&self.fleet, &input);
+        tally(&self.context.metrics, self.kind, &self.fleet, &input);
         match &input {
             Input::Saved(_) => self.set_write_error(None),
             Input::SaveFailed(_, why) => self.set_write_error(Some(why)),

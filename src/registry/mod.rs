@@ -7,6 +7,7 @@
 //! - `secret_renewal`: gives units the secrets that the operator changes
 //! - `persister`: writes the registry file
 //! - `audit_log`: what the log says about accounts
+//! - `tally`: what of them is counted
 
 mod actor;
 mod audit_log;
@@ -14,6 +15,7 @@ mod launcher;
 mod persister;
 mod secret_renewal;
 mod snapshot;
+mod tally;
 mod worker;
 
 pub use launcher::{

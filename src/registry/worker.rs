@@ -11,6 +11,7 @@ use super::launcher::{Launcher, NotPrepared};
 use super::secret_renewal::SecretRenewal;
 use crate::client_dirs::ClientDirs;
 use crate::config::Settings;
+use crate::metrics::Metrics;
 use crate::model::client::{ClientSpec, Handle};
 use crate::model::error_chain::ErrorChain;
 use crate::model::fleet::{Input, Launch, PortState, ProcessEvent};
@@ -33,6 +34,8 @@ pub struct WorkerContext {
     pub boot_id: Arc<str>,
     /// Watches the clients' state files.
     pub state_files: StateFiles,
+    /// Counts starts and ends.
+    pub metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]

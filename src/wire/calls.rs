@@ -145,7 +145,7 @@ pub fn find<H: Copy>(table: &[ApiCall<H>], method: &Method, path: &str) -> Optio
 /// Whether a request only reads. A POST may bring a body, so it never counts as a read; neither does a path in a spelling
 /// other than the usual one, which a client may take for another call.
 pub fn only_reads(method: &Method, path: &str) -> bool {
-    if routes::is_own(path) {
+    if routes::is_own(path) || path == routes::METRICS {
         return routes::only_reads(method, path);
     }
     let Some(name) = path.strip_prefix(ROOT) else { return false };

@@ -1,10 +1,11 @@
-//! A thousand small clients: how long `check_client` of all takes, how long a restart of the controller does, and what the
-//! controller takes while nothing happens. `cargo bench --profile dist --bench fleet` prints a table; no figure is asserted.
+//! A thousand small clients: how long `check_client` of all and a scrape of `/metrics` take, how long a restart of the
+//! controller does, and what the controller takes while nothing happens. `cargo bench --profile dist --bench fleet` prints a table; no figure is asserted.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -53,6 +54,8 @@ fn main() {
 
     let mut checks: Vec<Duration> =
         (0..200).map(|_| time(|| drop(get(address, "/openqq/check_client")))).collect();
+    let mut scrapes: Vec<Duration> = (0..200).map(|_| time(|| drop(scrape(address)))).collect();
+    let scraped = scrape(address).len();
     let mut reads: Vec<Duration> = (0..20).map(|_| time(|| read_state_files(folder.path()))).collect();
 
     std::thread::sleep(Duration::from_secs(2));
@@ -76,6 +79,7 @@ fn main() {
     row("start_client, one after the other", &mut starts);
     row("check_client of all", &mut checks);
     row("the same by reading all state files (for comparison)", &mut reads);
+    row(&format!("/metrics, {} KiB", scraped / 1024), &mut scrapes);
     println!("{:<52} {:>6.0} ms", "kill -9 and start, until it serves all", ms(restart));
     println!("{:<52} {:>6.1} s", "all started", all_started.as_secs_f64());
     println!("{:<52} {:>5.1} MiB", "resident memory, idle", memory);
@@ -105,6 +109,16 @@ fn start(config: &Path, address: SocketAddr) -> (Child, Duration) {
 fn get(address: SocketAddr, path: &str) -> String {
     let mut answer = ureq::get(format!("http://{address}{path}")).call().unwrap();
     answer.body_mut().read_to_string().unwrap()
+}
+
+/// The metrics, by no library: of half a megabyte, one takes longer than the controller.
+fn scrape(address: SocketAddr) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::with_capacity(1 << 20);
+    stream.read_to_end(&mut answer).unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 "));
+    answer
 }
 
 fn time(work: impl FnOnce()) -> Duration {

@@ -22,6 +22,7 @@ mod heartbeat;
 mod implementation;
 mod layers;
 mod manual;
+mod metrics;
 mod packaging;
 mod proxy;
 mod readme;

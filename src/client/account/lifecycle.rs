@@ -38,6 +38,10 @@ pub(crate) enum BeginError {
 /// The pause before a failed write is retried.
 const WRITE_PAUSE: Duration = Duration::from_secs(5);
 
+/// How often reports that wait are counted for the state file. Each change costs a write here, and the controller a read: while
+/// receivers work, the number is 0 nearly always.
+const COUNT_INTERVAL: Duration = Duration::from_secs(15);
+
 /// The state, and everything that shows it.
 pub(crate) struct Lifecycle {
     state: watch::Sender<ClientState>,
@@ -56,6 +60,9 @@ pub(crate) struct Lifecycle {
     previous: Option<ClientState>,
     /// The image of the login code that is shown now.
     shown: Option<Vec<u8>>,
+    /// How many reports wait, as the state file says, and when they were last counted.
+    reports_told: Option<usize>,
+    counted: Instant,
     unwritten: PendingWrites,
 }
 
@@ -74,7 +81,9 @@ impl Lifecycle {
         let image = QrImage::new(settings.files.qrcode.clone());
         // The code that a killed client left behind has expired.
         image.clear()?;
-        file.write(&ClientState::Init, None, None)?;
+        // Those that an earlier client left.
+        let reports_told = reporter.waiting();
+        file.write(&ClientState::Init, None, None, reports_told)?;
         let max_codes = settings.qrcode_count_max;
         Ok(Self {
             state: watch::Sender::new(ClientState::Init),
@@ -88,6 +97,8 @@ impl Lifecycle {
             put_out: None,
             previous: None,
             shown: None,
+            reports_told,
+            counted: Instant::now(),
             unwritten: PendingWrites::default(),
         })
     }
@@ -202,7 +213,8 @@ impl Lifecycle {
 
     fn write(&mut self, state: &ClientState, previous: &ClientState) {
         self.previous = Some(previous.clone());
-        let written = self.file.write(state, Some(previous), self.reason.as_deref());
+        (self.reports_told, self.counted) = (self.reporter.waiting(), Instant::now());
+        let written = self.file.write(state, Some(previous), self.reason.as_deref(), self.reports_told);
         // One line when writes begin to fail and one when they work again, however many states come in between.
         match &written {
             Ok(()) if self.unwritten.state => info!("the state file can be written again (state {state})"),
@@ -306,6 +318,21 @@ impl Lifecycle {
             if self.image.show(&shown).is_ok() {
                 warn!("the image of the login code was removed; wrote it again");
             }
+        }
+    }
+
+    /// Writes how many reports wait, if that is another number than the state file says. Looks now and then only.
+    pub(crate) fn count_reports(&mut self) {
+        if self.counted.elapsed() < COUNT_INTERVAL {
+            return;
+        }
+        self.counted = Instant::now();
+        // A failed write has its own retry.
+        if let (false, Some(previous)) = (self.unwritten.state, self.previous.clone())
+            && self.reporter.waiting() != self.reports_told
+        {
+            let state = self.state.borrow().clone();
+            self.write(&state, &previous);
         }
     }
 

@@ -65,7 +65,8 @@ impl StateFile {
         self.path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     }
 
-    /// Writes the current state, the one before, and the reason if the client cannot get further by itself.
+    /// Writes the current state, the one before, the reason if the client cannot get further by itself, and how many reports
+    /// wait if any are posted.
     ///
     /// # Errors
     /// The file cannot be written; the earlier one stays.
@@ -74,6 +75,7 @@ impl StateFile {
         state: &ClientState,
         previous: Option<&ClientState>,
         reason: Option<&str>,
+        reports_waiting: Option<usize>,
     ) -> Result<(), FileError> {
         self.fields.insert("state".into(), json!(state));
         self.fields.insert("previous_state".into(), json!(previous));
@@ -82,6 +84,10 @@ impl StateFile {
             Some(reason) => self.fields.insert("reason".into(), json!(reason)),
             None => self.fields.remove("reason"),
         };
+        // Nor is this.
+        if let Some(waiting) = reports_waiting {
+            self.fields.insert("reports_waiting".into(), json!(waiting));
+        }
         let mut content = json!(self.fields).to_string();
         content.push('\n');
         // The folder may have been removed since the last write.

@@ -111,6 +111,11 @@ impl Reporter {
         }
     }
 
+    /// How many reports wait for their receiver. None where nothing is posted.
+    pub(crate) fn waiting(&self) -> Option<usize> {
+        self.outgoing.as_ref().map(|outgoing| outgoing.spool().len())
+    }
+
     fn has_output(&self) -> bool {
         self.outgoing.is_some() || self.printed.is_some()
     }

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::accounts::Accounts;
 use crate::http::auth::{Guard, ListenerKind, RejectionLog, answer_preflight, is_preflight, open_to};
 use crate::http::body::{self, Body, CLOSE};
+use crate::http::metrics::Scraping;
 use crate::http::page;
 use crate::http::proxy::{Prepared, Proxy, Upgrade};
 use crate::http::request::{framing, paths};
@@ -69,6 +70,8 @@ pub struct ApiService {
     pub require_token: Arc<[bool]>,
     /// Logs who is not let in.
     pub rejections: RejectionLog,
+    /// Answers `/metrics`.
+    pub scraping: Scraping,
 }
 
 impl ApiService {
@@ -188,6 +191,9 @@ impl ApiService {
         if page::is_own(path) && self.guard.borrow().has_page() {
             let file = page::answer(&request.method, path, &request.headers);
             return Ok(Dispatch::Answered(Box::new(file)));
+        }
+        if routes::asks_for_metrics(&request.method, path) {
+            return Ok(Dispatch::Own(Box::pin(self.scraping.clone().answer(request.headers))));
         }
         if routes::is_own(path) {
             let answering = self.v1.clone().answer(request, body, downstream.clone());

@@ -52,8 +52,21 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Sends a request to its client and streams the response back.
+    /// Sends a request to its client and streams the response back. Counts it by what the caller is answered.
     pub(super) async fn forward(
+        &self,
+        proxied: Box<ProxyRequest>,
+        downstream: &Arc<Downstream>,
+    ) -> Result<Response<Body>, Reply> {
+        let (requests, arrived) = (proxied.permit.requests().clone(), proxied.arrived);
+        let answered = self.exchange(proxied, downstream).await;
+        let status =
+            answered.as_ref().map_or_else(|reply| reply.http_status, |answer| answer.status().as_u16());
+        requests.answered(status, arrived.elapsed());
+        answered
+    }
+
+    async fn exchange(
         &self,
         mut proxied: Box<ProxyRequest>,
         downstream: &Arc<Downstream>,

@@ -48,6 +48,7 @@ pub(in crate::http) struct ProxyRequest {
     pub(super) client: Arc<ClientView>,
     pub(super) permit: InFlightPermit,
     pub(super) upstream_request: UpstreamRequest,
+    pub(super) arrived: Instant,
     /// The current settings.
     pub(super) settings: Arc<Settings>,
     /// The protocol that the caller wants to switch to.
@@ -121,10 +122,10 @@ impl ProxyRequest {
         downstream: &Downstream,
     ) -> Result<Box<Self>, Reply> {
         let client = proxy.registry.client(&route.client).ok_or_else(Reply::no_such_client)?;
-        if client.record.frozen {
-            return Err(Reply::frozen(&route.client, client.record.unit()));
-        }
         let upstream = proxy.upstreams.get(&client.record, &proxy.registry);
+        if client.record.frozen {
+            return Err(upstream.refuse(Reply::frozen(&route.client, client.record.unit())));
+        }
         let permit = upstream.admit(settings.http.max_inflight_per_client)?;
 
         let (method, length) = (&request.method, route.body.length());
@@ -135,22 +136,24 @@ impl ProxyRequest {
             via_token: &proxy.upstreams.via_token,
         };
         let head = headers::to_client(request, &route.query, hop, length, protocol.as_ref())
-            .map_err(|_| Reply::looped())?;
+            .map_err(|_| permit.refuse(Reply::looped()))?;
         // A client may take a body that it does not expect for another request.
         let expects_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
         let reusable = !request.headers.contains_key(UPGRADE)
             // Some clients send a body with the response to a HEAD, which would be taken for the next response.
             && *method != Method::HEAD
             && (length == Some(0) || expects_body);
+        let arrived = Instant::now();
         let upstream_request = UpstreamRequest {
             method: method.clone(),
-            writer: Some(RequestWriter::new(head, route.body, Instant::now())),
+            writer: Some(RequestWriter::new(head, route.body, arrived)),
             spare: HeaderMap::new(),
         };
         Ok(Box::new(Self {
             client,
             permit,
             upstream_request,
+            arrived,
             settings,
             protocol,
             upgrade: None,

@@ -21,6 +21,7 @@ use crate::http::body::BodyError;
 use crate::http::log_limit::LogRateLimiter;
 use crate::http::server::Gate;
 use crate::locks::locked;
+use crate::metrics::{AccountRequests, Metrics};
 use crate::model::client::{ClientRecord, Generation, Handle, Phase};
 use crate::model::error_chain::ErrorChain;
 use crate::model::name::ClientName;
@@ -41,6 +42,7 @@ pub struct Upstreams {
     /// Wakes the task that closes idle connections.
     reaper: Arc<Notify>,
     gate: Gate,
+    metrics: Arc<Metrics>,
     pub(super) via_token: Arc<ViaToken>,
 }
 
@@ -50,6 +52,8 @@ pub(super) struct Upstream {
     client: ClientName,
     generation: Generation,
     gate: Gate,
+    /// The account's counters, those of its earlier generations. Here they cost a request no look-up.
+    requests: Arc<AccountRequests>,
     /// Limits log messages about failed requests.
     error_log: LogRateLimiter,
     /// Whether it has ever accepted a connection.
@@ -86,9 +90,9 @@ impl std::fmt::Debug for IdleConnection {
 }
 
 impl Upstreams {
-    /// No clients yet. `gate` checks who listens at a client's port.
-    pub fn new(gate: Gate) -> Self {
-        Self { gate, ..Self::default() }
+    /// No clients yet. `gate` checks who listens at a client's port, and `metrics` counts requests.
+    pub fn new(gate: Gate, metrics: Arc<Metrics>) -> Self {
+        Self { gate, metrics, ..Self::default() }
     }
 
     /// The state of a client that is in the registry.
@@ -107,6 +111,7 @@ impl Upstreams {
                     error_log: LogRateLimiter::new(MAX_LOGGED),
                     generation: record.generation,
                     gate: self.gate.clone(),
+                    requests: self.metrics.requests_of(name),
                     was_reached: AtomicBool::new(false),
                     keepalive_unreliable: AtomicBool::new(false),
                     in_flight: AtomicUsize::new(0),
@@ -177,9 +182,15 @@ impl Upstream {
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
             self.log_upstream_error(&format!("{limit} requests are in flight (max_inflight_per_client)"));
-            return Err(Reply::too_many_requests(&self.client, limit));
+            return Err(self.refuse(Reply::too_many_requests(&self.client, limit)));
         }
         Ok(InFlightPermit(self))
+    }
+
+    /// Counts a request that is refused before it is sent.
+    pub(super) fn refuse(&self, reply: Reply) -> Reply {
+        self.requests.refused(reply.http_status);
+        reply
     }
 
     /// Logs why a request failed, or counts it.
@@ -206,6 +217,16 @@ impl Upstream {
 }
 
 impl InFlightPermit {
+    /// Counts a request that is refused before it is sent.
+    pub(super) fn refuse(&self, reply: Reply) -> Reply {
+        self.0.refuse(reply)
+    }
+
+    /// The counters of the account.
+    pub(super) fn requests(&self) -> &Arc<AccountRequests> {
+        &self.0.requests
+    }
+
     /// The reply for a client that did not respond properly; logs it.
     pub(super) fn unreachable(&self, why: &str) -> Reply {
         self.0.log_upstream_error(why);

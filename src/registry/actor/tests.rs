@@ -46,6 +46,7 @@ fn actor(machine: &SimMachine) -> Actor {
         client_dirs,
         boot_id: "boot".into(),
         state_files: StateFiles::open(),
+        metrics: Arc::default(),
     };
     Actor::new(
         Fleet::new(rules(), Generation(9)),

@@ -48,6 +48,9 @@ pub enum Action {
     Relogin,
 }
 
+/// The path of the metrics.
+pub const METRICS: &str = "/metrics";
+
 /// Whether a path is of this API.
 pub fn is_own(path: &str) -> bool {
     path.starts_with(ROOT)
@@ -86,7 +89,7 @@ pub fn find(method: &Method, path: &str) -> Result<Route, Problem> {
 
 /// Whether a request only reads, so that a read-only token opens it.
 pub fn only_reads(method: &Method, path: &str) -> bool {
-    let is_known = target(path).is_some_and(|(_, allow)| allow.starts_with("GET"));
+    let is_known = path == METRICS || target(path).is_some_and(|(_, allow)| allow.starts_with("GET"));
     is_known && matches!(*method, Method::GET | Method::HEAD)
 }
 
@@ -133,6 +136,11 @@ fn target(path: &str) -> Option<(Target<'_>, &'static str)> {
 fn account(name: &str) -> Result<ClientName, Problem> {
     let name = percent_decode_str(name).decode_utf8().ok().and_then(|name| ClientName::new(name).ok());
     name.ok_or_else(Problem::no_such_account)
+}
+
+/// Whether the metrics are asked for. Unlike the controller's health they need a token: they name accounts.
+pub fn asks_for_metrics(method: &Method, path: &str) -> bool {
+    path == METRICS && matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// Whether a path asks how the controller is. That needs no token, since the answer has no content.
@@ -209,6 +217,7 @@ mod tests {
         ] {
             assert!(!only_reads(&method, path), "{method} {path}");
         }
+        assert!(only_reads(&Method::GET, METRICS) && !only_reads(&Method::POST, METRICS));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 use super::*;
+use crate::client::reports::{self, RecentEvents};
 use crate::model::state::StateReport;
+use crate::peers::PeerPolicy;
 
 #[test]
 fn state_file_and_login_code_follow_the_state() {
@@ -101,4 +103,44 @@ async fn failed_writes_are_retried() {
     lifecycle.retry_due().await;
     lifecycle.retry_writes();
     assert!(!settings.files.qrcode.exists(), "it is no longer valid");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_that_wait_are_counted_now_and_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let vars = [
+        ("ACCOUNT", "a"),
+        ("PLUGIN_OPENQQ_PORT", "5000"),
+        ("TMPDIR", folder.path().to_str().unwrap()),
+        ("PLUGIN_OPENQQ_POST_API", "http://127.0.0.1:1/"),
+    ];
+    let vars = vars.map(|(name, value)| (format!("MOJO_WEBQQ_{name}").into(), value.into()));
+    let settings = ClientSettings::from_vars(vars).unwrap();
+    // Nothing is delivered: its deliverer does not run.
+    let (reporter, _deliverer) =
+        reports::open(&settings.reports, None, RecentEvents::new(1), PeerPolicy::of_client).unwrap();
+    let waiting = || {
+        let report = StateReport::parse(&std::fs::read(&settings.files.state).unwrap()).unwrap();
+        report.reports_waiting
+    };
+    let mut lifecycle = Lifecycle::begin(&settings, 1, reporter.clone(), Notifier::default()).unwrap();
+    assert_eq!(waiting(), Some(0));
+    assert_eq!(lifecycle.handle(BackendEvent::Loading), None);
+    reporter.text("{}".to_owned());
+    let all = reporter.waiting().map(|all| all as u64);
+    lifecycle.count_reports();
+    assert!(waiting() < all, "not at each report: {all:?}");
+    tokio::time::advance(COUNT_INTERVAL).await;
+    lifecycle.count_reports();
+    assert_eq!(waiting(), all);
+    // The same number is not written again.
+    let written = || {
+        std::fs::metadata(&settings.files.state)
+            .map(|file| std::os::unix::fs::MetadataExt::ino(&file))
+            .unwrap()
+    };
+    let before = written();
+    tokio::time::advance(COUNT_INTERVAL).await;
+    lifecycle.count_reports();
+    assert_eq!(written(), before);
 }
