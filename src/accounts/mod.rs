@@ -10,6 +10,7 @@
 //!
 //! - `actions`: starts, stops, new starts and new logins
 //! - `login_code`, `code_text`: the image of a login code, and the same as text
+//! - `scan_links`: links that show a login code elsewhere
 //! - `plan`: what follows from the two lists
 //! - `reconciler`: carries it out
 //! - `changes`: what has changed, for those who listen
@@ -20,11 +21,13 @@ mod code_text;
 mod login_code;
 mod plan;
 mod reconciler;
+mod scan_links;
 
 pub use actions::{AnewError, SpecRefusal};
 pub use changes::{Change, ChangeKind, ChangeWatch, Changes, Gap};
 pub use login_code::LoginCode;
 pub use reconciler::Reconciler;
+pub use scan_links::{ScanLink, ScanLinkError, ScanLinks};
 
 use std::sync::Arc;
 
@@ -61,6 +64,7 @@ pub struct Accounts {
     client_dirs: Arc<ClientDirs>,
     /// The file system, as far as callers make us look there.
     blocking: BlockingTurns,
+    scan_links: Arc<ScanLinks>,
 }
 
 impl Accounts {
@@ -71,10 +75,14 @@ impl Accounts {
         logins: watch::Receiver<Logins>,
         forgetting: Forgetting,
         client_dirs: Arc<ClientDirs>,
+        scan_links: Arc<ScanLinks>,
     ) -> (Self, mpsc::Receiver<ClientName>) {
         let (wake, woken) = mpsc::channel(WAKE_QUEUE);
         let blocking = BlockingTurns::new(CALLERS_JOBS);
-        (Self { clients, implementations, logins, forgetting, wake, client_dirs, blocking }, woken)
+        (
+            Self { clients, implementations, logins, forgetting, wake, client_dirs, blocking, scan_links },
+            woken,
+        )
     }
 
     /// The logins of all accounts with an implementation.

@@ -142,6 +142,25 @@ pub(super) fn origin(item: &Item) -> Checked<String> {
     origin.filter(is_all).ok_or_else(|| wrong_shown(item, allowed))
 }
 
+/// The URL by which browsers reach the controller.
+pub(super) fn public_url(item: &Item) -> Checked<String> {
+    let allowed = "an http or https URL without query, such as \"https://bots.example.org/\"";
+    let Value::Text(text) = &item.value else { return Err(wrong(item, allowed)) };
+    let url = Url::parse(text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none()
+    });
+    // A link is this text with something after it.
+    let is_plain = text.starts_with("http") && text.bytes().all(|byte| byte.is_ascii_graphic());
+    match url {
+        Some(_) if is_plain => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err(wrong_shown(item, allowed)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,6 +231,27 @@ mod tests {
         }
         for closed in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "localhost", "a-name"] {
             assert!(!opens_to_strangers(closed), "{closed}");
+        }
+    }
+
+    #[test]
+    fn public_url_is_one_that_a_link_can_begin_with() {
+        for (text, meant) in
+            [("https://bots.example.org/", "https://bots.example.org"), ("http://h:81/wq", "http://h:81/wq")]
+        {
+            assert_eq!(check(public_url, &format!("'{text}'")).unwrap(), meant);
+        }
+        for bad in [
+            "''",
+            "'h'",
+            "'ftp://h'",
+            "'http://h/?x'",
+            "'http://h/#x'",
+            "'http://u:p@h/'",
+            "'http://h/ x'",
+            "1",
+        ] {
+            assert!(check(public_url, bad).unwrap_err().contains("must be an http or https URL"), "{bad}");
         }
     }
 

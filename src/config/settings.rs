@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::accounts;
-use super::addresses::{addresses, host, opens_to_strangers, origin};
+use super::addresses::{addresses, host, opens_to_strangers, origin, public_url};
 use super::auth::AuthSettings;
 use super::endpoint::Endpoint;
 use super::error::OpenListener;
@@ -134,6 +134,8 @@ pub struct HttpSettings {
     pub worker_threads: usize,
     /// What callers may call us in `Host`, besides `localhost` and our addresses: names and addresses, in lower case.
     pub hosts: Vec<String>,
+    /// The URL by which browsers elsewhere reach us, such as that of a reverse proxy. Its host is one of `hosts`.
+    pub public_url: Option<String>,
     /// Web sites whose pages may call us, as browsers name them in `Origin`.
     pub allowed_origins: Vec<String>,
 }
@@ -246,6 +248,7 @@ impl HttpSettings {
             max_form_body: options.get("http.max_form_body", MIB, whole(1024..=16 * MIB)),
             worker_threads: options.get("http.worker_threads", 2, whole(1..=64)),
             hosts: options.get("http.hosts", vec![], list_of(host)),
+            public_url: options.get("http.public_url", None, optional(public_url)),
             allowed_origins: options.get("http.allowed_origins", vec![], list_of(origin)),
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,7 +17,7 @@ use super::setup::{gate, limits, peer_policy, rules, user_runtime};
 use super::start_timeout::extend_start_timeout;
 use super::status::Status;
 use super::watchdog;
-use crate::accounts::{Accounts, ChangeWatch, Changes, Reconciler};
+use crate::accounts::{Accounts, ChangeWatch, Changes, Reconciler, ScanLinks};
 use crate::client_dirs::ClientDirs;
 use crate::config::{OpenListener, Settings};
 use crate::environ::resettled;
@@ -195,15 +195,20 @@ impl Controller {
         let (for_people, news_of_people) = mpsc::channel(NEWS);
         let policy = peer_policy(&supervisor);
         let client_news = ClientNews::new(registry.clone(), policy.clone());
-        let notifications =
-            Notifications::start(current.clone(), news_of_people, paths.notifications.clone())?;
         let (accounts, woken) = Accounts::new(
             registry.clone(),
             implementations.registry.clone(),
             logins,
             forgetting.clone(),
             client_dirs.clone(),
+            Arc::new(ScanLinks::new().map_err(|_| anyhow!("the kernel gives no random bytes"))?),
         );
+        let notifications = Notifications::start(
+            current.clone(),
+            news_of_people,
+            paths.notifications.clone(),
+            accounts.clone(),
+        )?;
         let login_watch = LoginWatch::new(
             WatchContext {
                 clients: registry.clone(),

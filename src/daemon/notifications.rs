@@ -13,12 +13,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::accounts::Accounts;
 use crate::client::reports::{RecentEvents, Reporter, open};
 use crate::client_settings::ReportSettings;
 use crate::config::{NotifyFormat, NotifyTarget, Settings};
 use crate::login::LoginNews;
 use crate::model::error_chain::ErrorChain;
+use crate::model::login::LoginEvent;
 use crate::peers::PeerPolicy;
+use crate::wire::v1::routes::scan_url;
 
 /// How long a change is kept for a receiver that is away.
 const KEEP: Duration = Duration::from_secs(24 * 3600);
@@ -42,11 +45,12 @@ pub(super) struct Notifications {
 }
 
 impl Notifications {
-    /// Begins. The queues are in `folder`.
+    /// Begins. The queues are in `folder`; `accounts` make links for scanning.
     pub(super) fn start(
         settings: watch::Receiver<Arc<Settings>>,
         news: mpsc::Receiver<LoginNews>,
         folder: PathBuf,
+        accounts: Accounts,
     ) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, (end, ended)) = (CancellationToken::new(), oneshot::channel());
@@ -54,7 +58,7 @@ impl Notifications {
         std::thread::Builder::new()
             .name("notifications".to_owned())
             .spawn(move || {
-                runtime.block_on(run(settings, news, &folder, stopping));
+                runtime.block_on(run(settings, (news, accounts), &folder, stopping));
                 // Fails where `end` has given up.
                 let _ = end.send(());
             })
@@ -75,7 +79,7 @@ impl Notifications {
 
 async fn run(
     mut settings: watch::Receiver<Arc<Settings>>,
-    mut news: mpsc::Receiver<LoginNews>,
+    (mut news, accounts): (mpsc::Receiver<LoginNews>, Accounts),
     folder: &Path,
     stop: CancellationToken,
 ) {
@@ -85,7 +89,10 @@ async fn run(
         reconcile(&mut targets, &wanted, folder).await;
         tokio::select! {
             told = news.recv() => match told {
-                Some(told) => targets.iter().for_each(|target| target.post(&told)),
+                Some(told) => {
+                    let link = link(&accounts, &settings.borrow(), &told);
+                    targets.iter().for_each(|target| target.post(&told, link.as_deref()));
+                }
                 None => break,
             },
             changed = settings.changed() => if changed.is_err() { break },
@@ -94,9 +101,16 @@ async fn run(
     }
     // Changes from before the end are written down.
     while let Ok(told) = news.try_recv() {
-        targets.iter().for_each(|target| target.post(&told));
+        targets.iter().for_each(|target| target.post(&told, None));
     }
     reconcile(&mut targets, &[], folder).await;
+}
+
+/// A link for scanning, where a code waits and it is known where a link should lead.
+fn link(accounts: &Accounts, settings: &Settings, told: &LoginNews) -> Option<String> {
+    let root = settings.http.public_url.as_deref().filter(|_| told.event == LoginEvent::CodeWaits)?;
+    let view = accounts.clients.client(&told.spec.name)?;
+    Some(scan_url(root, &accounts.scan_link(&view, told.at).token))
 }
 
 /// Opens the receivers that are new, and closes those that the configuration does not name any more.
@@ -155,37 +169,41 @@ impl Target {
         Some(Self { target: target.clone(), reporter, stop, task })
     }
 
-    fn post(&self, told: &LoginNews) {
+    fn post(&self, told: &LoginNews, link: Option<&str>) {
         self.reporter.text(match self.target.format {
-            NotifyFormat::Json => as_json(told),
-            NotifyFormat::Text => as_text(told),
+            NotifyFormat::Json => as_json(told, link),
+            NotifyFormat::Text => as_text(told, link),
         });
     }
 }
 
 /// The sentence for people.
-fn as_text(told: &LoginNews) -> String {
+fn as_text(told: &LoginNews, link: Option<&str>) -> String {
     let why = told.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("{} {}{why}", told.spec.name, told.event.in_words())
+    // Behind a blank, so that chat programs see where it ends.
+    let link = link.map(|link| format!(" {link}")).unwrap_or_default();
+    format!("{} {}{why}{link}", told.spec.name, told.event.in_words())
 }
 
 /// The object for programs. `text` is what chat services show of what is posted to them.
-fn as_json(told: &LoginNews) -> String {
-    json!({
+fn as_json(told: &LoginNews, link: Option<&str>) -> String {
+    let mut object = json!({
         "account": told.spec.name.as_str(),
         "event": told.event.as_str(),
         "reason": told.reason,
         "time": told.at,
-        "text": as_text(told),
-    })
-    .to_string()
+        "text": as_text(told, link),
+    });
+    if let Some(link) = link {
+        object["scan_url"] = link.into();
+    }
+    object.to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::client::ClientSpec;
-    use crate::model::login::LoginEvent;
 
     #[test]
     fn changes_are_told_in_words_and_for_programs() {
@@ -195,13 +213,17 @@ mod tests {
             reason: Some("no connection".into()),
             at: 1_700_000_000,
         };
-        assert_eq!(as_text(&told), "小红 is offline: no connection");
+        assert_eq!(as_text(&told, None), "小红 is offline: no connection");
         assert_eq!(
-            as_json(&told),
+            as_json(&told, None),
             "{\"account\":\"小红\",\"event\":\"offline\",\"reason\":\"no connection\",\
              \"text\":\"小红 is offline: no connection\",\"time\":1700000000}"
         );
         (told.event, told.reason) = (LoginEvent::Online, None);
-        assert_eq!(as_text(&told), "小红 is online again");
+        assert_eq!(as_text(&told, None), "小红 is online again");
+        told.event = LoginEvent::CodeWaits;
+        let link = "https://bots.example.org/scan/x";
+        assert_eq!(as_text(&told, Some(link)), format!("小红 waits for its login code to be scanned {link}"));
+        assert!(as_json(&told, Some(link)).contains(&format!("\"scan_url\":\"{link}\"")));
     }
 }

@@ -16,7 +16,7 @@
 //! - [`page`]: the page that shows all accounts
 //!
 //! `timer`, `log_limit` and `etag` serve all of them. Each module imports only those before it: `timer`, `log_limit`, `body`, `etag`,
-//! `server`, `request`, `auth`, `proxy`, `metrics`, `v1`, `page`, `control`. The test `tests/it/layers.rs` enforces it.
+//! `server`, `request`, `auth`, `proxy`, `metrics`, `page`, `v1`, `control`. The test `tests/it/layers.rs` enforces it.
 
 pub mod auth;
 pub mod body;

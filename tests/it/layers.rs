@@ -156,8 +156,8 @@ const HTTP: [&str; 12] = [
     "auth",
     "proxy",
     "metrics",
-    "v1",
     "page",
+    "v1",
     "control",
 ];
 

@@ -24,6 +24,7 @@ mod layers;
 mod manual;
 mod metrics;
 mod packaging;
+mod page;
 mod proxy;
 mod readme;
 mod registry;

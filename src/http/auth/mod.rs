@@ -16,6 +16,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, REFERER, TRANSFER
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Uri};
 use tracing::warn;
+use url::Url;
 
 use crate::config::{Access, Settings};
 use crate::http::log_limit::LogRateLimiter;
@@ -114,7 +115,9 @@ impl Guard {
     /// From the settings and their tokens. `sessions` are those that an earlier guard knew. `is_open` says whether a listener lets
     /// callers of other machines in without a token: then there is no page, which would invite them.
     pub fn new(settings: &Settings, tokens: Tokens, sessions: Arc<Sessions>, is_open: bool) -> Self {
-        let (hosts, origins) = (settings.http.hosts.clone(), settings.http.allowed_origins.clone());
+        let (mut hosts, origins) = (settings.http.hosts.clone(), settings.http.allowed_origins.clone());
+        let public = settings.http.public_url.as_deref().and_then(|url| Url::parse(url).ok());
+        hosts.extend(public.and_then(|url| Some(url.host_str()?.to_ascii_lowercase())));
         Self { tokens, sites: Sites { hosts, origins }, sessions, has_page: !is_open }
     }
 

@@ -133,7 +133,8 @@ impl ApiService {
         }
         // Holds a lock that a reload waits for, and is released before anything is awaited.
         let guard = self.guard.borrow();
-        if page::is_own(request.uri().path()) && guard.has_page() {
+        let path = request.uri().path();
+        if (page::is_own(path) || path.starts_with(routes::SCAN)) && guard.has_page() {
             return guard.admit_to_page(request, self.listener_kind(peer)).map(|()| None).map_err(
                 |refusal| {
                     self.rejections.log(peer, &refusal);
@@ -194,6 +195,12 @@ impl ApiService {
         }
         if routes::asks_for_metrics(&request.method, path) {
             return Ok(Dispatch::Own(Box::pin(self.scraping.clone().answer(request.headers))));
+        }
+        if let Some(token) = path.strip_prefix(routes::SCAN)
+            && self.guard.borrow().has_page()
+        {
+            let answering = self.v1.clone().scan(token.to_owned(), request);
+            return Ok(Dispatch::Own(Box::pin(async move { Ok(answering.await) })));
         }
         if routes::is_own(path) {
             let answering = self.v1.clone().answer(request, body, downstream.clone());

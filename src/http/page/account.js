@@ -147,7 +147,8 @@ export function accountView({ name, canChange }) {
         if (ended) return;
         const account = store.get(name);
         if (account) drawReasons(account, describe(account).kind);
-        const happened = [...(explanation?.events ?? [])].sort((a, b) => b.time - a.time).slice(0, 30);
+        // The newest first. They come in their order, which their times alone do not tell.
+        const happened = [...(explanation?.events ?? [])].reverse();
         history.hidden = happened.length === 0;
         events.replaceChildren(
             ...happened.map((event) =>

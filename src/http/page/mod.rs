@@ -77,6 +77,11 @@ pub fn answer(method: &Method, path: &str, headers: &HeaderMap) -> Response<Body
     }
 }
 
+/// The page of a link for scanning.
+pub fn scan_page(headers: &HeaderMap) -> Response<Body> {
+    answer(&Method::GET, "/page/scan.html", headers)
+}
+
 fn file(at: usize, headers: &HeaderMap) -> Response<Body> {
     static TAGS: OnceLock<Vec<HeaderValue>> = OnceLock::new();
     let tags = TAGS.get_or_init(|| FILES.iter().map(|(_, content)| etag::of(content)).collect());

@@ -6,6 +6,7 @@
 //! - `qrcode`: the login code of an account
 //! - `events`: what changes, as it changes
 //! - `explain`: why an account is as it is
+//! - `scan`: links that show a login code elsewhere
 //! - `session`: signing in on the page
 //! - `specification`: OpenAPI, generated from the handlers and their types
 
@@ -14,6 +15,7 @@ mod actions;
 mod events;
 mod explain;
 mod qrcode;
+mod scan;
 mod session;
 mod specification;
 
@@ -110,6 +112,7 @@ impl Call {
             Route::Accounts => accounts::list(accounts, settings, request),
             Route::Account(name) => accounts::one(accounts, settings, request, &name),
             Route::Events => events::follow(&self.v1, request),
+            Route::ScanLink(name) => scan::link(&self, &name),
             Route::Explain(name) => explain::explanation(&self, &name),
             Route::Session => Ok(session::show(&self)),
             Route::SignIn => session::sign_in(self).await,

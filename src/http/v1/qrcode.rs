@@ -19,10 +19,10 @@ pub(super) struct Qrcode {
     /// When it was made, in Unix seconds.
     since: u64,
     /// Until when it can be scanned, in Unix seconds. Most accounts show a new one then.
-    expires: u64,
+    pub(super) expires: u64,
     /// The image, as a `data:` URL.
     #[schema(example = "data:image/png;base64,...")]
-    image: String,
+    pub(super) image: String,
 }
 
 /// What a caller wants to have.

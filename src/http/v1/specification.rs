@@ -11,6 +11,7 @@ use super::actions::{__path_delete, __path_put, __path_relogin, __path_restart, 
 use super::events::__path_follow;
 use super::explain::__path_explanation;
 use super::qrcode::__path_qrcode;
+use super::scan::__path_link;
 use super::session::{__path_show, __path_sign_in, __path_sign_out};
 use super::text;
 
@@ -32,6 +33,7 @@ use super::text;
         relogin,
         qrcode,
         explanation,
+        link,
         show,
         sign_in,
         sign_out

@@ -83,6 +83,25 @@ impl Problem {
         Self::new(401, "token_wrong", "The token is not right", detail)
     }
 
+    /// It is not known by what name others reach the controller.
+    pub fn no_public_url() -> Self {
+        let detail = "set public_url in [http] to the URL by which browsers reach this controller";
+        Self::new(409, "no_public_url", "It is not known where the link should lead", detail)
+    }
+
+    /// There is no such link for scanning.
+    pub fn no_such_link() -> Self {
+        let detail =
+            "the link is not complete, or was made before the controller was started; ask for a new one";
+        Self::new(404, "no_such_link", "There is no such link", detail)
+    }
+
+    /// The link for scanning has ended.
+    pub fn link_ended() -> Self {
+        let detail = "links hold for five minutes, and end with a new login; ask for a new one";
+        Self::new(410, "link_ended", "The link has ended", detail)
+    }
+
     /// No login code of the account waits to be scanned.
     pub fn no_code() -> Self {
         let detail = "no login code of it waits to be scanned; its state says how far it is";

@@ -9,6 +9,14 @@ use crate::model::name::ClientName;
 /// Where every path of this API begins.
 pub const ROOT: &str = "/v1/";
 
+/// Where links for scanning lead.
+pub const SCAN: &str = "/scan/";
+
+/// A link for scanning: `root` is where browsers reach the controller, and `token` what [`SCAN`] is followed by.
+pub fn scan_url(root: &str, token: &str) -> String {
+    format!("{}{SCAN}{token}", root.trim_end_matches('/'))
+}
+
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -26,6 +34,8 @@ pub enum Route {
     Qrcode(ClientName),
     /// Why an account is as it is.
     Explain(ClientName),
+    /// A link for scanning is made.
+    ScanLink(ClientName),
     /// What changes, as it changes.
     Events,
     /// Who the caller is.
@@ -82,6 +92,7 @@ pub fn find(method: &Method, path: &str) -> Result<Route, Problem> {
             _ => Route::Account(account(name)?),
         },
         Target::Qrcode(name) => Route::Qrcode(account(name)?),
+        Target::ScanLink(name) => Route::ScanLink(account(name)?),
         Target::Explain(name) => Route::Explain(account(name)?),
         Target::Action(name, action) => Route::Act(account(name)?, action),
     })
@@ -104,6 +115,7 @@ enum Target<'a> {
     Account(&'a str),
     Qrcode(&'a str),
     Explain(&'a str),
+    ScanLink(&'a str),
     Action(&'a str, Action),
     Events,
     Session,
@@ -121,6 +133,7 @@ fn target(path: &str) -> Option<(Target<'_>, &'static str)> {
         [Some("clients"), Some(name), None, _] => Some((Target::Account(name), "GET, HEAD, PUT, DELETE")),
         [Some("clients"), Some(name), Some("qrcode"), None] => Some((Target::Qrcode(name), READ)),
         [Some("clients"), Some(name), Some("explain"), None] => Some((Target::Explain(name), READ)),
+        [Some("clients"), Some(name), Some("scan-link"), None] => Some((Target::ScanLink(name), "POST")),
         [Some("clients"), Some(name), Some("start"), None] => action(name, Action::Start),
         [Some("clients"), Some(name), Some("stop"), None] => action(name, Action::Stop),
         [Some("clients"), Some(name), Some("restart"), None] => action(name, Action::Restart),

@@ -116,7 +116,7 @@ fn own_refusal_of_upgrade_closes_connection() {
     for (ask, status) in [
         (ASK.to_owned(), "200 OK"),
         (ASK.replace("ws?client=a", "check_client"), "200 OK"),
-        (ASK.replace("/openqq/ws", "/"), "403 Forbidden"),
+        (ASK.replace("/openqq/ws", "/other"), "403 Forbidden"),
         (ASK.replace("Host: x", "Host: evil.example"), "421 Misdirected Request"),
     ] {
         let answer = String::from_utf8(controller.raw(format!("{ask}{hidden}").as_bytes())).unwrap();

@@ -4,6 +4,7 @@ pub mod actions;
 mod events;
 mod explain;
 mod qrcode;
+mod scan;
 mod session;
 
 use serde_json::{Value, json};

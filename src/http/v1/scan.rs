@@ -1,0 +1,152 @@
+//! A way to scan for a person who is not at the machine: a link that shows one login code and nothing else.
+//!
+//! Chat programs open links to show previews, so the page of a link shows the code after a press only, which is a POST.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, HOST, HeaderValue, ORIGIN, VARY};
+use http::request::Parts;
+use http::{HeaderMap, Method, Response, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::qrcode::Qrcode;
+use super::{Call, V1, response_of, text};
+use crate::accounts::{LoginCode, ScanLinkError};
+use crate::http::body::{self, Body};
+use crate::http::page;
+use crate::model::name::ClientName;
+use crate::wire::v1::problem::Problem;
+use crate::wire::v1::routes;
+
+/// A link for scanning.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Link {
+    /// The link.
+    #[schema(example = "https://bots.example.org/scan/...")]
+    url: String,
+    /// Until when it holds, in Unix seconds.
+    expires: u64,
+}
+
+/// What the page of a link shows before the press.
+#[derive(Debug, Serialize)]
+struct Introduction<'a> {
+    name: &'a str,
+}
+
+/// What it shows after.
+#[derive(Debug, Serialize)]
+struct Shown {
+    state: String,
+    image: Option<String>,
+    expires: Option<u64>,
+}
+
+/// Makes a link for scanning.
+///
+/// It shows the login code of this account for five minutes, to each person who has it, and nothing else. A new login ends it.
+#[utoipa::path(
+    post,
+    path = "/v1/clients/{name}/scan-link",
+    params(("name" = String, Path, description = "Its name", example = "bot")),
+    responses(
+        (status = 200, description = "The link", body = Link),
+        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "The token is read-only", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is not known by what name the controller is reached", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) fn link(call: &Call, name: &ClientName) -> Result<Response<Body>, Problem> {
+    let view = call.v1.accounts.clients.client(name).ok_or_else(Problem::no_such_account)?;
+    let root = match &call.settings.http.public_url {
+        Some(url) => url.clone(),
+        None => root_of(&call.request.headers).ok_or_else(Problem::no_public_url)?,
+    };
+    let link = call.v1.accounts.scan_link(&view, now());
+    let url = routes::scan_url(&root, &link.token);
+    let mut response = body::json(StatusCode::OK, text(&Link { url, expires: link.expires }));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// By what name the caller reached us.
+fn root_of(headers: &HeaderMap) -> Option<String> {
+    // A browser says with a POST whether its page was reached by TLS.
+    if let Some(origin) = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok())
+        && origin.starts_with("http")
+    {
+        return Some(origin.to_owned());
+    }
+    let host = headers.get(HOST)?.to_str().ok().filter(|host| !host.is_empty())?;
+    Some(format!("http://{host}"))
+}
+
+impl V1 {
+    /// Answers at a link for scanning, whose token was cut off the path.
+    pub async fn scan(self: Arc<Self>, token: String, request: Parts) -> Response<Body> {
+        let answered = self.scanned(&token, &request).await.unwrap_or_else(|problem| response_of(&problem));
+        let (mut parts, body) = answered.into_parts();
+        parts.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        parts.headers.insert(VARY, HeaderValue::from_static("Accept"));
+        Response::from_parts(parts, body)
+    }
+
+    async fn scanned(&self, token: &str, request: &Parts) -> Result<Response<Body>, Problem> {
+        let accept = request.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        let wants_json = accept.contains("application/json");
+        // The page itself says why a link shows nothing.
+        if matches!(request.method, Method::GET | Method::HEAD) && !wants_json {
+            return Ok(page::scan_page(&request.headers));
+        }
+        let view = self.accounts.by_scan_link(token, now()).map_err(|error| match error {
+            ScanLinkError::Unknown => Problem::no_such_link(),
+            ScanLinkError::Ended => Problem::link_ended(),
+        })?;
+        match request.method {
+            Method::GET | Method::HEAD => {
+                let introduction = Introduction { name: view.record.spec.name.as_str() };
+                Ok(body::json(StatusCode::OK, text(&introduction)))
+            }
+            Method::POST => {
+                let settings = self.settings.borrow().clone();
+                let code = self.accounts.login_code(&view, &settings).await;
+                let account = self.accounts.account(&view, &settings);
+                let state = account.login.map_or(account.state, |login| login.state.as_str().to_owned());
+                let code = code.as_ref().map(|code: &LoginCode| Qrcode::from(code));
+                let expires = code.as_ref().map(|code| code.expires);
+                let shown = Shown { state, image: code.map(|code| code.image), expires };
+                Ok(body::json(StatusCode::OK, text(&shown)))
+            }
+            _ => {
+                let mut refused = body::empty(StatusCode::METHOD_NOT_ALLOWED);
+                refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+                Ok(refused)
+            }
+        }
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_leads_where_the_caller_came_to() {
+        let root = |headers: &[(http::HeaderName, &'static str)]| {
+            let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
+            root_of(&headers.collect())
+        };
+        assert_eq!(root(&[(HOST, "127.0.0.1:4000")]).as_deref(), Some("http://127.0.0.1:4000"));
+        let behind_a_proxy = [(HOST, "10.0.0.1"), (ORIGIN, "https://bots.example.org")];
+        assert_eq!(root(&behind_a_proxy).as_deref(), Some("https://bots.example.org"));
+        assert_eq!(root(&[(ORIGIN, "null"), (HOST, "h")]).as_deref(), Some("http://h"));
+        assert_eq!(root(&[]), None);
+    }
+}

@@ -1,0 +1,222 @@
+//! The page, in a real browser: what a person does there, and what they see.
+
+pub mod browser;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::client::process::scan;
+use crate::fixture::{Builder, Controller, free_port, wait_until};
+use crate::v1::actions::send;
+use browser::{Browser, Look};
+
+const PHONE: Look = Look { width: 375, height: 800, dark: false, language: "en" };
+
+/// The name in the first row of the list.
+const FIRST: &str = "document.querySelector('tbody tr th').textContent";
+
+fn page(controller: &Controller, view: &str) -> String {
+    controller.url(&format!("/#/{view}"))
+}
+
+/// Scans the login code of an account as its phone does, and confirms it there.
+fn scan_code(controller: &Controller, name: &str) {
+    let path = format!("/v1/clients/{name}/qrcode");
+    wait_until("there is a code", || controller.get(&path).status == 200);
+    let url = scan(&controller.get(&path).body);
+    let agent = ureq::Agent::config_builder().proxy(None).build().new_agent();
+    assert_eq!(agent.get(&url).call().unwrap().status(), 200);
+    assert_eq!(agent.post(&url).send_empty().unwrap().status(), 200);
+}
+
+#[test]
+fn account_is_added_scanned_and_stopped_by_a_person() {
+    let Some(browser) = Browser::start() else { return };
+    let controller = Builder::new().built_in();
+    let mut tab = browser.tab(Look::default());
+    tab.open(&page(&controller, ""));
+    tab.until_text("No accounts yet");
+    tab.picture("empty");
+    tab.fill("form.add input", "mybot");
+    tab.press("Add a parameter");
+    tab.fill("form.add input.key", "sandbox_login");
+    tab.fill("form.add input.value", "scan");
+    tab.eval("document.querySelector('form.add button[type=submit]').click()");
+    tab.until_text("Needs a scan");
+    // The account's own view, with its code.
+    tab.open(&page(&controller, "account/mybot"));
+    tab.until(
+        "the code is shown",
+        "(i => i && i.complete && i.naturalWidth > 100)(document.querySelector('.code img'))",
+    );
+    let width =
+        tab.eval("document.querySelector('.code img').getBoundingClientRect().width").as_f64().unwrap();
+    assert!(width >= 320.0, "too small for a phone before the screen: {width}");
+    tab.until_text("Valid for another");
+    tab.picture("code");
+    scan_code(&controller, "mybot");
+    tab.until(
+        "the code is gone",
+        "(c => !c || c.offsetParent === null)(document.querySelector('.code img'))",
+    );
+    tab.until_text("Running");
+    tab.picture("running");
+    tab.press("Stop");
+    tab.until_text("Stopped");
+    wait_until("it is stopped", || controller.get("/v1/clients/mybot").json()["desired"] == "stopped");
+    tab.press("Start");
+    wait_until("it runs", || controller.get("/v1/clients/mybot").json()["desired"] == "running");
+    // Removing asks first.
+    tab.press("Remove…");
+    tab.until("it asks", "Boolean(document.querySelector('dialog[open]'))");
+    tab.picture("remove");
+    tab.eval("document.querySelector('dialog[open] button.danger').click()");
+    wait_until("it is gone", || controller.clients().is_empty());
+}
+
+#[test]
+fn account_that_needs_a_person_comes_first_and_says_what_to_do() {
+    let Some(browser) = Browser::start() else { return };
+    let controller = Builder::new().config("[supervisor]\nrestart_limit = 1").built_in();
+    controller.start_client_with("a-runs", "sandbox_login_time=0");
+    controller.start_client_with("b-put-out", "sandbox_login_time=0&sandbox_fault_expire=0.2");
+    controller.start_client_with("c-broken", "sandbox_login_time=0");
+    controller.start_client_with("d-waits", "sandbox_login=scan");
+    controller.wait_for_state("a-runs", "running");
+    let broken = controller.get("/v1/clients/c-broken").json()["client"]["pid"].as_i64().unwrap();
+    kill_process(Pid::from_raw(broken.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+    wait_until("it is held", || controller.get("/v1/clients/c-broken").json()["client"]["held"] == true);
+    let mut tab = browser.tab(Look { language: "zh-CN", dark: true, ..Look::default() });
+    tab.open(&page(&controller, ""));
+    tab.until("the code comes first", &format!("{FIRST}.includes('d-waits')"));
+    tab.until_text("待扫码");
+    assert_eq!(tab.eval("document.documentElement.lang"), "zh-CN");
+    tab.picture("list-zh-dark");
+    let mut tab = browser.tab(Look::default());
+    tab.open(&page(&controller, "account/c-broken"));
+    tab.until_text("signal 9");
+    tab.until_text("wqctl start c-broken");
+    tab.picture("held");
+    tab.press("Start");
+    tab.until_text("Running");
+}
+
+#[test]
+fn list_of_a_thousand_accounts_is_quick_and_live() {
+    let Some(browser) = Browser::start() else { return };
+    let controller = Builder::new().config("max_clients = 2000\n").built_in();
+    for at in 0..1000 {
+        let put =
+            send(&controller, "PUT", &format!("/v1/clients/bot-{at:04}"), &json!({ "desired": "stopped" }));
+        assert_eq!(put.status, 201);
+    }
+    let mut tab = browser.tab(Look::default());
+    tab.open(&page(&controller, ""));
+    tab.until("all are there", "document.querySelectorAll('tbody tr').length >= 1000");
+    tab.picture("thousand");
+    // How long after the event the row shows it: measured by the page's own clock, printed and not judged.
+    tab.eval(
+        "window.seen = new Promise(done => { const source = new EventSource('v1/events'); \
+         source.addEventListener('account', event => { if (!event.data.includes('bot-0500')) return; \
+         const came = performance.now(); const row = () => [...document.querySelectorAll('tbody tr')].find(x => \
+         x.textContent.includes('bot-0500')); const look = () => row()?.textContent.includes('Stopped') === false ? \
+         done(performance.now() - came) : requestAnimationFrame(look); look(); }); }); 0",
+    );
+    let started = send(&controller, "POST", "/v1/clients/bot-0500/start", &json!({}));
+    assert_eq!(started.status, 200);
+    let took = tab.eval("window.seen").as_f64().unwrap();
+    eprintln!("of 1,000 accounts, a change was on the page {took:.0} ms after its event");
+    tab.fill("#search", "bot-0500");
+    tab.until(
+        "one is left",
+        "[...document.querySelectorAll('tbody tr')].filter(x => x.offsetParent !== null).length === 1",
+    );
+}
+
+fn with_tokens() -> Controller {
+    let builder = Builder::new();
+    let key = builder.write_file("key", "a-word-that-writes", 0o600);
+    let eye = builder.write_file("eye", "a-word-that-reads", 0o600);
+    builder
+        .config(&format!(
+            "[[auth.tokens]]\nname = 'key'\nfile = {key:?}\n[[auth.tokens]]\nname = 'eye'\nfile = {eye:?}\naccess = 'read-only'"
+        ))
+        .built_in()
+}
+
+#[test]
+fn person_signs_in_with_a_token_and_out_again() {
+    let Some(browser) = Browser::start() else { return };
+    let controller = with_tokens();
+    let mut tab = browser.tab(PHONE);
+    tab.open(&page(&controller, ""));
+    tab.until("there is a field", "Boolean(document.querySelector('#token'))");
+    tab.picture("sign-in-phone");
+    tab.fill("#token", "a-word-that-is-wrong");
+    tab.press("Sign in");
+    tab.until_text("This token is not right.");
+    tab.eval("document.querySelector('#token').value = ''");
+    tab.fill("#token", "a-word-that-writes");
+    tab.press("Sign in");
+    tab.until_text("No accounts yet");
+    assert_eq!(tab.eval("document.cookie"), "", "no script sees the session");
+    tab.press("Sign out");
+    tab.until("there is a field", "Boolean(document.querySelector('#token'))");
+    // A token that only reads shows no buttons.
+    tab.fill("#token", "a-word-that-reads");
+    tab.press("Sign in");
+    tab.until_text("Read-only");
+    let buttons = "[...document.querySelectorAll('main button, main a.button')].filter(x => x.offsetParent !== null).length";
+    assert_eq!(tab.eval(buttons), 0);
+    tab.picture("read-only-phone");
+}
+
+#[test]
+fn page_comes_back_by_itself_when_the_controller_does() {
+    let Some(browser) = Browser::start() else { return };
+    // The same address afterwards.
+    let mut controller = Builder::new().config(&format!("listen = '127.0.0.1:{}'", free_port())).built_in();
+    send(&controller, "PUT", "/v1/clients/a", &json!({ "desired": "stopped" }));
+    let mut tab = browser.tab(PHONE);
+    tab.open(&page(&controller, ""));
+    tab.until("it is there", "document.querySelectorAll('tbody tr').length === 1");
+    tab.picture("list-phone");
+    tab.eval("window.same = true");
+    controller.end();
+    tab.until_text("Connection lost");
+    controller.start_again();
+    send(&controller, "PUT", "/v1/clients/b", &json!({ "desired": "stopped" }));
+    tab.until("the new account is there", "document.querySelectorAll('tbody tr').length === 2");
+    assert_eq!(tab.eval("window.same"), true, "it was not loaded again");
+}
+
+#[test]
+fn link_for_scanning_is_opened_on_another_machine() {
+    let Some(browser) = Browser::start() else { return };
+    let controller = Builder::new().built_in();
+    controller.start_client_with("mybot", "sandbox_login=scan");
+    let mut tab = browser.tab(Look::default());
+    tab.open(&page(&controller, "account/mybot"));
+    tab.press("Link for scanning");
+    tab.until("there is a link", "Boolean(document.querySelector('#scan-url')?.value)");
+    let url = tab.eval("document.querySelector('#scan-url').value");
+    let mut phone = browser.tab(PHONE);
+    phone.open(url.as_str().unwrap());
+    phone.until_text("mybot");
+    assert_eq!(
+        phone.eval("document.querySelectorAll('img[src^=data]').length"),
+        0,
+        "no code before the press"
+    );
+    phone.press("Show the login code");
+    phone.until(
+        "the code is shown",
+        "(i => i && i.complete && i.naturalWidth > 100)(document.querySelector('.code img'))",
+    );
+    phone.picture("link-phone");
+    scan_code(&controller, "mybot");
+    phone.until("it says that it is done", "!document.querySelector('.code img')");
+    phone.picture("link-done-phone");
+    let unused: Value = phone.eval("[...document.querySelectorAll('a, input')].length");
+    assert_eq!(unused, 0, "nothing else is on it");
+}
