@@ -27,7 +27,7 @@ type Answered = Result<Response<Body>, Problem>;
     put,
     path = "/v1/clients/{name}",
     params(("name" = String, Path, description = "Its name", example = "bot")),
-    request_body = PutAccount,
+    request_body(content = Option<PutAccount>),
     responses(
         (status = 200, description = "The account, which was there before", body = Account),
         (status = 201, description = "The account, which is new", body = Account),
@@ -224,9 +224,11 @@ impl Call {
         if !kind.eq_ignore_ascii_case("application/json") {
             return Err(Problem::no_json());
         }
-        let value =
+        // Read as an object first: an array would be taken for one, its items in the order of the fields.
+        let object: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(&read).map_err(|error| Problem::invalid_body(error.to_string()))?;
-        Ok((self, value))
+        let value = serde_json::from_value(object.into());
+        Ok((self, value.map_err(|error| Problem::invalid_body(error.to_string()))?))
     }
 
     fn exists(&self, name: &ClientName) -> Result<(), Problem> {

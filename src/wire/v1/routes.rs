@@ -87,7 +87,7 @@ pub fn find(method: &Method, path: &str) -> Result<Route, Problem> {
         },
         Target::Specification => Route::Specification,
         Target::Account(name) => match *method {
-            Method::PUT => Route::Put(account(name)?),
+            Method::PUT => Route::Put(new_account(name)?),
             Method::DELETE => Route::Delete(account(name)?),
             _ => Route::Account(account(name)?),
         },
@@ -156,6 +156,13 @@ pub fn asks_for_metrics(method: &Method, path: &str) -> bool {
     path == METRICS && matches!(*method, Method::GET | Method::HEAD)
 }
 
+/// The name in a path that may be that of a new account.
+fn new_account(name: &str) -> Result<ClientName, Problem> {
+    let text = percent_decode_str(name).decode_utf8();
+    let text = text.map_err(|_| Problem::invalid_parameter("the name is not UTF-8"))?;
+    ClientName::new(text).map_err(|error| Problem::invalid_parameter(format!("the name: {error}")))
+}
+
 /// Whether a path asks how the controller is. That needs no token, since the answer has no content.
 pub fn health(method: &Method, path: &str) -> Option<Health> {
     let health = match path {
@@ -212,6 +219,9 @@ mod tests {
             (Method::POST, "/v1/clients/bot/relogin", Route::Act(bot(), Action::Relogin)),
         ] {
             assert_eq!(find(&method, path), Ok(route), "{method} {path}");
+        }
+        for name in ["%FF", "a%2Fb", ""] {
+            assert_eq!(find(&Method::PUT, &format!("/v1/clients/{name}")).unwrap_err().status, 400, "{name}");
         }
         assert_eq!(find(&Method::GET, "/v1/clients/bot/stop").unwrap_err().allow, Some("POST"));
     }

@@ -151,6 +151,7 @@ fn mistakes_of_actions_are_named() {
         (json!({ "desired": "paused" }), "invalid_body"),
         (json!({ "unknown": 1 }), "invalid_body"),
         (json!([]), "invalid_body"),
+        (json!([{}]), "invalid_body"),
         (json!({ "parameters": { "not a name": "x" } }), "invalid_parameter"),
         (json!({ "parameters": { "sandbox_login": "x\ny" } }), "invalid_parameter"),
         (json!({ "parameters": { "post_api": "no url" } }), "invalid_parameter"),

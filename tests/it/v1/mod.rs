@@ -6,6 +6,7 @@ mod explain;
 mod qrcode;
 mod scan;
 mod session;
+mod specification;
 
 use serde_json::{Value, json};
 
