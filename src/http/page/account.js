@@ -10,12 +10,19 @@ import { fullTime, time } from "./formats.js";
 import { logPanel } from "./log.js";
 import { advice, describe, nextStart, reason, sentence } from "./state.js";
 import * as store from "./store.js";
-import { LANGUAGE, t } from "./texts.js";
+import { LANGUAGE, has, t } from "./texts.js";
 
 /** How often the account is asked for, in milliseconds: what it uses is in no event. */
 const REFRESH_EVERY = 5000;
 /** Changes come in bursts; one explanation for all of them. */
 const EXPLAIN_AFTER = 300;
+
+/** What happened, in the user's language where this page knows the event. */
+function happening({ code, text, detail }) {
+    if (!has(`event_${code}`)) return text;
+    const event = t(`event_${code}`);
+    return detail ? t("event_because", { event, detail }) : event;
+}
 
 const back = () => el("a", { class: "back", href: "#/", textContent: t("all_accounts") });
 
@@ -156,7 +163,7 @@ export function accountView({ name, canChange }) {
                     "li",
                     {},
                     el("time", { textContent: time(event.time), title: fullTime(event.time) }),
-                    el("span", { textContent: event.text }),
+                    el("span", { textContent: happening(event) }),
                 ),
             ),
         );

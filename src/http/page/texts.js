@@ -269,6 +269,27 @@ const TEXTS = {
     scan_confirming: ["Scanned. Now confirm the login on the phone.", "已扫描，请在手机上确认登录。"],
     scan_done: ["The account is logged in. You can close this page.", "帐号已登录，可以关闭此页面。"],
     scan_ended: ["This link has ended. Ask for a new one.", "此链接已失效，请索取新的链接。"],
+
+    // What happened to an account, by the code of the event.
+    event_registered: ["It is in the list", "已登记在列表中"],
+    event_stop_asked: ["A call stopped it", "被调用停止"],
+    event_start_asked: ["It is to run again", "被要求重新运行"],
+    event_client_started: ["Its client runs", "客户端进程已运行"],
+    event_client_ended: ["Its client has ended", "客户端进程已结束"],
+    event_client_held: ["Its client is held", "客户端已结束，不会自动重启"],
+    event_client_frozen: ["Its client was frozen", "客户端被冻结"],
+    event_implementation_started: ["Its implementation runs", "程序进程已运行"],
+    event_implementation_ended: ["Its implementation has ended", "程序进程已结束"],
+    event_implementation_held: ["Its implementation is held", "程序已结束，不会自动重启"],
+    event_implementation_frozen: ["Its implementation was frozen", "程序被冻结"],
+    event_login_starting: ["It logs in", "正在登录"],
+    event_needs_scan: ["It waits for its login code to be scanned", "等待扫描登录二维码"],
+    event_needs_confirmation: ["Its code was scanned, and waits for a confirmation on the phone", "已扫码，等待在手机上确认"],
+    event_online: ["It is logged in", "已登录"],
+    event_offline: ["It is offline", "已离线"],
+    event_put_out: ["The network ended its login", "登录被网络方终止"],
+    event_login_unknown: ["Its implementation does not say whether it is logged in", "程序未说明是否已登录"],
+    event_because: ["{event}: {detail}", "{event}：{detail}"],
 };
 
 const LANGUAGES = ["en", "zh-CN"];
@@ -307,4 +328,9 @@ export function t(key, values = {}) {
         if (!Object.hasOwn(values, name)) throw new Error(`the text ${key} needs ${name}`);
         return values[name];
     });
+}
+
+/** Whether there is a text with this key: the controller may be newer than this page. */
+export function has(key) {
+    return Object.hasOwn(TEXTS, key);
 }

@@ -42,6 +42,9 @@ pub struct Happening {
     /// What happened, for people.
     #[schema(example = "Its client was ended by signal 9.")]
     pub text: String,
+    /// The part of the text that the code does not say, such as a reason.
+    #[schema(example = "was ended by signal 9")]
+    pub detail: Option<String>,
 }
 
 /// How many events of an account are kept.
@@ -50,15 +53,19 @@ pub const MOST_EVENTS: usize = 20;
 /// What happened to an account between two looks at it. `before` is none for one that is new.
 pub fn happenings(before: Option<&Account>, now: &Account, time: u64) -> Vec<Happening> {
     let mut found = Vec::new();
-    let mut add = |code, text: String| found.push(Happening { time, code, text });
+    let mut add = |code, text: String, detail: Option<String>| {
+        found.push(Happening { time, code, text, detail });
+    };
     let Some(before) = before else {
-        add("registered", "It is in the list.".to_owned());
+        add("registered", "It is in the list.".to_owned(), None);
         return found;
     };
     match (before.desired, now.desired) {
-        (DesiredState::Running, DesiredState::Stopped) => add("stop_asked", "A call stopped it.".to_owned()),
+        (DesiredState::Running, DesiredState::Stopped) => {
+            add("stop_asked", "A call stopped it.".to_owned(), None)
+        }
         (DesiredState::Stopped, DesiredState::Running) => {
-            add("start_asked", "It is to run again.".to_owned())
+            add("start_asked", "It is to run again.".to_owned(), None)
         }
         _ => {}
     }
@@ -73,12 +80,13 @@ pub fn happenings(before: Option<&Account>, now: &Account, time: u64) -> Vec<Hap
     match (&before.login, &now.login) {
         (was, Some(login)) if was.as_ref().map(|was| was.state) != Some(login.state) => {
             let why = login.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
-            add("login", format!("{}{why}.", login_words(login.state)));
+            let (code, words) = login_words(login.state);
+            add(code, format!("{words}{why}."), login.reason.clone());
         }
         // Of an account without an implementation its client's word is all there is.
         (_, None) if before.state != now.state && now.implementation.is_none() => {
-            if let Some(words) = state_words(&now.state, before.state == "running") {
-                add("state", words.to_owned());
+            if let Some((code, words)) = state_words(&now.state, before.state == "running") {
+                add(code, format!("{words}."), None);
             }
         }
         _ => {}
@@ -93,7 +101,7 @@ fn process(
     before: Option<&Process>,
     now: Option<&Process>,
     reason: Option<&str>,
-    add: &mut impl FnMut(&'static str, String),
+    add: &mut impl FnMut(&'static str, String, Option<String>),
 ) {
     let codes = match kind {
         "client" => ["client_started", "client_ended", "client_held", "client_frozen"],
@@ -107,41 +115,44 @@ fn process(
     if before.map_or(0, |before| before.exits) < now.exits
         && let Some(exit) = &now.last_exit
     {
-        add(codes[1], format!("{who} {exit}{why}."));
+        add(codes[1], format!("{who} {exit}{why}."), Some(format!("{exit}{why}")));
     } else if before_pid.is_some() && now.pid.is_none() {
-        add(codes[1], format!("{who} has ended."));
+        add(codes[1], format!("{who} has ended."), None);
     }
     if let Some(pid) = now.pid.filter(|pid| now.phase == ProcessPhase::Up && Some(*pid) != before_pid) {
-        add(codes[0], format!("{who} runs (pid {pid})."));
+        add(codes[0], format!("{who} runs (pid {pid})."), Some(format!("pid {pid}")));
     }
     if now.held && !before.is_some_and(|before| before.held) {
-        add(codes[2], format!("{who} is held{why}."));
+        add(codes[2], format!("{who} is held{why}."), reason.map(str::to_owned));
     }
     if now.frozen && !before.is_some_and(|before| before.frozen) {
-        add(codes[3], format!("{who} was frozen."));
+        add(codes[3], format!("{who} was frozen."), None);
     }
 }
 
-fn login_words(state: LoginState) -> &'static str {
+/// The code and the words for a login.
+fn login_words(state: LoginState) -> (&'static str, &'static str) {
     match state {
-        LoginState::Starting => "It logs in",
-        LoginState::Code => "It waits for its login code to be scanned",
-        LoginState::Confirming => "Its code was scanned, and waits for a confirmation on the phone",
-        LoginState::Online => "It is logged in",
-        LoginState::Offline => "It is offline",
-        LoginState::PutOut => "The network ended its login",
-        LoginState::Unknown => "Its implementation does not say whether it is logged in",
+        LoginState::Starting => ("login_starting", "It logs in"),
+        LoginState::Code => ("needs_scan", "It waits for its login code to be scanned"),
+        LoginState::Confirming => {
+            ("needs_confirmation", "Its code was scanned, and waits for a confirmation on the phone")
+        }
+        LoginState::Online => ("online", "It is logged in"),
+        LoginState::Offline => ("offline", "It is offline"),
+        LoginState::PutOut => ("put_out", "The network ended its login"),
+        LoginState::Unknown => ("login_unknown", "Its implementation does not say whether it is logged in"),
     }
 }
 
-/// What a client says of itself, where that is worth a line.
-fn state_words(state: &str, was_running: bool) -> Option<&'static str> {
+/// The same for what a client says of itself, where that is worth a line.
+fn state_words(state: &str, was_running: bool) -> Option<(&'static str, &'static str)> {
     match state {
-        "running" => Some("It is logged in."),
-        "scaning" => Some("It waits for its login code to be scanned."),
-        "confirming" => Some("Its code was scanned, and waits for a confirmation on the phone."),
+        "running" => Some(login_words(LoginState::Online)),
+        "scaning" => Some(login_words(LoginState::Code)),
+        "confirming" => Some(login_words(LoginState::Confirming)),
         "stop" => None,
-        _ => was_running.then_some("It is offline, and logs in again."),
+        _ => was_running.then_some(("offline", "It is offline, and logs in again")),
     }
 }
 
@@ -381,10 +392,10 @@ mod tests {
         let ended = Account { client: ended, state: "stop".into(), ..account() };
         assert_eq!(codes(&account(), &ended), ["client_ended"]);
         let again = Process { pid: Some(8), exits: 1, ..process() };
-        assert_eq!(codes(&ended, &Account { client: again, ..account() }), ["client_started", "state"]);
+        assert_eq!(codes(&ended, &Account { client: again, ..account() }), ["client_started", "online"]);
         let stopped = Account { desired: DesiredState::Stopped, ..account() };
         assert_eq!(codes(&account(), &stopped), ["stop_asked"]);
-        assert_eq!(codes(&with_login(LoginState::Online), &with_login(LoginState::PutOut)), ["login"]);
+        assert_eq!(codes(&with_login(LoginState::Online), &with_login(LoginState::PutOut)), ["put_out"]);
         let offline = Account { state: "loading".into(), ..account() };
         assert_eq!(happenings(Some(&account()), &offline, 1)[0].text, "It is offline, and logs in again.");
     }

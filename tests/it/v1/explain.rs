@@ -24,7 +24,7 @@ fn account_is_explained_from_start_to_stop() {
     wait_until("it waits for a scan", || controller.get(path).text().contains("scanned."));
     let waits = explained(&controller, "bot");
     assert!(waits["advice"][0].as_str().unwrap().contains("wqctl qr bot"), "{waits}");
-    assert_eq!(codes(&waits), ["registered", "client_started", "state"]);
+    assert_eq!(codes(&waits), ["registered", "client_started", "needs_scan"]);
 
     let pid = controller.get("/v1/clients/bot").json()["client"]["pid"].as_i64().unwrap();
     let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
