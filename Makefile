@@ -37,6 +37,7 @@ BASHDIR := $(call ask,completionsdir,bash-completion,/usr/share/bash-completion/
 FISHDIR := $(call ask,completionsdir,fish,/usr/share/fish/vendor_completions.d)
 ZSHDIR = /usr/share/zsh/vendor-completions
 POLKITDIR = /usr/share/polkit-1/rules.d
+DBUSDIR = /usr/share/dbus-1/system.d
 
 # mode:source:target
 to = $(foreach file,$(wildcard $(1)),644:$(file):$(2)/$(notdir $(file)))
@@ -49,6 +50,7 @@ FILES = \
   $(call to,systemd/tmpfiles.d/*.conf,$(TMPFILESDIR)) \
   $(call to,systemd/*.catalog,$(CATALOGDIR)) \
   $(call to,systemd/*.rules,$(POLKITDIR)) \
+  $(call to,systemd/system.d/*.conf,$(DBUSDIR)) \
   $(foreach section,5 7 8,$(call to,man/*.$(section),$(MANDIR)/man$(section))) \
   644:packaging/completions/wqcontroller.bash:$(BASHDIR)/wqcontroller \
   644:packaging/completions/wqcontroller.zsh:$(ZSHDIR)/_wqcontroller \
@@ -77,7 +79,7 @@ ifneq ($(SBINDIR),/usr/sbin)
 	  $(DESTDIR)$(UNITDIR)/wqclient@.service $(DESTDIR)$(UNITDIR)/wqimpl@.service
 endif
 ifndef DESTDIR
-	@echo 'Next: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload &&'
+	@echo 'Next: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload && systemctl reload dbus &&'
 	@echo '      systemctl enable --now wqcontroller.socket wqcontroller-unix.socket wqcontroller.service'
 endif
 

@@ -9,6 +9,7 @@
 //! implementation is stopped when the account has left the list.
 //!
 //! - `actions`: starts, stops, new starts and new logins
+//! - `forget`: removes what an account kept on disk
 //! - `login_code`, `code_text`: the image of a login code, and the same as text
 //! - `scan_links`: links that show a login code elsewhere
 //! - `plan`: what follows from the two lists
@@ -18,6 +19,7 @@
 mod actions;
 mod changes;
 mod code_text;
+mod forget;
 mod login_code;
 mod plan;
 mod reconciler;
@@ -25,6 +27,7 @@ mod scan_links;
 
 pub use actions::{AnewError, SpecRefusal};
 pub use changes::{Change, ChangeKind, ChangeWatch, Changes, Gap};
+pub use forget::{ForgetError, KeptFolders};
 pub use login_code::LoginCode;
 pub use reconciler::Reconciler;
 pub use scan_links::{ScanLink, ScanLinkError, ScanLinks};
@@ -62,6 +65,7 @@ pub struct Accounts {
     forgetting: Forgetting,
     wake: mpsc::Sender<ClientName>,
     client_dirs: Arc<ClientDirs>,
+    kept: KeptFolders,
     /// The file system, as far as callers make us look there.
     blocking: BlockingTurns,
     scan_links: Arc<ScanLinks>,
@@ -74,13 +78,23 @@ impl Accounts {
         implementations: Registry,
         logins: watch::Receiver<Logins>,
         forgetting: Forgetting,
-        client_dirs: Arc<ClientDirs>,
+        (client_dirs, kept): (Arc<ClientDirs>, KeptFolders),
         scan_links: Arc<ScanLinks>,
     ) -> (Self, mpsc::Receiver<ClientName>) {
         let (wake, woken) = mpsc::channel(WAKE_QUEUE);
         let blocking = BlockingTurns::new(CALLERS_JOBS);
         (
-            Self { clients, implementations, logins, forgetting, wake, client_dirs, blocking, scan_links },
+            Self {
+                clients,
+                implementations,
+                logins,
+                forgetting,
+                wake,
+                client_dirs,
+                kept,
+                blocking,
+                scan_links,
+            },
             woken,
         )
     }

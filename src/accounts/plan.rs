@@ -19,8 +19,7 @@ pub(super) enum Step {
 /// Decides for one account, given its registered client and its registered implementation.
 pub(super) fn step(client: Option<&ClientRecord>, implementation: Option<&ClientRecord>) -> Step {
     // Of an account that is being stopped it stays until the client has ended.
-    let wanted =
-        client.filter(|client| implementation_of(&client.spec).is_some() && !client.is_kept_stopped());
+    let wanted = client.filter(|client| implementation_of(&client.spec).is_some() && !has_ended(client));
     match (wanted, implementation) {
         (None, None) => Step::Nothing,
         (Some(_), None) => Step::Start,
@@ -34,6 +33,13 @@ pub(super) fn step(client: Option<&ClientRecord>, implementation: Option<&Client
         // Also one that is held or waits for its next start: the restart policy of its own registry decides about that.
         (Some(_), Some(_)) => Step::Nothing,
     }
+}
+
+/// Whether a caller has stopped a client, and it has no process any more. One that leaves the list is being stopped once more: with
+/// its implementation started for that moment the account would log in.
+fn has_ended(client: &ClientRecord) -> bool {
+    let is_leaving = client.phase == Phase::Stopping && client.history.stopped && client.handle.is_none();
+    client.is_kept_stopped() || is_leaving
 }
 
 /// Whether the implementation was started with what the client asks for.
@@ -57,7 +63,7 @@ pub(super) fn spec_of(client: &ClientSpec, runtime: &Path) -> ClientSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::client::{Generation, ParamValue, RestartHistory};
+    use crate::model::client::{Exit, Generation, ParamValue, RestartHistory};
     use crate::model::name::{ClientName, UnitId};
     use std::sync::Arc;
 
@@ -100,5 +106,14 @@ mod tests {
         other.phase = Phase::Stopping;
         assert_eq!(step(Some(&client), Some(&other)), Step::Nothing);
         assert_eq!(step(None, None), Step::Nothing);
+        let mut stopped = record(&asked, Phase::Gone(Exit::Clean));
+        stopped.history.stopped = true;
+        assert_eq!(
+            (step(Some(&stopped), None), step(Some(&stopped), Some(&same))),
+            (Step::Nothing, Step::Stop)
+        );
+        // It leaves the list.
+        stopped.phase = Phase::Stopping;
+        assert_eq!(step(Some(&stopped), None), Step::Nothing);
     }
 }

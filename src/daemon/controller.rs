@@ -17,7 +17,7 @@ use super::setup::{gate, limits, peer_policy, rules, user_runtime};
 use super::start_timeout::extend_start_timeout;
 use super::status::Status;
 use super::watchdog;
-use crate::accounts::{Accounts, ChangeWatch, Changes, Reconciler, ScanLinks};
+use crate::accounts::{Accounts, ChangeWatch, Changes, KeptFolders, Reconciler, ScanLinks};
 use crate::client_dirs::ClientDirs;
 use crate::config::{OpenListener, Settings};
 use crate::environ::resettled;
@@ -200,7 +200,7 @@ impl Controller {
             implementations.registry.clone(),
             logins,
             forgetting.clone(),
-            client_dirs.clone(),
+            (client_dirs.clone(), kept_folders(paths, &implementations)),
             Arc::new(ScanLinks::new().map_err(|_| anyhow!("the kernel gives no random bytes"))?),
         );
         let notifications = Notifications::start(
@@ -309,5 +309,15 @@ impl Controller {
             actor: AbortOnDropHandle::new(tokio::spawn(parts)),
             _tasks: tasks,
         })
+    }
+}
+
+/// Where the files of accounts are that the controller keeps itself.
+fn kept_folders(paths: &Paths, implementations: &Implementations) -> KeptFolders {
+    let own = [&paths.pid, &paths.template, &paths.registry, &paths.implementations];
+    KeptFolders {
+        implementations_runtime: implementations.runtime.clone(),
+        implementation_state: paths.implementation_state.as_path().into(),
+        own: own.into_iter().cloned().collect(),
     }
 }

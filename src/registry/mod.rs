@@ -34,11 +34,12 @@ use crate::config::Settings;
 use crate::environ::SpecError;
 use crate::model::client::{ClientSpec, Generation};
 use crate::model::fleet::{Fleet, Input, Launch, RequestOutcome, Rules, Shutdown, StopMode};
-use crate::model::name::ClientName;
+use crate::model::name::{ClientName, UnitId};
 use crate::model::persisted::{PersistedClient, ProcessStatus};
 use crate::statefile::Reported;
 use crate::store::Store;
 use crate::supervisor::AnySupervisor;
+use crate::supervisor::systemd::CleanError;
 
 /// How many calls may wait for the actor. Each takes microseconds, so a full queue means that something is wrong.
 const QUEUE: usize = 1024;
@@ -180,6 +181,14 @@ impl Registry {
     /// Puts a client without a process into the list, or gives it other parameters. Returns when that is on disk.
     pub async fn register(&self, spec: ClientSpec) -> Result<RequestOutcome, CallError> {
         self.call(|answer| Command::Register(Arc::new(spec), answer)).await
+    }
+
+    /// Removes what the unit with this ID kept on disk, where processes are units. Returns when it is gone.
+    ///
+    /// # Errors
+    /// See [`CleanError`].
+    pub async fn clean_unit(&self, id: &UnitId) -> Result<(), CleanError> {
+        self.supervisor.clean_unit(id).await
     }
 
     /// Changes the rules for what follows.

@@ -37,7 +37,7 @@ use crate::model::name::UnitId;
 use crate::model::persisted::{PersistedClient, ProcessStatus};
 use crate::template::{TemplateCommand, TemplateError};
 use implementation::ImplementationChild;
-use systemd::{CurrentSecret, ReloadIf, Renewal, RenewalError};
+use systemd::{CleanError, CurrentSecret, ReloadIf, Renewal, RenewalError};
 
 /// Everything that a launch needs.
 pub struct LaunchPlan {
@@ -280,6 +280,18 @@ impl AnySupervisor {
         match self {
             Self::Units(units) => units.is_active(id).await.unwrap_or(false),
             Self::Direct(_) | Self::Sim(_) => false,
+        }
+    }
+
+    /// Removes what the unit of the client with this ID kept on disk, if clients are units. Returns when it is gone.
+    ///
+    /// # Errors
+    /// See [`CleanError`].
+    pub async fn clean_unit(&self, id: &UnitId) -> Result<(), CleanError> {
+        match self {
+            Self::Units(units) => units.clean(id).await,
+            // Their files are the controller's own user's.
+            Self::Direct(_) | Self::Sim(_) => Ok(()),
         }
     }
 

@@ -43,6 +43,7 @@ fn place(path: &Path) -> Option<PathBuf> {
         ("", "service" | "socket" | "target" | "slice") => "/usr/lib/systemd/system",
         ("", "catalog") => "/usr/lib/systemd/catalog",
         ("", "rules") => "/usr/share/polkit-1/rules.d",
+        ("system.d", "conf") => "/usr/share/dbus-1",
         ("sysusers.d" | "tmpfiles.d", "conf") => "/usr/lib",
         (drop_in, "conf") if drop_in.ends_with(".d") => "/usr/lib/systemd/system",
         _ => return None,

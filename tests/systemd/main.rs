@@ -13,6 +13,7 @@ mod bus;
 mod conformance;
 mod endings;
 mod euler;
+mod forget;
 mod isolation;
 mod journal;
 mod limits;

@@ -10,7 +10,6 @@ use crate::http::request::body::read_form;
 use crate::http::request::params::Params;
 use crate::model::client::ClientSpec;
 use crate::model::error_chain::ErrorChain;
-use crate::model::fleet::StopMode;
 use crate::model::name::ClientName;
 use crate::registry::CallError;
 use crate::wire::v1::account::Account;
@@ -170,35 +169,6 @@ pub(super) async fn relogin(call: Call, name: ClientName) -> Answered {
     call.account(&name, StatusCode::OK)
 }
 
-/// Takes an account out of the list.
-///
-/// Answers when its processes have ended. What it kept on disk stays.
-#[utoipa::path(
-    delete,
-    path = "/v1/clients/{name}",
-    params(("name" = String, Path, description = "Its name", example = "bot")),
-    responses(
-        (status = 204, description = "It is gone"),
-        (status = 400, description = "A parameter can't be used", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token is read-only", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It could not be stopped", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Just now this can't be done", body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub(super) async fn delete(call: Call, name: ClientName) -> Answered {
-    let query = call.request.uri.query().unwrap_or_default();
-    let params =
-        Params::parse(query.as_bytes()).map_err(|error| Problem::invalid_parameter(error.to_string()))?;
-    if let Some(name) = params.names().next() {
-        return Err(Problem::invalid_parameter(format!("there is no parameter {name:?} here")));
-    }
-    let stopped = call.run(call.v1.accounts.stop(name, StopMode::Wait, &call.settings)).await?;
-    Problem::unless_done(&stopped)?;
-    Ok(body::empty(StatusCode::NO_CONTENT))
-}
-
 fn not_anew(error: AnewError, name: &ClientName) -> Problem {
     match error {
         AnewError::Unknown => Problem::no_such_account(),
@@ -251,7 +221,10 @@ impl Call {
     }
 
     /// Waits for what was asked of the registry.
-    async fn run<T>(&self, asked: impl Future<Output = Result<T, CallError>>) -> Result<T, Problem> {
+    pub(super) async fn run<T>(
+        &self,
+        asked: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, Problem> {
         asked.await.map_err(|error| match error {
             CallError::RegistryGone(_) => Problem::busy("the controller is busy"),
             CallError::Outage => Problem::outage(),

@@ -2,6 +2,7 @@
 //!
 //! - [`V1`]: from a request to its response
 //! - `actions`: what is done with accounts
+//! - `forget`: an account leaves the list, with what it kept on disk if that is asked for
 //! - `accounts`: the list of accounts, and one of them
 //! - `qrcode`: the login code of an account
 //! - `events`: what changes, as it changes
@@ -14,6 +15,7 @@ mod accounts;
 mod actions;
 mod events;
 mod explain;
+mod forget;
 mod qrcode;
 mod scan;
 mod session;
@@ -119,7 +121,7 @@ impl Call {
             Route::SignOut => Ok(session::sign_out(&self)),
             Route::Specification => Ok(unless_known(request, specification::text_of_all())),
             Route::Put(name) => actions::put(self, name).await,
-            Route::Delete(name) => actions::delete(self, name).await,
+            Route::Delete(name) => forget::delete(self, name).await,
             Route::Qrcode(name) => qrcode::qrcode(self, name).await,
             Route::Act(name, Action::Start) => actions::start(self, name).await,
             Route::Act(name, Action::Stop) => actions::stop(self, name).await,

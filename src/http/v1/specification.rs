@@ -7,9 +7,10 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 
 use super::accounts::{__path_list, __path_one};
-use super::actions::{__path_delete, __path_put, __path_relogin, __path_restart, __path_start, __path_stop};
+use super::actions::{__path_put, __path_relogin, __path_restart, __path_start, __path_stop};
 use super::events::__path_follow;
 use super::explain::__path_explanation;
+use super::forget::__path_delete;
 use super::qrcode::__path_qrcode;
 use super::scan::__path_link;
 use super::session::{__path_show, __path_sign_in, __path_sign_out};

@@ -44,6 +44,16 @@ impl BusError {
         matches!(self, Self::Call(_, error) if named(error, &["org.freedesktop.systemd1.NoSuchUnit"]))
     }
 
+    /// Whether the unit can't be cleaned: it is active, is being cleaned, or has a job.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Call(_, error) if named(error, &["org.freedesktop.systemd1.UnitBusy"]))
+    }
+
+    /// Whether the unit has no folders that could be cleaned.
+    pub(super) fn is_nothing_to_clean(&self) -> bool {
+        matches!(self, Self::Call(_, error) if named(error, &["org.freedesktop.systemd1.NothingToClean"]))
+    }
+
     /// Whether the unit has no `ExecReload=`.
     pub(super) fn is_not_reloadable(&self) -> bool {
         let names = ["org.freedesktop.systemd1.JobTypeNotApplicable"];

@@ -6,6 +6,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `start`, `start_job`, `stop`, `adopt` | starts and stops a unit; finds the units of an earlier controller |
+//! | `clean` | removes what a unit kept on disk |
 //! | `renewal` | gives a unit that runs the secrets that have changed |
 //! | `bus`, `connection`, `error` | the connection to systemd, and the calls on it |
 //! | `signals` | reads what systemd sends, and connects again |
@@ -18,6 +19,7 @@
 
 mod adopt;
 mod bus;
+mod clean;
 mod connection;
 mod error;
 #[cfg(test)]
@@ -38,6 +40,7 @@ mod stop;
 mod unit;
 mod unit_table;
 
+pub use clean::CleanError;
 pub use error::BusError;
 pub use renewal::{CurrentSecret, ReloadIf, Renewal, RenewalError};
 pub use socket_units::{SocketsError, check_sockets};

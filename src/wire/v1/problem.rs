@@ -70,6 +70,12 @@ impl Problem {
         Self::new(409, "failed", "It could not be done", why)
     }
 
+    /// The account has to be stopped first.
+    pub fn still_running(name: &ClientName) -> Self {
+        let detail = format!("{name} runs, or is started again by itself; stop it first");
+        Self::new(409, "still_running", "It still runs", detail)
+    }
+
     /// The controller does not start the program that holds the account, so it can't log it in.
     pub fn no_implementation(name: &ClientName) -> Self {
         let detail =

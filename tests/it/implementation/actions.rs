@@ -45,6 +45,29 @@ fn stop_that_keeps_the_account_ends_both_and_a_start_brings_both_back() {
 }
 
 #[test]
+fn forgotten_account_leaves_nothing_of_its_implementation() {
+    let controller = with_script(PATIENT).built_in();
+    for name in ["a", "b"] {
+        controller.start_client_with(name, START);
+        until_implementation(&controller, name, "it runs", |found| found["phase"] == "up");
+    }
+    let kept = |name: &str| {
+        let paths = [
+            format!("implementations/{name}"),
+            format!("implementations/{name}.token"),
+            format!("implementation_codes/{name}"),
+        ];
+        paths.map(|path| controller.path(&path).exists())
+    };
+    let forget = || send(&controller, "DELETE", "/v1/clients/a?forget=1", &Value::Null).status;
+    assert_eq!((kept("a"), forget()), ([true; 3], 409));
+    post(&controller, "stop", &Value::Null);
+    assert_eq!(forget(), 204);
+    assert_eq!((kept("a"), kept("b")), ([false; 3], [true; 3]));
+    assert_eq!(forget(), 404);
+}
+
+#[test]
 fn restart_starts_both_anew() {
     let controller = with_script(PATIENT).built_in();
     let client = pid(&controller.start_client_with("a", START));

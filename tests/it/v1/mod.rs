@@ -3,6 +3,7 @@
 pub mod actions;
 mod events;
 mod explain;
+mod forget;
 mod qrcode;
 mod scan;
 mod session;
