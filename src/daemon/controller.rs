@@ -37,6 +37,7 @@ use crate::registry::{
     ClientLauncher, Endpoints, Forgetting, ImplementationLauncher, Launcher, Refusals, Registry,
     WorkerContext,
 };
+use crate::service::log::ReadableLog;
 use crate::service::notify::{self, Notifier};
 use crate::statefile::StateFiles;
 use crate::store::Store;
@@ -93,7 +94,7 @@ impl Controller {
         (store, saved): (Arc<Store>, PersistedState),
         saved_implementations: (Arc<Store>, PersistedState),
         served: ServedSockets,
-        notifier: Notifier,
+        (notifier, log): (Notifier, ReadableLog),
     ) -> anyhow::Result<Self> {
         let (inputs, queued_inputs) = mpsc::channel(INPUTS);
         let state_files = StateFiles::open();
@@ -280,7 +281,8 @@ impl Controller {
             move || watchdog::beat(registries.clone(), notifier.clone(), metrics.clone(), pause)
         }));
         let (guard, current_guard) = watch::channel(Arc::new(served.guard));
-        let v1 = V1::new((accounts.clone(), changes), current.clone(), current_guard.clone(), ending.clone());
+        let v1 =
+            V1::new((accounts.clone(), changes, log), current.clone(), current_guard.clone(), ending.clone());
         let scraping = Scraping::new(accounts.clone(), metrics);
         let service = ApiService {
             accounts,

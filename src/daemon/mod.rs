@@ -129,8 +129,15 @@ async fn run_inner(
     let require_token = sockets.iter().map(Socket::requires_token).collect();
     let served = ServedSockets { open, require_token, guard };
     let settings = (settings, explicit);
-    let mut controller =
-        Controller::start(settings, &paths, clients, implementations, served, notifier.clone()).await?;
+    let mut controller = Controller::start(
+        settings,
+        &paths,
+        clients,
+        implementations,
+        served,
+        (notifier.clone(), log.readable()),
+    )
+    .await?;
 
     // Callers that came earlier are in the backlog. Until here a call would have found a registry without clients.
     let (listeners, unix_sockets) = unix_sockets::open(sockets);

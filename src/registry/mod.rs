@@ -32,7 +32,7 @@ use tracing::warn;
 
 use crate::config::Settings;
 use crate::environ::SpecError;
-use crate::model::client::{ClientSpec, Generation};
+use crate::model::client::{ClientSpec, Generation, ManagerKind};
 use crate::model::fleet::{Fleet, Input, Launch, RequestOutcome, Rules, Shutdown, StopMode};
 use crate::model::name::{ClientName, UnitId};
 use crate::model::persisted::{PersistedClient, ProcessStatus};
@@ -181,6 +181,11 @@ impl Registry {
     /// Puts a client without a process into the list, or gives it other parameters. Returns when that is on disk.
     pub async fn register(&self, spec: ClientSpec) -> Result<RequestOutcome, CallError> {
         self.call(|answer| Command::Register(Arc::new(spec), answer)).await
+    }
+
+    /// The unit of the process with this ID, and its manager, where processes are units.
+    pub fn unit_of(&self, id: &UnitId) -> Option<(ManagerKind, Arc<str>)> {
+        self.supervisor.manager().zip(self.supervisor.unit_of(id))
     }
 
     /// Removes what the unit with this ID kept on disk, where processes are units. Returns when it is gone.

@@ -38,7 +38,7 @@ const LAST_ENTRIES: Duration = Duration::from_secs(4);
 const MAX_VALUE: usize = 32 * 1024;
 
 /// The target of events that are a client's own lines. Their name ends with the priority that the client gave.
-const CLIENT: &str = "client";
+pub(super) const CLIENT: &str = "client";
 
 /// The journal's fields of an entry. Those of an event have the names of the event's fields, after `WQ_`.
 const FIELDS: [&str; 16] = [
@@ -158,6 +158,11 @@ impl Visit for JournalEntry {
     }
 }
 
+/// The priority that a client gave its line, from the name of the event.
+pub(super) fn priority_of_client(metadata: &Metadata<'_>) -> Option<u8> {
+    metadata.name().bytes().last().filter(u8::is_ascii_digit).map(|digit| digit - b'0')
+}
+
 /// Makes entries of events.
 #[derive(Debug)]
 pub(super) struct Entries(pub(super) LineQueue<JournalEntry>);
@@ -167,9 +172,8 @@ impl<S: Subscriber> Layer<S> for Entries {
         let metadata = event.metadata();
         let of_client = metadata.target() == CLIENT;
         // A client's line has its priority in the event's name, because a level of tracing stands for several of them.
-        let own_priority =
-            metadata.name().bytes().last().filter(u8::is_ascii_digit).map(|digit| digit - b'0');
-        let priority = own_priority.filter(|_| of_client).unwrap_or_else(|| events::priority(metadata));
+        let own_priority = if of_client { priority_of_client(metadata) } else { None };
+        let priority = own_priority.unwrap_or_else(|| events::priority(metadata));
         let program = if of_client { LogSource::Client } else { LogSource::Controller };
         let mut entry = JournalEntry::new(priority, program, "");
         event.record(&mut entry);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FileType, OFlags};
+use tracing::debug;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -15,7 +16,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use super::journal::{self, JournalEntry};
+use super::journal_reader::JournalReader;
 use super::line_format::LineFormat;
+use super::log_memory::{LogMemory, Remember};
 use super::nonblocking_writer::{LineWriter, WriterThread};
 use crate::config::LogLevel;
 
@@ -26,7 +29,17 @@ const QUEUE: usize = 4096;
 pub struct Log {
     level: reload::Handle<Targets, Registry>,
     reopen: Arc<AtomicBool>,
+    readable: ReadableLog,
     _writer: Writer,
+}
+
+/// Where the log of an account can be read. What is in neither is nowhere.
+#[derive(Clone, Debug)]
+pub struct ReadableLog {
+    /// The journal, where it may be read. It has the lines of units, and the controller's own where it writes there.
+    pub journal: Option<Arc<JournalReader>>,
+    /// The lines of the controller, and of its child processes, where the journal does not keep them.
+    pub memory: Option<LogMemory>,
 }
 
 enum Writer {
@@ -46,11 +59,16 @@ impl Log {
             let layer = tracing_subscriber::fmt::layer().with_writer(writer.lines()).event_format(format);
             (Writer::Lines(writer), layer)
         };
+        let is_in_journal = file.is_none() && journal::is_stderr();
+        let journal = JournalReader::find(is_in_journal).map(Arc::new);
+        // Nothing is kept in memory that the journal gives back.
+        let memory = (journal.is_none() || !is_in_journal).then(LogMemory::default);
+        let remember = memory.clone().map(Remember);
         let (writer, layer) = if let Some(path) = file {
             let writer = LineWriter::start(LogFile::open(path, reopen.clone())?, QUEUE)?;
             let (writer, layer) = lines(writer, LineFormat::Dated);
             (writer, layer.with_ansi(false).boxed())
-        } else if journal::is_stderr() {
+        } else if is_in_journal {
             // By entries, not lines: only they can have fields.
             let writer = WriterThread::start_sink(journal::Journal::open()?, QUEUE)?;
             let layer = journal::Entries(writer.lines()).boxed();
@@ -64,8 +82,15 @@ impl Log {
             (writer, layer.with_ansi(io::stderr().is_terminal()).boxed())
         };
         // Fails only if there is a log already, which then stays.
-        let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
-        Ok(Self { level, reopen, _writer: writer })
+        let _ = tracing_subscriber::registry().with(filter).with(layer).with(remember).try_init();
+        let readable = ReadableLog { journal, memory };
+        debug!("the logs of accounts are read {}", readable.describe());
+        Ok(Self { level, reopen, readable, _writer: writer })
+    }
+
+    /// Where the logs of accounts can be read.
+    pub fn readable(&self) -> ReadableLog {
+        self.readable.clone()
     }
 
     /// Changes how much is logged from here on.
@@ -77,6 +102,16 @@ impl Log {
     /// Reopens the log file before the next line, so that it can be rotated.
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Relaxed);
+    }
+}
+
+impl ReadableLog {
+    fn describe(&self) -> &'static str {
+        match (&self.journal, &self.memory) {
+            (Some(_), None) => "from the journal",
+            (Some(_), Some(_)) => "from the journal for units, and else from memory",
+            (None, _) => "from memory, as this user can't read the journal",
+        }
     }
 }
 

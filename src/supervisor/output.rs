@@ -28,15 +28,17 @@ pub(super) struct OutputSource {
     pub(super) client: ClientName,
     /// What stands before each line: nothing for a client, and `yogurt: ` for an implementation of that name.
     label: Arc<str>,
+    /// The name of the implementation, if it is one.
+    implementation: Option<Arc<str>>,
 }
 
 impl OutputSource {
     pub(super) fn client(client: ClientName) -> Self {
-        Self { client, label: "".into() }
+        Self { client, label: "".into(), implementation: None }
     }
 
     pub(super) fn implementation(client: ClientName, name: &str) -> Self {
-        Self { client, label: format!("{name}: ").into() }
+        Self { client, label: format!("{name}: ").into(), implementation: Some(name.into()) }
     }
 }
 
@@ -178,7 +180,7 @@ impl Allowance {
     fn renew(&mut self, source: &OutputSource) {
         if self.left_out > 0 {
             let seconds = WINDOW.as_secs();
-            let OutputSource { client, label } = source;
+            let OutputSource { client, label, .. } = source;
             warn!(
                 %client,
                 "{label}{} lines of its output were dropped: it prints more than {MAX_LINES} in {seconds} s",
@@ -191,18 +193,19 @@ impl Allowance {
 
 /// Logs a line with its priority. Each priority has its own macro call: the name of an event is fixed there, and the journal
 /// writer takes the priority from the name.
-fn log(OutputSource { client, label }: &OutputSource, line: &[u8]) {
+fn log(OutputSource { client, label, implementation }: &OutputSource, line: &[u8]) {
+    let implementation = implementation.as_deref();
     let (priority, text) = split_priority(line);
     let text = printable(text);
     match priority {
-        0 => error!(name: "client-0", target: "client", %client, "{label}{text}"),
-        1 => error!(name: "client-1", target: "client", %client, "{label}{text}"),
-        2 => error!(name: "client-2", target: "client", %client, "{label}{text}"),
-        3 => error!(name: "client-3", target: "client", %client, "{label}{text}"),
-        4 => warn!(name: "client-4", target: "client", %client, "{label}{text}"),
-        5 => info!(name: "client-5", target: "client", %client, "{label}{text}"),
-        6 => info!(name: "client-6", target: "client", %client, "{label}{text}"),
-        _ => debug!(name: "client-7", target: "client", %client, "{label}{text}"),
+        0 => error!(name: "client-0", target: "client", %client, implementation, "{label}{text}"),
+        1 => error!(name: "client-1", target: "client", %client, implementation, "{label}{text}"),
+        2 => error!(name: "client-2", target: "client", %client, implementation, "{label}{text}"),
+        3 => error!(name: "client-3", target: "client", %client, implementation, "{label}{text}"),
+        4 => warn!(name: "client-4", target: "client", %client, implementation, "{label}{text}"),
+        5 => info!(name: "client-5", target: "client", %client, implementation, "{label}{text}"),
+        6 => info!(name: "client-6", target: "client", %client, implementation, "{label}{text}"),
+        _ => debug!(name: "client-7", target: "client", %client, implementation, "{label}{text}"),
     }
 }
 

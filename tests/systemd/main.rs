@@ -18,6 +18,7 @@ mod isolation;
 mod journal;
 mod limits;
 mod llbot_cli;
+mod log;
 mod machines;
 mod many;
 mod names;

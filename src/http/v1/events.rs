@@ -24,7 +24,7 @@ use crate::wire::v1::problem::Problem;
 
 /// The pause after which something is sent, so that a connection that is dead is noticed, and one that is alive is kept by the
 /// programs on its way.
-const HEARTBEAT: Duration = Duration::from_secs(25);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(25);
 
 /// How many changes are sent as one piece.
 const AT_ONCE: usize = 64;

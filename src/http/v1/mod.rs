@@ -5,6 +5,7 @@
 //! - `forget`: an account leaves the list, with what it kept on disk if that is asked for
 //! - `accounts`: the list of accounts, and one of them
 //! - `qrcode`: the login code of an account
+//! - `log`: what an account and the controller said of it
 //! - `events`: what changes, as it changes
 //! - `explain`: why an account is as it is
 //! - `scan`: links that show a login code elsewhere
@@ -16,6 +17,7 @@ mod actions;
 mod events;
 mod explain;
 mod forget;
+mod log;
 mod qrcode;
 mod scan;
 mod session;
@@ -39,6 +41,7 @@ use crate::http::auth::Guard;
 use crate::http::body::{self, Body};
 use crate::http::etag;
 use crate::http::server::Downstream;
+use crate::service::log::ReadableLog;
 use crate::wire::v1::problem::Problem;
 use crate::wire::v1::routes::{self, Action, Route};
 
@@ -54,6 +57,7 @@ pub struct V1 {
     accounts: Accounts,
     settings: watch::Receiver<Arc<Settings>>,
     changes: Changes,
+    log: ReadableLog,
     /// Who is let in. A stream ends when that changes.
     guard: watch::Receiver<Arc<Guard>>,
     /// The controller ends, and streams with it.
@@ -64,12 +68,12 @@ pub struct V1 {
 impl V1 {
     /// Joins its parts. `ending` is cancelled when the controller begins to end.
     pub fn new(
-        (accounts, changes): (Accounts, Changes),
+        (accounts, changes, log): (Accounts, Changes, ReadableLog),
         settings: watch::Receiver<Arc<Settings>>,
         guard: watch::Receiver<Arc<Guard>>,
         ending: CancellationToken,
     ) -> Self {
-        Self { accounts, settings, changes, guard, ending, streams: Arc::new(Semaphore::new(STREAMS)) }
+        Self { accounts, settings, changes, log, guard, ending, streams: Arc::new(Semaphore::new(STREAMS)) }
     }
 
     /// Answers a request that was let in.
@@ -123,6 +127,7 @@ impl Call {
             Route::Put(name) => actions::put(self, name).await,
             Route::Delete(name) => forget::delete(self, name).await,
             Route::Qrcode(name) => qrcode::qrcode(self, name).await,
+            Route::Log(name) => log::log(self, name).await,
             Route::Act(name, Action::Start) => actions::start(self, name).await,
             Route::Act(name, Action::Stop) => actions::stop(self, name).await,
             Route::Act(name, Action::Restart) => actions::restart(self, name).await,

@@ -11,6 +11,7 @@ use super::actions::{__path_put, __path_relogin, __path_restart, __path_start, _
 use super::events::__path_follow;
 use super::explain::__path_explanation;
 use super::forget::__path_delete;
+use super::log::__path_log;
 use super::qrcode::__path_qrcode;
 use super::scan::__path_link;
 use super::session::{__path_show, __path_sign_in, __path_sign_out};
@@ -33,6 +34,7 @@ use super::text;
         restart,
         relogin,
         qrcode,
+        log,
         explanation,
         link,
         show,

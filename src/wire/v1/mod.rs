@@ -10,6 +10,7 @@
 
 pub mod account;
 pub mod explain;
+pub mod log;
 pub mod problem;
 pub mod requests;
 pub mod routes;

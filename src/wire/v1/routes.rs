@@ -36,6 +36,8 @@ pub enum Route {
     Explain(ClientName),
     /// A link for scanning is made.
     ScanLink(ClientName),
+    /// The log of an account.
+    Log(ClientName),
     /// What changes, as it changes.
     Events,
     /// Who the caller is.
@@ -94,6 +96,7 @@ pub fn find(method: &Method, path: &str) -> Result<Route, Problem> {
         Target::Qrcode(name) => Route::Qrcode(account(name)?),
         Target::ScanLink(name) => Route::ScanLink(account(name)?),
         Target::Explain(name) => Route::Explain(account(name)?),
+        Target::Log(name) => Route::Log(account(name)?),
         Target::Action(name, action) => Route::Act(account(name)?, action),
     })
 }
@@ -116,6 +119,7 @@ enum Target<'a> {
     Qrcode(&'a str),
     Explain(&'a str),
     ScanLink(&'a str),
+    Log(&'a str),
     Action(&'a str, Action),
     Events,
     Session,
@@ -134,6 +138,7 @@ fn target(path: &str) -> Option<(Target<'_>, &'static str)> {
         [Some("clients"), Some(name), Some("qrcode"), None] => Some((Target::Qrcode(name), READ)),
         [Some("clients"), Some(name), Some("explain"), None] => Some((Target::Explain(name), READ)),
         [Some("clients"), Some(name), Some("scan-link"), None] => Some((Target::ScanLink(name), "POST")),
+        [Some("clients"), Some(name), Some("log"), None] => Some((Target::Log(name), READ)),
         [Some("clients"), Some(name), Some("start"), None] => action(name, Action::Start),
         [Some("clients"), Some(name), Some("stop"), None] => action(name, Action::Stop),
         [Some("clients"), Some(name), Some("restart"), None] => action(name, Action::Restart),
@@ -212,6 +217,7 @@ mod tests {
             (Method::PUT, "/v1/clients/bot", Route::Put(bot())),
             (Method::DELETE, "/v1/clients/bot", Route::Delete(bot())),
             (Method::HEAD, "/v1/clients/bot/qrcode", Route::Qrcode(bot())),
+            (Method::GET, "/v1/clients/bot/log", Route::Log(bot())),
             (Method::POST, "/v1/clients/bot/start", Route::Act(bot(), Action::Start)),
             (Method::GET, "/v1/session", Route::Session),
             (Method::POST, "/v1/session", Route::SignIn),

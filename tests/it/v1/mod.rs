@@ -4,6 +4,7 @@ pub mod actions;
 mod events;
 mod explain;
 mod forget;
+mod log;
 mod qrcode;
 mod scan;
 mod session;
