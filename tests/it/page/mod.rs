@@ -78,24 +78,33 @@ fn account_is_added_scanned_and_stopped_by_a_person() {
 fn account_that_needs_a_person_comes_first_and_says_what_to_do() {
     let Some(browser) = Browser::start() else { return };
     let controller = Builder::new().config("[supervisor]\nrestart_limit = 1").built_in();
-    controller.start_client_with("a-runs", "sandbox_login_time=0");
-    controller.start_client_with("b-put-out", "sandbox_login_time=0&sandbox_fault_expire=0.2");
-    controller.start_client_with("c-broken", "sandbox_login_time=0");
-    controller.start_client_with("d-waits", "sandbox_login=scan");
-    controller.wait_for_state("a-runs", "running");
-    let broken = controller.get("/v1/clients/c-broken").json()["client"]["pid"].as_i64().unwrap();
+    for name in ["archive", "night-watch", "shop", "%E6%9D%8E%E9%9B%B7"] {
+        controller.start_client_with(name, "sandbox_login_time=0");
+    }
+    controller.start_client_with("weekly-report", "sandbox_login=scan");
+    controller.wait_for_state("李雷", "running");
+    send(&controller, "POST", "/v1/clients/archive/stop", &Value::Null);
+    let broken = controller.get("/v1/clients/night-watch").json()["client"]["pid"].as_i64().unwrap();
     kill_process(Pid::from_raw(broken.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
-    wait_until("it is held", || controller.get("/v1/clients/c-broken").json()["client"]["held"] == true);
-    let mut tab = browser.tab(Look { language: "zh-CN", dark: true, ..Look::default() });
-    tab.open(&page(&controller, ""));
-    tab.until("the code comes first", &format!("{FIRST}.includes('d-waits')"));
-    tab.until_text("待扫码");
-    assert_eq!(tab.eval("document.documentElement.lang"), "zh-CN");
-    tab.picture("list-zh-dark");
+    wait_until("it is held", || controller.get("/v1/clients/night-watch").json()["client"]["held"] == true);
+    for (name, look) in [
+        ("list-zh-dark", Look { language: "zh-CN", dark: true, ..Look::default() }),
+        ("list-phone", PHONE),
+        ("list", Look { height: 420, ..Look::default() }),
+    ] {
+        let mut tab = browser.tab(look);
+        tab.open(&page(&controller, ""));
+        tab.until("the code comes first", &format!("{FIRST}.includes('weekly-report')"));
+        tab.until("all are there", "document.querySelectorAll('tbody tr').length === 5");
+        let (word, language) = if look.language == "en" { ("Needs a scan", "en") } else { ("待扫码", "zh-CN") };
+        tab.until_text(word);
+        assert_eq!(tab.eval("document.documentElement.lang"), language);
+        tab.picture(name);
+    }
     let mut tab = browser.tab(Look::default());
-    tab.open(&page(&controller, "account/c-broken"));
+    tab.open(&page(&controller, "account/night-watch"));
     tab.until_text("signal 9");
-    tab.until_text("wqctl start c-broken");
+    tab.until_text("wqctl start night-watch");
     tab.picture("held");
     tab.press("Start");
     tab.until_text("Running");
@@ -180,7 +189,6 @@ fn page_comes_back_by_itself_when_the_controller_does() {
     let mut tab = browser.tab(PHONE);
     tab.open(&page(&controller, ""));
     tab.until("it is there", "document.querySelectorAll('tbody tr').length === 1");
-    tab.picture("list-phone");
     tab.eval("window.same = true");
     controller.end();
     tab.until_text("Connection lost");
