@@ -32,6 +32,9 @@ pub mod backends;
 // The programs of others that hold an account, which the configuration names.
 pub mod implementations;
 
+// What a text shows of secrets.
+pub mod redact;
+
 pub mod config;
 
 pub mod peers;

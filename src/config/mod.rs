@@ -3,7 +3,7 @@
 //! `sources` says which files are read, `fragment` turns each into items that know their line, `options`
 //! picks for each option the last file that has it, `rules`, `addresses`, `auth`, `accounts` and
 //! `implementations` check values, `settings` lists
-//! every option with its default and its rule, and `load` runs all of it. Whatever is wrong is collected, so that one run
+//! every option with its default and its rule, and `load` runs all of it; `effective` shows what holds. Whatever is wrong is collected, so that one run
 //! names everything.
 //!
 //! To add an option: a field and a line in `settings`, a paragraph in `packaging/wqcontroller.toml` (a test
@@ -15,6 +15,7 @@ mod accounts;
 mod addresses;
 mod auth;
 mod changes;
+mod effective;
 mod endpoint;
 mod error;
 mod fragment;
@@ -31,6 +32,7 @@ mod sources;
 mod units;
 
 pub use auth::{Access, AuthSettings, TokenPlace, TokenSource};
+pub use effective::Effective;
 pub use endpoint::Endpoint;
 pub use error::{ConfigError, OpenListener, Overridden, Problem};
 pub use listen::{ListenAddress, ListenError, UnixSocket};

@@ -138,7 +138,6 @@ impl<'a> Options<'a> {
     }
 
     /// The names asked for so far.
-    #[cfg(test)]
     pub(super) fn known(&self) -> &[&'static str] {
         &self.known
     }
