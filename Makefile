@@ -10,6 +10,7 @@
 
 PREFIX = /usr/local
 SBINDIR = $(PREFIX)/sbin
+BINDIR = $(PREFIX)/bin
 DATADIR = $(PREFIX)/share
 MANDIR = $(DATADIR)/man
 DOCDIR = $(DATADIR)/doc/wqcontroller
@@ -51,10 +52,13 @@ FILES = \
   $(call to,systemd/*.catalog,$(CATALOGDIR)) \
   $(call to,systemd/*.rules,$(POLKITDIR)) \
   $(call to,systemd/system.d/*.conf,$(DBUSDIR)) \
-  $(foreach section,5 7 8,$(call to,man/*.$(section),$(MANDIR)/man$(section))) \
+  $(foreach section,1 5 7 8,$(call to,man/*.$(section),$(MANDIR)/man$(section))) \
   644:packaging/completions/wqcontroller.bash:$(BASHDIR)/wqcontroller \
   644:packaging/completions/wqcontroller.zsh:$(ZSHDIR)/_wqcontroller \
   644:packaging/completions/wqcontroller.fish:$(FISHDIR)/wqcontroller.fish \
+  644:packaging/completions/wqctl.bash:$(BASHDIR)/wqctl \
+  644:packaging/completions/wqctl.zsh:$(ZSHDIR)/_wqctl \
+  644:packaging/completions/wqctl.fish:$(FISHDIR)/wqctl.fish \
   644:src/client/sandbox/world.toml:$(DOCDIR)/examples/world.toml \
   $(foreach file,$(shell find packaging/examples -type f),644:$(file):$(DOCDIR)/$(file:packaging/%=%))
 
@@ -74,6 +78,9 @@ install:
 	done
 	install -d $(DESTDIR)$(SYSCONFDIR)/wqcontroller/wqcontroller.toml.d
 	ln -sf wqcontroller $(DESTDIR)$(SBINDIR)/wqclient
+# A relative link, as a package may be unpacked below any folder.
+	install -d $(DESTDIR)$(BINDIR)
+	ln -sfr $(DESTDIR)$(SBINDIR)/wqcontroller $(DESTDIR)$(BINDIR)/wqctl
 ifneq ($(SBINDIR),/usr/sbin)
 	sed -i 's|/usr/sbin/wqcontroller|$(SBINDIR)/wqcontroller|' $(DESTDIR)$(UNITDIR)/wqcontroller.service \
 	  $(DESTDIR)$(UNITDIR)/wqclient@.service $(DESTDIR)$(UNITDIR)/wqimpl@.service
@@ -87,7 +94,7 @@ uninstall:
 	set -e; for file in $(FILES); do \
 	  case $$file in *:$(SYSCONFDIR)/*) ;; *) rm -f $(DESTDIR)$${file##*:} ;; esac; \
 	done
-	rm -f $(DESTDIR)$(SBINDIR)/wqclient
+	rm -f $(DESTDIR)$(SBINDIR)/wqclient $(DESTDIR)$(BINDIR)/wqctl
 	rm -rf $(DESTDIR)$(DOCDIR)/examples
 
 # In a copy, where debian/ is at the top; the tools put beside it what they make. What cargo built stays in target.

@@ -56,6 +56,9 @@ pub mod statefile;
 
 pub mod http_client;
 
+// The command line. It knows the controller by its HTTP API alone, so it stands above all that a controller is made of.
+pub mod ctl;
+
 pub mod service;
 
 pub mod supervisor;

@@ -1,4 +1,4 @@
-//! The executable: daemon and built-in client in one, so that no two parts differ in version.
+//! The executable: daemon, built-in client and `wqctl` in one, so that no two parts differ in version.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use wqcontroller::store::StoreError;
 use wqcontroller::supervisor::relay::RelayOf;
 use wqcontroller::supervisor::systemd::{SocketsError, launch};
 use wqcontroller::supervisor::{implementation, relay};
-use wqcontroller::{client, daemon};
+use wqcontroller::{client, ctl, daemon};
 
 /// Runs many chat accounts on one machine: starts, watches and stops their client processes, and is the one HTTP door
 /// to all of them.
@@ -104,6 +104,9 @@ impl Arguments {
 const CONFIGURATION_ERROR: u8 = 78;
 
 fn main() -> ExitCode {
+    if ctl::is_invoked(std::env::args_os()) {
+        return ctl::run();
+    }
     // Under its own name the client gets no arguments that could be parsed.
     if client::is_invoked(std::env::args_os()) {
         return client::run();

@@ -61,6 +61,17 @@ pub enum ListenerRefusal {
     Busy,
 }
 
+/// Why a token is not shown to what listens at a port of this machine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceRefusal {
+    /// It is of another user.
+    #[error("a program of user {0} listens there, which must not see the token")]
+    OtherUser(u32),
+    /// It can't be told whose it is.
+    #[error("it is not known whose program listens there, so it is not shown the token")]
+    Unknown,
+}
+
 /// Decides which users of this machine may connect. It lets in all other machines.
 #[derive(Debug)]
 pub struct PeerPolicy {
@@ -167,6 +178,25 @@ impl PeerPolicy {
         match self.owners.of_listener(canonical(address)).await {
             PeerUser::Unknown => Ok(()),
             owner => self.check_owner(owner, &self.own_implementation().await).await,
+        }
+    }
+
+    /// Decides whether a connection that a caller opened to a port of this machine may be shown a token: where it leads to a process of
+    /// root, of the caller's own user, or of the user with this name.
+    ///
+    /// # Errors
+    /// A process of another user has the port, or it is not known whose it is.
+    pub async fn check_service(&self, stream: &TcpStream, user: &str) -> Result<(), ServiceRefusal> {
+        match self.acceptor(stream).await {
+            PeerUser::User(uid) if uid == 0 || uid == self.own => Ok(()),
+            PeerUser::User(uid) => {
+                let service = nix::unistd::User::from_name(user).ok().flatten();
+                match service.is_some_and(|service| service.uid.as_raw() == uid) {
+                    true => Ok(()),
+                    false => Err(ServiceRefusal::OtherUser(uid)),
+                }
+            }
+            PeerUser::Busy | PeerUser::Unknown | PeerUser::Remote => Err(ServiceRefusal::Unknown),
         }
     }
 

@@ -16,6 +16,7 @@ mod bot;
 mod cli;
 mod client;
 mod conformance;
+mod ctl;
 mod daemon;
 mod fuzz;
 mod heartbeat;

@@ -67,6 +67,11 @@ fn one_make_installs_everything_and_another_takes_it_away() {
     let (status, _, complaint) = run(Command::new(client).env_clear());
     assert_eq!((status, complaint.contains("MOJO_WEBQQ_ACCOUNT is not set")), (Some(2), true), "{complaint}");
 
+    // So is what people type, where every user finds it.
+    let wqctl = root.path().join("usr/bin/wqctl");
+    assert_eq!(fs::read_link(&wqctl).unwrap(), Path::new("../sbin/wqcontroller"));
+    assert_eq!(run(Command::new(wqctl).arg("--version")).1, format!("wqctl {}\n", env!("CARGO_PKG_VERSION")));
+
     // What an administrator wrote is not overwritten.
     let configuration = root.path().join("etc/wqcontroller/wqcontroller.toml");
     fs::write(&configuration, "max_clients = 7\n").unwrap();

@@ -2,7 +2,7 @@
 //! from its source elsewhere.
 
 mod api;
-mod page;
+pub mod page;
 mod settings;
 
 use std::collections::BTreeSet;

@@ -183,6 +183,9 @@ fn every_variable_of_the_client_is_in_its_page_and_no_other() {
                 "XDG_STATE_HOME",
                 "CREDENTIALS_DIRECTORY",
                 "TMPDIR",
+                "WQCTL_TOKEN",
+                "WQCTL_TOKEN_FILE",
+                "NO_COLOR",
             ];
             let is_known = known.contains(bare)
                 || whole.contains(&&*name)

@@ -1,0 +1,169 @@
+//! `list` and `show`.
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::{Context, about};
+use crate::ctl::account::{Account, Process};
+use crate::ctl::arguments::List;
+use crate::ctl::client::path_of;
+use crate::ctl::failure::{Failure, Outcome};
+use crate::ctl::screen::{print, print_json, printable};
+use crate::ctl::table::Rows;
+use crate::ctl::time::{now, shown, span};
+
+/// How many pages are read. Each has a thousand accounts, and there are ten thousand at most.
+const MAX_PAGES: usize = 100;
+
+pub(super) async fn list(context: &Context, list: &List) -> Outcome {
+    let accounts = fetch(context, list).await?;
+    if context.json {
+        let total = accounts.len();
+        return print_json(&json!({ "accounts": accounts, "total": total }));
+    }
+    let accounts: Vec<Account> = accounts.iter().map(Account::of).collect::<Outcome<_>>()?;
+    if list.names {
+        return print(&accounts.iter().map(|account| printable(&account.name) + "\n").collect::<String>());
+    }
+    if accounts.is_empty() && context.screen.is_terminal {
+        return print(match list.part.is_none() && list.state.is_none() && !list.needs_person {
+            true => "There are no accounts yet: wqctl start NAME\n",
+            false => "There are no such accounts.\n",
+        });
+    }
+    let columns = (!list.wide).then(|| context.screen.size().0);
+    let lines = table(&accounts).lines(context.screen, columns);
+    print(&lines.iter().map(|line| line.clone() + "\n").collect::<String>())
+}
+
+/// All accounts of the query, as they were sent.
+pub(super) async fn fetch(context: &Context, list: &List) -> Outcome<Vec<Value>> {
+    let mut filters = String::new();
+    let mut add = |name: &str, value: &str| {
+        filters += &format!("&{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
+    };
+    if let Some(part) = &list.part {
+        add("q", part);
+    }
+    if let Some(state) = &list.state {
+        add("state", state);
+    }
+    if list.needs_person {
+        add("needs_person", "true");
+    }
+    let (mut found, mut after) = (Vec::new(), String::new());
+    for _ in 0..MAX_PAGES {
+        let mut page = context.client.get(&format!("/v1/clients?limit=1000{filters}{after}")).await?;
+        match page["accounts"].take() {
+            Value::Array(accounts) => found.extend(accounts),
+            _ => return Err(Failure::refused("the controller sent no list of accounts")),
+        }
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={}", utf8_percent_encode(next, NON_ALPHANUMERIC)),
+            None => break,
+        }
+    }
+    Ok(found)
+}
+
+fn table(accounts: &[Account]) -> Rows {
+    let now = now();
+    let mut rows = Rows::new(&["NAME", "STATE", "PORT", "PID", "REASON"], &[2, 3]);
+    for account in accounts {
+        let cells = vec![
+            account.name.clone(),
+            account.word().to_owned(),
+            number(account.client.port),
+            number(account.client.pid),
+            account.why(now),
+        ];
+        rows.add(cells, account.mood());
+    }
+    rows
+}
+
+/// A number, or a dash where there is none.
+pub(super) fn number(number: Option<impl ToString>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
+}
+
+/// The accounts as lines of a table.
+pub(super) fn lines(context: &Context, accounts: &[Account], columns: Option<usize>) -> Vec<String> {
+    table(accounts).lines(context.screen, columns)
+}
+
+pub(super) async fn show(context: &Context, name: &str) -> Outcome {
+    let value = context.client.get(&path_of(name, "")).await.map_err(about(name))?;
+    if context.json {
+        return print_json(&value);
+    }
+    let account = Account::of(&value)?;
+    let now = now();
+    let mut text = String::new();
+    let mut add = |label: &str, value: &str| {
+        if !value.is_empty() {
+            text += &format!("{label:<15} {}\n", printable(value));
+        }
+    };
+    add("name", &account.name);
+    add("id", &account.id);
+    add("state", &account.state);
+    add("desired", &account.desired);
+    add("reason", &account.why(now));
+    add("needs a person", if account.needs_person { "yes" } else { "no" });
+    add("client", &process(&account.client, now));
+    if let Some(by) = &account.implementation {
+        let kind = by.kind.as_ref().filter(|kind| **kind != by.name).map(|kind| format!(" ({kind})"));
+        let process = by
+            .process
+            .as_ref()
+            .map(|held| process(held, now))
+            .unwrap_or_else(|| "not started yet".to_owned());
+        add("held by", &format!("{}{}: {process}", by.name, kind.unwrap_or_default()));
+    }
+    if let Some(login) = &account.login {
+        let since = login
+            .since
+            .map(|since| format!(", since {} ({})", shown(since), span(now.saturating_sub(since))));
+        add("login", &format!("{}{}", login.state, since.unwrap_or_default()));
+        add("number", login.uin.as_deref().unwrap_or_default());
+        add("nickname", login.nickname.as_deref().unwrap_or_default());
+    }
+    if let Some(usage) = &account.usage {
+        add("memory", &usage.memory.map(mebibytes).unwrap_or_default());
+        add("processor", &usage.cpu.map(|seconds| format!("{seconds:.1} s")).unwrap_or_default());
+    }
+    for (place, (name, value)) in account.parameters.iter().enumerate() {
+        add(if place == 0 { "parameters" } else { "" }, &format!("{name}={value}"));
+    }
+    print(&text)
+}
+
+/// Bytes for people.
+pub(super) fn mebibytes(bytes: f64) -> String {
+    format!("{:.1} MiB", bytes / 1_048_576.0)
+}
+
+/// A process in a line.
+fn process(process: &Process, now: u64) -> String {
+    let mut text = process.phase.clone();
+    let mut add = |part: String| text += &format!(", {part}");
+    process.pid.into_iter().for_each(|pid| add(format!("pid {pid}")));
+    process.port.into_iter().for_each(|port| add(format!("port {port}")));
+    process.unit.iter().for_each(|unit| add(unit.clone()));
+    if process.frozen {
+        add("frozen".to_owned());
+    }
+    if process.held {
+        add("held".to_owned());
+    }
+    if process.exits > 0 {
+        add(format!("{} unasked exits", process.exits));
+    }
+    process.last_exit.iter().for_each(|exit| add(exit.clone()));
+    process
+        .next_start
+        .into_iter()
+        .for_each(|at| add(format!("starts again in {} s", at.saturating_sub(now))));
+    text
+}
