@@ -149,7 +149,7 @@ fn from_beginning_to_end(root: Option<PathBuf>) {
     machine.shell(&format!("rm -r {SLOWER}; systemctl daemon-reload"));
 
     // The same by the socket, for a group only.
-    machine.shell("useradd --groups wqcontroller bot; useradd stranger");
+    machine.shell("useradd --groups wqctl bot; useradd stranger");
     let call =
         "curl --silent --fail --unix-socket /run/wqcontroller.sock http://localhost/openqq/check_client";
     let by = |user: &str| machine.try_run("runuser", &["-u", user, "--", "sh", "-c", call]).status.success();
