@@ -14,6 +14,7 @@
 //! - `scan_links`: links that show a login code elsewhere
 //! - `plan`: what follows from the two lists
 //! - `reconciler`: carries it out
+//! - `usage`: what their processes use
 //! - `changes`: what has changed, for those who listen
 
 mod actions;
@@ -24,6 +25,7 @@ mod login_code;
 mod plan;
 mod reconciler;
 mod scan_links;
+mod usage;
 
 pub use actions::{AnewError, SpecRefusal};
 pub use changes::{Change, ChangeKind, ChangeWatch, Changes, Gap};
@@ -31,6 +33,7 @@ pub use forget::{ForgetError, KeptFolders};
 pub use login_code::LoginCode;
 pub use reconciler::Reconciler;
 pub use scan_links::{ScanLink, ScanLinkError, ScanLinks};
+pub use usage::UsageSample;
 
 use std::sync::Arc;
 
@@ -66,6 +69,7 @@ pub struct Accounts {
     wake: mpsc::Sender<ClientName>,
     client_dirs: Arc<ClientDirs>,
     kept: KeptFolders,
+    usages: usage::Usages,
     /// The file system, as far as callers make us look there.
     blocking: BlockingTurns,
     scan_links: Arc<ScanLinks>,
@@ -92,6 +96,7 @@ impl Accounts {
                 wake,
                 client_dirs,
                 kept,
+                usages: usage::Usages::default(),
                 blocking,
                 scan_links,
             },

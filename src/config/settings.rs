@@ -319,6 +319,7 @@ mod tests {
                 cpu_quota: None,
                 ..with_examples.limits
             },
+            http: HttpSettings { public_url: None, ..with_examples.http },
             ..with_examples
         };
         assert_eq!(without_examples, Settings::default());
@@ -338,7 +339,7 @@ mod tests {
             http.connect_timeout = 0\nhttp.header_timeout = 0\nhttp.inactivity_timeout = 0\n\
             http.request_header_timeout = 0\nhttp.drain_timeout = '5s'\nhttp.max_connections = 65537\n\
             http.idle_timeout = -1\nhttp.max_inflight_per_client = 0\nhttp.max_request_header = 8191\n\
-            http.worker_threads = 0\nhttp.max_form_body = 1023\nhttp.hosts = ['h:1']\nhttp.allowed_origins = ['*']\n\
+            http.worker_threads = 0\nhttp.max_form_body = 1023\nhttp.hosts = ['h:1']\nhttp.allowed_origins = ['*']\nhttp.public_url = 'h'\n\
             onebot.clients = [{}]\nmilky.clients = [{}]\nimplementations = 1\nlogin.offline_after = 0\nlogin.when_offline = 'x'\nlogin.when_put_out = 1\n\
             login.code_attempts = 0\nlogin.notify = ['x']\nauth.tokens = [{ name = 'a' }]\nauth.allow_unauthenticated = 1";
         let error = read(broken).unwrap_err();

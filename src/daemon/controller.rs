@@ -264,6 +264,10 @@ impl Controller {
                 let files = files.clone();
                 move || files.clone().watch()
             }),
+            spawn_supervised("the samples of what accounts use", {
+                let accounts = accounts.clone();
+                move || accounts.clone().sample_usage()
+            }),
             spawn_supervised("the heartbeat", {
                 let current = current.clone();
                 move || heartbeat(current.clone())

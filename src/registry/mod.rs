@@ -32,14 +32,14 @@ use tracing::warn;
 
 use crate::config::Settings;
 use crate::environ::SpecError;
-use crate::model::client::{ClientSpec, Generation, ManagerKind};
+use crate::model::client::{ClientSpec, Generation, Handle, ManagerKind};
 use crate::model::fleet::{Fleet, Input, Launch, RequestOutcome, Rules, Shutdown, StopMode};
 use crate::model::name::{ClientName, UnitId};
 use crate::model::persisted::{PersistedClient, ProcessStatus};
 use crate::statefile::Reported;
 use crate::store::Store;
-use crate::supervisor::AnySupervisor;
 use crate::supervisor::systemd::CleanError;
+use crate::supervisor::{AnySupervisor, ProcessUsage};
 
 /// How many calls may wait for the actor. Each takes microseconds, so a full queue means that something is wrong.
 const QUEUE: usize = 1024;
@@ -186,6 +186,11 @@ impl Registry {
     /// The unit of the process with this ID, and its manager, where processes are units.
     pub fn unit_of(&self, id: &UnitId) -> Option<(ManagerKind, Arc<str>)> {
         self.supervisor.manager().zip(self.supervisor.unit_of(id))
+    }
+
+    /// What these processes use, in their order; none where one is gone or it is not known.
+    pub async fn usage(&self, handles: Vec<Handle>) -> Vec<Option<ProcessUsage>> {
+        self.supervisor.usage(handles).await
     }
 
     /// Removes what the unit with this ID kept on disk, where processes are units. Returns when it is gone.

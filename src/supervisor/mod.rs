@@ -5,6 +5,7 @@
 //! - `events`: how they report what happens to processes
 //! - `implementation`: the launcher of programs that hold an account
 //! - `output`, `output_file`, `relay`: what clients print
+//! - `usage`: what processes use
 //! - `proc`: facts of `/proc`
 
 pub mod detect;
@@ -17,8 +18,10 @@ mod proc;
 pub mod relay;
 pub mod sim;
 pub mod systemd;
+mod usage;
 
 pub use events::EventSender;
+pub use usage::ProcessUsage;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -35,6 +38,7 @@ use crate::model::client::{Handle, ManagerKind};
 use crate::model::fleet::Launch;
 use crate::model::name::UnitId;
 use crate::model::persisted::{PersistedClient, ProcessStatus};
+use crate::tasks::on_blocking_thread;
 use crate::template::{TemplateCommand, TemplateError};
 use implementation::ImplementationChild;
 use systemd::{CleanError, CurrentSecret, ReloadIf, Renewal, RenewalError};
@@ -280,6 +284,15 @@ impl AnySupervisor {
         match self {
             Self::Units(units) => units.is_active(id).await.unwrap_or(false),
             Self::Direct(_) | Self::Sim(_) => false,
+        }
+    }
+
+    /// What these processes use, with all that they have started, in their order; none where one is gone or it is not known.
+    pub async fn usage(&self, handles: Vec<Handle>) -> Vec<Option<ProcessUsage>> {
+        match self {
+            Self::Units(units) => units.usage(handles).await,
+            Self::Direct(_) => on_blocking_thread(move || usage::of_children(&handles)).await,
+            Self::Sim(_) => vec![None; handles.len()],
         }
     }
 

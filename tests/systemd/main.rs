@@ -29,4 +29,5 @@ mod reboot;
 mod service;
 mod sockets;
 mod units;
+mod usage;
 mod yogurt;

@@ -5,10 +5,11 @@ use http::request::Parts;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{text, unless_known};
+use super::{text, unless_known, unless_tagged};
 use crate::accounts::Accounts;
 use crate::config::Settings;
 use crate::http::body::Body;
+use crate::http::etag;
 use crate::http::request::params::Params;
 use crate::model::name::ClientName;
 use crate::wire::v1::account::Account;
@@ -112,7 +113,9 @@ pub(super) fn list(
 ) -> Result<Response<Body>, Problem> {
     let query = AccountQuery::parse(request.uri.query().unwrap_or_default())?;
     let snapshot = accounts.clients.snapshot();
-    let all = snapshot.iter().map(|view| accounts.account(view, settings));
+    let usages = accounts.usages();
+    let all =
+        snapshot.iter().map(|view| Account { usage: usages.of(view), ..accounts.account(view, settings) });
     let mut found: Vec<_> = all.filter(|account| query.takes(account)).collect();
     let total = found.len();
     if let Some(after) = &query.after {
@@ -136,14 +139,18 @@ pub(super) fn list(
         (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) fn one(
+pub(super) async fn one(
     accounts: &Accounts,
     settings: &Settings,
     request: &Parts,
     name: &ClientName,
 ) -> Result<Response<Body>, Problem> {
     let view = accounts.clients.client(name).ok_or_else(Problem::no_such_account)?;
-    Ok(unless_known(request, text(&accounts.account(&view, settings))))
+    let account = accounts.account(&view, settings);
+    // Its tag is that of all else: what it uses is another number each time.
+    let tag = etag::of(&text(&account));
+    let account = Account { usage: accounts.usage(&view).await, ..account };
+    Ok(unless_tagged(request, &tag, text(&account)))
 }
 
 #[cfg(test)]

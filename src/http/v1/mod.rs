@@ -116,7 +116,7 @@ impl Call {
         let (accounts, settings, request) = (&self.v1.accounts, &self.settings, &self.request);
         match route {
             Route::Accounts => accounts::list(accounts, settings, request),
-            Route::Account(name) => accounts::one(accounts, settings, request, &name),
+            Route::Account(name) => accounts::one(accounts, settings, request, &name).await,
             Route::Events => events::follow(&self.v1, request),
             Route::ScanLink(name) => scan::link(&self, &name),
             Route::Explain(name) => explain::explanation(&self, &name),
@@ -162,13 +162,17 @@ fn text(value: &impl Serialize) -> Bytes {
 
 /// The answer with this JSON, or 304 for a caller that has it already.
 fn unless_known(request: &Parts, text: Bytes) -> Response<Body> {
-    let tag = etag::of(&text);
-    let mut response = match etag::is_known(&request.headers, &tag) {
+    unless_tagged(request, &etag::of(&text), text)
+}
+
+/// The same where the tag is not that of the text.
+fn unless_tagged(request: &Parts, tag: &HeaderValue, text: Bytes) -> Response<Body> {
+    let mut response = match etag::is_known(&request.headers, tag) {
         true => body::empty(StatusCode::NOT_MODIFIED),
         false => body::json(StatusCode::OK, text),
     };
     let headers = response.headers_mut();
-    headers.insert(ETAG, tag);
+    headers.insert(ETAG, tag.clone());
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

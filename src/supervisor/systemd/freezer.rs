@@ -21,7 +21,7 @@ use crate::async_fd::ReadableFd;
 use crate::model::error_chain::ErrorChain;
 
 /// Where the cgroup file system is mounted.
-const CGROUPS: &str = "/sys/fs/cgroup";
+pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// The descriptor of the event that says that the queue was full and events were lost (inotify(7), `IN_Q_OVERFLOW`).
 const OVERFLOW: i32 = -1;

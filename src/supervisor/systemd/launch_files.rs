@@ -111,6 +111,7 @@ impl UnitsInner {
         let forgotten = launch.generation;
         // First of all, because the unit cannot be started without its launch file.
         let was_launched = self.clone().discard(launch, id.clone()).await;
+        locked(&self.cgroups).remove(&unit);
         let is_seen = self.bus.is_connected();
         if was_launched && !is_seen {
             self.bus.wait().await;

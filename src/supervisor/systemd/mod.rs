@@ -11,6 +11,7 @@
 //! | `bus`, `connection`, `error` | the connection to systemd, and the calls on it |
 //! | `signals` | reads what systemd sends, and connects again |
 //! | `unit_table`, `properties` | what is known of each unit, and the events that follow |
+//! | `usage` | what units use |
 //! | `freezer` | notices frozen units, for which systemd sends no signal |
 //! | `unit`, `manager` | names and properties of units; the D-Bus interfaces |
 //! | `launch_file`, `launch_files`, `launch_file_watch` | the environment of a client, and the files that carry it |
@@ -39,6 +40,7 @@ mod start_job;
 mod stop;
 mod unit;
 mod unit_table;
+mod usage;
 
 pub use clean::CleanError;
 pub use error::BusError;
@@ -103,6 +105,8 @@ struct UnitsInner {
     prefetched: Mutex<HashMap<Launch, Prefetched>>,
     /// Properties that this systemd does not have.
     unknown: Mutex<BTreeSet<String>>,
+    /// The cgroups of units, as far as what they use was asked for.
+    cgroups: Mutex<usage::Cgroups>,
 }
 
 impl fmt::Debug for UnitsInner {
@@ -223,8 +227,17 @@ impl Units {
         let tasks = AbortOnDropHandle::new(tokio::spawn(breaking(broken.clone(), listening)));
         let (launch_files, prefetched, unknown) = (Mutex::default(), Mutex::default(), Mutex::default());
         let starts = Semaphore::new(MAX_STARTS);
-        let shared =
-            UnitsInner { bus, settings, launch_files, executable, config, starts, prefetched, unknown };
+        let shared = UnitsInner {
+            bus,
+            settings,
+            launch_files,
+            executable,
+            config,
+            starts,
+            prefetched,
+            unknown,
+            cgroups: Mutex::default(),
+        };
         Ok(Self { shared: Arc::new(shared), broken, _tasks: tasks })
     }
 

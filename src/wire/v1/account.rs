@@ -10,6 +10,7 @@ use crate::model::client::{ClientRecord, Phase};
 use crate::model::login::{Login, LoginState};
 use crate::model::state::ClientState;
 use crate::wire::v1::requests::DesiredState;
+use crate::wire::v1::usage::Usage;
 
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -38,6 +39,10 @@ pub struct Account {
     pub login: Option<LoginStatus>,
     /// What it was started with, without secrets.
     pub parameters: BTreeMap<String, String>,
+    /// What its processes use: in lists at most some 30 s old, of one account as it is now. Left out while it is not known, and of
+    /// an account without a process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// A process of an account.
@@ -176,6 +181,7 @@ impl Account {
             implementation: None,
             login: None,
             parameters: parameters.collect(),
+            usage: None,
         }
     }
 

@@ -311,6 +311,7 @@ mod tests {
             implementation: None,
             login: None,
             parameters: [].into(),
+            usage: None,
         }
     }
 

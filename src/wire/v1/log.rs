@@ -42,7 +42,12 @@ pub struct LogEntries {
 
 /// A message of at most [`MAX_MESSAGE`] bytes.
 pub fn cut(mut message: String) -> String {
-    message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+    let mut end = message.len().min(MAX_MESSAGE);
+    // Ends at 0 at the latest, which is a boundary.
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message.truncate(end);
     message
 }
 

@@ -14,3 +14,4 @@ pub mod log;
 pub mod problem;
 pub mod requests;
 pub mod routes;
+pub mod usage;

@@ -96,7 +96,8 @@ fn account_that_needs_a_person_comes_first_and_says_what_to_do() {
         tab.open(&page(&controller, ""));
         tab.until("the code comes first", &format!("{FIRST}.includes('weekly-report')"));
         tab.until("all are there", "document.querySelectorAll('tbody tr').length === 5");
-        let (word, language) = if look.language == "en" { ("Needs a scan", "en") } else { ("待扫码", "zh-CN") };
+        let (word, language) =
+            if look.language == "en" { ("Needs a scan", "en") } else { ("待扫码", "zh-CN") };
         tab.until_text(word);
         assert_eq!(tab.eval("document.documentElement.lang"), language);
         tab.picture(name);

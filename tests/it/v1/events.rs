@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::without_usage;
 use crate::fixture::{Builder, Controller, wait_until};
 
 /// Listens to events.
@@ -100,7 +101,8 @@ fn every_change_is_told_with_the_account_as_it_is() {
     let phases: Vec<_> =
         started.iter().map(|event| event.data["client"]["phase"].as_str().unwrap()).collect();
     assert_eq!(phases.first(), Some(&"reserved"), "{phases:?}");
-    assert_eq!(started.last().unwrap().data, controller.get("/v1/clients/bot").json());
+    let account = without_usage(controller.get("/v1/clients/bot").json());
+    assert_eq!(started.last().unwrap().data, account);
     controller.stop_client("bot");
     let gone = listener.until(|event| event.kind == "gone");
     assert_eq!(gone.last().unwrap().data["name"], "bot");

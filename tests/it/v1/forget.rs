@@ -65,7 +65,7 @@ fn forgotten_account_leaves_no_file_and_others_keep_theirs() {
     assert_eq!(names(&controller.get("/v1/clients")), ["bobby"]);
     let mut left = files_of(&controller, "bob");
     left.retain(|path| !others.contains(path));
-    assert_eq!(left, [PathBuf::new(); 0]);
+    assert!(left.is_empty(), "{left:?}");
     assert_eq!(files_of(&controller, "bobby"), others);
     assert_eq!(
         problem(&forget(&controller, "bob")),
@@ -86,7 +86,7 @@ fn files_of_an_account_that_left_the_list_are_removed() {
     assert_eq!(send(&controller, "DELETE", "/v1/clients/bob", &Value::Null).status, 204);
     assert!(!files_of(&controller, "bob").is_empty(), "without forget they stay");
     assert_eq!(forget(&controller, "bob").status, 204);
-    assert_eq!(files_of(&controller, "bob"), [PathBuf::new(); 0]);
+    assert!(files_of(&controller, "bob").is_empty());
     assert_eq!(problem(&forget(&controller, "bob")), (404, "no_such_account".into()));
 }
 

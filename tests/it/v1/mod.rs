@@ -36,6 +36,12 @@ fn problem_code(answer: &Answer) -> Option<String> {
     is_problem.then(|| problem(answer).1)
 }
 
+/// An account without what it uses, which is another number each time.
+fn without_usage(mut account: Value) -> Value {
+    account.as_object_mut().unwrap().remove("usage");
+    account
+}
+
 fn names(answer: &Answer) -> Vec<String> {
     assert_eq!(answer.status, 200, "{answer:?}");
     let accounts = answer.json()["accounts"].clone();
@@ -48,7 +54,7 @@ fn accounts_are_listed_with_types() {
     assert_eq!(controller.get("/v1/clients").json(), json!({ "accounts": [], "total": 0, "next": null }));
     let started = controller.start_client_with("bot", "log_level=debug&sandbox_login_time=0");
     controller.wait_for_state("bot", "running");
-    let account = controller.get("/v1/clients/bot").json();
+    let account = without_usage(controller.get("/v1/clients/bot").json());
     assert_eq!(
         account,
         json!({
@@ -61,7 +67,7 @@ fn accounts_are_listed_with_types() {
             "parameters": { "log_level": "debug", "sandbox_login_time": "0" },
         })
     );
-    assert_eq!(controller.get("/v1/clients").json()["accounts"], json!([account]));
+    assert_eq!(without_usage(controller.get("/v1/clients").json()["accounts"][0].take()), account);
 }
 
 #[test]
@@ -110,6 +116,8 @@ fn unchanged_answer_is_not_sent_again() {
     let controller = Builder::new().built_in();
     controller.start_client_with("bot", "sandbox_login_time=0");
     controller.wait_for_state("bot", "running");
+    // What it uses is in the list once that is found out, and then stays for a while.
+    wait_until("it is known what it uses", || controller.get("/v1/clients").text().contains("\"usage\""));
     for path in ["/v1/clients", "/v1/clients/bot", "/v1/openapi.json"] {
         let tag = controller.get(path).header("etag").unwrap().to_owned();
         let again = ask(&controller, path, &[("if-none-match", &tag)]);
@@ -169,6 +177,36 @@ fn tokens_hold_and_health_needs_none() {
     for path in ["/healthz", "/readyz"] {
         let answer = controller.get(path);
         assert_eq!((answer.status, answer.body.len()), (200, 0), "{path}");
+    }
+}
+
+#[test]
+fn usage_is_shown() {
+    let controller = Builder::new().built_in();
+    controller.start_client_with("bot", "sandbox_login_time=0");
+    controller.wait_for_state("bot", "running");
+    let check = |usage: &Value| {
+        let memory = usage["memory"].as_u64().unwrap();
+        assert!((1 << 20..1 << 30).contains(&memory), "{usage}");
+        let cpu = usage["cpu"].as_f64().unwrap();
+        assert!((0.0..60.0).contains(&cpu), "{usage}");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        assert!((now - 60..=now).contains(&usage["at"].as_u64().unwrap()), "{usage}");
+    };
+    check(&controller.get("/v1/clients/bot").json()["usage"]);
+    let mut listed = Value::Null;
+    wait_until("it is known what it uses", || {
+        listed = controller.get("/v1/clients").json()["accounts"][0]["usage"].clone();
+        !listed.is_null()
+    });
+    check(&listed);
+    // The sample is as it was.
+    assert_eq!(controller.get("/v1/clients").json()["accounts"][0]["usage"], listed);
+    actions::send(&controller, "POST", "/v1/clients/bot/stop", &Value::Null);
+    for answer in
+        [controller.get("/v1/clients").json()["accounts"][0].take(), controller.get("/v1/clients/bot").json()]
+    {
+        assert!(answer["usage"].is_null(), "it has no process: {answer}");
     }
 }
 

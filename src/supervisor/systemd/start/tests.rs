@@ -58,6 +58,7 @@ impl Bench {
             slice: "wqclient.slice".into(),
         };
         let shared = UnitsInner {
+            cgroups: Mutex::default(),
             bus,
             settings,
             launch_files: Mutex::default(),
