@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::Accounts;
 use crate::config::Settings;
-use crate::environ::{SpecError, client_spec, implementation_of};
+use crate::environ::{SpecError, client_spec, implementation_of, uin_of};
 use crate::model::client::{ClientSpec, Phase};
 use crate::model::fleet::{RequestOutcome, StopMode};
 use crate::model::name::ClientName;
@@ -84,11 +84,46 @@ impl Accounts {
     }
 
     /// Starts an account with exactly these parameters: one that runs with others is started anew.
-    pub async fn start_with(&self, spec: ClientSpec) -> Result<RequestOutcome, CallError> {
+    pub async fn start_with(
+        &self,
+        spec: ClientSpec,
+        settings: &Settings,
+    ) -> Result<RequestOutcome, CallError> {
         let name = spec.name.clone();
+        if let Some(not_ended) = self.end_other_login(&spec, settings).await? {
+            return Ok(not_ended);
+        }
         let outcome = self.clients.start_with(spec).await?;
         self.wake_implementation(name, &outcome);
         Ok(outcome)
+    }
+
+    /// Puts an account without processes into the list, or gives one that is stopped exactly these parameters.
+    pub async fn register(&self, spec: ClientSpec, settings: &Settings) -> Result<RequestOutcome, CallError> {
+        match self.end_other_login(&spec, settings).await? {
+            Some(not_ended) => Ok(not_ended),
+            None => self.clients.register(spec).await,
+        }
+    }
+
+    /// Ends an account that is to be held by another implementation, or with another number. Its client belongs to the account of the
+    /// network that it first had, and would meet the earlier implementation: so this is a new registration. Returns what became of
+    /// the stop if it failed.
+    async fn end_other_login(
+        &self,
+        spec: &ClientSpec,
+        settings: &Settings,
+    ) -> Result<Option<RequestOutcome>, CallError> {
+        let Some(known) = self.clients.client(&spec.name) else { return Ok(None) };
+        let login = |spec: &ClientSpec| {
+            implementation_of(spec).map(|name| (name.to_owned(), uin_of(spec).map(str::to_owned)))
+        };
+        if login(&known.record.spec) == login(spec) {
+            return Ok(None);
+        }
+        let stopped = self.stop(spec.name.clone(), StopMode::Wait, settings).await?;
+        let is_ended = matches!(stopped, RequestOutcome::Stopped(_) | RequestOutcome::NotExists);
+        Ok(Some(stopped).filter(|_| !is_ended))
     }
 
     /// Also for a client that runs already: its implementation may be held, and a start is how it is tried again.

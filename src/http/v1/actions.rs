@@ -51,7 +51,7 @@ pub(super) async fn put(call: Call, name: ClientName) -> Answered {
     };
     match (desired, spec) {
         (DesiredState::Running, Some(spec)) => {
-            Problem::unless_done(&call.run(accounts.start_with(spec)).await?)?
+            Problem::unless_done(&call.run(accounts.start_with(spec, &call.settings)).await?)?
         }
         (DesiredState::Running, None) => {
             let spec = call.spec(&name, Parameters::new()).await?;
@@ -62,7 +62,7 @@ pub(super) async fn put(call: Call, name: ClientName) -> Answered {
                 Problem::unless_done(&call.run(accounts.stop_and_keep(name.clone(), &call.settings)).await?)?;
             }
             if let Some(spec) = spec {
-                Problem::unless_done(&call.run(accounts.clients.register(spec)).await?)?;
+                Problem::unless_done(&call.run(accounts.register(spec, &call.settings)).await?)?;
             }
         }
     }
