@@ -95,13 +95,17 @@ impl LogMemory {
 }
 
 impl Kept {
-    fn add(&mut self, account: &str, number: u64, entry: LogEntry) {
+    fn add(&mut self, account: &str, number: u64, mut entry: LogEntry) {
         let size = size_of(&entry);
         let name = match self.accounts.get_key_value(account) {
             Some((name, _)) => name.clone(),
             None => Arc::from(account),
         };
         let of = self.accounts.entry(name.clone()).or_default();
+        // Lines of two streams may get here in another order than their times have. They are shown by time, so that must be one order.
+        if let Some((_, newest)) = of.lines.back() {
+            entry.time = entry.time.max(newest.time);
+        }
         if of.lines.is_empty() {
             self.oldest.insert(number, name.clone());
         }
