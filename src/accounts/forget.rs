@@ -30,7 +30,7 @@ pub struct KeptFolders {
     pub implementations_runtime: Arc<Path>,
     /// The folder of the tokens of implementations, and of the homes of those that are child processes.
     pub implementation_state: Arc<Path>,
-    /// The controller's own files, of which none is an account's, whatever its parameters say.
+    /// The controller's own files. None is an account's, whatever its parameters say.
     pub own: Arc<[PathBuf]>,
 }
 

@@ -182,7 +182,7 @@ impl Guard {
             return Ok(all);
         }
         let (method, path) = (request.method(), request.uri().path());
-        // Whoever signs in or out has no token yet, or none any more.
+        // A caller who signs in or out has no token yet, or none any more.
         if routes::is_sign_in_or_out(method, path) {
             return Ok(Admission { access: Access::ReadOnly, by_session: false });
         }

@@ -138,7 +138,7 @@ fn mistakes_of_actions_are_named() {
     let controller = Builder::new().built_in();
     controller.start_client_with("bot", "sandbox_login_time=0");
     for action in ["start", "stop", "restart", "relogin"] {
-        let unknown = post(&controller, &format!("/v1/clients/nobody/{action}"));
+        let unknown = post(&controller, &format!("/v1/clients/none/{action}"));
         assert_eq!(problem(&unknown), (404, "no_such_account".into()), "{action}");
         let read = controller.get(&format!("/v1/clients/bot/{action}"));
         assert_eq!((problem(&read).0, read.header("allow")), (405, Some("POST")), "{action}");
