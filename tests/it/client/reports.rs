@@ -127,7 +127,8 @@ fn hanging_receiver_delays_nothing_else() {
     }
     client.signal(Signal::TERM);
     assert_eq!(client.until_exit().signal(), Some(Signal::TERM.as_raw()));
-    assert!(client.setup.log().contains(" are left on disk; the next start delivers them"));
+    let said = " are left on disk; the next start delivers them";
+    until("the log line", || client.setup.log().contains(said).then_some(()));
 }
 
 #[test]
