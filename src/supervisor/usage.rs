@@ -129,16 +129,24 @@ mod tests {
         let pid = child.id();
         let start_ticks = super::super::proc::stat(pid).unwrap().start_ticks;
         let handle = |start_ticks| Handle::Direct { pid, start_ticks, boot_id: "".into() };
-        let found = of_children(&[handle(start_ticks), handle(start_ticks)]);
         let other = of_children(&[handle(start_ticks + 1)]);
-        let alone = parse(&fs::read(format!("/proc/{pid}/stat")).unwrap()).unwrap().usage();
+        let alone = || parse(&fs::read(format!("/proc/{pid}/stat")).unwrap()).unwrap().usage();
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        // A process in the middle of execve(2) has no memory of its own.
+        let (usage, alone) = loop {
+            let found = of_children(&[handle(start_ticks), handle(start_ticks)]);
+            let (usage, alone) = (found[0].unwrap(), alone());
+            if usage.memory > alone.memory || std::time::Instant::now() > end {
+                break (usage, alone);
+            }
+            std::thread::yield_now();
+        };
         rustix::process::kill_process_group(
             rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(),
             rustix::process::Signal::KILL,
         )
         .unwrap();
         child.wait().unwrap();
-        let usage = found[0].unwrap();
         assert!(usage.memory > alone.memory && usage.cpu > Duration::ZERO, "{usage:?} {alone:?}");
         assert_eq!((other, of_children(&[handle(start_ticks)])), (vec![None], vec![None]));
     }
