@@ -156,7 +156,7 @@ impl ChangeWatch {
             (self.accounts.clients.changes(), self.accounts.implementations.changes());
         let mut logins = self.accounts.logins.clone();
         loop {
-            // Marked as seen before the look, so that what changes meanwhile is looked at again.
+            // Marked as seen before the comparison, so that a change during it causes another one.
             clients.mark_unchanged();
             implementations.mark_unchanged();
             logins.mark_unchanged();

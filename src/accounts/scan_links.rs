@@ -20,7 +20,7 @@ use crate::registry::ClientView;
 /// How long a link holds.
 const LIFETIME: Duration = Duration::from_secs(5 * 60);
 
-/// The longest link that is looked at, in bytes. A name is at most 64 characters.
+/// The longest token that is verified, in bytes. A name takes at most 64 of its characters.
 const LONGEST: usize = 1024;
 
 /// What links are signed with.

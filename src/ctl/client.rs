@@ -175,7 +175,7 @@ impl Client {
             }
         }
         let [.., (door, error)] = &tried[..] else { return Err(Failure::usage("there is no address")) };
-        // What is there and closed says more than what is not there.
+        // A socket that refuses this user explains the failure better than an address where nothing listens.
         match (self.closed.get(), &tried[..]) {
             (Some(socket), _) => {
                 Err(Failure::new(Kind::NotAllowed, format!("{socket} is not open to you")).next(join()))

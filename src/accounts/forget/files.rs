@@ -16,7 +16,7 @@ pub(super) fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// The files that a client is told to keep, and those that the controller keeps for it.
+/// The files whose paths a client is given, and those that the controller writes for it.
 pub(super) fn named(spec: &ClientSpec) -> Vec<PathBuf> {
     let output = spec.output();
     // Beside its output: what is logged already, and the end of what was cut off.
@@ -66,7 +66,7 @@ pub(super) fn remove_below(root: &Path, path: &Path) -> io::Result<bool> {
         Ok(true)
     };
     match remove() {
-        // Also a folder on the way that is a link: what is there is none of its files.
+        // A symbolic link among the parent folders counts as missing: it could lead to files of another account.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
         removed => Ok(removed?),
     }

@@ -14,7 +14,7 @@ use crate::ctl::failure::{Failure, Kind, Outcome};
 use crate::ctl::screen::{print, print_json, print_json_line, printable};
 use crate::ctl::time::{now, shown};
 
-/// How often a controller that is away is looked for again, and the pause between: a restart takes less.
+/// How many attempts are made to reconnect, and the pause between them: together longer than a restart takes.
 const TRIES: u32 = 60;
 const PAUSE: Duration = Duration::from_millis(500);
 

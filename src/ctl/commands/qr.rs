@@ -16,7 +16,7 @@ use crate::ctl::failure::{Failure, Kind, Outcome};
 use crate::ctl::screen::{fit, print, print_json, printable, width};
 use crate::ctl::time::now;
 
-/// How often it is looked for a new code, besides after each event.
+/// The interval at which a new code is asked for. It is also asked for after each event.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// White on black by the colours that no theme changes, so that the code is dark on light on every terminal.
