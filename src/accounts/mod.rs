@@ -42,14 +42,14 @@ use tokio::sync::{mpsc, watch};
 
 use crate::blocking::BlockingTurns;
 use crate::client_dirs::ClientDirs;
-use crate::config::Settings;
+use crate::config::{LimitSettings, Settings};
 use crate::environ::implementation_of;
 use crate::login::Logins;
 use crate::model::login::Login;
 use crate::model::name::ClientName;
 use crate::registry::{ClientView, Forgetting, Registry};
 use crate::wire::client_list::{client_object, implementation_object, login_object};
-use crate::wire::v1::account::Account;
+use crate::wire::v1::account::{Account, Limits, Recorded};
 
 /// How many accounts may wait to have their held implementation started again.
 const WAKE_QUEUE: usize = 256;
@@ -116,12 +116,11 @@ impl Accounts {
 
     /// What `/v1` says of an account.
     pub fn account(&self, view: &ClientView, settings: &Settings) -> Account {
-        let account = Account::new((&view.record, view.next_start, view.unit.as_deref()));
+        let account = Account { limits: limits(view, settings), ..Account::new(recorded(view)) };
         let Some(name) = implementation_of(&view.record.spec) else { return account };
         let kind = settings.implementations.get(name).map(|implementation| implementation.kind.name());
         let found = self.implementations.client(&view.record.spec.name);
-        let process = found.as_deref().map(|found| (&found.record, found.next_start, found.unit.as_deref()));
-        let account = account.with_implementation((name, kind), process);
+        let account = account.with_implementation((name, kind), found.as_deref().map(recorded));
         match self.login(&view.record.spec.name) {
             Some(login) => account.with_login(&login, view.record.state()),
             None => account,
@@ -143,4 +142,15 @@ impl Accounts {
         object["implementation"] = implementation_object((name, kind), process);
         object.to_string().into()
     }
+}
+
+fn recorded(view: &ClientView) -> Recorded<'_> {
+    let ClientView { record, since, next_start, unit, .. } = view;
+    Recorded { record, since: *since, next_start: *next_start, unit: unit.as_deref() }
+}
+
+/// What a client may use, where it is a unit.
+fn limits(view: &ClientView, settings: &Settings) -> Option<Limits> {
+    let LimitSettings { memory_max, memory_high, cpu_quota, tasks_max } = settings.limits;
+    view.unit.as_ref().map(|_| Limits { memory_max, memory_high, cpu_quota, tasks_max })
 }

@@ -221,7 +221,7 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     let account = backend.clone();
     let (outbox, dispatcher) = outbox::open(&settings.outbox, reporter.clone());
     let (notifier, _sending) = Notifier::start();
-    let mut lifecycle = Lifecycle::begin(settings, start_time, reporter, notifier.clone())?;
+    let mut lifecycle = Lifecycle::begin(settings, start_time, (reporter, outbox.clone()), notifier.clone())?;
     info!("listening on 127.0.0.1:{}", settings.port);
 
     let mut tasks = TaskGroup::default();
@@ -283,7 +283,7 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
             _ = file_checks.tick() => {
                 missing = restore(&mut pid_file, missing);
                 lifecycle.restore();
-                lifecycle.count_reports();
+                lifecycle.count_queues();
             }
         }
     };

@@ -14,6 +14,8 @@ pub(super) struct Account {
     pub(super) name: String,
     pub(super) id: String,
     pub(super) state: String,
+    /// In Unix seconds.
+    pub(super) since: Option<u64>,
     pub(super) desired: String,
     pub(super) reason: Option<String>,
     pub(super) needs_person: bool,
@@ -21,7 +23,25 @@ pub(super) struct Account {
     pub(super) implementation: Option<Implementation>,
     pub(super) login: Option<Login>,
     pub(super) parameters: BTreeMap<String, String>,
+    pub(super) queues: Queues,
+    pub(super) limits: Option<Limits>,
     pub(super) usage: Option<Usage>,
+}
+
+/// What waits in its client.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Queues {
+    pub(super) reports: Option<u64>,
+    pub(super) messages: Option<u64>,
+}
+
+/// What its client may use.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Limits {
+    /// Bytes.
+    pub(super) memory_max: Option<f64>,
 }
 
 /// A process of it.

@@ -46,7 +46,7 @@ impl AccountFacts {
             needs_person: held || waits || login_state == Some(LoginState::PutOut),
             held,
             put_out,
-            reports_waiting: report.and_then(|report| report.reports_waiting),
+            reports_waiting: report.and_then(|report| report.queues.reports),
             exits: [Some(client.history.exits), implementation.map(|record| record.history.exits)],
             login: login_state,
             state: match login {
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::model::client::{ClientSpec, Exit, Generation, LOGGED_OUT_ELSEWHERE, RestartHistory};
     use crate::model::state::StateReport;
-    use crate::wire::v1::account::Account;
+    use crate::wire::v1::account::{Account, Recorded};
     use std::sync::Arc;
 
     fn record(phase: Phase, state: &str, held: bool) -> ClientRecord {
@@ -111,6 +111,10 @@ mod tests {
         Login { state, since: 1, reason: None, uin: None, nickname: None }
     }
 
+    fn recorded(record: &ClientRecord) -> Recorded<'_> {
+        Recorded { record, since: None, next_start: None, unit: None }
+    }
+
     #[test]
     fn account_needs_a_person_exactly_where_v1_says_so() {
         let put_out = Phase::Gone(Exit::Code(LOGGED_OUT_ELSEWHERE.into()));
@@ -121,7 +125,7 @@ mod tests {
             {
                 let client = record(phase, state, held);
                 let alone = AccountFacts::new(&client, None, None);
-                let account = Account::new((&client, None, None));
+                let account = Account::new(recorded(&client));
                 assert_eq!(
                     (alone.needs_person, alone.state.as_str()),
                     (account.needs_person, &*account.state)
@@ -132,8 +136,8 @@ mod tests {
                     for state in [Starting, Code, Confirming, Online, Offline, PutOut, Unknown] {
                         let login = login(state);
                         let facts = AccountFacts::new(&client, Some(&implementation), Some(&login));
-                        let account = Account::new((&client, None, None))
-                            .with_implementation(("x", None), Some((&implementation, None, None)))
+                        let account = Account::new(recorded(&client))
+                            .with_implementation(("x", None), Some(recorded(&implementation)))
                             .with_login(&login, client.state());
                         assert_eq!(
                             (facts.needs_person, facts.state.as_str()),
@@ -153,7 +157,7 @@ mod tests {
         let client = stopped_record(Phase::Gone(Exit::Code(LOGGED_OUT_ELSEWHERE.into())), "stop", true, true);
         let facts = AccountFacts::new(&client, None, None);
         assert!(!facts.needs_person && !facts.held && !facts.put_out);
-        assert!(!Account::new((&client, None, None)).needs_person);
+        assert!(!Account::new(recorded(&client)).needs_person);
     }
 
     #[test]

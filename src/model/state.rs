@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::lenient;
 
@@ -92,14 +93,25 @@ impl<'de> Deserialize<'de> for ClientState {
     }
 }
 
+/// What waits in a client, as far as it says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Queues {
+    /// Reports that wait for their receiver; none where nothing is posted.
+    pub reports: Option<u64>,
+    /// Messages that wait to be sent.
+    pub messages: Option<u64>,
+}
+
 /// The content of a client's state file: a JSON object with a `state`. Its other keys are passed on to callers
 /// of `check_client` as they are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StateReport {
     /// What the client says it does.
     pub state: ClientState,
-    /// How many reports wait for their receiver, if the client says so.
-    pub reports_waiting: Option<u64>,
+    /// Since when it does that, in Unix seconds, if the client says so.
+    pub since: Option<u64>,
+    /// What waits in it.
+    pub queues: Queues,
     /// The file, as valid JSON: a tenth of what its keys and values take in memory, and there are many clients.
     text: Box<[u8]>,
 }
@@ -127,9 +139,14 @@ impl StateReport {
         let read = lenient::read(content).map_err(ReportError::Json)?;
         let Value::Object(fields) = read.value else { return Err(ReportError::Shape) };
         let Some(state) = fields.get("state").and_then(Value::as_str) else { return Err(ReportError::Shape) };
-        // Read here: `fields` reads the whole file again, and each scrape of `/metrics` wants this of all clients.
-        let reports_waiting = fields.get("reports_waiting").and_then(Value::as_u64);
-        Ok(Self { state: ClientState::from_word(state), reports_waiting, text: read.text.into() })
+        // Read here: `fields` reads the whole file again, and each scrape of `/metrics` wants it of all clients.
+        let number = |key: &str| fields.get(key).and_then(Value::as_u64);
+        Ok(Self {
+            state: ClientState::from_word(state),
+            since: number("state_since"),
+            queues: Queues { reports: number("reports_waiting"), messages: number("messages_waiting") },
+            text: read.text.into(),
+        })
     }
 
     /// The reason that the client gives for its trouble or exit, if it does.
@@ -167,10 +184,13 @@ mod tests {
     fn state_report_is_parsed() {
         let report = StateReport::parse(br#"{"state":"running","pid":1,"log_path":null}"#).unwrap();
         assert_eq!(report.state, ClientState::Running);
-        assert_eq!((&report.fields()["pid"], report.reports_waiting), (&1.into(), None));
+        assert_eq!(
+            (&report.fields()["pid"], report.since, report.queues),
+            (&1.into(), None, Queues::default())
+        );
         let waiting = |value: &str| {
             let text = format!(r#"{{"state":"running","reports_waiting":{value}}}"#);
-            StateReport::parse(text.as_bytes()).unwrap().reports_waiting
+            StateReport::parse(text.as_bytes()).unwrap().queues.reports
         };
         assert_eq!(
             (waiting("7"), waiting("-1"), waiting("\"7\""), waiting("null")),

@@ -15,7 +15,7 @@ use super::Command;
 use super::audit_log::AuditLog;
 use super::launcher::Launcher;
 use super::persister::{Image, persist};
-use super::snapshot::{ClientView, Snapshot};
+use super::snapshot::{ClientView, Snapshot, phase_since};
 use super::tally::tally;
 use super::worker::{ClientWorker, WorkerContext, WorkerJob};
 use crate::metrics::ProcessKind;
@@ -409,9 +409,13 @@ impl Actor {
                         self.log.log_plan(&self.fleet, record, self.clock.now());
                         let next_start =
                             record.history.next_start.map(|moment| self.clock.unix_seconds(moment));
+                        let earlier = self.snapshot.clients.get(&name).map(|view| &**view);
                         let view = Arc::new(ClientView::new(
                             record.clone(),
-                            next_start,
+                            (
+                                phase_since(record, earlier, self.clock.unix_seconds(self.clock.now())),
+                                next_start,
+                            ),
                             self.context.supervisor.unit_of(&record.spec.id),
                         ));
                         self.snapshot.clients.insert(name, view);

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::model::client::ClientRecord;
+use crate::model::client::{ClientRecord, Phase};
 use crate::model::name::ClientName;
 use crate::wire::client_list::client_object;
 
@@ -21,7 +21,7 @@ impl Snapshot {
     #[cfg(test)]
     pub(crate) fn of(record: ClientRecord) -> Self {
         let name = record.spec.name.clone();
-        let view = Arc::new(ClientView::new(record, None, None));
+        let view = Arc::new(ClientView::new(record, (None, None), None));
         Self { clients: [(name, view)].into(), write_error: None }
     }
 
@@ -51,6 +51,8 @@ impl Snapshot {
 pub struct ClientView {
     /// What is known about it.
     pub record: ClientRecord,
+    /// Since when its phase is what it is, in Unix seconds; none where that has not changed in this run of the controller.
+    pub since: Option<u64>,
     /// When it is started again, in Unix seconds.
     pub next_start: Option<u64>,
     /// Its unit, also while it does not run. None where clients are no units.
@@ -60,8 +62,12 @@ pub struct ClientView {
 }
 
 impl ClientView {
-    pub(super) fn new(record: ClientRecord, next_start: Option<u64>, unit: Option<Arc<str>>) -> Self {
-        Self { record, next_start, unit, json: OnceLock::new() }
+    pub(super) fn new(
+        record: ClientRecord,
+        (since, next_start): (Option<u64>, Option<u64>),
+        unit: Option<Arc<str>>,
+    ) -> Self {
+        Self { record, since, next_start, unit, json: OnceLock::new() }
     }
 
     /// Its object in the list of `check_client`, serialised once.
@@ -69,5 +75,48 @@ impl ClientView {
         self.json.get_or_init(|| {
             client_object(&self.record, self.next_start, self.unit.as_deref()).to_string().into()
         })
+    }
+}
+
+/// Since when the phase of a client is what it is, in Unix seconds: `now` if it differs from that of the view before.
+pub(super) fn phase_since(record: &ClientRecord, earlier: Option<&ClientView>, now: u64) -> Option<u64> {
+    match earlier {
+        // A phase of another process is another one.
+        Some(ClientView { record: last, since, .. })
+            if last.phase == record.phase && last.handle == record.handle =>
+        {
+            *since
+        }
+        Some(_) => Some(now),
+        // One that was restored was in its phase before.
+        None => matches!(record.phase, Phase::Reserved | Phase::Starting).then_some(now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::client::{ClientSpec, Exit, Generation, RestartHistory};
+
+    #[test]
+    fn phases_begin_when_they_change() {
+        let record = |phase| {
+            let spec = ClientSpec::example("a", "/");
+            ClientRecord::new(spec, 5000, Generation(1), phase, RestartHistory::default())
+        };
+        let view = |phase, since| ClientView::new(record(phase), (since, None), None);
+        let gone = Phase::Gone(Exit::Unknown);
+        for (phase, earlier, since) in [
+            (Phase::Reserved, None, Some(7)),
+            (Phase::Up, None, None),
+            (gone, None, None),
+            (Phase::Up, Some((Phase::Up, None)), None),
+            (Phase::Up, Some((Phase::Up, Some(5))), Some(5)),
+            (Phase::Up, Some((Phase::Starting, Some(5))), Some(7)),
+            (gone, Some((Phase::Up, None)), Some(7)),
+        ] {
+            let earlier = earlier.map(|(phase, since)| view(phase, since));
+            assert_eq!(phase_since(&record(phase), earlier.as_ref(), 7), since, "{phase} {earlier:?}");
+        }
     }
 }

@@ -9,20 +9,11 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::fixture::{Builder, program};
-use crate::output::run;
+use crate::output::{configuration, run};
 
 /// What one run gave: status, standard output, standard error.
 fn called(arguments: &[&str]) -> (Option<i32>, String, String) {
     run(Command::new(program()).args(arguments))
-}
-
-/// A configuration file with this content.
-fn file(content: &str) -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("wq.toml");
-    std::fs::write(&path, content).unwrap();
-    let path = path.to_str().unwrap().to_owned();
-    (folder, path)
 }
 
 #[test]
@@ -71,7 +62,7 @@ fn option_that_a_command_would_not_heed_is_refused() {
 
 #[test]
 fn a_good_configuration_is_said_to_be_good_and_where_it_came_from() {
-    let (_folder, path) = file("max_clients = 3\n[client]\nsecret_params = [\"key\"]\n");
+    let (_folder, path) = configuration("max_clients = 3\n[client]\nsecret_params = [\"key\"]\n");
     let expected = format!("The configuration is in order. It was read from:\n  {path}\n");
     assert_eq!(called(&["--check-config", "--config", &path]), (Some(0), expected, String::new()));
     // The one that is delivered, as it is.
@@ -81,8 +72,9 @@ fn a_good_configuration_is_said_to_be_good_and_where_it_came_from() {
 
 #[test]
 fn every_mistake_is_told_by_file_and_line_with_status_78() {
-    let (_folder, path) =
-        file("max_client = 3\nlog_level = \"loud\"\npost_api = \"http//me:hunter2@h\"\n[http]\nport = 1\n");
+    let (_folder, path) = configuration(
+        "max_client = 3\nlog_level = \"loud\"\npost_api = \"http//me:hunter2@h\"\n[http]\nport = 1\n",
+    );
     for arguments in [&["--check-config", "--config", &path][..], &["--config", &path]] {
         let (status, printed, complaint) = called(arguments);
         assert_eq!((status, printed.as_str()), (Some(78), ""));
@@ -104,7 +96,7 @@ fn every_mistake_is_told_by_file_and_line_with_status_78() {
 
 #[test]
 fn what_is_no_toml_is_told_by_line_too() {
-    let (_folder, path) = file("max_clients = 3\nlog_level = \n");
+    let (_folder, path) = configuration("max_clients = 3\nlog_level = \n");
     let (status, _, complaint) = called(&["--check-config", "--config", &path]);
     assert_eq!(status, Some(78));
     assert!(complaint.starts_with(&format!("{path}:2: not valid TOML: ")), "{complaint}");
@@ -112,7 +104,7 @@ fn what_is_no_toml_is_told_by_line_too() {
 
 #[test]
 fn a_file_that_is_missing_is_named_with_status_78() {
-    let (folder, path) = file("");
+    let (folder, path) = configuration("");
     let missing = format!("{path}.missing");
     for arguments in [&["--check-config", "--config", &missing][..], &["--config", &missing]] {
         let (status, printed, complaint) = called(arguments);
@@ -153,7 +145,7 @@ fn beside(config: &str, name: &str, content: &str, mode: u32) -> String {
 
 #[test]
 fn check_config_names_all_that_a_start_would_fail_on() {
-    let (folder, path) = file("");
+    let (folder, path) = configuration("");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let server = std::thread::spawn(move || {
@@ -203,7 +195,7 @@ fn check_config_names_all_that_a_start_would_fail_on() {
 
 #[test]
 fn check_config_tells_of_a_qrcode_path_that_units_cannot_read() {
-    let (_folder, path) = file("");
+    let (_folder, path) = configuration("");
     let told = "onebot.clients.\"bot\": qrcode_path in [onebot] of the configuration, /home/me/qr.png: a client that is a unit \
                 sees nothing of the machine's /home (ProtectHome=yes in wqclient@.service)";
     for (mode, expected) in [
@@ -226,7 +218,7 @@ fn check_config_tells_of_a_qrcode_path_that_units_cannot_read() {
 
 #[test]
 fn check_config_tells_of_a_program_that_units_cannot_read() {
-    let (_folder, path) = file("");
+    let (_folder, path) = configuration("");
     // In a temporary folder of this user, which no other has.
     let program = beside(&path, "program", "#!/bin/sh\n", 0o700);
     let told = format!("implementations.own.command: {program}: ");
@@ -243,7 +235,7 @@ fn check_config_tells_of_a_program_that_units_cannot_read() {
 
 #[test]
 fn check_config_tells_of_a_qrcode_path_that_a_child_process_cannot_read() {
-    let (folder, path) = file("");
+    let (folder, path) = configuration("");
     let closed = folder.path().join("closed");
     std::fs::create_dir(&closed).unwrap();
     let image = closed.join("qr.png");
@@ -287,7 +279,7 @@ fn check_config_beside_a_running_controller_finds_no_mistake() {
 
 #[test]
 fn check_config_lists_unreadable_files_as_unchecked() {
-    let (folder, path) = file("");
+    let (folder, path) = configuration("");
     let closed = folder.path().join("closed");
     std::fs::create_dir(&closed).unwrap();
     let (inside, log) = (closed.join("token"), closed.join("log"));
@@ -323,7 +315,7 @@ fn client_names_the_missing_variable() {
 
 #[test]
 fn closed_standard_output_does_not_panic() {
-    let (_folder, bad) = file("bad = 1");
+    let (_folder, bad) = configuration("bad = 1");
     for (arguments, status) in [(&["--check-config"][..], 0), (&["--config", &bad], 78), (&["--help"], 0)] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

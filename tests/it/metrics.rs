@@ -163,6 +163,9 @@ fn reports_that_wait_are_told() {
             .get("wqcontroller_account_reports_waiting{client=\"posts\"}")
             .is_some_and(|count| *count > 0.0)
     });
+    let queues = |name: &str| controller.get(&format!("/v1/clients/{name}")).json()["queues"].clone();
+    assert!(queues("posts")["reports"].as_u64() > Some(0));
+    assert_eq!(queues("silent")["reports"], serde_json::Value::Null);
     let scrape = Scrape::of(&controller);
     assert!(scrape.of_client("silent").iter().all(|series| !series.contains("reports_waiting")));
 }

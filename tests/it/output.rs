@@ -85,3 +85,12 @@ pub fn run(command: &mut Command) -> (Option<i32>, String, String) {
     };
     (status.code(), printed.to_the_end(), complained.to_the_end())
 }
+
+/// A configuration file with this content: its folder, and its path.
+pub fn configuration(content: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wq.toml");
+    std::fs::write(&path, content).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
+}

@@ -16,6 +16,7 @@ fn usage_of_an_account_is_that_of_both_units() {
     machine.start_service();
     machine.start_client("a", &["implementation=own", "uin=10001"]);
     let get = |path: &str| -> Value { serde_json::from_str(&machine.v1("GET", path).1).unwrap() };
+    assert_eq!(get("clients/a")["limits"]["tasks_max"], 512);
     let mut usage = Value::Null;
     wait_until("its implementation has used a second", || {
         usage = get("clients/a")["usage"].clone();

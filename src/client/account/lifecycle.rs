@@ -15,13 +15,15 @@ use super::qr_image::{QrError, QrImage, png};
 use super::state_file::StateFile;
 use crate::client::backend::BackendEvent;
 use crate::client::backend::event::AccountEvent;
+use crate::client::outbox::Outbox;
 use crate::client::process::log::MESSAGES;
 use crate::client::process::shutdown::ShutdownReason;
+use crate::client::process::unix_seconds;
 use crate::client::reports::Reporter;
 use crate::client::settings::ClientSettings;
 use crate::files::FileError;
 use crate::model::error_chain::ErrorChain;
-use crate::model::state::ClientState;
+use crate::model::state::{ClientState, Queues};
 use crate::service::notify::Notifier;
 
 /// Why the client cannot begin.
@@ -38,9 +40,14 @@ pub(crate) enum BeginError {
 /// The pause before a failed write is retried.
 const WRITE_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often reports that wait are counted for the state file. Each change costs a write here, and the controller a read: while
-/// receivers work, the number is 0 nearly always.
+/// How often reports and messages that wait are counted for the state file. Each change costs a write here, and the controller a
+/// read: while receivers and the network work, the numbers are 0 nearly always.
 const COUNT_INTERVAL: Duration = Duration::from_secs(15);
+
+fn waiting(reporter: &Reporter, outbox: &Outbox) -> Queues {
+    let count = |waiting: usize| u64::try_from(waiting).unwrap_or(u64::MAX);
+    Queues { reports: reporter.waiting().map(count), messages: Some(count(outbox.waiting())) }
+}
 
 /// The state, and everything that shows it.
 pub(crate) struct Lifecycle {
@@ -60,8 +67,11 @@ pub(crate) struct Lifecycle {
     previous: Option<ClientState>,
     /// The image of the login code that is shown now.
     shown: Option<Vec<u8>>,
-    /// How many reports wait, as the state file says, and when they were last counted.
-    reports_told: Option<usize>,
+    /// Since when the state is what it is, in Unix seconds.
+    since: u64,
+    outbox: Outbox,
+    /// What waits, as the state file says, and when that was last counted.
+    queues_told: Queues,
     counted: Instant,
     unwritten: PendingWrites,
 }
@@ -74,7 +84,7 @@ impl Lifecycle {
     pub(crate) fn begin(
         settings: &ClientSettings,
         start_time: u64,
-        reporter: Reporter,
+        (reporter, outbox): (Reporter, Outbox),
         notifier: Notifier,
     ) -> Result<Self, BeginError> {
         let mut file = StateFile::new(settings, start_time);
@@ -82,8 +92,8 @@ impl Lifecycle {
         // The code that a killed client left behind has expired.
         image.clear()?;
         // Those that an earlier client left.
-        let reports_told = reporter.waiting();
-        file.write(&ClientState::Init, None, None, reports_told)?;
+        let queues_told = waiting(&reporter, &outbox);
+        file.write((&ClientState::Init, start_time), None, None, queues_told)?;
         let max_codes = settings.qrcode_count_max;
         Ok(Self {
             state: watch::Sender::new(ClientState::Init),
@@ -97,7 +107,9 @@ impl Lifecycle {
             put_out: None,
             previous: None,
             shown: None,
-            reports_told,
+            since: start_time,
+            outbox,
+            queues_told,
             counted: Instant::now(),
             unwritten: PendingWrites::default(),
         })
@@ -187,6 +199,7 @@ impl Lifecycle {
         if old == new {
             return;
         }
+        self.since = unix_seconds();
         // The file first: a program that gets the report or sees the state may read it at once.
         self.write(&new, &old);
         // At debug: the controller logs each state itself.
@@ -213,8 +226,9 @@ impl Lifecycle {
 
     fn write(&mut self, state: &ClientState, previous: &ClientState) {
         self.previous = Some(previous.clone());
-        (self.reports_told, self.counted) = (self.reporter.waiting(), Instant::now());
-        let written = self.file.write(state, Some(previous), self.reason.as_deref(), self.reports_told);
+        (self.queues_told, self.counted) = (waiting(&self.reporter, &self.outbox), Instant::now());
+        let shown = (state, self.since);
+        let written = self.file.write(shown, Some(previous), self.reason.as_deref(), self.queues_told);
         // One line when writes begin to fail and one when they work again, however many states come in between.
         match &written {
             Ok(()) if self.unwritten.state => info!("the state file can be written again (state {state})"),
@@ -321,15 +335,15 @@ impl Lifecycle {
         }
     }
 
-    /// Writes how many reports wait, if that is another number than the state file says. Looks now and then only.
-    pub(crate) fn count_reports(&mut self) {
+    /// Writes what waits, if that is more or less than the state file says. Looks now and then only.
+    pub(crate) fn count_queues(&mut self) {
         if self.counted.elapsed() < COUNT_INTERVAL {
             return;
         }
         self.counted = Instant::now();
         // A failed write has its own retry.
         if let (false, Some(previous)) = (self.unwritten.state, self.previous.clone())
-            && self.reporter.waiting() != self.reports_told
+            && waiting(&self.reporter, &self.outbox) != self.queues_told
         {
             let state = self.state.borrow().clone();
             self.write(&state, &previous);

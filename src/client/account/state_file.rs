@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::client::READABLE;
 use crate::client::settings::ClientSettings;
 use crate::files::{FileError, make_parent, replace};
-use crate::model::state::ClientState;
+use crate::model::state::{ClientState, Queues};
 
 /// The state file. Each [`StateFile::write`] replaces it whole.
 pub(crate) struct StateFile {
@@ -65,17 +65,17 @@ impl StateFile {
         self.path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     }
 
-    /// Writes the current state, the one before, the reason if the client cannot get further by itself, and how many reports
-    /// wait if any are posted.
+    /// Writes the current state, since when it is so (Unix seconds), the one before, the reason if the client cannot get further
+    /// by itself, and what waits.
     ///
     /// # Errors
     /// The file cannot be written; the earlier one stays.
     pub(crate) fn write(
         &mut self,
-        state: &ClientState,
+        (state, since): (&ClientState, u64),
         previous: Option<&ClientState>,
         reason: Option<&str>,
-        reports_waiting: Option<usize>,
+        queues: Queues,
     ) -> Result<(), FileError> {
         self.fields.insert("state".into(), json!(state));
         self.fields.insert("previous_state".into(), json!(previous));
@@ -84,9 +84,12 @@ impl StateFile {
             Some(reason) => self.fields.insert("reason".into(), json!(reason)),
             None => self.fields.remove("reason"),
         };
-        // Nor is this.
-        if let Some(waiting) = reports_waiting {
-            self.fields.insert("reports_waiting".into(), json!(waiting));
+        // Nor are these.
+        self.fields.insert("state_since".into(), json!(since));
+        for (key, waiting) in [("reports_waiting", queues.reports), ("messages_waiting", queues.messages)] {
+            if let Some(waiting) = waiting {
+                self.fields.insert(key.into(), json!(waiting));
+            }
         }
         let mut content = json!(self.fields).to_string();
         content.push('\n');

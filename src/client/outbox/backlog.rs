@@ -45,6 +45,11 @@ impl Backlog {
         Self { waiting, bytes: 0, max_messages, sending, interval, next: now, closed: false }
     }
 
+    /// How many messages wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Adds a message that waits for at most `patience`, if given.
     ///
     /// # Errors

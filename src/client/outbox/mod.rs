@@ -93,6 +93,11 @@ pub(crate) fn open(settings: &OutboxSettings, reporter: Reporter) -> (Outbox, Di
 }
 
 impl Outbox {
+    /// How many messages wait for their turn.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.backlog().len()
+    }
+
     /// Queues a message without a waiting caller. A failure is reported.
     ///
     /// # Errors

@@ -107,7 +107,7 @@ pub(super) async fn show(context: &Context, name: &str) -> Outcome {
     };
     add("name", &account.name);
     add("id", &account.id);
-    add("state", &account.state);
+    add("state", &with_time(&account.state, account.since, now));
     add("desired", &account.desired);
     add("reason", &account.why(now));
     add("needs a person", if account.needs_person { "yes" } else { "no" });
@@ -122,21 +122,30 @@ pub(super) async fn show(context: &Context, name: &str) -> Outcome {
         add("held by", &format!("{}{}: {process}", by.name, kind.unwrap_or_default()));
     }
     if let Some(login) = &account.login {
-        let since = login
-            .since
-            .map(|since| format!(", since {} ({})", shown(since), span(now.saturating_sub(since))));
-        add("login", &format!("{}{}", login.state, since.unwrap_or_default()));
+        add("login", &with_time(&login.state, login.since, now));
         add("number", login.uin.as_deref().unwrap_or_default());
         add("nickname", login.nickname.as_deref().unwrap_or_default());
     }
     if let Some(usage) = &account.usage {
-        add("memory", &usage.memory.map(mebibytes).unwrap_or_default());
+        let most = account.limits.as_ref().and_then(|limits| limits.memory_max);
+        let most = most.map(|bytes| format!(" of at most {}", mebibytes(bytes))).unwrap_or_default();
+        add("memory", &usage.memory.map(|bytes| mebibytes(bytes) + &most).unwrap_or_default());
         add("processor", &usage.cpu.map(|seconds| format!("{seconds:.1} s")).unwrap_or_default());
     }
+    let queues = [(account.queues.reports, "reports"), (account.queues.messages, "messages")];
+    let waiting =
+        queues.into_iter().filter_map(|(count, what)| Some(format!("{} {what}", count.filter(|n| *n > 0)?)));
+    add("waiting", &waiting.collect::<Vec<_>>().join(", "));
     for (place, (name, value)) in account.parameters.iter().enumerate() {
         add(if place == 0 { "parameters" } else { "" }, &format!("{name}={value}"));
     }
     print(&text)
+}
+
+/// A state with the time since when it is so.
+fn with_time(state: &str, since: Option<u64>, now: u64) -> String {
+    let time = since.map(|since| format!(", since {} ({})", shown(since), span(now.saturating_sub(since))));
+    state.to_owned() + &time.unwrap_or_default()
 }
 
 /// Bytes for people.

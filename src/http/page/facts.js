@@ -13,18 +13,26 @@ function word(kind, known, value) {
     return known.includes(value) ? t(`${kind}_${value}`) : value;
 }
 
+function withTime(state, since) {
+    return since ? t("for_time", { state, time: duration(now() - since) }) : state;
+}
+
 function processText(process) {
     const phase = word("phase", PHASES, process.phase);
-    return process.pid ? t("with_pid", { phase, pid: process.pid }) : phase;
+    return withTime(process.pid ? t("with_pid", { phase, pid: process.pid }) : phase, process.since);
 }
 
 function loginText(login) {
-    const state = word("login", LOGINS, login.state);
-    return login.since ? t("for_time", { state, time: duration(now() - login.since) }) : state;
+    return withTime(word("login", LOGINS, login.state), login.since);
+}
+
+function memoryText(usage, limits) {
+    const used = size(usage.memory);
+    return limits?.memory_max ? t("of_at_most", { used, most: size(limits.memory_max) }) : used;
 }
 
 function factsOf(account) {
-    const { client, implementation, login, usage, queues } = account;
+    const { client, implementation, login, usage, queues, limits } = account;
     const other = implementation?.process;
     const facts = [
         ["uin", login?.uin],
@@ -34,7 +42,7 @@ function factsOf(account) {
         ["client", processText(client)],
         ["implementation", other && processText(other)],
         ["port", client.port && String(client.port)],
-        ["memory", usage && size(usage.memory)],
+        ["memory", usage && memoryText(usage, limits)],
         ["cpu", usage && Number.isFinite(usage.cpu) ? duration(usage.cpu) : null],
         ["reports", queues?.reports ? count(queues.reports) : null],
         ["messages", queues?.messages ? count(queues.messages) : null],

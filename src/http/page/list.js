@@ -74,7 +74,7 @@ function fillRow(row, account) {
 }
 
 function showSince(row) {
-    const since = row.account.login?.since;
+    const { since } = row.account;
     setText(row.since, since ? duration(now() - since) : "");
     if (since && row.sinceTitle !== since) {
         row.sinceTitle = since;

@@ -137,6 +137,7 @@ const TEXTS = {
     fact_reports: ["Reports to be sent", "待发送的上报"],
     fact_messages: ["Messages to be sent", "待发送的消息"],
     with_pid: ["{phase}, pid {pid}", "{phase}，pid {pid}"],
+    of_at_most: ["{used} of at most {most}", "{used}，最多 {most}"],
     for_time: ["{state}, for {time}", "{state}，已持续 {time}"],
     phase_reserved: ["not started yet", "尚未启动"],
     phase_starting: ["is being started", "正在启动"],

@@ -5,6 +5,7 @@ use http::request::Parts;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
+use super::refusals::{OneAccount, Reading, WithQuery};
 use super::{text, unless_known, unless_tagged};
 use crate::accounts::Accounts;
 use crate::config::Settings;
@@ -102,8 +103,8 @@ impl AccountQuery {
     responses(
         (status = 200, description = "The accounts", body = AccountPage),
         (status = 304, description = "What `If-None-Match` names is still so"),
-        (status = 400, description = "A parameter can't be used", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
+        Reading,
+        WithQuery,
     )
 )]
 pub(super) fn list(
@@ -135,8 +136,8 @@ pub(super) fn list(
     responses(
         (status = 200, description = "The account", body = Account),
         (status = 304, description = "What `If-None-Match` names is still so"),
-        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
+        Reading,
+        OneAccount,
     )
 )]
 pub(super) async fn one(

@@ -3,6 +3,7 @@
 use http::{Response, StatusCode};
 use serde::de::DeserializeOwned;
 
+use super::refusals::{Changing, OneAccount, WithBody};
 use super::{Call, text};
 use crate::accounts::{AnewError, SpecRefusal};
 use crate::http::body::{self, Body};
@@ -30,13 +31,9 @@ type Answered = Result<Response<Body>, Problem>;
     responses(
         (status = 200, description = "The account, which was there before", body = Account),
         (status = 201, description = "The account, which is new", body = Account),
-        (status = 400, description = "A parameter or the body can't be used", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token is read-only", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It could not be started or stopped", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Just now this can't be done", body = Problem, content_type = "application/problem+json"),
+        Changing,
+        WithBody,
     )
 )]
 pub(super) async fn put(call: Call, name: ClientName) -> Answered {
@@ -79,14 +76,10 @@ pub(super) async fn put(call: Call, name: ClientName) -> Answered {
     request_body(content = Option<StartAccount>),
     responses(
         (status = 200, description = "The account", body = Account),
-        (status = 400, description = "A parameter or the body can't be used", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token is read-only", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It could not be started", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Just now this can't be done", body = Problem, content_type = "application/problem+json"),
+        Changing,
+        OneAccount,
+        WithBody,
     )
 )]
 pub(super) async fn start(call: Call, name: ClientName) -> Answered {
@@ -106,11 +99,9 @@ pub(super) async fn start(call: Call, name: ClientName) -> Answered {
     params(("name" = String, Path, description = "Its name", example = "bot")),
     responses(
         (status = 200, description = "The account", body = Account),
-        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token is read-only", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It could not be stopped", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Just now this can't be done", body = Problem, content_type = "application/problem+json"),
+        Changing,
+        OneAccount,
     )
 )]
 pub(super) async fn stop(call: Call, name: ClientName) -> Answered {
@@ -128,11 +119,9 @@ pub(super) async fn stop(call: Call, name: ClientName) -> Answered {
     params(("name" = String, Path, description = "Its name", example = "bot")),
     responses(
         (status = 200, description = "The account", body = Account),
-        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token is read-only", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It could not be started again", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Just now this can't be done", body = Problem, content_type = "application/problem+json"),
+        Changing,
+        OneAccount,
     )
 )]
 pub(super) async fn restart(call: Call, name: ClientName) -> Answered {
@@ -151,14 +140,10 @@ pub(super) async fn restart(call: Call, name: ClientName) -> Answered {
     request_body(content = Option<Relogin>),
     responses(
         (status = 200, description = "The account", body = Account),
-        (status = 400, description = "The body can't be used", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token is read-only", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It has no implementation, or that could not be started", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Just now this can't be done", body = Problem, content_type = "application/problem+json"),
+        Changing,
+        OneAccount,
+        WithBody,
     )
 )]
 pub(super) async fn relogin(call: Call, name: ClientName) -> Answered {

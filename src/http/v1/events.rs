@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::V1;
+use super::refusals::Reading;
 use crate::accounts::{ChangeKind, Changes};
 use crate::http::auth::Guard;
 use crate::http::body::{Body, BodyError};
@@ -45,8 +46,8 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
     params(("Last-Event-ID" = Option<String>, Header, description = "The ID of the last event that was received")),
     responses(
         (status = 200, description = "The events, without an end", body = String, content_type = "text/event-stream"),
-        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "There are too many listeners", body = Problem, content_type = "application/problem+json"),
+        Reading,
     )
 )]
 pub(super) fn follow(v1: &Arc<V1>, request: &Parts) -> Result<Response<Body>, Problem> {

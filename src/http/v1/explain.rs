@@ -2,6 +2,7 @@
 
 use http::{Response, StatusCode};
 
+use super::refusals::{OneAccount, Reading};
 use super::{Call, text};
 use crate::http::body::{self, Body};
 use crate::model::name::ClientName;
@@ -18,8 +19,8 @@ use crate::wire::v1::problem::Problem;
     params(("name" = String, Path, description = "Its name", example = "bot")),
     responses(
         (status = 200, description = "The explanation", body = Explanation),
-        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
+        Reading,
+        OneAccount,
     )
 )]
 pub(super) fn explanation(call: &Call, name: &ClientName) -> Result<Response<Body>, Problem> {

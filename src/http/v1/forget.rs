@@ -4,6 +4,7 @@ use http::{Response, StatusCode};
 use utoipa::IntoParams;
 
 use super::Call;
+use super::refusals::{Changing, OneAccount, WithQuery};
 use crate::accounts::ForgetError;
 use crate::http::body::{self, Body};
 use crate::http::request::params::Params;
@@ -46,12 +47,10 @@ impl DeleteQuery {
     params(("name" = String, Path, description = "Its name", example = "bot"), DeleteQuery),
     responses(
         (status = 204, description = "It is gone"),
-        (status = 400, description = "A parameter can't be used", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token is read-only", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It could not be stopped, or with `forget=1` still runs", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Just now this can't be done", body = Problem, content_type = "application/problem+json"),
+        Changing,
+        OneAccount,
+        WithQuery,
     )
 )]
 pub(super) async fn delete(call: Call, name: ClientName) -> Result<Response<Body>, Problem> {

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use utoipa::IntoParams;
 
 use super::events::{Ends, HEARTBEAT, stream};
+use super::refusals::{OneAccount, Reading, WithQuery};
 use super::{Call, text};
 use crate::http::body::{self, Body, BodyError};
 use crate::http::request::params::Params;
@@ -82,10 +83,10 @@ fn wants_stream(headers: &HeaderMap) -> bool {
     params(("name" = String, Path, description = "Its name", example = "bot"), LogQuery),
     responses(
         (status = 200, description = "The lines", content((LogEntries = "application/json"), (String = "text/event-stream"))),
-        (status = 400, description = "A parameter can't be used", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "There are too many listeners, or the journal is slow", body = Problem, content_type = "application/problem+json"),
+        Reading,
+        OneAccount,
+        WithQuery,
     )
 )]
 pub(super) async fn log(call: Call, name: ClientName) -> Result<Response<Body>, Problem> {

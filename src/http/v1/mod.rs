@@ -10,7 +10,7 @@
 //! - `explain`: why an account is as it is
 //! - `scan`: links that show a login code elsewhere
 //! - `session`: signing in on the page
-//! - `specification`: OpenAPI, generated from the handlers and their types
+//! - `specification`: OpenAPI, generated from the handlers and their types; `refusals`: what it says of refusals
 
 mod accounts;
 mod actions;
@@ -19,6 +19,7 @@ mod explain;
 mod forget;
 mod log;
 mod qrcode;
+mod refusals;
 mod scan;
 mod session;
 mod specification;

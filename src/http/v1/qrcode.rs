@@ -7,6 +7,7 @@ use http::{HeaderMap, Response, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::refusals::Reading;
 use super::{Call, text};
 use crate::accounts::LoginCode;
 use crate::http::body::{self, Body};
@@ -69,9 +70,9 @@ impl Form {
         (status = 200, description = "The code", content(
             (Vec<u8> = "image/png"), (Vec<u8> = "image/jpeg"), (String = "text/plain"), (Qrcode = "application/json"),
         )),
-        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such account, or no code waits to be scanned", body = Problem, content_type = "application/problem+json"),
         (status = 406, description = "The image can't be shown as text", body = Problem, content_type = "application/problem+json"),
+        Reading,
     )
 )]
 pub(super) async fn qrcode(call: Call, name: ClientName) -> Result<Response<Body>, Problem> {

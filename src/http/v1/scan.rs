@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::qrcode::Qrcode;
+use super::refusals::{Changing, OneAccount};
 use super::{Call, V1, response_of, text};
 use crate::accounts::{LoginCode, ScanLinkError};
 use crate::http::body::{self, Body};
@@ -53,10 +54,9 @@ struct Shown {
     params(("name" = String, Path, description = "Its name", example = "bot")),
     responses(
         (status = 200, description = "The link", body = Link),
-        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "The token is read-only", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such account", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It is not known by what name the controller is reached", body = Problem, content_type = "application/problem+json"),
+        Changing,
+        OneAccount,
     )
 )]
 pub(super) fn link(call: &Call, name: &ClientName) -> Result<Response<Body>, Problem> {

@@ -5,6 +5,7 @@ use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::refusals::{Reading, WithBody};
 use super::{Call, text};
 use crate::config::Access;
 use crate::http::auth::{Admission, SignInError};
@@ -37,7 +38,7 @@ pub(super) struct SignIn {
     path = "/v1/session",
     responses(
         (status = 200, description = "What the caller may do", body = Session),
-        (status = 401, description = "A token is needed", body = Problem, content_type = "application/problem+json"),
+        Reading,
     )
 )]
 pub(super) fn show(call: &Call) -> Response<Body> {
@@ -60,11 +61,9 @@ pub(super) fn show(call: &Call) -> Response<Body> {
     request_body = SignIn,
     responses(
         (status = 204, description = "The cookie is set"),
-        (status = 400, description = "The body can't be used", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "The token is not known", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Just now this can't be done", body = Problem, content_type = "application/problem+json"),
+        WithBody,
     )
 )]
 pub(super) async fn sign_in(call: Call) -> Result<Response<Body>, Problem> {

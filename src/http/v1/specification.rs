@@ -16,6 +16,7 @@ use super::qrcode::__path_qrcode;
 use super::scan::__path_link;
 use super::session::{__path_show, __path_sign_in, __path_sign_out};
 use super::text;
+use crate::wire::v1::problem::Problem;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -40,7 +41,8 @@ use super::text;
         show,
         sign_in,
         sign_out
-    )
+    ),
+    components(schemas(Problem))
 )]
 struct Specification;
 

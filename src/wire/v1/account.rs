@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::model::client::{ClientRecord, Phase};
 use crate::model::login::{Login, LoginState};
-use crate::model::state::ClientState;
+use crate::model::state::{ClientState, Queues};
 use crate::wire::v1::requests::DesiredState;
 use crate::wire::v1::usage::Usage;
 
@@ -25,6 +25,10 @@ pub struct Account {
     /// is not the built-in one may say another word.
     #[schema(example = "running")]
     pub state: String,
+    /// Since when it is that, in Unix seconds. Left out where it is not known: of some accounts, after the controller was started
+    /// again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
     /// What callers want it to be.
     pub desired: DesiredState,
     /// Why it does not get on, if that is known.
@@ -39,6 +43,11 @@ pub struct Account {
     pub login: Option<LoginStatus>,
     /// What it was started with, without secrets.
     pub parameters: BTreeMap<String, String>,
+    /// What waits in its client, while that says so. The built-in one counts every 15 s.
+    pub queues: Queues,
+    /// What its client may use at most. Left out where clients are no units of systemd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
     /// What its processes use: in lists at most some 30 s old, of one account as it is now. Left out while it is not known, and of
     /// an account without a process.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +59,9 @@ pub struct Account {
 pub struct Process {
     /// What the controller knows of it.
     pub phase: ProcessPhase,
+    /// Since when that is so, in Unix seconds. Left out while nothing has changed since the controller was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
     /// Its pid, while there is one.
     pub pid: Option<u32>,
     /// Its port on 127.0.0.1.
@@ -117,14 +129,39 @@ pub struct LoginStatus {
     pub nickname: Option<String>,
 }
 
-/// A process as a registry has it: its record, when it is started again in Unix seconds, and its unit.
-pub type Recorded<'a> = (&'a ClientRecord, Option<u64>, Option<&'a str>);
+/// What the client of an account may use, by `[limits]` of the configuration. Null: as much as there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Limits {
+    /// Bytes of memory; a client that needs more is killed.
+    pub memory_max: Option<u64>,
+    /// Bytes of memory; a client that needs more is slowed down.
+    pub memory_high: Option<u64>,
+    /// Microseconds of processor time in each second, of all processors together.
+    pub cpu_quota: Option<u64>,
+    /// Processes and threads.
+    pub tasks_max: Option<u64>,
+}
+
+/// A process as a registry has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Recorded<'a> {
+    /// What is known of it.
+    pub record: &'a ClientRecord,
+    /// Since when its phase is what it is, in Unix seconds.
+    pub since: Option<u64>,
+    /// When it is started again, in Unix seconds.
+    pub next_start: Option<u64>,
+    /// Its unit, also while it does not run.
+    pub unit: Option<&'a str>,
+}
 
 impl Process {
-    fn new((record, next_start, unit): Recorded) -> Self {
+    fn new(recorded: Recorded) -> Self {
+        let Recorded { record, since, next_start, unit } = recorded;
         let history = &record.history;
         Self {
             phase: record.phase.into(),
+            since,
             pid: record.pid(),
             port: record.port,
             unit: record.unit().or(unit).map(str::to_owned),
@@ -156,13 +193,14 @@ fn without_credentials(text: &str) -> String {
 impl Account {
     /// An account without an implementation.
     pub fn new(client: Recorded) -> Self {
-        let record = client.0;
+        let record = client.record;
         let state = record.state();
         let process = Process::new(client);
-        let is_gone = process.phase == ProcessPhase::Gone;
-        let reason = match is_gone {
-            true => record.history.reason.clone(),
-            false => record.report.as_ref().and_then(|report| report.reason()),
+        // What a process that is gone said last holds no more.
+        let report = record.report.as_ref().filter(|_| process.phase != ProcessPhase::Gone);
+        let reason = match process.phase {
+            ProcessPhase::Gone => record.history.reason.clone(),
+            _ => report.and_then(|report| report.reason()),
         };
         let parameters = record.spec.params.iter().filter(|(_, value)| !value.secret);
         let parameters = parameters.map(|(name, value)| (name.clone(), without_credentials(&value.text)));
@@ -170,6 +208,7 @@ impl Account {
             name: record.spec.name.to_string(),
             id: record.spec.id.to_string(),
             state: state.as_str().to_owned(),
+            since: report.and_then(|report| report.since).or(client.since),
             desired: match record.history.stopped {
                 true => DesiredState::Stopped,
                 false => DesiredState::Running,
@@ -181,6 +220,8 @@ impl Account {
             implementation: None,
             login: None,
             parameters: parameters.collect(),
+            queues: report.map(|report| report.queues).unwrap_or_default(),
+            limits: None,
             usage: None,
         }
     }
@@ -191,8 +232,9 @@ impl Account {
         (name, kind): (&str, Option<&'static str>),
         process: Option<Recorded>,
     ) -> Self {
-        let reason = process.filter(|(record, ..)| matches!(record.phase, Phase::Gone(_)));
-        let reason = reason.and_then(|(record, ..)| record.history.reason.as_deref().map(str::to_owned));
+        let gone =
+            process.map(|process| process.record).filter(|record| matches!(record.phase, Phase::Gone(_)));
+        let reason = gone.and_then(|record| record.history.reason.as_deref().map(str::to_owned));
         let process = process.map(Process::new);
         self.needs_person |= process.as_ref().is_some_and(|process| process.held);
         self.implementation = Some(Implementation { name: name.to_owned(), kind, process, reason });
@@ -202,6 +244,7 @@ impl Account {
     /// The same with its login; `client` is what its client says.
     pub fn with_login(mut self, login: &Login, client: ClientState) -> Self {
         self.state = login.client_state(client).as_str().to_owned();
+        self.since = Some(login.since);
         self.needs_person |= login.state.waits_for_a_person() || login.state == LoginState::PutOut;
         self.login = Some(LoginStatus {
             state: login.state,

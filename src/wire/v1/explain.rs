@@ -283,11 +283,13 @@ fn next(account: &Account) -> Option<NextStep> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::state::Queues;
     use crate::wire::v1::account::{Implementation, LoginStatus};
 
     fn process() -> Process {
         Process {
             phase: ProcessPhase::Up,
+            since: None,
             pid: Some(7),
             port: 5000,
             unit: Some("wqclient@a.service".into()),
@@ -304,6 +306,7 @@ mod tests {
             name: "a".into(),
             id: "a".into(),
             state: "running".into(),
+            since: None,
             desired: DesiredState::Running,
             reason: None,
             needs_person: false,
@@ -311,6 +314,8 @@ mod tests {
             implementation: None,
             login: None,
             parameters: [].into(),
+            queues: Queues::default(),
+            limits: None,
             usage: None,
         }
     }

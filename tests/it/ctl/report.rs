@@ -6,20 +6,12 @@ use serde_json::Value;
 
 use super::{assert_fails, wqctl};
 use crate::fixture::Builder;
-use crate::output::run;
+use crate::output::{configuration, run};
 
 /// Runs it without a controller.
 fn alone(arguments: &[&str]) -> (Option<i32>, String, String) {
     let (_folder, mut command) = wqctl();
     run(command.args(arguments))
-}
-
-fn configuration(content: &str) -> (tempfile::TempDir, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("wq.toml");
-    std::fs::write(&path, content).unwrap();
-    let path = path.to_str().unwrap().to_owned();
-    (folder, path)
 }
 
 #[test]

@@ -55,16 +55,22 @@ fn accounts_are_listed_with_types() {
     let started = controller.start_client_with("bot", "log_level=debug&sandbox_login_time=0");
     controller.wait_for_state("bot", "running");
     let account = without_usage(controller.get("/v1/clients/bot").json());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for since in [&account["since"], &account["client"]["since"]] {
+        assert!((now - 600..=now).contains(&since.as_u64().unwrap()), "{account}");
+    }
     assert_eq!(
         account,
         json!({
-            "name": "bot", "id": account["id"], "state": "running", "desired": "running", "reason": null, "needs_person": false,
+            "name": "bot", "id": account["id"], "state": "running", "since": account["since"], "desired": "running",
+            "reason": null, "needs_person": false,
             "client": {
-                "phase": "up", "pid": started["pid"], "port": started["port"], "unit": null, "frozen": false, "held": false,
+                "phase": "up", "since": account["client"]["since"], "pid": started["pid"], "port": started["port"], "unit": null, "frozen": false, "held": false,
                 "exits": 0, "last_exit": null, "next_start": null,
             },
             "implementation": null, "login": null,
             "parameters": { "log_level": "debug", "sandbox_login_time": "0" },
+            "queues": { "reports": null, "messages": 0 },
         })
     );
     assert_eq!(without_usage(controller.get("/v1/clients").json()["accounts"][0].take()), account);

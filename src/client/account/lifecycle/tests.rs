@@ -1,7 +1,16 @@
 use super::*;
+use crate::client::backend::message::Recipient;
+use crate::client::outbox;
 use crate::client::reports::{self, RecentEvents};
 use crate::model::state::StateReport;
 use crate::peers::PeerPolicy;
+
+/// Nothing is sent: the dispatcher of the outbox does not run.
+fn begin(settings: &ClientSettings, start_time: u64, reporter: Reporter) -> (Lifecycle, Outbox) {
+    let (outbox, _) = outbox::open(&settings.outbox, reporter.clone());
+    let parts = (reporter, outbox.clone());
+    (Lifecycle::begin(settings, start_time, parts, Notifier::default()).unwrap(), outbox)
+}
 
 #[test]
 fn state_file_and_login_code_follow_the_state() {
@@ -13,10 +22,9 @@ fn state_file_and_login_code_follow_the_state() {
     std::fs::write(&settings.files.qrcode, "left behind").unwrap();
     let report = || StateReport::parse(&std::fs::read(&settings.files.state).unwrap()).unwrap();
 
-    let mut lifecycle =
-        Lifecycle::begin(&settings, 1_477_273_654, Reporter::disconnected(), Notifier::default()).unwrap();
+    let mut lifecycle = begin(&settings, 1_477_273_654, Reporter::disconnected()).0;
     assert!(!settings.files.qrcode.exists());
-    assert_eq!(report().state, ClientState::Init);
+    assert_eq!((report().state, report().since), (ClientState::Init, Some(1_477_273_654)));
     let fields = report().fields();
     assert_eq!(fields["account"], "小明");
     assert_eq!(fields["start_time"], "1477273654");
@@ -36,6 +44,7 @@ fn state_file_and_login_code_follow_the_state() {
         let before = report().state;
         assert_eq!(lifecycle.handle(event), None);
         assert_eq!((report().state, &*seen.borrow()), (state.clone(), &state));
+        assert!(report().since > Some(1_477_273_654));
         assert_eq!(report().fields()["previous_state"], before.as_str());
         assert_eq!(settings.files.qrcode.exists(), image, "{state}");
     }
@@ -72,8 +81,7 @@ async fn failed_writes_are_retried() {
     let vars = [("ACCOUNT", "a"), ("PLUGIN_OPENQQ_PORT", "5000"), ("TMPDIR", there.to_str().unwrap())];
     let vars = vars.map(|(name, value)| (format!("MOJO_WEBQQ_{name}").into(), value.into()));
     let settings = ClientSettings::from_vars(vars).unwrap();
-    let mut lifecycle =
-        Lifecycle::begin(&settings, 1, Reporter::disconnected(), Notifier::default()).unwrap();
+    let mut lifecycle = begin(&settings, 1, Reporter::disconnected()).0;
     std::fs::rename(&there, &away).unwrap();
     std::fs::write(&there, "in its place").unwrap();
     assert_eq!(lifecycle.handle(BackendEvent::Loading), None);
@@ -106,7 +114,7 @@ async fn failed_writes_are_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reports_that_wait_are_counted_now_and_then() {
+async fn what_waits_is_counted_now_and_then() {
     let folder = tempfile::tempdir().unwrap();
     let vars = [
         ("ACCOUNT", "a"),
@@ -121,17 +129,18 @@ async fn reports_that_wait_are_counted_now_and_then() {
         reports::open(&settings.reports, None, RecentEvents::new(1), PeerPolicy::of_client).unwrap();
     let waiting = || {
         let report = StateReport::parse(&std::fs::read(&settings.files.state).unwrap()).unwrap();
-        report.reports_waiting
+        report.queues
     };
-    let mut lifecycle = Lifecycle::begin(&settings, 1, reporter.clone(), Notifier::default()).unwrap();
-    assert_eq!(waiting(), Some(0));
+    let (mut lifecycle, outbox) = begin(&settings, 1, reporter.clone());
+    assert_eq!(waiting(), Queues { reports: Some(0), messages: Some(0) });
     assert_eq!(lifecycle.handle(BackendEvent::Loading), None);
     reporter.text("{}".to_owned());
-    let all = reporter.waiting().map(|all| all as u64);
-    lifecycle.count_reports();
-    assert!(waiting() < all, "not at each report: {all:?}");
+    outbox.queue("1".to_owned(), Recipient::Friend("2".into()), "hello".to_owned()).unwrap();
+    let all = Queues { reports: reporter.waiting().map(|all| all as u64), messages: Some(1) };
+    lifecycle.count_queues();
+    assert!(waiting().reports < all.reports && waiting().messages == Some(0), "not at each: {all:?}");
     tokio::time::advance(COUNT_INTERVAL).await;
-    lifecycle.count_reports();
+    lifecycle.count_queues();
     assert_eq!(waiting(), all);
     // The same number is not written again.
     let written = || {
@@ -141,6 +150,6 @@ async fn reports_that_wait_are_counted_now_and_then() {
     };
     let before = written();
     tokio::time::advance(COUNT_INTERVAL).await;
-    lifecycle.count_reports();
+    lifecycle.count_queues();
     assert_eq!(written(), before);
 }
