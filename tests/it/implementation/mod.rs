@@ -3,7 +3,7 @@
 mod actions;
 mod evil;
 mod login;
-mod played;
+pub mod played;
 mod policy;
 mod processes;
 mod programs;

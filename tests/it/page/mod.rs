@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::client::process::scan;
 use crate::fixture::{Builder, Controller, free_port, wait_until};
+use crate::implementation::played::{happen_to, with_kind};
 use crate::v1::actions::send;
 use browser::{Browser, Look};
 
@@ -109,6 +110,86 @@ fn account_that_needs_a_person_comes_first_and_says_what_to_do() {
     tab.picture("held");
     tab.press("Start");
     tab.until_text("Running");
+}
+
+/// Waits until the login of the account `mybot` stands here.
+fn until_login(controller: &Controller, state: &str) {
+    let login = || controller.get("/v1/clients/mybot").json()["login"]["state"].clone();
+    wait_until(state, || login() == state);
+}
+
+/// Which button stands out in the view of an account.
+const FIRST_BUTTON: &str = "[...document.querySelectorAll('.actions button.primary')].filter(x => x.offsetParent !== null && \
+     x.getAttribute('aria-disabled') !== 'true').map(x => x.textContent).join()";
+
+#[test]
+fn account_that_was_logged_out_elsewhere_is_put_right_by_a_person() {
+    let Some(browser) = Browser::start() else { return };
+    // Held, as it would else be started anew at once and show a code.
+    let builder = Builder::new();
+    let controller = with_kind(builder, "napcat", "[login]\nwhen_put_out = 'hold'").built_in();
+    controller.start_client_with("archive", "backend=sandbox&sandbox_login_time=0");
+    controller.start_client_with("mybot", "implementation=own&uin=10001");
+    until_login(&controller, "code");
+    happen_to(&controller, "mybot", "online");
+    controller.wait_for_state("mybot", "running");
+    let (mut list, mut tab) = (browser.tab(Look::default()), browser.tab(Look::default()));
+    list.open(&page(&controller, ""));
+    list.until("it follows one that runs as well", &format!("{FIRST}.includes('archive')"));
+    let waiting = "Number(document.querySelector('.filters button.person .amount')?.textContent ?? 0)";
+    assert_eq!(list.eval(waiting), 0);
+    tab.open(&page(&controller, "account/mybot"));
+    tab.until_text("Running");
+
+    happen_to(&controller, "mybot", "kicked");
+    list.until("it is counted", &format!("{waiting} === 1"));
+    assert_eq!(list.eval("document.title.startsWith('(1) ')"), true, "a tab in the background tells it");
+    // The text of rows is there only where they are drawn, which they are not in the background.
+    list.call("Page.bringToFront", json!({}));
+    list.until_text("Logged out");
+    list.until("it comes first", &format!("{FIRST}.includes('mybot')"));
+    list.press("Needs you 1");
+    let shown = "[...document.querySelectorAll('tbody tr')].filter(x => x.offsetParent !== null)";
+    list.until("it alone needs a person", &format!("{shown}.length === 1"));
+    list.picture("list-put-out");
+
+    let mut chinese = browser.tab(Look { language: "zh-CN", ..PHONE });
+    chinese.open(&page(&controller, "account/mybot"));
+    for (tab, name, says, advice, button) in [
+        (
+            &mut tab,
+            "put-out",
+            "The chat network has logged this account out.",
+            "Log it in again, with a new code",
+            "Log in again",
+        ),
+        (
+            &mut chinese,
+            "put-out-zh-phone",
+            "聊天网络已让此帐号下线。",
+            "请确认帐号是否在别处登录，然后点击“重新登录”。",
+            "重新登录",
+        ),
+    ] {
+        tab.call("Page.bringToFront", json!({}));
+        tab.until_text(says);
+        // In the words of the network.
+        tab.until_text("你的账号在别处登录");
+        tab.until_text(advice);
+        tab.until("its button stands out", &format!("{FIRST_BUTTON} === '{button}'"));
+        tab.picture(name);
+    }
+
+    // The network has ended the saved login, too, so the next one begins with a code.
+    tab.call("Page.bringToFront", json!({}));
+    tab.press("Log in again");
+    tab.until_text("Needs a scan");
+    happen_to(&controller, "mybot", "online");
+    tab.until_text("The account is running.");
+    until_login(&controller, "online");
+    list.call("Page.bringToFront", json!({}));
+    list.until("nothing needs a person", &format!("{shown}.length === 0"));
+    assert_eq!(controller.get("/v1/clients/mybot").json()["needs_person"], false);
 }
 
 #[test]
