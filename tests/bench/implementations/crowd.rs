@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::fixture::{Builder, Controller, PATIENCE};
 use crate::played::{happen_to, with_kind};
+use crate::processor_time::processor_time;
 use crate::{figure, implementation_pid, is_well, log_in, set_network, spread, times, until};
 
 const ACCOUNTS: usize = 100;
@@ -45,7 +45,7 @@ pub fn measure_idle() {
         std::thread::sleep(Duration::from_secs(15));
         let clients: Vec<u64> =
             controller.clients().iter().map(|client| client["pid"].as_u64().unwrap()).collect();
-        let cpu = || [cpu_time(&[controller.pid().into()]), cpu_time(&clients)];
+        let cpu = || [processor_time(&[controller.pid().into()]), processor_time(&clients)];
         let (before, calls) = (cpu(), count_calls(&controller));
         std::thread::sleep(IDLE);
         let (after, all_calls) = (cpu(), count_calls(&controller));
@@ -55,16 +55,6 @@ pub fn measure_idle() {
         let rate = (all_calls - calls) as f64 / IDLE.as_secs_f64();
         figure("    calls that all implementations get, a second", &format!("{rate:.1}"), "");
     }
-}
-
-/// The processor time of processes, all threads, in seconds. Ticks are too coarse for what takes less than one.
-fn cpu_time(pids: &[u64]) -> f64 {
-    // CPUCLOCK_SCHED of a process, as clock_getcpuclockid(3) makes it.
-    let script =
-        "import sys, time\nprint(sum(time.clock_gettime((~int(pid) << 3) | 2) for pid in sys.argv[1:]))";
-    let mut python = Command::new("python3");
-    let output = python.args(["-IS", "-c", script]).args(pids.iter().map(u64::to_string)).output().unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
 }
 
 /// The calls that all implementations got so far.

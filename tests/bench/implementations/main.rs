@@ -28,6 +28,8 @@ mod network;
 mod output;
 #[path = "../../it/implementation/played.rs"]
 mod played;
+#[path = "../processor_time.rs"]
+mod processor_time;
 mod units;
 
 use std::fs;
