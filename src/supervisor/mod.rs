@@ -291,7 +291,13 @@ impl AnySupervisor {
     pub async fn usage(&self, handles: Vec<Handle>) -> Vec<Option<ProcessUsage>> {
         match self {
             Self::Units(units) => units.usage(handles).await,
-            Self::Direct(_) => on_blocking_thread(move || usage::of_children(&handles)).await,
+            Self::Direct(_) => {
+                on_blocking_thread(move || {
+                    let one = if let [one] = &handles[..] { usage::of_child(one) } else { None };
+                    one.map_or_else(|| usage::of_children(&handles), |found| vec![Some(found)])
+                })
+                .await
+            }
             Self::Sim(_) => vec![None; handles.len()],
         }
     }

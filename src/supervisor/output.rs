@@ -145,6 +145,14 @@ pub(super) fn keep(last: &mut Vec<u8>, line: &[u8]) {
     if text.first().is_none_or(u8::is_ascii_whitespace) && !last.is_empty() {
         return;
     }
+    // What Node.js prints after an error, which says nothing about it.
+    let is_epilogue = text == b"}"
+        || text == b"Require stack:"
+        || text.starts_with(b"- ")
+        || text.starts_with(b"Node.js v");
+    if is_epilogue && !last.is_empty() {
+        return;
+    }
     last.clear();
     // Equal lengths mean that the line has no priority. Most programs give none, so any such line may be the error.
     if text.len() == line.len() || priority <= 4 {
@@ -300,6 +308,9 @@ mod tests {
         assert_eq!(last(b"<6>fine\n<3>wqclient: broken").await.as_deref(), Some("broken"));
         assert_eq!(last(b"<4>an hour ago\n<6>fine\n").await, None);
         assert_eq!(last(b"").await, None);
+        let node = b"node:internal/modules/cjs/loader:1228\n  throw err;\n  ^\n\nError: Cannot find module '/x.js'\nRequire stack:\n\
+            - /y.js\n    at node:internal/main/run_main_module:28:49 {\n  code: 'MODULE_NOT_FOUND'\n}\n\nNode.js v20.20.2\n";
+        assert_eq!(last(node).await.as_deref(), Some("Error: Cannot find module '/x.js'"));
         let trace = b"Uncaught Kotlin exception: no uin\n    at 0 yogurt.kexe\n\tat 1 yogurt.kexe\n\n";
         assert_eq!(last(trace).await.as_deref(), Some("Uncaught Kotlin exception: no uin"));
         assert!(last("界".repeat(5000).as_bytes()).await.unwrap().len() <= MAX_LAST + 8);

@@ -64,6 +64,48 @@ pub(super) fn of_children(handles: &[Handle]) -> Vec<Option<ProcessUsage>> {
     handles.iter().map(|handle| found(handle).map(|(.., sum)| *sum)).collect()
 }
 
+/// The same of one child process, without a look at all others: of its group, only those are found whose parents are alive. None as
+/// well where the kernel does not list children (`CONFIG_PROC_CHILDREN`). Blocks.
+pub(super) fn of_child(handle: &Handle) -> Option<ProcessUsage> {
+    let Handle::Direct { pid, start_ticks, .. } = handle else { return None };
+    let leader = fs::read(format!("/proc/{pid}/stat")).ok().and_then(|text| parse(&text))?;
+    // A later process may have the pid by now.
+    if leader.start != *start_ticks || leader.group != *pid {
+        return None;
+    }
+    let mut sum = leader.usage();
+    let mut parents = vec![*pid];
+    while let Some(parent) = parents.pop() {
+        for child in children(parent)? {
+            // One that exits meanwhile is left out.
+            let Some(found) = fs::read(format!("/proc/{child}/stat")).ok().and_then(|text| parse(&text))
+            else {
+                continue;
+            };
+            if found.group == *pid {
+                sum = sum + found.usage();
+                parents.push(child);
+            }
+        }
+    }
+    Some(sum)
+}
+
+/// The children of a process, which each of its threads lists for itself. None where the kernel does not list them.
+fn children(pid: u32) -> Option<Vec<u32>> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Some(Vec::new()) };
+    let mut found = Vec::new();
+    for thread in threads.flatten() {
+        match fs::read_to_string(thread.path().join("children")) {
+            Ok(list) => found.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok())),
+            // Gone meanwhile, or never there.
+            Err(_) if thread.path().exists() => return None,
+            Err(_) => {}
+        }
+    }
+    Some(found)
+}
+
 impl Counted {
     fn usage(&self) -> ProcessUsage {
         let millis = self.ticks.saturating_mul(1000) / clock_ticks_per_second().max(1);
@@ -141,6 +183,9 @@ mod tests {
             }
             std::thread::yield_now();
         };
+        let one = of_child(&handle(start_ticks)).unwrap();
+        assert!(one.memory > alone.memory, "{one:?} {alone:?}");
+        assert_eq!(of_child(&handle(start_ticks + 1)), None);
         rustix::process::kill_process_group(
             rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(),
             rustix::process::Signal::KILL,
@@ -149,6 +194,7 @@ mod tests {
         child.wait().unwrap();
         assert!(usage.memory > alone.memory && usage.cpu > Duration::ZERO, "{usage:?} {alone:?}");
         assert_eq!((other, of_children(&[handle(start_ticks)])), (vec![None], vec![None]));
+        assert_eq!(of_child(&handle(start_ticks)), None);
     }
 
     #[test]
