@@ -19,7 +19,7 @@ use crate::model::login::Login;
 use crate::model::name::ClientName;
 use crate::registry::ClientView;
 use crate::wire::v1::account::Account;
-use crate::wire::v1::explain::{Happening, MOST_EVENTS, happenings};
+use crate::wire::v1::explain::{Happening, MOST_EVENTS, controller_started, happenings};
 
 /// How much text of changes is kept, in bytes: some 2,000 changes.
 const MOST_TEXT: usize = 2 * 1024 * 1024;
@@ -42,6 +42,8 @@ pub enum ChangeKind {
     Account,
     /// An account has left the list.
     Gone,
+    /// The controller itself has trouble, or has none any more.
+    Controller,
 }
 
 /// Changes were dropped that a reader has not read.
@@ -142,12 +144,16 @@ pub struct ChangeWatch {
     settings: watch::Receiver<Arc<Settings>>,
     changes: Changes,
     known: BTreeMap<ClientName, Known>,
+    /// Whether the list was looked at before.
+    has_looked: bool,
+    /// Why nothing can be written to disk, as callers were told.
+    trouble: Option<Arc<str>>,
 }
 
 impl ChangeWatch {
     /// Makes it.
     pub fn new(accounts: Accounts, settings: watch::Receiver<Arc<Settings>>, changes: Changes) -> Self {
-        Self { accounts, settings, changes, known: BTreeMap::new() }
+        Self { accounts, settings, changes, known: BTreeMap::new(), has_looked: false, trouble: None }
     }
 
     /// Works until a registry ends.
@@ -195,7 +201,10 @@ impl ChangeWatch {
             let account = self.accounts.account(client, &settings);
             // Not every change of a process is one that callers see.
             if known.is_none_or(|known| known.account != account) {
-                let happened = happenings(known.map(|known| &known.account), &account, unix_now());
+                let happened = match known {
+                    None if !self.has_looked => vec![controller_started(unix_now())],
+                    known => happenings(known.map(|known| &known.account), &account, unix_now()),
+                };
                 self.changes.tell(name, happened);
                 // Our own type: no map of it has keys other than text, so it can't fail.
                 self.changes
@@ -203,6 +212,13 @@ impl ChangeWatch {
             }
             let now = Known { client: client.clone(), implementation, login, account };
             self.known.insert(name.clone(), now);
+        }
+        self.has_looked = true;
+        let trouble = self.accounts.write_error();
+        if self.trouble != trouble {
+            let text = json!({ "trouble": trouble.as_deref() }).to_string();
+            self.changes.add(ChangeKind::Controller, text.into());
+            self.trouble = trouble;
         }
     }
 }

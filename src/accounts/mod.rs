@@ -114,6 +114,13 @@ impl Accounts {
         self.logins.borrow().get(name).cloned()
     }
 
+    /// Why the list of clients or of implementations can't be written to disk, while it can't: no account can be started or stopped
+    /// then.
+    pub fn write_error(&self) -> Option<Arc<str>> {
+        let [clients, implementations] = [self.clients.snapshot(), self.implementations.snapshot()];
+        clients.write_error().or(implementations.write_error()).map(Arc::from)
+    }
+
     /// What `/v1` says of an account.
     pub fn account(&self, view: &ClientView, settings: &Settings) -> Account {
         let account = Account { limits: limits(view, settings), ..Account::new(recorded(view)) };

@@ -83,6 +83,17 @@ pub enum BackendSettings {
     Milky(MilkySettings),
 }
 
+impl BackendSettings {
+    /// Which network it is.
+    pub fn kind(&self) -> BackendKind {
+        match self {
+            Self::Sandbox(_) => BackendKind::Sandbox,
+            Self::OneBot(_) => BackendKind::OneBot,
+            Self::Milky(_) => BackendKind::Milky,
+        }
+    }
+}
+
 /// The queue of outgoing messages.
 pub struct OutboxSettings {
     /// How many messages may wait.

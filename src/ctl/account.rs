@@ -24,6 +24,7 @@ pub(super) struct Account {
     pub(super) login: Option<Login>,
     pub(super) parameters: BTreeMap<String, String>,
     pub(super) queues: Queues,
+    pub(super) backend: Option<String>,
     pub(super) limits: Option<Limits>,
     pub(super) usage: Option<Usage>,
 }
@@ -110,6 +111,12 @@ impl Account {
         })
     }
 
+    /// Where its code is scanned, if that is in the sandbox: no phone can.
+    pub(super) fn sandbox_page(&self) -> Option<String> {
+        let port = self.client.port.filter(|_| self.backend.as_deref() == Some("sandbox"))?;
+        Some(format!("http://127.0.0.1:{port}/sandbox/login"))
+    }
+
     /// Whether it does what it is there for.
     pub(super) fn is_running(&self) -> bool {
         self.state == "running"
@@ -119,6 +126,11 @@ impl Account {
     pub(super) fn waits_for_a_scan(&self) -> bool {
         matches!(self.state.as_str(), "scaning" | "confirming")
             || self.login.as_ref().is_some_and(|login| matches!(login.state.as_str(), "code" | "confirming"))
+    }
+
+    /// Whether its code was scanned, and a button waits to be pressed on the phone.
+    fn waits_for_the_phone(&self) -> bool {
+        self.state == "confirming"
     }
 
     /// Whether one of its processes is not started again without a call.
@@ -152,9 +164,13 @@ impl Account {
         }
     }
 
-    /// Why it is so, and what to type, or when it goes on by itself.
+    /// Why it is so, and what to type, or when it goes on by itself. The end is cut off where lines are short, so what a person has
+    /// to type comes first.
     pub(super) fn why(&self, now: u64) -> String {
-        let parts = [self.reason(), self.outlook(now)];
+        let mut parts = [self.reason(), self.outlook(now)];
+        if self.needs_person && self.client.next_start.is_none() {
+            parts.reverse();
+        }
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
     }
 
@@ -182,6 +198,7 @@ impl Account {
         match next {
             Some(at) => format!("starts again in {} s", at.saturating_sub(now)),
             None if self.is_held() => format!("wqctl start {}", quoted(&self.name)),
+            None if self.waits_for_the_phone() => "press the button on the phone".to_owned(),
             None if self.waits_for_a_scan() && self.needs_person => {
                 format!("wqctl qr {}", quoted(&self.name))
             }
@@ -224,7 +241,7 @@ mod tests {
         let held = with(json!({ "client": { "phase": "gone", "held": true }, "reason": "x" }));
         assert_eq!(
             (held.word(), held.mood(), held.why(0)),
-            ("held", Mood::Waits, "x; wqctl start a".to_owned())
+            ("held", Mood::Waits, "wqctl start a; x".to_owned())
         );
         let stopped = with(json!({ "desired": "stopped", "client": { "phase": "gone", "held": true } }));
         assert_eq!((stopped.word(), stopped.mood(), stopped.why(0)), ("stopped", Mood::Off, String::new()));

@@ -21,6 +21,9 @@ use super::token::{TOKEN_FILE, Token};
 
 /// Who may use the Unix socket (wqcontroller-unix.socket).
 pub(super) const GROUP: &str = "wqctl";
+/// What to type after most refusals about an account.
+pub(super) const EXPLAIN: &str = "wqctl explain NAME";
+
 /// The largest answer that is read. A page of a thousand accounts has about one megabyte.
 const MAX_ANSWER: usize = 32 * 1024 * 1024;
 /// How long an answer may take that waits for no process.
@@ -277,7 +280,7 @@ impl Client {
             }
             "invalid_parameter" | "invalid_body" => refused("man 7 wqcontroller-api"),
             "too_many_accounts" => refused("wqctl list"),
-            "failed" => refused("wqctl explain NAME"),
+            "failed" => refused(EXPLAIN),
             // They say themselves what to do, or a command knows more.
             _ => Failure::refused(detail),
         }

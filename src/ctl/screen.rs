@@ -62,6 +62,12 @@ impl Screen {
     }
 }
 
+/// Says what is wrong beside what was asked for.
+pub(super) fn complain(text: &str) {
+    // Unlike `eprintln`, it does not panic if standard error is closed.
+    let _ = writeln!(io::stderr(), "wqctl: {}", printable(text));
+}
+
 /// Prints, and notices a reader that has gone.
 pub(super) fn print(text: &str) -> Outcome {
     let mut out = io::stdout().lock();

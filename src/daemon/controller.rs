@@ -191,6 +191,7 @@ impl Controller {
         };
         let (registry, actor) = Registry::new(rules, context, store, restored, (inputs, queued_inputs));
         let (publish, logins) = watch::channel(Logins::default());
+        let logins_of_status = logins.clone();
         let ending = CancellationToken::new();
         let (for_clients, news_of_clients) = mpsc::channel(NEWS);
         let (for_people, news_of_people) = mpsc::channel(NEWS);
@@ -244,8 +245,8 @@ impl Controller {
         let gate = gate(&supervisor);
         let upstreams = Upstreams::new(gate.clone(), metrics.clone());
         let status = Status::new(
-            registry.clone(),
-            implementations.registry.clone(),
+            (registry.clone(), implementations.registry.clone()),
+            logins_of_status,
             supervisor.clone(),
             why_so,
             notifier.clone(),

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::login::Logins;
+use crate::model::client::ClientRecord;
 use crate::model::summary::{implementations, summary};
 use crate::registry::Registry;
 use crate::service::notify::Notifier;
@@ -33,6 +35,7 @@ pub(super) enum StatusNote {
 pub(super) struct Status {
     registry: Registry,
     implementations: Registry,
+    logins: watch::Receiver<Logins>,
     supervisor: Arc<AnySupervisor>,
     /// Why clients are run in another way than the configuration prefers.
     why_so: Option<String>,
@@ -42,13 +45,21 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) fn new(
-        registry: Registry,
-        implementations: Registry,
+        (registry, implementations): (Registry, Registry),
+        logins: watch::Receiver<Logins>,
         supervisor: Arc<AnySupervisor>,
         why_so: Option<String>,
         notifier: Notifier,
     ) -> Self {
-        Self { registry, implementations, supervisor, why_so, note: watch::Sender::default(), notifier }
+        Self {
+            registry,
+            implementations,
+            logins,
+            supervisor,
+            why_so,
+            note: watch::Sender::default(),
+            notifier,
+        }
     }
 
     /// Replaces the note.
@@ -59,7 +70,12 @@ impl Status {
     /// The line as it is now.
     pub(super) fn line(&self) -> String {
         let snapshot = self.registry.snapshot();
-        let clients = summary(snapshot.iter().map(|view| &view.record));
+        let logins = self.logins.borrow().clone();
+        let state = |record: &ClientRecord| match logins.get(&record.spec.name) {
+            Some(login) => login.client_state(record.state()),
+            None => record.state(),
+        };
+        let clients = summary(snapshot.iter().map(|view| &view.record), state);
         let processes = self.implementations.snapshot();
         let implementations = implementations(processes.iter().map(|view| &view.record));
         let implementations = implementations.map(|all| format!("; {all}")).unwrap_or_default();
@@ -87,11 +103,13 @@ impl Status {
         }
         let (mut clients, mut note) = (self.registry.changes(), self.note.subscribe());
         let mut implementations = self.implementations.changes();
+        let mut logins = self.logins.clone();
         let mut sent = String::new();
         loop {
             // Before the line is made: a later change wakes us again.
             clients.mark_unchanged();
             implementations.mark_unchanged();
+            logins.mark_unchanged();
             note.mark_unchanged();
             let line = self.line();
             if line != sent {
@@ -104,6 +122,7 @@ impl Status {
                 // The registry is gone only at the end of the controller.
                 Ok(()) = clients.changed() => {}
                 Ok(()) = implementations.changed() => {}
+                Ok(()) = logins.changed() => {}
                 Ok(()) = note.changed() => {}
                 () = sleep(INTERVAL) => {}
             }

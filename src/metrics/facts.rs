@@ -36,8 +36,9 @@ impl AccountFacts {
         let held = client_held || implementation.is_some_and(|record| record.history.held);
         let is_put_out = |record: &ClientRecord| matches!(record.phase, Phase::Gone(exit) if EndCause::of(exit, false) == EndCause::PutOut);
         let login_state = login.map(|login| login.state);
-        let put_out =
-            login_state == Some(LoginState::PutOut) || is_put_out(client) && !client.history.stopped;
+        let put_out = login.is_some_and(|login| login.put_out.is_some())
+            || login_state == Some(LoginState::PutOut)
+            || is_put_out(client) && !client.history.stopped;
         let waits = matches!(own_state, ClientState::Scaning | ClientState::Confirming)
             || login_state.is_some_and(LoginState::waits_for_a_person);
         let report = client.report.as_ref().filter(|_| !matches!(client.phase, Phase::Gone(_)));
@@ -108,7 +109,7 @@ mod tests {
     }
 
     fn login(state: LoginState) -> Login {
-        Login { state, since: 1, reason: None, uin: None, nickname: None }
+        Login { state, since: 1, reason: None, uin: None, nickname: None, put_out: None }
     }
 
     fn recorded(record: &ClientRecord) -> Recorded<'_> {

@@ -112,6 +112,9 @@ pub struct StateReport {
     pub since: Option<u64>,
     /// What waits in it.
     pub queues: Queues,
+    /// The network that it is on, if the client says so: the built-in one does.
+    pub backend: Option<Box<str>>,
+    reason: Option<Arc<str>>,
     /// The file, as valid JSON: a tenth of what its keys and values take in memory, and there are many clients.
     text: Box<[u8]>,
 }
@@ -139,23 +142,26 @@ impl StateReport {
         let read = lenient::read(content).map_err(ReportError::Json)?;
         let Value::Object(fields) = read.value else { return Err(ReportError::Shape) };
         let Some(state) = fields.get("state").and_then(Value::as_str) else { return Err(ReportError::Shape) };
-        // Read here: `fields` reads the whole file again, and each scrape of `/metrics` wants it of all clients.
+        // Read here: `fields` reads the whole file again, and lists and scrapes of `/metrics` want these of all clients.
+        let reason = fields.get("reason").and_then(Value::as_str).filter(|reason| !reason.is_empty());
         let number = |key: &str| fields.get(key).and_then(Value::as_u64);
         Ok(Self {
             state: ClientState::from_word(state),
             since: number("state_since"),
+            backend: fields
+                .get("backend")
+                .and_then(Value::as_str)
+                .filter(|name| is_word(name))
+                .map(Into::into),
             queues: Queues { reports: number("reports_waiting"), messages: number("messages_waiting") },
+            reason: reason.map(Into::into),
             text: read.text.into(),
         })
     }
 
     /// The reason that the client gives for its trouble or exit, if it does.
     pub fn reason(&self) -> Option<Arc<str>> {
-        self.fields()
-            .get("reason")
-            .and_then(Value::as_str)
-            .filter(|reason| !reason.is_empty())
-            .map(Into::into)
+        self.reason.clone()
     }
 
     /// Every key of the file.
@@ -163,6 +169,12 @@ impl StateReport {
         // It was parsed as JSON before.
         serde_json::from_slice(&self.text).unwrap_or_default()
     }
+}
+
+/// Whether a text may stand in a sentence.
+fn is_word(text: &str) -> bool {
+    (1..=ClientState::OTHER_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]

@@ -21,15 +21,19 @@ const WORDS: [&str; 14] = [
     "held",
 ];
 
-/// Sums the clients up.
-pub fn summary<'a>(records: impl Iterator<Item = &'a ClientRecord>) -> String {
+/// Sums the clients up. `state` is that of their accounts.
+pub fn summary<'a>(
+    records: impl Iterator<Item = &'a ClientRecord>,
+    state: impl Fn(&ClientRecord) -> ClientState,
+) -> String {
+    let word = |record: &ClientRecord| word(record, || state(record));
     counted(records, "client", word).unwrap_or_else(|| "no clients".to_owned())
 }
 
 /// Sums the implementations up. None where there is none.
 pub fn implementations<'a>(records: impl Iterator<Item = &'a ClientRecord>) -> Option<String> {
     // They say nothing about themselves.
-    counted(records, "implementation", |record| match word(record) {
+    counted(records, "implementation", |record| match word(record, || record.state()) {
         "init" => "running",
         word => word,
     })
@@ -55,8 +59,8 @@ fn counted<'a>(
     (all > 0).then(|| format!("{all} {noun}{plural}: {}", parts.join(", ")))
 }
 
-/// The word for one client. The state that it reports counts only if the contract knows it.
-fn word(record: &ClientRecord) -> &'static str {
+/// The word for one client. Its state counts only if the contract knows it.
+fn word(record: &ClientRecord, state: impl FnOnce() -> ClientState) -> &'static str {
     match record.phase {
         Phase::Reserved | Phase::Starting => "starting",
         Phase::Stopping => "stopping",
@@ -65,7 +69,7 @@ fn word(record: &ClientRecord) -> &'static str {
         Phase::Gone(_) if record.is_kept_stopped() => "stopped",
         Phase::Gone(_) if record.history.held => "held",
         Phase::Gone(_) => "to be started again",
-        Phase::Up => match record.state() {
+        Phase::Up => match state() {
             ClientState::Init => "init",
             ClientState::Loading => "loading",
             ClientState::Scaning => "scaning",
@@ -99,7 +103,7 @@ mod tests {
     }
 
     fn sum(records: &[ClientRecord]) -> String {
-        summary(records.iter())
+        summary(records.iter(), ClientRecord::state)
     }
 
     #[test]

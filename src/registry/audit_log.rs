@@ -151,8 +151,12 @@ impl AuditLog {
                 let was_expected = record.phase == Phase::Stopping || !fleet.is_wanted(name);
                 let exit_text = in_words(*exit);
                 if !exit.is_stopped_by_operator() && (was_expected || exit.is_stop_asked()) {
-                    let next =
-                        if record.history.stopped { "; stays stopped until it is started" } else { "" };
+                    let next = match (record.history.stopped, fleet.is_wanted(name)) {
+                        (true, _) => "; stays stopped until it is started",
+                        // A call stopped it; what becomes of its implementation follows from that.
+                        (false, false) if !self.of_implementations => "; it has left the list",
+                        _ => "",
+                    };
                     info!(client = %name, pid, "{who}stopped: {exit_text} (pid {known_pid}){next}");
                     return None;
                 }
@@ -311,6 +315,10 @@ impl AuditLog {
             _ if client.history.held => {
                 debug!(client = %name, "{who}held, as before");
                 self.plans.insert(name.clone(), client.history.clone());
+            }
+            // The controller before has logged how it ended.
+            ProcessStatus::Ended(exit) if client.history.counted == Some(client.generation) => {
+                debug!(client = %name, "{who}gone, as before: {}", in_words(*exit));
             }
             ProcessStatus::Gone { .. } => info!(client = %name, "{who}should run, but its process is gone"),
             ProcessStatus::Ended(exit) if exit.is_stopped_by_operator() => {

@@ -355,10 +355,15 @@ fn unwritable_registry_refuses_starts_and_clients_go_on() {
     assert!(is_running(pid_of(&running)));
     assert_eq!(controller.get("/openqq/ping?client=a").text(), "pong");
     assert_eq!(controller.clients().len(), 1);
+    let trouble = || controller.get("/v1/clients").json()["trouble"].clone();
+    assert!(trouble().as_str().unwrap().contains("the registry file can't be written"));
+    let told = controller.get("/v1/clients/a/explain").text();
+    assert!(!told.contains("A call stopped it"), "it was refused: {told}");
     fs::remove_file(&folder).unwrap();
     fs::rename(&away, &folder).unwrap();
     controller.start_client("b");
     assert_eq!(controller.stop_client("a")["code"], 0);
+    assert!(trouble().is_null());
 }
 
 /// A small random number generator, so that a run can be repeated.

@@ -26,6 +26,7 @@ impl StateFile {
         let number = |flag: bool| u8::from(flag);
         let fields = [
             ("account", json!(settings.account)),
+            ("backend", json!(settings.backend.kind().name())),
             ("version", json!(env!("CARGO_PKG_VERSION"))),
             ("start_time", json!(start_time.to_string())),
             ("mode", json!(legacy.mode)),

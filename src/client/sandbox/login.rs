@@ -131,6 +131,9 @@ impl SandboxLogin {
 
     /// The page at a path: GET is the scan, POST the confirmation.
     pub(crate) fn page(&self, method: &Method, path: &str, account: &str) -> Option<Page> {
+        if path == PATH.trim_end_matches('/') && *method == Method::GET {
+            return Some(self.page_of_current_code());
+        }
         let given = path.strip_prefix(PATH)?;
         let holds = !given.is_empty() && *self.nonce() == given;
         // Never backwards: a page that is fetched again after its confirmation is no new scan.
@@ -155,12 +158,26 @@ impl SandboxLogin {
             }
             _ => return None,
         };
-        let html = format!(
-            "<!DOCTYPE html><html lang=\"zh\"><meta charset=\"utf-8\">\
-             <meta name=\"viewport\" content=\"width=device-width\"><title>wqclient</title>{text}</html>\n"
-        );
-        Some(Page { found, html })
+        Some(Page { found, html: document(&text) })
     }
+
+    /// Leads to the page of the code that is shown now: no phone reaches the address in it.
+    fn page_of_current_code(&self) -> Page {
+        let nonce = self.nonce().clone();
+        let found = !nonce.is_empty();
+        let text = match found {
+            true => format!("<a href=\"{PATH}{nonce}\">扫描二维码 / Scan the code</a>"),
+            false => "现在没有等待扫描的二维码。<br>No login code waits to be scanned.".to_owned(),
+        };
+        Page { found, html: document(&text) }
+    }
+}
+
+fn document(text: &str) -> String {
+    format!(
+        "<!DOCTYPE html><html lang=\"zh\"><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>wqclient</title>{text}</html>\n"
+    )
 }
 
 fn escape(text: &str) -> String {

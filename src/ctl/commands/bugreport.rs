@@ -42,7 +42,7 @@ pub(super) async fn bugreport(context: &Context, files: &Configuration) -> Outco
     report.add("check of the configuration", &said(checking(files.config.as_deref())));
     match fetch(context, &List::default())
         .await
-        .and_then(|all| all.iter().map(Account::of).collect::<Outcome<Vec<_>>>())
+        .and_then(|found| found.accounts.iter().map(Account::of).collect::<Outcome<Vec<_>>>())
     {
         Ok(mut accounts) => {
             report.add("accounts", &(lines(context, &accounts, None).join("\n") + "\n"));

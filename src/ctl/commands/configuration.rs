@@ -22,7 +22,7 @@ pub(super) fn check(files: &Configuration, json: bool) -> Outcome {
     let run = |error: io::Error| Failure::refused(format!("the check can't be run: {error}"));
     let refused = || {
         Failure::refused("the configuration has mistakes")
-            .next("correct them, and then: sudo systemctl reload wqcontroller")
+            .next("correct them, and then: sudo systemctl reload-or-restart wqcontroller")
     };
     if !json {
         return if command.status().map_err(run)?.success() { Ok(()) } else { Err(refused()) };

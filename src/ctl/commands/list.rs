@@ -8,7 +8,7 @@ use crate::ctl::account::{Account, Process};
 use crate::ctl::arguments::List;
 use crate::ctl::client::path_of;
 use crate::ctl::failure::{Failure, Outcome};
-use crate::ctl::screen::{print, print_json, printable};
+use crate::ctl::screen::{complain, print, print_json, printable};
 use crate::ctl::table::Rows;
 use crate::ctl::time::{now, shown, span};
 
@@ -16,10 +16,13 @@ use crate::ctl::time::{now, shown, span};
 const MAX_PAGES: usize = 100;
 
 pub(super) async fn list(context: &Context, list: &List) -> Outcome {
-    let accounts = fetch(context, list).await?;
+    let Found { accounts, trouble } = fetch(context, list).await?;
     if context.json {
         let total = accounts.len();
-        return print_json(&json!({ "accounts": accounts, "total": total }));
+        return print_json(&json!({ "accounts": accounts, "total": total, "trouble": trouble }));
+    }
+    if let Some(trouble) = &trouble {
+        complain(&format!("no account can be started or stopped: {trouble}"));
     }
     let accounts: Vec<Account> = accounts.iter().map(Account::of).collect::<Outcome<_>>()?;
     if list.names {
@@ -36,8 +39,16 @@ pub(super) async fn list(context: &Context, list: &List) -> Outcome {
     print(&lines.iter().map(|line| line.clone() + "\n").collect::<String>())
 }
 
-/// All accounts of the query, as they were sent.
-pub(super) async fn fetch(context: &Context, list: &List) -> Outcome<Vec<Value>> {
+/// What a query has found.
+pub(super) struct Found {
+    /// The accounts, as they were sent.
+    pub(super) accounts: Vec<Value>,
+    /// Why no account can be started or stopped just now.
+    pub(super) trouble: Option<String>,
+}
+
+/// All accounts of the query.
+pub(super) async fn fetch(context: &Context, list: &List) -> Outcome<Found> {
     let mut filters = String::new();
     let mut add = |name: &str, value: &str| {
         filters += &format!("&{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
@@ -51,13 +62,14 @@ pub(super) async fn fetch(context: &Context, list: &List) -> Outcome<Vec<Value>>
     if list.needs_person {
         add("needs_person", "true");
     }
-    let (mut found, mut after) = (Vec::new(), String::new());
+    let (mut found, mut after) = (Found { accounts: Vec::new(), trouble: None }, String::new());
     for _ in 0..MAX_PAGES {
         let mut page = context.client.get(&format!("/v1/clients?limit=1000{filters}{after}")).await?;
         match page["accounts"].take() {
-            Value::Array(accounts) => found.extend(accounts),
+            Value::Array(accounts) => found.accounts.extend(accounts),
             _ => return Err(Failure::refused("the controller sent no list of accounts")),
         }
+        found.trouble = page["trouble"].as_str().map(str::to_owned);
         match page["next"].as_str() {
             Some(next) => after = format!("&after={}", utf8_percent_encode(next, NON_ALPHANUMERIC)),
             None => break,
@@ -73,7 +85,7 @@ fn table(accounts: &[Account]) -> Rows {
         let cells = vec![
             account.name.clone(),
             account.word().to_owned(),
-            number(account.client.port),
+            number(account.client.port.filter(|_| account.client.phase != "gone")),
             number(account.client.pid),
             account.why(now),
         ];
@@ -111,6 +123,7 @@ pub(super) async fn show(context: &Context, name: &str) -> Outcome {
     add("desired", &account.desired);
     add("reason", &account.why(now));
     add("needs a person", if account.needs_person { "yes" } else { "no" });
+    add("backend", account.backend.as_deref().unwrap_or_default());
     add("client", &process(&account.client, now));
     if let Some(by) = &account.implementation {
         let kind = by.kind.as_ref().filter(|kind| **kind != by.name).map(|kind| format!(" ({kind})"));

@@ -86,7 +86,7 @@ async fn follow(context: &Context, name: &str, drawing: &mut Drawing<'_>) -> Out
                 let now = (code["since"].as_u64(), expires, context.screen.size());
                 if shown != Some(now) {
                     let text = text_of(context, name).await.map_err(|failure| explained(failure, name))?;
-                    drawing.code(name, &text, expires)?;
+                    drawing.code(&account, &text, expires)?;
                     shown = Some(now);
                 }
             }
@@ -138,7 +138,8 @@ impl<'a> Drawing<'a> {
         Self { context, above: 0, is_empty: true }
     }
 
-    fn code(&mut self, name: &str, code: &str, expires: Option<u64>) -> Outcome {
+    fn code(&mut self, account: &Account, code: &str, expires: Option<u64>) -> Outcome {
+        let name = &account.name;
         let (columns, rows) = self.context.screen.size();
         let mut lines: Vec<&str> = code.lines().collect();
         let widest = lines.iter().map(|line| width(line)).max().unwrap_or(0);
@@ -160,7 +161,11 @@ impl<'a> Drawing<'a> {
         let text: String = lines.iter().map(|line| format!("{on}{line}{off}\n")).collect();
         let expires =
             expires.map(|at| format!("; it holds for {} s", at.saturating_sub(now()))).unwrap_or_default();
-        self.replace(&(text + &fit(&format!("{}: scan the code{expires}", printable(name)), columns - 1)))
+        let what = match account.sandbox_page() {
+            Some(page) => format!("open {page} (no phone can scan a code of the sandbox)"),
+            None => "scan the code".to_owned(),
+        };
+        self.replace(&(text + &fit(&format!("{}: {what}{expires}", printable(name)), columns - 1)))
     }
 
     fn text(&mut self, text: &str) -> Outcome {

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::{Context, about, checked, qr};
 use crate::ctl::account::Account;
 use crate::ctl::arguments::Start;
-use crate::ctl::client::path_of;
+use crate::ctl::client::{EXPLAIN, path_of};
 use crate::ctl::events::{Event, Events};
 use crate::ctl::failure::{Failure, Kind, Outcome};
 use crate::ctl::screen::{print, print_json, printable};
@@ -128,7 +128,14 @@ async fn begin(
             }
         };
         tokio::select! {
-            answer = &mut answer => return answer.map_err(about(name)),
+            answer = &mut answer => return answer.map_err(|failure| {
+                // One that could not be registered has nothing to explain.
+                let failure = match failure.next.as_deref() {
+                    Some(EXPLAIN) if !is_known => failure.next("wqctl check"),
+                    _ => failure,
+                };
+                about(name)(failure)
+            }),
             event = next => match event? {
                 Some(event) => following.see(&event).map(drop)?,
                 // The answer says what became of it.

@@ -24,7 +24,7 @@ use crate::ctl::time::{now, shown};
 const CTRL_C: u8 = 3;
 
 pub(super) async fn top(context: &Context, top: &Top) -> Outcome {
-    let accounts = fetch(context, &List::default()).await?;
+    let accounts = fetch(context, &List::default()).await?.accounts;
     if context.json {
         return print_json(&serde_json::json!({ "accounts": accounts }));
     }
@@ -47,7 +47,7 @@ pub(super) async fn top(context: &Context, top: &Top) -> Outcome {
             },
             _ = signals.next() => return Ok(()),
         }
-        page = match fetch(context, &List::default()).await.and_then(|accounts| parsed(&accounts)) {
+        page = match fetch(context, &List::default()).await.and_then(|found| parsed(&found.accounts)) {
             Ok(accounts) => looks.page(context, &accounts, Some(context.screen.size())),
             // It may be restarted just now.
             Err(failure) if failure.kind == Kind::Unreachable => format!("{failure}\n\nq ends"),

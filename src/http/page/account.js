@@ -135,8 +135,9 @@ export function accountView({ name, canChange }) {
     function drawReasons(account, kind) {
         const own = advice(account, kind);
         const theirs = explanation?.advice ?? [];
-        // The controller knows more of the case, in English; the page says the usual in the user's language.
-        const both = LANGUAGE === "en" && theirs.length > 0 ? theirs : [own, ...theirs];
+        // The page says the usual in the user's language, and the controller more of the case, in English. Of that, what is to be
+        // typed into a terminal is not for this page, whose buttons do the same.
+        const both = [own, ...theirs.filter((line) => !line.includes("wqctl"))];
         why.set([reason(account, kind)]);
         const readOnly = !canChange && own && kind !== "code" && kind !== "confirming" ? t("do_read_only") : null;
         todo.set([...both, readOnly]);

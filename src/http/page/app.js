@@ -20,6 +20,8 @@ let list = null;
 let listScroll = 0;
 let needing = 0;
 let connection = "";
+/** Why the controller starts and stops no account. */
+let trouble = null;
 
 /** A fault of the page itself must not look like an account that does not change. */
 function fault(error) {
@@ -40,9 +42,16 @@ function showTitle() {
 function connectionIs(state, detail = null) {
     if (connection === "lost" && state === "live") announce(t("back_online"));
     connection = state;
-    notice.className = "notice";
-    notice.hidden = state === "live";
-    notice.textContent = { live: "", lost: detail ?? t("lost"), connecting: t("connecting") }[state];
+    const isTroubled = state === "live" && trouble !== null;
+    notice.className = isTroubled ? "notice bad" : "notice";
+    notice.hidden = state === "live" && !isTroubled;
+    const live = isTroubled ? t("controller_trouble", { why: trouble }) : "";
+    notice.textContent = { live, lost: detail ?? t("lost"), connecting: t("connecting") }[state];
+}
+
+function troubleIs(why) {
+    trouble = why;
+    if (connection === "live") connectionIs("live");
 }
 
 function sessionIs(current) {
@@ -148,7 +157,7 @@ async function begin() {
     }
     connectionIs("connecting");
     route({ first });
-    store.follow({ state: connectionIs, session: sessionIs });
+    store.follow({ state: connectionIs, session: sessionIs, controller: troubleIs });
 }
 
 api.hooks.tokenNeeded = signIn;

@@ -38,7 +38,7 @@ function factsOf(account) {
         ["uin", login?.uin],
         ["nickname", login?.nickname],
         ["login", login && loginText(login)],
-        ["program", implementation?.name],
+        ["program", implementation?.name ?? account.backend],
         ["client", processText(client)],
         ["implementation", other && processText(other)],
         ["port", client.port && String(client.port)],

@@ -78,6 +78,8 @@ export function advice(account, kind) {
     switch (kind) {
         case "code":
         case "confirming":
+            // The controller names the address at which a code of the sandbox is scanned: no phone can.
+            return account.backend === "sandbox" ? null : t(`do_${kind}`);
         case "held":
         case "person":
             return t(`do_${kind}`);
@@ -95,10 +97,12 @@ export function advice(account, kind) {
 /** Why it is so, in the words of the one that told it. What runs well needs no reason. */
 export function reason(account, kind) {
     if (["running", "stopping", "stopped", "updating"].includes(kind)) return null;
+    const ended = account.login?.put_out;
+    if (ended) return t(ended.reason ? "why_put_out_because" : "why_put_out", { why: ended.reason });
     const told = account.reason || account.login?.reason || account.implementation?.reason;
     if (told) return told;
-    const ended = processes(account).find((process) => process.phase === "gone" && process.last_exit);
-    return ended?.last_exit ?? null;
+    const last = processes(account).find((process) => process.phase === "gone" && process.last_exit);
+    return last?.last_exit ?? null;
 }
 
 /** When it is started again, in Unix seconds. */

@@ -23,6 +23,9 @@ let loading = null;
 let loadAgain = false;
 /** Whether the whole list has been here. */
 let complete = false;
+/** Why no account can be started or stopped, as the controller says; null where all is well. */
+let trouble = null;
+let onTrouble = () => {};
 
 const tell = eachFrame(() => {
     const names = dirty;
@@ -78,6 +81,13 @@ function toldGone({ name }) {
     drop(name);
 }
 
+function toldController(controller) {
+    const told = controller.trouble ?? null;
+    if (told === trouble) return;
+    trouble = told;
+    onTrouble(told);
+}
+
 async function loadOnce() {
     const asked = moment();
     const seen = new Set();
@@ -88,6 +98,7 @@ async function loadOnce() {
             seen.add(account.name);
             take(account, asked);
         }
+        toldController(page);
         after = page.next ?? null;
     } while (after !== null);
     for (const name of [...accounts.keys()]) {
@@ -123,9 +134,10 @@ function plan() {
 
 /**
  * Follows the controller until `unfollow`. `state` is called with `live` once the list is here and events come, and with `lost`.
- * `session` is called with what the controller says of this caller after each loss.
+ * `session` is called with what the controller says of this caller after each loss, and `controller` with its trouble.
  */
-export function follow({ state, session }) {
+export function follow({ state, session, controller }) {
+    onTrouble = controller;
     let opening = 0;
     const whole = async () => {
         const mine = ++opening;
@@ -144,7 +156,7 @@ export function follow({ state, session }) {
             state("lost");
         },
         // `ready` is the first event of each stream. Events that came in between are missing then.
-        events: { ready: whole, missed: whole, account: toldAccount, gone: toldGone },
+        events: { ready: whole, missed: whole, account: toldAccount, gone: toldGone, controller: toldController },
     });
     plan();
 }
@@ -155,5 +167,6 @@ export function unfollow() {
     clearTimeout(timer);
     accounts.clear();
     complete = false;
+    toldController({});
     tell();
 }

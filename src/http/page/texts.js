@@ -14,6 +14,7 @@ const TEXTS = {
     connecting: ["Connecting…", "正在连接…"],
     lost: ["Connection lost, trying again…", "连接已断开，正在重试…"],
     back_online: ["Connected again.", "已重新连接。"],
+    controller_trouble: ["No account can be started or stopped: {why}", "目前无法启动或停止任何帐号：{why}"],
     page_failed: ["This page has a fault. Load it again. ({detail})", "页面出错，请重新加载。（{detail}）"],
     unreachable: ["The controller can't be reached.", "无法连接到控制器。"],
     failed_status: ["The controller answered with HTTP status {status}.", "控制器返回了 HTTP 状态 {status}。"],
@@ -77,6 +78,8 @@ const TEXTS = {
         "The code was scanned. The login waits to be confirmed on the phone.",
         "二维码已扫描，等待在手机上确认登录。",
     ],
+    why_put_out: ["The chat network has ended its login.", "聊天网络终止了此帐号的登录。"],
+    why_put_out_because: ["The chat network has ended its login: {why}", "聊天网络终止了此帐号的登录：{why}"],
     says_put_out: ["The chat network has logged this account out.", "聊天网络已让此帐号下线。"],
     says_held: ["The account has ended, and is not started again by itself.", "帐号已结束，不会自动重启。"],
     says_person: ["The account does not get on without you.", "帐号需要您处理后才能继续。"],
@@ -272,6 +275,7 @@ const TEXTS = {
     scan_ended: ["This link has ended. Ask for a new one.", "此链接已失效，请索取新的链接。"],
 
     // What happened to an account, by the code of the event.
+    event_controller_started: ["The controller was started", "控制器已启动"],
     event_registered: ["It is in the list", "已登记在列表中"],
     event_stop_asked: ["A call stopped it", "被调用停止"],
     event_start_asked: ["It is to run again", "被要求重新运行"],

@@ -29,6 +29,9 @@ pub(super) struct AccountPage {
     total: usize,
     /// For `after` of the next page; none on the last one.
     next: Option<String>,
+    /// Why no account can be started or stopped just now, such as a full disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<String>,
 }
 
 /// Which accounts are listed, and which page of them. What is not given leaves all.
@@ -125,7 +128,8 @@ pub(super) fn list(
     let limit = query.limit.unwrap_or(MOST);
     let next = found.get(limit).and_then(|_| found.get(limit - 1)).map(|last| last.name.clone());
     found.truncate(limit);
-    Ok(unless_known(request, text(&AccountPage { accounts: found, total, next })))
+    let trouble = accounts.write_error().as_deref().map(str::to_owned);
+    Ok(unless_known(request, text(&AccountPage { accounts: found, total, next, trouble })))
 }
 
 /// Shows an account.

@@ -39,7 +39,7 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 /// Sends every change of every account.
 ///
 /// Server-Sent Events: `ready` first, then `account` with an account as it is now, and `gone` with the name of one that has left the
-/// list. `missed` says that changes are missing, so the list is to be read again. After a break, `Last-Event-ID` goes on where it was.
+/// list; `controller` with its `trouble`, or null: why no account can be started or stopped. `missed` says that changes are missing, so the list is to be read again. After a break, `Last-Event-ID` goes on where it was.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -163,6 +163,7 @@ impl Listener {
                 let kind = match change.kind {
                     ChangeKind::Account => "account",
                     ChangeKind::Gone => "gone",
+                    ChangeKind::Controller => "controller",
                 };
                 self.last = change.number;
                 // JSON has no line breaks of its own, and writing to a text can't fail.

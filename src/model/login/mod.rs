@@ -10,4 +10,6 @@ mod tracker;
 
 pub use network::NetworkGuard;
 pub use policy::{Facts, LoginAction, LoginEvent, LoginPolicy, LoginRules, WhenOffline, WhenPutOut};
-pub use tracker::{Evidence, Login, LoginAnswer, LoginState, LoginTracker, ProcessSays, Said, Transition};
+pub use tracker::{
+    Evidence, Login, LoginAnswer, LoginState, LoginTracker, ProcessSays, PutOut, Said, Transition,
+};

@@ -161,6 +161,8 @@ pub struct LoginPolicy {
     last_code: u64,
     /// Whether the end of the login was acted on.
     put_out_done: bool,
+    /// Whether it was started after that, and the end of the login is still seen.
+    is_let_go: bool,
     /// Whether a person was told of something that is not well.
     is_told: bool,
     was_held: bool,
@@ -192,8 +194,17 @@ impl LoginPolicy {
         }
         self.holding = None;
         if self.was_held && !facts.held {
-            // A call or an operator started it.
-            *self = Self { is_told: self.is_told, ..Self::default() };
+            // A call or an operator started it. Its client may not run again yet: an end of the login that was acted on is no new one.
+            let is_known = self.put_out_done && facts.login.state == LoginState::PutOut;
+            *self = Self {
+                is_told: self.is_told,
+                put_out_done: is_known,
+                is_let_go: is_known,
+                ..Self::default()
+            };
+        }
+        if self.is_let_go && facts.login.state != LoginState::PutOut {
+            (self.put_out_done, self.is_let_go) = (false, false);
         }
         let new_code = facts
             .code_written

@@ -1,6 +1,7 @@
 //! [`Login`]: whether an account with an implementation is logged in, as far as that is known, and [`LoginTracker`], which
 //! concludes it from what the implementation, its process, its login code and the client say.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,12 +132,37 @@ pub struct Login {
     pub uin: Option<String>,
     /// Its name on the network, once the implementation told it.
     pub nickname: Option<String>,
+    /// The end of its last login, if the network ended that and it was not logged in since.
+    pub put_out: Option<PutOut>,
+}
+
+/// A login that the network has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutOut {
+    /// When, in Unix seconds.
+    pub at: u64,
+    /// Why, as far as that was told.
+    pub reason: Option<Arc<str>>,
+}
+
+impl fmt::Display for PutOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the network ended its login")?;
+        self.reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+    }
 }
 
 impl Login {
     /// A login of which nothing is known yet.
     pub fn starting(now: u64) -> Self {
-        Self { state: LoginState::Starting, since: now, reason: None, uin: None, nickname: None }
+        Self {
+            state: LoginState::Starting,
+            since: now,
+            reason: None,
+            uin: None,
+            nickname: None,
+            put_out: None,
+        }
     }
 
     /// The state of the account in the words of the original: never `running` while the account is not logged in. `client` is
@@ -208,6 +234,8 @@ pub struct LoginTracker {
     unreached_since: Option<u64>,
     /// When it was online last, in Unix seconds. A code from before was the one that was scanned.
     last_online: u64,
+    /// Why it was offline last, in the words of its implementation.
+    offline_reason: Option<Arc<str>>,
 }
 
 impl LoginTracker {
@@ -219,6 +247,7 @@ impl LoginTracker {
             was_running: false,
             unreached_since: None,
             last_online: 0,
+            offline_reason: None,
         }
     }
 
@@ -257,9 +286,17 @@ impl LoginTracker {
         let put_out =
             !was_known && (state == LoginState::PutOut || self.was_online && state.waits_for_a_person());
         match state {
-            LoginState::Online => (self.was_online, self.last_online) = (true, now),
+            LoginState::Online => {
+                (self.was_online, self.last_online) = (true, now);
+                (self.login.put_out, self.offline_reason) = (None, None);
+            }
             // It logs in from the start again. What comes next is no loss.
-            _ if put_out => (self.was_online, self.was_running) = (false, false),
+            _ if put_out => {
+                (self.was_online, self.was_running) = (false, false);
+                // With a code, it has already forgotten why.
+                let reason = reason.clone().or_else(|| self.offline_reason.take());
+                self.login.put_out = Some(PutOut { at: now, reason });
+            }
             _ => {}
         }
         if let ProcessSays::Up(Some(answer)) = process {
@@ -302,7 +339,10 @@ impl LoginTracker {
             Said::Starting => (LoginState::Starting, reason),
             Said::Code => (LoginState::Code, reason),
             Said::Confirming => (LoginState::Confirming, reason),
-            Said::Offline => (LoginState::Offline, reason),
+            Said::Offline => {
+                self.offline_reason = reason.clone().or_else(|| self.offline_reason.take());
+                (LoginState::Offline, reason)
+            }
             Said::Unknown => (LoginState::Unknown, reason),
         }
     }

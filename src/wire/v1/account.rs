@@ -45,6 +45,10 @@ pub struct Account {
     pub parameters: BTreeMap<String, String>,
     /// What waits in its client, while that says so. The built-in one counts every 15 s.
     pub queues: Queues,
+    /// The network that its client is on, such as `onebot`, `milky` or `sandbox`, a made-up world to try programs in; null where the
+    /// client does not say, as a program other than the built-in one, or one that has ended.
+    #[schema(example = "sandbox")]
+    pub backend: Option<String>,
     /// What its client may use at most. Left out where clients are no units of systemd.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
@@ -127,6 +131,17 @@ pub struct LoginStatus {
     pub uin: Option<String>,
     /// Its name on the network, once it is known.
     pub nickname: Option<String>,
+    /// The end of its last login, if the network ended that and it was not logged in since.
+    pub put_out: Option<PutOut>,
+}
+
+/// A login that the network has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PutOut {
+    /// When, in Unix seconds.
+    pub at: u64,
+    /// Why, as far as that was told.
+    pub reason: Option<String>,
 }
 
 /// What the client of an account may use, by `[limits]` of the configuration. Null: as much as there is.
@@ -221,6 +236,7 @@ impl Account {
             login: None,
             parameters: parameters.collect(),
             queues: report.map(|report| report.queues).unwrap_or_default(),
+            backend: report.and_then(|report| report.backend.as_deref().map(str::to_owned)),
             limits: None,
             usage: None,
         }
@@ -245,6 +261,14 @@ impl Account {
     pub fn with_login(mut self, login: &Login, client: ClientState) -> Self {
         self.state = login.client_state(client).as_str().to_owned();
         self.since = Some(login.since);
+        // While it logs in, calls of the client fail as they must. What counts then is what the implementation says.
+        match (&login.put_out, login.state) {
+            (Some(ended), _) => self.reason = Some(ended.to_string()),
+            (None, LoginState::Starting | LoginState::Code | LoginState::Confirming) => {
+                self.reason = login.reason.as_deref().map(str::to_owned);
+            }
+            _ => {}
+        }
         self.needs_person |= login.state.waits_for_a_person() || login.state == LoginState::PutOut;
         self.login = Some(LoginStatus {
             state: login.state,
@@ -252,6 +276,10 @@ impl Account {
             reason: login.reason.as_deref().map(str::to_owned),
             uin: login.uin.clone(),
             nickname: login.nickname.clone(),
+            put_out: login
+                .put_out
+                .as_ref()
+                .map(|ended| PutOut { at: ended.at, reason: ended.reason.as_deref().map(str::to_owned) }),
         });
         self
     }

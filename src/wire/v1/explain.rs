@@ -50,6 +50,12 @@ pub struct Happening {
 /// How many events of an account are kept.
 pub const MOST_EVENTS: usize = 20;
 
+/// The first event of an account that was there when the controller was started.
+pub fn controller_started(time: u64) -> Happening {
+    let text = "The controller was started; what happened before is in the log.".to_owned();
+    Happening { time, code: "controller_started", text, detail: None }
+}
+
 /// What happened to an account between two looks at it. `before` is none for one that is new.
 pub fn happenings(before: Option<&Account>, now: &Account, time: u64) -> Vec<Happening> {
     let mut found = Vec::new();
@@ -60,16 +66,16 @@ pub fn happenings(before: Option<&Account>, now: &Account, time: u64) -> Vec<Hap
         add("registered", "It is in the list.".to_owned(), None);
         return found;
     };
-    match (before.desired, now.desired) {
-        (DesiredState::Running, DesiredState::Stopped) => {
-            add("stop_asked", "A call stopped it.".to_owned(), None)
-        }
-        (DesiredState::Stopped, DesiredState::Running) => {
-            add("start_asked", "It is to run again.".to_owned(), None)
-        }
+    // Once it is done: a stop that can't be written to disk is refused, and it runs on.
+    match (is_stopped(before), is_stopped(now)) {
+        (false, true) => add("stop_asked", "A call stopped it.".to_owned(), None),
+        (true, false) => add("start_asked", "It is to run again.".to_owned(), None),
         _ => {}
     }
-    process("client", "Its client", Some(&before.client), Some(&now.client), now.reason.as_deref(), &mut add);
+    // One that a caller stopped is held as well, which is no news.
+    let held_by_stop = now.desired == DesiredState::Stopped;
+    let client = Process { held: now.client.held && !held_by_stop, ..now.client.clone() };
+    process("client", "Its client", Some(&before.client), Some(&client), now.reason.as_deref(), &mut add);
     let implementation = |account: &Account| {
         account.implementation.as_ref().map(|found| (found.process.clone(), found.reason.clone()))
     };
@@ -79,6 +85,14 @@ pub fn happenings(before: Option<&Account>, now: &Account, time: u64) -> Vec<Hap
     process("implementation", "Its implementation", was.as_ref(), is.as_ref(), reason.as_deref(), &mut add);
     match (&before.login, &now.login) {
         (was, Some(login)) if was.as_ref().map(|was| was.state) != Some(login.state) => {
+            let known = was.as_ref().and_then(|was| was.put_out.as_ref());
+            if let Some(ended) = login.put_out.as_ref().filter(|ended| Some(*ended) != known)
+                && login.state != LoginState::PutOut
+            {
+                let why = ended.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+                let (code, words) = login_words(LoginState::PutOut);
+                add(code, format!("{words}{why}."), ended.reason.clone());
+            }
             let why = login.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
             let (code, words) = login_words(login.state);
             add(code, format!("{words}{why}."), login.reason.clone());
@@ -92,6 +106,11 @@ pub fn happenings(before: Option<&Account>, now: &Account, time: u64) -> Vec<Hap
         _ => {}
     }
     found
+}
+
+/// Whether a caller stopped it, and it has ended.
+fn is_stopped(account: &Account) -> bool {
+    account.desired == DesiredState::Stopped && account.client.phase == ProcessPhase::Gone
 }
 
 /// What happened to a process.
@@ -176,6 +195,10 @@ pub fn explain(account: &Account, events: Vec<Happening>) -> Explanation {
     Explanation { summary, next: next(account), advice, events }
 }
 
+/// What to do about a login that another one ended.
+const ONE_LOGIN: &str =
+    "If it is logged in elsewhere, end that login first: the two would put each other out";
+
 /// What is the matter, and what can be done about it. The first that applies explains the rest.
 fn conclusion(account: &Account, name: &str) -> (String, Vec<String>) {
     let client = &account.client;
@@ -191,14 +214,22 @@ fn conclusion(account: &Account, name: &str) -> (String, Vec<String>) {
     if let Some(unit) = client.unit.as_ref().filter(|_| client.frozen) {
         return ("Its client is frozen.".into(), vec![format!("Let it go on: systemctl thaw {unit}")]);
     }
+    let put_out = login.and_then(|login| login.put_out.as_ref());
     match login.map(|login| (login.state, login.reason.as_ref())) {
-        Some((LoginState::Code, _)) => return scan(),
+        Some((LoginState::Code, _)) => {
+            let (summary, mut advice) = scan();
+            let Some(ended) = put_out else { return (summary, advice) };
+            advice.push(ONE_LOGIN.to_owned());
+            return (
+                format!("The network ended its login{}. {summary}", because(ended.reason.as_ref())),
+                advice,
+            );
+        }
         Some((LoginState::Confirming, _)) => return confirm(),
         Some((LoginState::PutOut, reason)) => {
             let advice = vec![
                 "Log it in again, with a new code: wqctl relogin {name}, then wqctl qr {name}".to_owned(),
-                "If it is logged in elsewhere, end that login first: the two would put each other out"
-                    .to_owned(),
+                ONE_LOGIN.to_owned(),
             ];
             return (format!("The network ended its login{}.", because(reason)), advice);
         }
@@ -231,6 +262,8 @@ fn conclusion(account: &Account, name: &str) -> (String, Vec<String>) {
         );
     }
     match account.state.as_str() {
+        "scaning" if is_sandbox(account) => return sandbox_code(account, scan().0),
+        "confirming" if is_sandbox(account) => return sandbox_code(account, confirm().0),
         "scaning" => return scan(),
         "confirming" => return confirm(),
         _ => {}
@@ -254,9 +287,25 @@ fn conclusion(account: &Account, name: &str) -> (String, Vec<String>) {
                 one("If it stays so, log it in again: wqctl relogin {name}"),
             )
         }
+        (_, "running") if is_sandbox(account) => {
+            ("It runs in the sandbox, a made-up world without a chat network.".into(), vec![])
+        }
         (_, "running") => ("It runs, and is logged in.".into(), vec![]),
         _ => (format!("It logs in{}.", because(account.reason.as_ref())), vec![]),
     }
+}
+
+fn is_sandbox(account: &Account) -> bool {
+    account.backend.as_deref() == Some("sandbox")
+}
+
+/// What can be done about a code of the sandbox, which no phone can scan.
+fn sandbox_code(account: &Account, summary: String) -> (String, Vec<String>) {
+    let advice = format!(
+        "It is in the sandbox, whose codes no phone can scan: open http://127.0.0.1:{}/sandbox/login on the machine of the controller",
+        account.client.port
+    );
+    (summary, vec![advice])
 }
 
 fn scan() -> (String, Vec<String>) {
@@ -284,7 +333,7 @@ fn next(account: &Account) -> Option<NextStep> {
 mod tests {
     use super::*;
     use crate::model::state::Queues;
-    use crate::wire::v1::account::{Implementation, LoginStatus};
+    use crate::wire::v1::account::{Implementation, LoginStatus, PutOut};
 
     fn process() -> Process {
         Process {
@@ -315,13 +364,21 @@ mod tests {
             login: None,
             parameters: [].into(),
             queues: Queues::default(),
+            backend: None,
             limits: None,
             usage: None,
         }
     }
 
     fn with_login(state: LoginState) -> Account {
-        let login = LoginStatus { state, since: 1, reason: Some("why".into()), uin: None, nickname: None };
+        let login = LoginStatus {
+            state,
+            since: 1,
+            reason: Some("why".into()),
+            uin: None,
+            nickname: None,
+            put_out: None,
+        };
         let implementation = Implementation {
             name: "yogurt".into(),
             kind: Some("yogurt"),
@@ -329,6 +386,13 @@ mod tests {
             reason: None,
         };
         Account { login: Some(login), implementation: Some(implementation), needs_person: true, ..account() }
+    }
+
+    fn put_out(state: LoginState) -> Account {
+        let mut account = with_login(state);
+        let ended = PutOut { at: 1, reason: Some("elsewhere".into()) };
+        account.login.as_mut().unwrap().put_out = Some(ended);
+        account
     }
 
     #[test]
@@ -361,6 +425,11 @@ mod tests {
                 "systemctl thaw wqclient@a.service",
             ),
             (with_login(LoginState::Code), "waits for its login code", "wqctl qr a"),
+            (
+                put_out(LoginState::Code),
+                "The network ended its login: elsewhere. It waits for its login code to be scanned.",
+                "wqctl qr a",
+            ),
             (with_login(LoginState::PutOut), "The network ended its login: why.", "wqctl relogin a"),
             (with_login(LoginState::Offline), "It is offline: why.", "wqctl relogin a"),
             (held_too, "Its implementation is held: exited with status 2.", "wqctl start a"),
@@ -399,8 +468,16 @@ mod tests {
         assert_eq!(codes(&account(), &ended), ["client_ended"]);
         let again = Process { pid: Some(8), exits: 1, ..process() };
         assert_eq!(codes(&ended, &Account { client: again, ..account() }), ["client_started", "online"]);
-        let stopped = Account { desired: DesiredState::Stopped, ..account() };
-        assert_eq!(codes(&account(), &stopped), ["stop_asked"]);
+        // A stop that is refused, as by a full disk, is seen while it is tried.
+        let stopping = Process { phase: ProcessPhase::Stopping, held: true, ..process() };
+        let stopping = Account { desired: DesiredState::Stopped, client: stopping, ..account() };
+        assert_eq!((codes(&account(), &stopping), codes(&stopping, &account())), (vec![], vec![]));
+        let gone = Process { phase: ProcessPhase::Gone, pid: None, held: true, ..process() };
+        let stopped = Account { client: gone, state: "stop".into(), ..stopping.clone() };
+        assert_eq!(codes(&stopping, &stopped), ["stop_asked", "client_ended"]);
+        assert_eq!(codes(&stopped, &account()), ["start_asked", "client_started", "online"]);
+        let codes_of = |state| codes(&with_login(LoginState::Online), &put_out(state));
+        assert_eq!(codes_of(LoginState::Code), ["put_out", "needs_scan"]);
         assert_eq!(codes(&with_login(LoginState::Online), &with_login(LoginState::PutOut)), ["put_out"]);
         let offline = Account { state: "loading".into(), ..account() };
         assert_eq!(happenings(Some(&account()), &offline, 1)[0].text, "It is offline, and logs in again.");

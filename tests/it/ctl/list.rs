@@ -94,7 +94,12 @@ fn lines_fit_80_columns_unless_they_are_to_be_wide() {
     assert!(cut.ends_with('…') && cut.width() >= 79, "{cut}");
     assert!(cut.contains("  held  "), "{cut}");
     let wide = ran_at(&played.url, &["list", "--wide"]).1;
-    assert!(wide.contains("所以还没有完; wqctl start 小明") && wide.contains(&"名".repeat(16)), "{wide}");
+    assert!(
+        wide.contains("wqctl start 小明; 因为")
+            && wide.contains("所以还没有完")
+            && wide.contains(&"名".repeat(16)),
+        "{wide}"
+    );
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn account_that_needs_a_person_comes_first_and_says_what_to_do() {
     let mut tab = browser.tab(Look::default());
     tab.open(&page(&controller, "account/night-watch"));
     tab.until_text("signal 9");
-    tab.until_text("wqctl start night-watch");
+    tab.until_text("then press “Start”");
     tab.picture("held");
     tab.press("Start");
     tab.until_text("Running");
@@ -160,7 +160,7 @@ fn account_that_was_logged_out_elsewhere_is_put_right_by_a_person() {
             &mut tab,
             "put-out",
             "The chat network has logged this account out.",
-            "Log it in again, with a new code",
+            "then press “Log in again”",
             "Log in again",
         ),
         (

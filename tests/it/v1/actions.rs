@@ -67,7 +67,7 @@ fn account_is_put_and_the_same_request_changes_nothing() {
 }
 
 /// The next controller does not know since when.
-fn without_times(mut account: Value) -> Value {
+pub fn without_times(mut account: Value) -> Value {
     account.as_object_mut().unwrap().remove("since");
     account["client"].as_object_mut().unwrap().remove("since");
     account

@@ -70,7 +70,7 @@ fn accounts_are_listed_with_types() {
             },
             "implementation": null, "login": null,
             "parameters": { "log_level": "debug", "sandbox_login_time": "0" },
-            "queues": { "reports": null, "messages": 0 },
+            "queues": { "reports": null, "messages": 0 }, "backend": "sandbox",
         })
     );
     assert_eq!(without_usage(controller.get("/v1/clients").json()["accounts"][0].take()), account);

@@ -122,6 +122,23 @@ fn nothing_is_started_without_network_or_place_or_while_a_code_waits() {
 }
 
 #[test]
+fn account_that_is_started_after_it_was_put_out_is_not_held_again() {
+    let mut account = Account::new(LoginRules { when_put_out: WhenPutOut::Hold, ..RULES });
+    account.become_(100, LoginState::Online, false);
+    assert!(matches!(account.become_(200, LoginState::PutOut, true).0, Some(LoginAction::Hold(_))));
+    (account.held, account.is_up) = (true, false);
+    assert_eq!(account.look(201), NOTHING);
+    // A call starts its implementation; its client, which says that it was put out, follows.
+    (account.held, account.is_up) = (false, true);
+    assert_eq!(account.look(300), NOTHING);
+    account.become_(301, LoginState::Starting, false);
+    account.show_code(310);
+    account.become_(320, LoginState::Online, false);
+    let again = account.become_(400, LoginState::PutOut, true);
+    assert!(matches!(again.0, Some(LoginAction::Hold(_))), "another end of the login");
+}
+
+#[test]
 fn other_rules_wait_or_hold() {
     let mut account = Account::new(LoginRules { when_offline: WhenOffline::Wait, ..RULES });
     account.become_(100, LoginState::Online, false);

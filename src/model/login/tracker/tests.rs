@@ -61,6 +61,26 @@ fn code_after_a_login_means_put_out() {
 }
 
 #[test]
+fn end_by_the_network_is_known_until_the_next_login() {
+    let mut tracker = LoginTracker::new(0);
+    let mut conclude = |answer: LoginAnswer, now| {
+        tracker.conclude(now, ProcessSays::Up(Some(&answer)), &evidence(None, &CLIENT));
+        tracker.login().put_out.clone()
+    };
+    let said = LoginAnswer::of;
+    assert_eq!(conclude(said(Said::Online), 1), None);
+    assert_eq!(conclude(said(Said::Offline).because("logged in elsewhere"), 2), None);
+    let ended = Some(PutOut { at: 3, reason: Some("logged in elsewhere".into()) });
+    assert_eq!(conclude(said(Said::Code), 3), ended);
+    assert_eq!(conclude(said(Said::Starting), 4), ended, "it was started anew");
+    assert_eq!(conclude(said(Said::Confirming), 5), ended);
+    assert_eq!(conclude(said(Said::Online), 6), None);
+    // What was said before that login is no reason for the end of this one.
+    assert_eq!(conclude(said(Said::Code), 7), Some(PutOut { at: 7, reason: None }));
+    assert_eq!(ended.unwrap().to_string(), "the network ended its login: logged in elsewhere");
+}
+
+#[test]
 fn client_that_was_put_out_counts_until_it_runs_again() {
     let mut tracker = LoginTracker::new(0);
     let online = LoginAnswer::of(Said::Online);
