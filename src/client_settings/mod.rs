@@ -71,6 +71,8 @@ pub struct ClientSettings {
     pub backend: BackendSettings,
     /// Settings of the original that have no effect.
     pub legacy: LegacySettings,
+    /// The names of variables that no setting has, without [`PREFIX`].
+    pub unused: Vec<String>,
 }
 
 /// The network behind the API, with its settings.
@@ -186,7 +188,7 @@ impl ClientSettings {
                 BackendSettings::Milky(MilkySettings::from_vars(&vars, &account, &files.tmpdir)?)
             }
         };
-        Ok(Self {
+        let mut settings = Self {
             reports: ReportSettings::from_vars(&vars, &account, &files.tmpdir)?,
             files,
             log: LogSettings::from_vars(&vars)?,
@@ -204,7 +206,11 @@ impl ClientSettings {
                 keep_cookie: vars.count("KEEP_COOKIE")?,
                 ua_retry_times: vars.count("UA_RETRY_TIMES")?,
             },
-        })
+            unused: Vec::new(),
+        };
+        // When all have been asked for.
+        settings.unused = vars.unused();
+        Ok(settings)
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`Vars`]: the variables of a client, and how their values are read.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -31,6 +32,8 @@ const PLUGIN_SETTINGS: [&str; 13] = [
 /// The variables that begin with [`PREFIX`], by their names without it.
 pub(super) struct Vars {
     ours: BTreeMap<String, OsString>,
+    /// The names that were asked for.
+    asked: RefCell<BTreeSet<&'static str>>,
     pub(super) system_tmpdir: PathBuf,
     /// The folder for files that outlive the client: systemd's, where it gave one.
     pub(super) state_directory: Option<OsString>,
@@ -39,7 +42,12 @@ pub(super) struct Vars {
 impl Vars {
     /// Takes the variables with [`PREFIX`] from an environment, and the two of systemd and the system that count besides.
     pub(super) fn new(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        let mut found = Self { ours: BTreeMap::new(), system_tmpdir: "/tmp".into(), state_directory: None };
+        let mut found = Self {
+            ours: BTreeMap::new(),
+            asked: RefCell::default(),
+            system_tmpdir: "/tmp".into(),
+            state_directory: None,
+        };
         let mut of_systemd = None;
         for (name, value) in vars {
             match name.to_str() {
@@ -68,12 +76,21 @@ impl Vars {
     /// The name under which a setting of the original's plugin is given: with the plugin's prefix, which wins, or without.
     pub(super) fn plugin(&self, name: &'static str) -> &'static str {
         const LONG: &str = "PLUGIN_OPENQQ_";
+        // Known under either name.
+        self.asked.borrow_mut().insert(name);
         let named = PLUGIN_SETTINGS.iter().find(|long| long.strip_prefix(LONG) == Some(name));
         named.filter(|long| self.ours.contains_key(**long)).map_or(name, |long| *long)
     }
 
+    /// The names of those that were not asked for: they have no effect.
+    pub(super) fn unused(&self) -> Vec<String> {
+        let asked = self.asked.borrow();
+        self.ours.keys().filter(|name| !asked.contains(name.as_str())).cloned().collect()
+    }
+
     /// The value as text.
     pub(super) fn text(&self, name: &'static str) -> Result<Option<String>, SettingsError> {
+        self.asked.borrow_mut().insert(name);
         let Some(value) = self.ours.get(name) else { return Ok(None) };
         value.to_str().map(|text| Some(text.to_owned())).ok_or(SettingsError::NotUtf8(name))
     }

@@ -23,6 +23,7 @@ pub(super) struct Account {
     pub(super) implementation: Option<Implementation>,
     pub(super) login: Option<Login>,
     pub(super) parameters: BTreeMap<String, String>,
+    pub(super) unused_parameters: Vec<String>,
     pub(super) queues: Queues,
     pub(super) backend: Option<String>,
     pub(super) limits: Option<Limits>,

@@ -42,7 +42,7 @@ pub fn answer_callers(sockets: Vec<Activated>) -> io::Result<bool> {
     runtime.block_on(async {
         let listeners = sockets.into_iter().map(listener).collect::<io::Result<_>>()?;
         let stop = CancellationToken::new();
-        let answer = |_: Request<Incoming>, _| async { unavailable() };
+        let answer = |request: Request<Incoming>, _| async move { unavailable(request.headers()) };
         let end = async {
             sleep(ANSWERING).await;
             stop.cancel();

@@ -114,6 +114,8 @@ pub struct StateReport {
     pub queues: Queues,
     /// The network that it is on, if the client says so: the built-in one does.
     pub backend: Option<Box<str>>,
+    /// The parameters of its start that have no effect, if the client says so.
+    pub unused: Box<[Box<str>]>,
     reason: Option<Arc<str>>,
     /// The file, as valid JSON: a tenth of what its keys and values take in memory, and there are many clients.
     text: Box<[u8]>,
@@ -144,6 +146,7 @@ impl StateReport {
         let Some(state) = fields.get("state").and_then(Value::as_str) else { return Err(ReportError::Shape) };
         // Read here: `fields` reads the whole file again, and lists and scrapes of `/metrics` want these of all clients.
         let reason = fields.get("reason").and_then(Value::as_str).filter(|reason| !reason.is_empty());
+        let unused = fields.get("unused_parameters").and_then(Value::as_array);
         let number = |key: &str| fields.get(key).and_then(Value::as_u64);
         Ok(Self {
             state: ClientState::from_word(state),
@@ -154,6 +157,7 @@ impl StateReport {
                 .filter(|name| is_word(name))
                 .map(Into::into),
             queues: Queues { reports: number("reports_waiting"), messages: number("messages_waiting") },
+            unused: unused.into_iter().flatten().filter_map(Value::as_str).map(Into::into).collect(),
             reason: reason.map(Into::into),
             text: read.text.into(),
         })

@@ -12,6 +12,9 @@ use crate::client::settings::ClientSettings;
 use crate::files::{FileError, make_parent, replace};
 use crate::model::state::{ClientState, Queues};
 
+/// How many unused parameters are named: they come from callers.
+const MAX_UNUSED: usize = 32;
+
 /// The state file. Each [`StateFile::write`] replaces it whole.
 pub(crate) struct StateFile {
     path: PathBuf,
@@ -24,6 +27,8 @@ impl StateFile {
         let ClientSettings { files, log, legacy, .. } = settings;
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let number = |flag: bool| u8::from(flag);
+        let unused: Vec<_> =
+            settings.unused.iter().take(MAX_UNUSED).map(|name| name.to_lowercase()).collect();
         let fields = [
             ("account", json!(settings.account)),
             ("backend", json!(settings.backend.kind().name())),
@@ -44,6 +49,7 @@ impl StateFile {
             ("keep_cookie", json!(legacy.keep_cookie)),
             ("ua_retry_times", json!(legacy.ua_retry_times)),
             ("qrcode_count_max", json!(settings.qrcode_count_max)),
+            ("unused_parameters", json!(unused)),
             ("pid", json!(std::process::id())),
             ("os", json!(std::env::consts::OS)),
             // Programs look for this plugin by its original name. It is the API itself.

@@ -152,6 +152,9 @@ pub(super) async fn show(context: &Context, name: &str) -> Outcome {
     for (place, (name, value)) in account.parameters.iter().enumerate() {
         add(if place == 0 { "parameters" } else { "" }, &format!("{name}={value}"));
     }
+    if !account.unused_parameters.is_empty() {
+        add("without effect", &account.unused_parameters.join(", "));
+    }
     print(&text)
 }
 

@@ -16,7 +16,7 @@ use crate::ctl::arguments::Start;
 use crate::ctl::client::{EXPLAIN, path_of};
 use crate::ctl::events::{Event, Events};
 use crate::ctl::failure::{Failure, Kind, Outcome};
-use crate::ctl::screen::{print, print_json, printable};
+use crate::ctl::screen::{complain, print, print_json, printable};
 use crate::ctl::time::now;
 
 /// The most bytes of a file of parameters.
@@ -65,6 +65,12 @@ fn finish(context: &Context, name: &str, account: &Value) -> Outcome {
         return print_json(account);
     }
     let account = Account::of(account)?;
+    if !account.unused_parameters.is_empty() {
+        let unused = account.unused_parameters.join(", ");
+        complain(&format!(
+            "{name}: these parameters have no effect: {unused}; man 8 wqclient has those that there are"
+        ));
+    }
     match account.is_running() {
         true => print(&format!("{} runs\n", printable(name))),
         false => print(&format!("{} is {}\n", printable(name), printable(account.word()))),

@@ -10,7 +10,7 @@ mod qrcode;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::header::{CONNECTION, HeaderValue};
+use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
@@ -224,9 +224,20 @@ impl ApiService {
     }
 }
 
+/// What a browser shows then; it tries again by itself.
+const NOT_STARTED: &str = "<!doctype html><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"5\">\
+    <meta name=\"viewport\" content=\"width=device-width\"><meta name=\"color-scheme\" content=\"light dark\"><title>wqcontroller</title>\
+    <p>The controller can't start. <code>systemctl status wqcontroller</code> says why.</p>\
+    <p lang=\"zh-CN\">控制器无法启动，原因见 <code>systemctl status wqcontroller</code>。</p>\n";
+
 /// The response of a controller that can't start.
-pub fn unavailable() -> Response<Body> {
+pub fn unavailable(headers: &HeaderMap) -> Response<Body> {
     let mut answer = response_of(&Reply::not_started());
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accept.contains("text/html") {
+        *answer.body_mut() = body::whole_body(NOT_STARTED);
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    }
     answer.headers_mut().insert(CONNECTION, CLOSE);
     answer
 }

@@ -43,6 +43,9 @@ pub struct Account {
     pub login: Option<LoginStatus>,
     /// What it was started with, without secrets.
     pub parameters: BTreeMap<String, String>,
+    /// The names of parameters that have no effect, such as a misspelt one. Only the built-in client says so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unused_parameters: Vec<String>,
     /// What waits in its client, while that says so. The built-in one counts every 15 s.
     pub queues: Queues,
     /// The network that its client is on, such as `onebot`, `milky` or `sandbox`, a made-up world to try programs in; null where the
@@ -157,6 +160,9 @@ pub struct Limits {
     pub tasks_max: Option<u64>,
 }
 
+/// The parameter that the controller adds to each start.
+const REGISTRATION: &str = "registration";
+
 /// A process as a registry has it.
 #[derive(Clone, Copy, Debug)]
 pub struct Recorded<'a> {
@@ -217,6 +223,11 @@ impl Account {
             ProcessPhase::Gone => record.history.reason.clone(),
             _ => report.and_then(|report| report.reason()),
         };
+        // Its client sees what the controller itself sets as well.
+        let given = |name: &&str| {
+            *name != REGISTRATION && record.spec.params.keys().any(|given| given.eq_ignore_ascii_case(name))
+        };
+        let unused = report.iter().flat_map(|report| report.unused.iter().map(|name| &**name)).filter(given);
         let parameters = record.spec.params.iter().filter(|(_, value)| !value.secret);
         let parameters = parameters.map(|(name, value)| (name.clone(), without_credentials(&value.text)));
         Self {
@@ -234,6 +245,7 @@ impl Account {
             client: process,
             implementation: None,
             login: None,
+            unused_parameters: unused.map(str::to_owned).collect(),
             parameters: parameters.collect(),
             queues: report.map(|report| report.queues).unwrap_or_default(),
             backend: report.and_then(|report| report.backend.as_deref().map(str::to_owned)),
@@ -253,6 +265,8 @@ impl Account {
         let reason = gone.and_then(|record| record.history.reason.as_deref().map(str::to_owned));
         let process = process.map(Process::new);
         self.needs_person |= process.as_ref().is_some_and(|process| process.held);
+        // What the controller itself reads has an effect.
+        self.unused_parameters.retain(|name| name != "implementation" && name != "uin");
         self.implementation = Some(Implementation { name: name.to_owned(), kind, process, reason });
         self
     }

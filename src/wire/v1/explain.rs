@@ -189,6 +189,10 @@ pub fn explain(account: &Account, events: Vec<Happening>) -> Explanation {
     let name = quoted(&account.name);
     let (summary, advice) = conclusion(account, &name);
     let mut advice: Vec<String> = advice.into_iter().map(|line| line.replace("{name}", &name)).collect();
+    if !account.unused_parameters.is_empty() {
+        let unused = account.unused_parameters.join(", ");
+        advice.push(format!("Parameters without an effect: {unused}; wqclient(8) has those that there are"));
+    }
     if account.needs_person {
         advice.push(format!("See its last log lines: wqctl logs {name}"));
     }
@@ -363,6 +367,7 @@ mod tests {
             implementation: None,
             login: None,
             parameters: [].into(),
+            unused_parameters: vec![],
             queues: Queues::default(),
             backend: None,
             limits: None,

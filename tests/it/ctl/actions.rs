@@ -27,6 +27,20 @@ fn start_makes_an_account_and_waits_until_it_runs() {
 }
 
 #[test]
+fn parameters_without_an_effect_are_named() {
+    let controller = Builder::new().built_in();
+    let (status, _, complaint) =
+        ran(&controller, &["start", "a", "sandbox_login_time=0", "implementaton=llbot", "Foo=1"]);
+    assert_eq!(status, Some(0));
+    assert!(complaint.contains("a: these parameters have no effect: foo, implementaton"), "{complaint}");
+    assert_eq!(json(&controller, &["show", "a"])["unused_parameters"], json!(["foo", "implementaton"]));
+    assert!(printed(&controller, &["explain", "a"]).contains("without an effect: foo, implementaton"));
+    let all = ["start", "b", "sandbox_login_time=0", "log_level=debug", "post_api=http://127.0.0.1:1/"];
+    let (status, _, complaint) = ran(&controller, &all);
+    assert_eq!((status, complaint.as_str()), (Some(0), ""));
+}
+
+#[test]
 fn start_that_takes_too_long_or_fails_says_what_to_type() {
     let controller = Builder::new().config("[supervisor]\nrestart = 'no'").built_in();
     let late = ran(&controller, &["start", "bot", "sandbox_login=scan", "--timeout", "1"]);

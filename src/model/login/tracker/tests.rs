@@ -70,14 +70,15 @@ fn end_by_the_network_is_known_until_the_next_login() {
     let said = LoginAnswer::of;
     assert_eq!(conclude(said(Said::Online), 1), None);
     assert_eq!(conclude(said(Said::Offline).because("logged in elsewhere"), 2), None);
-    let ended = Some(PutOut { at: 3, reason: Some("logged in elsewhere".into()) });
+    let put_out = PutOut { at: 3, reason: Some("logged in elsewhere".into()) };
+    assert_eq!(put_out.to_string(), "the network ended its login: logged in elsewhere");
+    let ended = Some(put_out);
     assert_eq!(conclude(said(Said::Code), 3), ended);
     assert_eq!(conclude(said(Said::Starting), 4), ended, "it was started anew");
     assert_eq!(conclude(said(Said::Confirming), 5), ended);
     assert_eq!(conclude(said(Said::Online), 6), None);
     // What was said before that login is no reason for the end of this one.
     assert_eq!(conclude(said(Said::Code), 7), Some(PutOut { at: 7, reason: None }));
-    assert_eq!(ended.unwrap().to_string(), "the network ended its login: logged in elsewhere");
 }
 
 #[test]
