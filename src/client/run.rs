@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::account::lifecycle::{BeginError, Lifecycle};
+use super::applications;
+use super::applications::hub::Hub;
 use super::backend::{Backend, BackendEvent};
 use super::milky;
 use super::onebot;
@@ -175,25 +177,29 @@ fn start() -> Result<ProcessEnd, ClientError> {
 
 async fn live(settings: ClientSettings, printed: Option<Lines>) -> Result<ProcessEnd, ClientError> {
     let (event, events) = mpsc::channel(MAX_QUEUED_EVENTS);
+    let applications = Hub::new(settings.applications.hold);
     // `open` is called once the pid file and the port are ours: a reverse connection binds one more port, and a second client
     // of the account should fail at the pid file, which says why.
     match &settings.backend {
         BackendSettings::OneBot(own) => {
+            let hub = applications.clone();
             let open =
-                || onebot::open(&settings, own, event).map(|(backend, driver)| (backend, driver.run()));
-            live_with(&settings, printed, events, || Ok(open()?)).await
+                || onebot::open(&settings, own, event, hub).map(|(backend, driver)| (backend, driver.run()));
+            live_with(&settings, printed, events, applications, || Ok(open()?)).await
         }
         BackendSettings::Milky(own) => {
+            let hub = applications.clone();
             let open = || {
-                let (backend, driver) = milky::open(&settings, own, event);
+                let (backend, driver) = milky::open(&settings, own, event, hub);
                 Ok((backend, driver.run()))
             };
-            live_with(&settings, printed, events, open).await
+            live_with(&settings, printed, events, applications, open).await
         }
         BackendSettings::Sandbox(own) => {
+            let hub = applications.clone();
             let open =
-                || sandbox::open(&settings, own, event).map(|(backend, driver)| (backend, driver.run()));
-            live_with(&settings, printed, events, || Ok(open()?)).await
+                || sandbox::open(&settings, own, event, hub).map(|(backend, driver)| (backend, driver.run()));
+            live_with(&settings, printed, events, applications, || Ok(open()?)).await
         }
     }
 }
@@ -202,6 +208,7 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     settings: &ClientSettings,
     printed: Option<Lines>,
     mut events: mpsc::Receiver<BackendEvent>,
+    hub: Hub,
     open: impl FnOnce() -> Result<(B, D), ClientError>,
 ) -> Result<ProcessEnd, ClientError> {
     let start_time = unix_seconds();
@@ -242,6 +249,11 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     let relogin_asked = Arc::new(Notify::new());
     let again = backend.clone();
     tasks.spawn("the relogins", relogins(relogin_asked.clone(), move || again.relogin()));
+    let (applications, actions) =
+        applications::open(&settings.applications, backend.clone(), hub.clone(), tasks.stopping());
+    tasks.spawn("the actions of applications", actions.run());
+    let following = applications::follow_status(hub, backend.clone(), lifecycle.state());
+    tasks.spawn("the applications' view of the account", following);
     let own = ProcessInfo::new(settings, start_time);
     let stopping = stop_asked.clone();
     let api = Arc::new(Api::new(
@@ -252,6 +264,7 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
         lifecycle.state(),
         stopping,
         relogin_asked,
+        applications,
     ));
     let handler = move |request, _caller| {
         let api = api.clone();

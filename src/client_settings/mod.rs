@@ -4,6 +4,7 @@
 //! reason. The names are those of the original's templates, so that a controller starts either program in the same way. An
 //! empty value counts as unset, as in the original. No message repeats a value, since several are or contain secrets.
 
+mod applications;
 mod error;
 mod event_filter;
 mod milky;
@@ -23,6 +24,7 @@ use rustix::process::Pid;
 use crate::backends::BackendKind;
 use crate::config::{Endpoint, LogLevel};
 use crate::model::name::ClientName;
+pub use applications::{ApplicationSettings, ApplicationToken};
 pub use error::SettingsError;
 pub use event_filter::{CODE, EventFilter, is_kept};
 pub use milky::{EventAddress, MilkySettings};
@@ -69,6 +71,8 @@ pub struct ClientSettings {
     pub qrcode_count_max: u32,
     /// What is behind the API.
     pub backend: BackendSettings,
+    /// The applications that speak OneBot v11 to the client.
+    pub applications: ApplicationSettings,
     /// Settings of the original that have no effect.
     pub legacy: LegacySettings,
     /// The names of variables that no setting has, without [`PREFIX`].
@@ -201,6 +205,7 @@ impl ClientSettings {
             outbox,
             qrcode_count_max: vars.count("QRCODE_COUNT_MAX")?.unwrap_or(QRCODE_COUNT_MAX),
             backend,
+            applications: ApplicationSettings::from_vars(&vars)?,
             legacy: LegacySettings {
                 mode: vars.text("MODE")?,
                 keep_cookie: vars.count("KEEP_COOKIE")?,

@@ -4,6 +4,7 @@
 //! reports [`BackendEvent`]s while it is polled. The driver never touches state or files; the lifecycle does,
 //! as the events say. Calls of the trait may take their time, as most of them ask the network.
 
+pub(super) mod action;
 pub(super) mod claim;
 pub(super) mod event;
 pub(super) mod message;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use http::Method;
 
+use self::action::{Action, Answer};
 pub(super) use self::claim::SendClaim;
 use self::event::AccountEvent;
 use self::message::{ChatMessage, Recipient};
@@ -84,6 +86,9 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// # Errors
     /// The first member that could not be removed; those before it are.
     fn kick(&self, group: &str, members: &[String]) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Carries out what an application asks for, whether the account is logged in or not.
+    fn act(&self, action: Action) -> impl Future<Output = Answer> + Send;
 
     /// Ends the login and begins a new one; the driver reports its steps.
     fn relogin(&self);

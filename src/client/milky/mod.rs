@@ -10,6 +10,7 @@ mod wire;
 use tokio::sync::mpsc;
 
 use self::dialect::Milky;
+use super::applications::hub::Hub;
 use super::backend::BackendEvent;
 use super::remote::{self, RemoteAccount, RemoteDriver};
 use super::settings::{ClientSettings, MilkySettings};
@@ -19,7 +20,8 @@ pub(crate) fn open(
     settings: &ClientSettings,
     own: &MilkySettings,
     news: mpsc::Sender<BackendEvent>,
+    applications: Hub,
 ) -> (RemoteAccount, RemoteDriver) {
-    let remote = remote::open(&Milky, settings.account.to_string(), &own.remote, news);
+    let remote = remote::open(&Milky, settings.account.to_string(), &own.remote, news, applications);
     remote.calls_and_stream(own.calls.clone(), own.events.clone())
 }

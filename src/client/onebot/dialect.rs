@@ -24,6 +24,14 @@ impl Dialect for OneBot11 {
         "onebot"
     }
 
+    fn application_event(&self, frame: &[u8]) -> Option<String> {
+        wire::application_event(frame)
+    }
+
+    fn passes_actions(&self) -> bool {
+        true
+    }
+
     fn read_frame(&self, bytes: &[u8]) -> Result<Parsed<RemoteFrame>, FrameError> {
         wire::read_frame(bytes)
     }

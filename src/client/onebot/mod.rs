@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 pub(super) use self::dialect::OneBot11;
 #[cfg(not(test))]
 use self::dialect::OneBot11;
+use super::applications::hub::Hub;
 use super::backend::BackendEvent;
 use super::remote::{self, ListenError, RemoteAccount, RemoteDriver};
 use super::settings::{ClientSettings, ConnectionMode, OneBotSettings};
@@ -24,8 +25,9 @@ pub(crate) fn open(
     settings: &ClientSettings,
     own: &OneBotSettings,
     news: mpsc::Sender<BackendEvent>,
+    applications: Hub,
 ) -> Result<(RemoteAccount, RemoteDriver), ListenError> {
-    let remote = remote::open(&OneBot11, settings.account.to_string(), &own.remote, news);
+    let remote = remote::open(&OneBot11, settings.account.to_string(), &own.remote, news, applications);
     match &own.connection_mode {
         ConnectionMode::Forward { url, host, port } => Ok(remote.forward(url.clone(), host.clone(), *port)),
         ConnectionMode::Reverse(address) => remote.reverse(*address),

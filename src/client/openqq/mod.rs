@@ -25,6 +25,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use super::applications::{self, Applications};
 use super::backend::event::AccountEvent;
 use super::backend::{Backend, Page};
 use super::outbox::Outbox;
@@ -50,6 +51,7 @@ pub(crate) struct Api<B> {
     state: watch::Receiver<ClientState>,
     stop_asked: CancellationToken,
     relogin_asked: Arc<Notify>,
+    applications: Arc<Applications<B>>,
 }
 
 /// Whether a call answers in every state.
@@ -68,8 +70,9 @@ impl<B: Backend> Api<B> {
         state: watch::Receiver<ClientState>,
         stop_asked: CancellationToken,
         relogin_asked: Arc<Notify>,
+        applications: Arc<Applications<B>>,
     ) -> Self {
-        Self { own, backend, outbox, recent, reporter, state, stop_asked, relogin_asked }
+        Self { own, backend, outbox, recent, reporter, state, stop_asked, relogin_asked, applications }
     }
 
     /// Answers any request.
@@ -95,6 +98,9 @@ impl<B: Backend> Api<B> {
     async fn dispatch(&self, request: Request<Incoming>) -> Response<Body> {
         if request.method() == Method::OPTIONS {
             return preflight();
+        }
+        if applications::serves(request.uri().path()) {
+            return self.applications.answer(request).await;
         }
         if let Some(page) = self.backend.page(request.method(), request.uri().path()) {
             return show(page);

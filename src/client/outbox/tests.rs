@@ -75,7 +75,13 @@ async fn send_under_way_at_the_end_is_reported() {
         panic!("it is the default")
     };
     let (news, _heard) = tokio::sync::mpsc::channel(8);
-    let (backend, _driver) = crate::client::sandbox::open(&all, own, news).unwrap();
+    let (backend, _driver) = crate::client::sandbox::open(
+        &all,
+        own,
+        news,
+        crate::client::applications::hub::Hub::new(std::time::Duration::ZERO),
+    )
+    .unwrap();
     let (outbox, dispatcher) = open(&settings(folder.path(), 0), Reporter::disconnected());
     outbox.queue("1".into(), Recipient::Friend("1".into()), "x".into()).unwrap();
     let ending = CancellationToken::new();

@@ -40,6 +40,17 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// It is unreadable, or not of this protocol.
     fn read_frame(&self, bytes: &[u8]) -> Result<Parsed<RemoteFrame>, FrameError>;
 
+    /// What applications are told of an event: a text of JSON in the words of OneBot v11. None for an event that they are not told,
+    /// such as one of the connection.
+    fn application_event(&self, _frame: &[u8]) -> Option<String> {
+        None
+    }
+
+    /// Whether actions of applications go to the implementation as they are.
+    fn passes_actions(&self) -> bool {
+        false
+    }
+
     /// Asks who is logged in.
     fn login_info(&self) -> Request {
         ("get_login_info", json!({}))

@@ -5,6 +5,7 @@
 //! logs in and keeps the connection, `event_worker` reports what happens.
 
 // Pure: what comes, in the words of no protocol, and what it means to the API.
+mod dedup;
 pub(super) mod dialect;
 pub(super) mod event;
 pub(super) mod frame;
@@ -44,6 +45,7 @@ use self::transport::calls::Calls;
 use self::transport::inbox::{self, EventQueue};
 use self::transport::listener::{self, Acceptor, AcceptorMode};
 use super::account::binding::AccountBinding;
+use super::applications::hub::Hub;
 use super::backend::BackendEvent;
 use super::process::unix_seconds;
 use super::settings::{EventAddress, RemoteSettings};
@@ -77,13 +79,14 @@ pub(super) fn open<'a>(
     account: String,
     own: &'a RemoteSettings,
     news: mpsc::Sender<BackendEvent>,
+    applications: Hub,
 ) -> Remote<'a> {
     let calls = Arc::new(Calls::new(own.call_time));
     let binding = Arc::new(AccountBinding::open(&own.binding, own.uin, own.registration.clone()));
     let (inbox, events) = inbox::open(dialect, calls.clone(), binding.clone());
     // Ids continue beyond those of an earlier run: no account sends a thousand messages a second.
     let first_id = unix_seconds() * 1000;
-    let inbox = Arc::new(inbox);
+    let inbox = Arc::new(inbox.publishing_to(applications));
     let state = RemoteState::new(account, calls, inbox, binding, own.refresh, own.message_sync, first_id);
     Remote { own, state: Arc::new(state), events, news }
 }

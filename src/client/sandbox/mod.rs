@@ -4,6 +4,11 @@
 //! `world` is the file, `view` (pure) the world as one account sees it, and the difference between two views
 //! becomes events.
 
+// What applications are told, and ask for.
+mod actions;
+mod application_event;
+mod news;
+
 // The world.
 mod view;
 mod watch;
@@ -26,6 +31,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
+use super::applications::hub::Hub;
+use super::backend::action::{Action, Answer};
 use super::backend::message::ChatMessage;
 use super::backend::objects::{Discuss, Friend, Group, User};
 use super::backend::{Backend, BackendError, BackendEvent, Draft, Page, Sent};
@@ -37,6 +44,7 @@ use crate::model::name::ClientName;
 use faults::{Faults, LoginFault};
 use login::{SandboxClosed, SandboxLogin};
 use network::{PeerLinks, PeerNetwork};
+use news::News;
 use view::{ModerationAction, SandboxChat, View};
 use watch::WorldWatch;
 use world::SandboxWorld;
@@ -66,6 +74,10 @@ impl SandboxState {
         locked(&self.view)
     }
 
+    fn own_uid(&self) -> String {
+        self.view().own_uid().to_owned()
+    }
+
     fn next_id(&self) -> String {
         self.next_id.fetch_add(1, Ordering::Relaxed).to_string()
     }
@@ -75,7 +87,7 @@ impl SandboxState {
 pub(crate) struct Sandbox {
     shared: Arc<SandboxState>,
     echoes: mpsc::Sender<Echo>,
-    news: mpsc::Sender<BackendEvent>,
+    told: News,
 }
 
 /// The driver: logs in, and reports what other clients do.
@@ -85,7 +97,9 @@ pub(crate) struct SandboxDriver {
     /// The file of the world, and its watch: watched from before it is read, so that no change is missed.
     world: Option<(PathBuf, WorldWatch)>,
     echoes: mpsc::Receiver<Echo>,
+    /// For steps of the login.
     news: mpsc::Sender<BackendEvent>,
+    told: News,
 }
 
 /// An answer that waits for its time.
@@ -102,8 +116,10 @@ pub(crate) fn open(
     settings: &ClientSettings,
     own: &SandboxSettings,
     news: mpsc::Sender<BackendEvent>,
+    applications: Hub,
 ) -> Result<(Sandbox, SandboxDriver), WorldError> {
     let account = &settings.account;
+    let told = News::new(news.clone(), applications);
     let (sender, receiver) = mpsc::channel(MAX_QUEUED_ECHOES);
     let world = own.world.clone().and_then(|path| match WorldWatch::new(&path) {
         Ok(watch) => Some((path, watch)),
@@ -126,8 +142,8 @@ pub(crate) fn open(
     let folder = own.network.clone().unwrap_or_else(|| settings.files.tmpdir.join("mojo_webqq_sandbox"));
     let network = PeerNetwork::new(folder, own.world.as_deref(), account);
     let driver =
-        SandboxDriver { shared: shared.clone(), network, world, echoes: receiver, news: news.clone() };
-    Ok((Sandbox { shared, echoes: sender, news }, driver))
+        SandboxDriver { shared: shared.clone(), network, world, echoes: receiver, news, told: told.clone() };
+    Ok((Sandbox { shared, echoes: sender, told }, driver))
 }
 
 impl SandboxDriver {
@@ -163,7 +179,7 @@ impl SandboxDriver {
 
     /// Runs while logged in: reports what other clients do. Returns when the receiver of the events is dropped.
     async fn run_session(&mut self) {
-        let (shared, news) = (&self.shared, &self.news);
+        let (shared, news) = (&self.shared, &self.told);
         let network = async {
             network::log_alone(&self.network.run(shared, news).await);
             // The session goes on without the others: the rest of the sandbox works.
@@ -174,7 +190,8 @@ impl SandboxDriver {
                 // All take the same time, so the oldest is always the next.
                 sleep_until(echo.due).await;
                 echo.message.time = unix_seconds();
-                if news.send(BackendEvent::Message(echo.message)).await.is_err() {
+                let own = shared.own_uid();
+                if news.tell(&own, BackendEvent::Message(echo.message)).await.is_err() {
                     return;
                 }
             }
@@ -188,18 +205,14 @@ impl SandboxDriver {
 }
 
 /// Reports changes of the file of the world, first those since the last session: while there is no login the watch keeps them.
-async fn follow_world(
-    world: Option<&(PathBuf, WorldWatch)>,
-    shared: &SandboxState,
-    news: &mpsc::Sender<BackendEvent>,
-) {
+async fn follow_world(world: Option<&(PathBuf, WorldWatch)>, shared: &SandboxState, news: &News) {
     let Some((path, watch)) = world else { return std::future::pending().await };
     while watch.changed().await.is_ok() {
         match SandboxWorld::read(Some(path)) {
             Ok(world) => {
                 let events = shared.view().replace_world(world);
                 info!("reloaded the sandbox's world ({} changes)", events.len());
-                if network::emit(news, events).await.is_err() {
+                if network::emit(news, &shared.own_uid(), events).await.is_err() {
                     return;
                 }
             }
@@ -231,7 +244,9 @@ impl Sandbox {
             };
             let events = self.shared.view().moderate(&ruling)?;
             self.shared.links.broadcast(&ruling);
-            network::emit(&self.news, events).await.map_err(|_| BackendError::LoggedOut)?;
+            network::emit(&self.told, &self.shared.own_uid(), events)
+                .await
+                .map_err(|_| BackendError::LoggedOut)?;
         }
         Ok(())
     }
@@ -302,6 +317,10 @@ impl Backend for Sandbox {
 
     async fn kick(&self, group: &str, members: &[String]) -> Result<(), BackendError> {
         self.moderate(group, members, None).await
+    }
+
+    async fn act(&self, action: Action) -> Answer {
+        actions::act(self, action).await
     }
 
     fn relogin(&self) {

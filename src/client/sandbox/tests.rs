@@ -33,7 +33,9 @@ fn sandbox_in(
     let (sender, news) = mpsc::channel(8);
     let settings = ClientSettings::from_vars(vars).unwrap();
     let BackendSettings::Sandbox(own) = &settings.backend else { panic!("it is the default") };
-    let (sandbox, driver) = open(&settings, own, sender).unwrap();
+    let (sandbox, driver) =
+        open(&settings, own, sender, crate::client::applications::hub::Hub::new(std::time::Duration::ZERO))
+            .unwrap();
     (sandbox, driver, news, folder)
 }
 

@@ -35,6 +35,16 @@ pub(super) fn read_frame(text: &[u8]) -> Result<Parsed<RemoteFrame>, FrameError>
     Ok(Parsed { what, is_repaired })
 }
 
+/// An event as it came. None for meta events, as each application has its own connection.
+pub(super) fn application_event(frame: &[u8]) -> Option<String> {
+    let read = lenient::read(frame).ok()?;
+    if read.value["post_type"] == "meta_event" {
+        return None;
+    }
+    // Repaired, if it was not valid.
+    Some(read.value.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

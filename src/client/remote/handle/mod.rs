@@ -1,5 +1,6 @@
 //! [`RemoteAccount`]: the handle, through which callers look up people and groups, and send.
 
+mod actions;
 mod sending;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use super::dialect::{List, Request, number};
 use super::lists;
 use super::state::RemoteState;
 use super::transport::calls::ActionError;
+use crate::client::backend::action::{Action, Answer};
 use crate::client::backend::objects::{Discuss, Friend, Group, GroupRole, User};
 use crate::client::backend::{Backend, BackendError, Draft, Sent};
 
@@ -135,6 +137,10 @@ impl Backend for RemoteAccount {
 
     async fn kick(&self, group: &str, members: &[String]) -> Result<(), BackendError> {
         self.rule(group, members, |group, member| self.state.dialect.kick(group, member)).await
+    }
+
+    async fn act(&self, action: Action) -> Answer {
+        actions::act(&self.state, action).await
     }
 
     fn relogin(&self) {

@@ -1,6 +1,7 @@
 //! [`Calls`]: the calls in flight. Each has a timeout and their number is bounded. For each failure it is known
 //! whether the call may have reached the implementation: only one that did not may be repeated.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -75,7 +76,7 @@ pub(crate) struct PendingCall {
     /// Identifies the answer.
     pub(crate) echo: String,
     /// The name of the call.
-    pub(crate) action: &'static str,
+    pub(crate) action: Cow<'static, str>,
     /// Its parameters.
     pub(crate) params: Value,
     claim: Arc<AtomicU8>,
@@ -168,10 +169,10 @@ impl Calls {
     /// There is none, or it is no.
     pub(crate) async fn call(
         &self,
-        action: &'static str,
+        action: impl Into<Cow<'static, str>>,
         params: Value,
     ) -> Result<ActionResult, ActionError> {
-        self.call_as(action, params, None).await
+        self.call_as(action.into(), params, None).await
     }
 
     /// Like [`Calls::call`], for a message: `claim` is begun before the first byte is written. If the message
@@ -185,12 +186,12 @@ impl Calls {
         params: Value,
         claim: &SendClaim,
     ) -> Result<ActionResult, ActionError> {
-        self.call_as(action, params, Some(claim.clone())).await
+        self.call_as(action.into(), params, Some(claim.clone())).await
     }
 
     async fn call_as(
         &self,
-        action: &'static str,
+        action: Cow<'static, str>,
         params: Value,
         caller: Option<SendClaim>,
     ) -> Result<ActionResult, ActionError> {

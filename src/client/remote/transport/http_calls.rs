@@ -121,7 +121,7 @@ impl HttpCalls {
                     Some(call) if call.begin() => {
                         let (http, inbox) = (http.clone(), inbox.clone());
                         open.spawn(async move {
-                            let arrived = http.post(call.action, call.params.to_string(), &inbox).await;
+                            let arrived = http.post(&call.action, call.params.to_string(), &inbox).await;
                             (Some(call.echo), arrived)
                         });
                     }

@@ -2,8 +2,8 @@
 //! outlives connections, so events of a lost one are still reported.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Duration;
@@ -11,9 +11,12 @@ use tracing::{debug, warn};
 
 use super::calls::{CallCompletion, Calls};
 use crate::client::account::binding::{AccountBinding, OtherAccount};
+use crate::client::applications::hub::Hub;
+use crate::client::remote::dedup::EventDedup;
 use crate::client::remote::dialect::Dialect;
 use crate::client::remote::event::RemoteEvent;
 use crate::client::remote::frame::{FrameError, RemoteFrame};
+use crate::locks::locked;
 
 /// How many events may wait. When the queue is full, reading pauses. Before the lists are loaded it must not
 /// pause, as the lists would come behind the events: then the newest events are dropped.
@@ -86,6 +89,9 @@ pub(crate) struct Inbox {
     online: watch::Sender<Option<bool>>,
     unreadable_was_said: AtomicBool,
     repair_was_said: AtomicBool,
+    /// The applications that are told each event as it came, and the last ones that they were told.
+    applications: Hub,
+    published: Mutex<EventDedup>,
 }
 
 /// The receiving end of the queue.
@@ -115,6 +121,8 @@ pub(crate) fn open(
         online: watch::Sender::default(),
         unreadable_was_said: AtomicBool::new(false),
         repair_was_said: AtomicBool::new(false),
+        applications: Hub::new(Duration::ZERO),
+        published: Mutex::default(),
     };
     (inbox, EventQueue(receiver))
 }
@@ -128,6 +136,11 @@ impl EventQueue {
 }
 
 impl Inbox {
+    /// Tells these applications each event as it comes.
+    pub(crate) fn publishing_to(self, applications: Hub) -> Self {
+        Self { applications, ..self }
+    }
+
     /// Lets events be reported.
     pub(crate) fn open(&self) {
         self.open.send_replace(true);
@@ -277,12 +290,22 @@ impl Inbox {
                 });
                 let era = self.era.load(Ordering::Acquire);
                 let stamp = EventStamp { source, digest, account: envelope.self_id, era };
+                self.publish(&event, stamp, text);
                 self.event(*event, stamp, text.len()).await;
                 return sign;
             }
             Err(why) => self.note_unreadable(text.len(), &why),
         }
         ConnectionSignal::None
+    }
+
+    fn publish(&self, event: &RemoteEvent, stamp: EventStamp, frame: &[u8]) {
+        if !self.applications.has_listeners() || locked(&self.published).has(event, stamp) {
+            return;
+        }
+        if let Some(told) = self.dialect.application_event(frame) {
+            self.applications.publish(&told);
+        }
     }
 
     async fn event(&self, event: RemoteEvent, stamp: EventStamp, bytes: usize) {

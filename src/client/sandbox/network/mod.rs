@@ -18,7 +18,6 @@ use std::time::Duration;
 use ring::digest::{SHA256, digest};
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -27,6 +26,7 @@ use super::SandboxState;
 use crate::client::backend::BackendEvent;
 use crate::client::backend::event::AccountEvent;
 use crate::client::process::unix_seconds;
+use crate::client::sandbox::news::News;
 use crate::files::private_folder;
 use crate::locks::locked;
 use crate::model::name::ClientName;
@@ -123,11 +123,7 @@ impl PeerNetwork {
     }
 
     /// Takes part in the network until dropped. Returns if that is not possible.
-    pub(crate) async fn run(
-        &self,
-        shared: &Arc<SandboxState>,
-        news: &mpsc::Sender<BackendEvent>,
-    ) -> io::Error {
+    pub(crate) async fn run(&self, shared: &Arc<SandboxState>, news: &News) -> io::Error {
         let (listener, folder, allowed, _place) = match self.listen().await {
             Ok(there) => there,
             Err(error) => return error,
@@ -266,7 +262,7 @@ async fn serve_peer(
     meeting: ConnectAttempt,
     is_its: impl Fn(&ClientName) -> bool,
     shared: &Arc<SandboxState>,
-    news: &mpsc::Sender<BackendEvent>,
+    news: &News,
 ) -> io::Result<io::Error> {
     // By the kernel (SO_PEERCRED, unix(7)), before anything of the peer is read.
     if !allowed.has(&stream.peer_cred()?) {
@@ -307,7 +303,7 @@ async fn serve_peer(
     for ruling in rulings.iter().filter(|ruling| ruling.by == uid) {
         events.extend(shared.view().moderate(ruling).unwrap_or_default());
     }
-    emit(news, events).await?;
+    emit(news, &shared.own_uid(), events).await?;
 
     let (mut reader, mut writer) = stream.split();
     let write = async {
@@ -326,7 +322,7 @@ async fn serve_peer(
                 }
                 PeerFrame::Ruling(ruling) => {
                     let events = shared.view().moderate(&ruling).unwrap_or_default();
-                    emit(news, events).await?;
+                    emit(news, &shared.own_uid(), events).await?;
                     continue;
                 }
                 PeerFrame::Answer { number, refused } => {
@@ -341,7 +337,9 @@ async fn serve_peer(
                         shared.view().receive(&uid, &place, content, shared.next_id(), unix_seconds());
                     let refused = heard.as_ref().err().map(ToString::to_string);
                     if let Ok(message) = heard {
-                        news.send(BackendEvent::Message(message)).await.map_err(io::Error::other)?;
+                        news.tell(&shared.own_uid(), BackendEvent::Message(message))
+                            .await
+                            .map_err(io::Error::other)?;
                     }
                     (number, refused)
                 }
@@ -357,13 +355,13 @@ async fn serve_peer(
     // Before the look at the table, which must not find this connection.
     drop(_entry);
     let events = if shared.links.to(&uid).is_none() { shared.view().peer_left(&uid) } else { Vec::new() };
-    emit(news, events).await?;
+    emit(news, &shared.own_uid(), events).await?;
     Ok(ended)
 }
 
-pub(crate) async fn emit(news: &mpsc::Sender<BackendEvent>, events: Vec<AccountEvent>) -> io::Result<()> {
+pub(crate) async fn emit(news: &News, own: &str, events: Vec<AccountEvent>) -> io::Result<()> {
     for event in events {
-        news.send(BackendEvent::Account(Box::new(event))).await.map_err(io::Error::other)?;
+        news.tell(own, BackendEvent::Account(Box::new(event))).await.map_err(io::Error::other)?;
     }
     Ok(())
 }

@@ -1,0 +1,90 @@
+//! [`Actions`]: carries out what applications ask for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tracing::debug;
+
+use super::request::{ActionCall, Pace};
+use crate::client::backend::Backend;
+use crate::client::backend::action::{Action, Answer, Refusal};
+
+/// How many actions whose callers do not wait may be under way, and how many may wait for that.
+const UNAWAITED: usize = 16;
+const MAX_QUEUED: usize = 256;
+
+/// The pause after an action of `_rate_limited` (the default of the standard's `rate_limit_interval`).
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Carries out actions.
+pub(super) struct Actions<B> {
+    backend: Arc<B>,
+    unawaited: mpsc::Sender<Action>,
+    paced: mpsc::Sender<Action>,
+}
+
+/// The task that carries out those whose callers do not wait.
+pub(crate) struct ActionQueue<B> {
+    backend: Arc<B>,
+    unawaited: mpsc::Receiver<Action>,
+    paced: mpsc::Receiver<Action>,
+}
+
+pub(super) fn open<B: Backend>(backend: Arc<B>) -> (Actions<B>, ActionQueue<B>) {
+    let (unawaited, later) = mpsc::channel(MAX_QUEUED);
+    let (paced, slowly) = mpsc::channel(MAX_QUEUED);
+    let queue = ActionQueue { backend: backend.clone(), unawaited: later, paced: slowly };
+    (Actions { backend, unawaited, paced }, queue)
+}
+
+impl<B: Backend> Actions<B> {
+    /// Carries out a call. An answer that says that it failed says so only if nothing of it can have gone out.
+    pub(super) async fn call(&self, call: ActionCall) -> Answer {
+        let queue = match call.pace {
+            Pace::Wait => return self.backend.act(call.action).await,
+            Pace::Async => &self.unawaited,
+            Pace::RateLimited => &self.paced,
+        };
+        match queue.try_send(call.action) {
+            Ok(()) => Answer::Accepted,
+            Err(_) => Answer::refused(Refusal::Busy, format!("{MAX_QUEUED} actions wait already")),
+        }
+    }
+}
+
+impl<B: Backend> ActionQueue<B> {
+    /// Runs as long as there are applications' connections.
+    pub(crate) async fn run(self) {
+        let Self { backend, mut unawaited, mut paced } = self;
+        let unawaited = async {
+            let mut under_way = FuturesUnordered::new();
+            loop {
+                tokio::select! {
+                    Some(action) = unawaited.recv(), if under_way.len() < UNAWAITED => {
+                        under_way.push(carry_out(&*backend, action));
+                    }
+                    Some(()) = under_way.next() => {}
+                    else => return,
+                }
+            }
+        };
+        let paced = async {
+            while let Some(action) = paced.recv().await {
+                carry_out(&*backend, action).await;
+                sleep(PAUSE).await;
+            }
+        };
+        tokio::join!(unawaited, paced);
+    }
+}
+
+async fn carry_out<B: Backend>(backend: &B, action: Action) {
+    let name = action.name.clone();
+    if let Answer::Failed { code, why } = backend.act(action).await {
+        debug!("{name}, for which no application waits, failed with {code}: {why}");
+    }
+}

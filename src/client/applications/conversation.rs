@@ -1,0 +1,272 @@
+//! A WebSocket to an application, whoever opened it.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval_at, timeout, timeout_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
+use tokio_util::sync::CancellationToken;
+
+use super::Applications;
+use super::hub::{Attachment, Next};
+use super::meta_event::{LifecycleKind, heartbeat, lifecycle};
+use super::request::ActionCall;
+use crate::client::backend::Backend;
+use crate::client::process::unix_seconds;
+
+/// The largest frame that is accepted: an image in base64.
+const MAX_MESSAGE: usize = 32 * 1024 * 1024;
+
+/// How many actions of one connection may be under way. Meanwhile no more are read.
+const IN_FLIGHT: usize = 16;
+
+/// How many answers may wait to be written.
+const UNWRITTEN: usize = IN_FLIGHT;
+
+/// How long a frame may take to be written.
+const WRITE_TIME: Duration = Duration::from_secs(30);
+
+/// The time between pings.
+const PING: Duration = Duration::from_secs(20);
+
+/// How long nothing may come in. Every WebSocket answers pings.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// What a WebSocket is for (onebot-11, `communication/ws.md`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SocketRole {
+    /// Actions and events.
+    Universal,
+    /// Actions.
+    Api,
+    /// Events.
+    Event,
+}
+
+impl SocketRole {
+    fn acts(self) -> bool {
+        self != Self::Event
+    }
+
+    /// Whether events are sent on it.
+    pub(super) fn listens(self) -> bool {
+        self != Self::Api
+    }
+
+    /// Its name, as the header `X-Client-Role` has it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Universal => "Universal",
+            Self::Api => "API",
+            Self::Event => "Event",
+        }
+    }
+}
+
+/// Why a connection has ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Ended {
+    /// The application closed it.
+    #[error("it closed the connection")]
+    Closed,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broke(String),
+    /// Nothing came any more.
+    #[error("nothing came for {} s", SILENCE.as_secs())]
+    Silent,
+    /// It reads nothing.
+    #[error("it takes longer than {} s to read a frame", WRITE_TIME.as_secs())]
+    Hangs,
+    /// Too many events wait for it.
+    #[error("it reads too slowly: too many events wait for it")]
+    TooSlow,
+    /// Another account has logged in.
+    #[error("another account is logged in now")]
+    OtherAccount,
+    /// The client ends.
+    #[error("the client ends")]
+    Ending,
+}
+
+/// The configuration of such a WebSocket.
+pub(super) fn config() -> WebSocketConfig {
+    let mut config = WebSocketConfig::default();
+    config.max_message_size = Some(MAX_MESSAGE);
+    config.max_frame_size = Some(MAX_MESSAGE);
+    // The library's default is for large frames; ours are mostly small.
+    config.read_buffer_size = 16 * 1024;
+    config
+}
+
+/// Talks until the connection ends. `attachment` has the events, if they are for it.
+pub(super) async fn run<B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
+    socket: WebSocketStream<S>,
+    applications: &Applications<B>,
+    role: SocketRole,
+    attachment: Option<Attachment>,
+    ending: &CancellationToken,
+) -> Ended {
+    let (sink, stream) = socket.split();
+    let (answers, unwritten) = mpsc::channel(UNWRITTEN);
+    let writer = Writer { sink, unwritten, applications };
+    // Independent of each other: if both ends only wrote, neither would read.
+    let mut writing = pin!(writer.run(attachment, ending));
+    let mut reading = pin!(read(stream, applications, role, answers));
+    tokio::select! {
+        ended = &mut reading => ended,
+        ended = &mut writing => ended,
+    }
+}
+
+async fn read<B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: SplitStream<WebSocketStream<S>>,
+    applications: &Applications<B>,
+    role: SocketRole,
+    answers: mpsc::Sender<Value>,
+) -> Ended {
+    let mut under_way = FuturesUnordered::new();
+    let mut silent = Instant::now() + SILENCE;
+    loop {
+        let message = tokio::select! {
+            message = timeout_at(silent, stream.next()), if under_way.len() < IN_FLIGHT => message,
+            Some(answer) = under_way.next() => {
+                // The writer ends this future with the connection.
+                let _ = answers.send(answer).await;
+                // While nothing could be read, nothing could come.
+                silent = silent.max(Instant::now() + PING);
+                continue;
+            }
+        };
+        let frame = match message {
+            Err(_) => return Ended::Silent,
+            Ok(None) => return Ended::Closed,
+            Ok(Some(Err(Error::ConnectionClosed | Error::AlreadyClosed))) => return Ended::Closed,
+            Ok(Some(Err(error))) => return Ended::Broke(error.to_string()),
+            Ok(Some(Ok(Message::Text(text)))) => Some(Bytes::from(text)),
+            Ok(Some(Ok(Message::Binary(bytes)))) => Some(bytes),
+            // The library answers pings and a close.
+            Ok(Some(Ok(_))) => None,
+        };
+        silent = Instant::now() + SILENCE;
+        let Some(frame) = frame.filter(|_| role.acts()) else { continue };
+        under_way.push(async move {
+            match ActionCall::read(&frame) {
+                Ok(call) => {
+                    let echo = call.echo.clone();
+                    applications.call(call).await.to_json(echo.as_ref())
+                }
+                Err(answer) => answer,
+            }
+        });
+    }
+}
+
+struct Writer<'a, B, S> {
+    sink: SplitSink<WebSocketStream<S>, Message>,
+    unwritten: mpsc::Receiver<Value>,
+    applications: &'a Applications<B>,
+}
+
+impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin> Writer<'_, B, S> {
+    async fn run(mut self, attachment: Option<Attachment>, ending: &CancellationToken) -> Ended {
+        match self.write(attachment, ending).await {
+            Ok(never) => match never {},
+            Err(ended) => {
+                self.close(&ended).await;
+                ended
+            }
+        }
+    }
+
+    async fn write(
+        &mut self,
+        attachment: Option<Attachment>,
+        ending: &CancellationToken,
+    ) -> Result<std::convert::Infallible, Ended> {
+        let mut status = self.applications.hub.status();
+        let mut pings = interval_at(Instant::now() + PING, PING);
+        let listens = attachment.is_some();
+        // An application learns from its first event whose account it is, so nothing is told before that is known.
+        let mut number = None;
+        let mut beat = self.applications.heartbeat;
+        if beat.is_zero() || !listens {
+            beat = Duration::MAX;
+        }
+        let mut next_beat = far(Instant::now(), beat);
+        loop {
+            let now = *status.borrow_and_update();
+            if listens && now.number != number {
+                let (None, Some(account)) = (number, now.number) else { return Err(Ended::OtherAccount) };
+                number = Some(account);
+                self.send(lifecycle(account, LifecycleKind::Connect, unix_seconds())).await?;
+                next_beat = far(Instant::now(), beat);
+            }
+            let event = async {
+                match &attachment {
+                    Some(attachment) if number.is_some() => attachment.next().await,
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = ending.cancelled() => return Err(Ended::Ending),
+                Ok(()) = status.changed() => {}
+                Some(answer) = self.unwritten.recv() => self.send(answer).await?,
+                next = event => match (next, &attachment) {
+                    (Next::Event(event, text), Some(attachment)) => {
+                        self.send_message(Message::Text(text)).await?;
+                        attachment.written(event);
+                    }
+                    _ => return Err(Ended::TooSlow),
+                },
+                () = tokio::time::sleep_until(next_beat), if number.is_some() => {
+                    if let Some(account) = number {
+                        self.send(heartbeat(account, now, beat, unix_seconds())).await?;
+                    }
+                    next_beat = far(Instant::now(), beat);
+                }
+                _ = pings.tick() => self.send_message(Message::Ping(Bytes::new())).await?,
+            }
+        }
+    }
+
+    async fn send(&mut self, value: Value) -> Result<(), Ended> {
+        self.send_message(Message::text(value.to_string())).await
+    }
+
+    async fn send_message(&mut self, message: Message) -> Result<(), Ended> {
+        // A peer that reads nothing keeps its window closed, and TCP would wait for it without end (RFC 9293, 3.8.6.1).
+        match timeout(WRITE_TIME, self.sink.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Error::ConnectionClosed | Error::AlreadyClosed)) => Err(Ended::Closed),
+            Ok(Err(error)) => Err(Ended::Broke(error.to_string())),
+            Err(_) => Err(Ended::Hangs),
+        }
+    }
+
+    /// Says why, if the other end still reads.
+    async fn close(&mut self, ended: &Ended) {
+        let code = match ended {
+            Ended::Ending | Ended::OtherAccount => CloseCode::Away,
+            Ended::TooSlow => CloseCode::Again,
+            Ended::Closed | Ended::Broke(_) | Ended::Silent | Ended::Hangs => return,
+        };
+        let frame = CloseFrame { code, reason: Utf8Bytes::from(ended.to_string()) };
+        // It may be gone, and ends anyway.
+        let _ = timeout(Duration::from_secs(1), self.sink.send(Message::Close(Some(frame)))).await;
+    }
+}
+
+/// So much later, as far as the clock can tell.
+fn far(now: Instant, time: Duration) -> Instant {
+    // A year is long enough, and can be added to any `Instant`.
+    now + time.min(Duration::from_secs(365 * 86_400))
+}

@@ -1,0 +1,42 @@
+//! Meta events (onebot-11, `event/meta.md`): what an application is told of its connection and of the login.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::hub::AccountStatus;
+
+/// A connection has begun, or an application is posted to from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LifecycleKind {
+    /// A WebSocket.
+    Connect,
+    /// Posts.
+    Enable,
+}
+
+/// The first event of a connection.
+pub(super) fn lifecycle(number: u64, kind: LifecycleKind, time: u64) -> Value {
+    let sub_type = match kind {
+        LifecycleKind::Connect => "connect",
+        LifecycleKind::Enable => "enable",
+    };
+    json!({
+        "time": time, "self_id": number, "post_type": "meta_event", "meta_event_type": "lifecycle",
+        "sub_type": sub_type,
+    })
+}
+
+/// What `get_status` answers, and a heartbeat carries.
+pub(super) fn status(status: AccountStatus) -> Value {
+    // An application that reads only `good` is not to be told that all is well while there is no login.
+    json!({ "online": status.is_online, "good": status.is_online })
+}
+
+/// A heartbeat; the next one follows after `interval`.
+pub(super) fn heartbeat(number: u64, account: AccountStatus, interval: Duration, time: u64) -> Value {
+    json!({
+        "time": time, "self_id": number, "post_type": "meta_event", "meta_event_type": "heartbeat",
+        "status": status(account), "interval": u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
+    })
+}

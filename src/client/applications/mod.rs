@@ -1,0 +1,73 @@
+//! Applications: the programs that speak OneBot v11 to this client, as they would to any implementation.
+//!
+//! Events go from the [`hub`] to each of them, actions from them to the backend.
+//!
+//! - `admission`: who an application is, and what it may do
+//! - `hub`: which applications listen, and what waits for each
+//! - `actions`: carries out what they ask for; `request`: how they ask
+//! - `conversation`: a WebSocket, whoever opened it; `meta_event`: what it tells of itself
+//! - `server`: `/onebot/v11/` on the client's port; `http_action`: actions by HTTP
+//! - `status`: whose account it is, and whether it is logged in
+
+mod actions;
+mod admission;
+mod conversation;
+mod http_action;
+pub(super) mod hub;
+mod meta_event;
+mod request;
+mod server;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+pub(super) use self::actions::ActionQueue;
+use self::actions::Actions;
+use self::admission::AppGuard;
+use self::hub::Hub;
+use self::request::ActionCall;
+pub(super) use self::status::follow_status;
+use super::backend::Backend;
+use super::backend::action::Answer;
+use super::settings::ApplicationSettings;
+
+/// Below which path applications are served.
+pub(super) const ROOT: &str = "/onebot/v11";
+
+/// Whether a path is for applications.
+pub(super) fn serves(path: &str) -> bool {
+    path.strip_prefix(ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The applications of an account.
+pub(crate) struct Applications<B> {
+    actions: Actions<B>,
+    hub: Hub,
+    guard: AppGuard,
+    /// The time between two heartbeats; zero: there are none.
+    heartbeat: Duration,
+    ending: CancellationToken,
+}
+
+/// Makes the applications of an account, and the task of actions whose callers do not wait. `ending` is cancelled when the client
+/// ends.
+pub(super) fn open<B: Backend>(
+    settings: &ApplicationSettings,
+    backend: Arc<B>,
+    hub: Hub,
+    ending: CancellationToken,
+) -> (Arc<Applications<B>>, ActionQueue<B>) {
+    let (actions, queue) = actions::open(backend);
+    let guard = AppGuard::new(settings.tokens.clone());
+    let heartbeat = settings.heartbeat;
+    (Arc::new(Applications { actions, hub, guard, heartbeat, ending }), queue)
+}
+
+impl<B: Backend> Applications<B> {
+    async fn call(&self, call: ActionCall) -> Answer {
+        self.actions.call(call).await
+    }
+}
