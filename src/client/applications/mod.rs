@@ -5,6 +5,7 @@
 //! - `admission`: who an application is, and what it may do
 //! - `hub`: which applications listen, and what waits for each
 //! - `actions`: carries out what they ask for; `request`: how they ask
+//! - `cq_code`: messages as one text
 //! - `conversation`: a WebSocket, whoever opened it; `meta_event`: what it tells of itself
 //! - `server`: `/onebot/v11/` on the client's port; `http_action`: actions by HTTP
 //! - `status`: whose account it is, and whether it is logged in
@@ -12,6 +13,7 @@
 mod actions;
 mod admission;
 mod conversation;
+pub(super) mod cq_code;
 mod http_action;
 pub(super) mod hub;
 mod meta_event;
