@@ -13,6 +13,8 @@ use crate::model::name::ClientName;
 pub struct RemoteSettings {
     /// The file that says to which QQ account the client belongs.
     pub binding: PathBuf,
+    /// The file with the numbers that applications know messages by.
+    pub message_ids: PathBuf,
     /// The QQ account, where the start says which.
     pub uin: Option<u64>,
     /// The controller's registration of the account: with another one, the client forgets its QQ account.
@@ -56,6 +58,7 @@ impl RemoteSettings {
         let state = vars.state_directory.clone().map_or_else(|| tmpdir.to_owned(), PathBuf::from);
         Ok(Self {
             binding: state.join(format!("mojo_webqq_binding_{account}.json")),
+            message_ids: state.join(format!("mojo_webqq_message_ids_{account}")),
             uin: vars.checked("UIN", "a QQ number", |text| text.parse().ok().filter(|uin| *uin > 0))?,
             registration: vars.text("REGISTRATION")?,
             token_file: vars.text(names.token_file)?.map(PathBuf::from),

@@ -1,16 +1,22 @@
-//! [`Milky`]: the words of Milky (milky.ntqqrev.org; the types are those of `@saltify/milky-types`). Pure.
+//! [`Milky`]: the words of Milky (milky.ntqqrev.org; the types are those of `@saltify/milky-types`). Pure, but for the
+//! clock.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::wire;
+use super::{translation, wire};
 use crate::client::backend::BackendError;
+use crate::client::backend::action::{Action, Answer};
 use crate::client::backend::message::Recipient;
+use crate::client::process::unix_seconds;
 use crate::client::remote::dialect::{Dialect, List, Request, number};
 use crate::client::remote::frame::{FrameError, Parsed, RemoteFrame};
+use crate::client::remote::message_ids::MessageIds;
+use crate::client::remote::plan::{Plan, PlanContext};
 use crate::client::remote::segment::MessageSegment;
 use crate::client::remote::value;
+use crate::model::lenient;
 
 const NO_MEMBER_CHATS: &str = "Milky has no call that sends to a member of a group who is no friend";
 
@@ -28,6 +34,19 @@ impl Dialect for Milky {
 
     fn read_frame(&self, bytes: &[u8]) -> Result<Parsed<RemoteFrame>, FrameError> {
         wire::read_frame(bytes)
+    }
+
+    fn application_event(&self, frame: &[u8], ids: &MessageIds) -> Option<String> {
+        let read = lenient::read(frame).ok()?;
+        Some(translation::event::told(&read.value, ids)?.to_string())
+    }
+
+    fn friend_added(&self, account: u64, friend: u64) -> Option<String> {
+        Some(translation::event::friend_added(unix_seconds(), account, friend).to_string())
+    }
+
+    fn plan(&self, action: Action, context: &PlanContext) -> Result<Plan, Answer> {
+        translation::action::plan(action, context)
     }
 
     fn own_uid(&self, login: &Value) -> Option<u64> {

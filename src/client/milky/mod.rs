@@ -2,9 +2,10 @@
 //! implementation"; what is common to all such networks is in [`remote`].
 //!
 //! Calls go by HTTP, events come by a WebSocket, or by SSE where there is none. Pure modules: `wire` reads and writes Milky's
-//! JSON, `dialect` has its words.
+//! JSON, `dialect` has its words, `translation` speaks OneBot v11 to applications.
 
 mod dialect;
+mod translation;
 mod wire;
 
 use tokio::sync::mpsc;

@@ -9,6 +9,7 @@ use crate::client::backend::BackendError;
 use crate::client::backend::message::Recipient;
 use crate::client::remote::dialect::{Dialect, List, Request, number};
 use crate::client::remote::frame::{FrameError, Parsed, RemoteFrame};
+use crate::client::remote::message_ids::MessageIds;
 use crate::client::remote::segment::MessageSegment;
 use crate::client::remote::value;
 
@@ -24,7 +25,7 @@ impl Dialect for OneBot11 {
         "onebot"
     }
 
-    fn application_event(&self, frame: &[u8]) -> Option<String> {
+    fn application_event(&self, frame: &[u8], _ids: &MessageIds) -> Option<String> {
         wire::application_event(frame)
     }
 

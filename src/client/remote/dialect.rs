@@ -8,8 +8,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::frame::{FrameError, Parsed, RemoteFrame};
+use super::message_ids::MessageIds;
+use super::plan::{Plan, PlanContext};
 use super::segment::MessageSegment;
 use crate::client::backend::BackendError;
+use crate::client::backend::action::{Action, Answer};
 use crate::client::backend::message::Recipient;
 
 /// A call: its name and its parameters.
@@ -41,14 +44,26 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     fn read_frame(&self, bytes: &[u8]) -> Result<Parsed<RemoteFrame>, FrameError>;
 
     /// What applications are told of an event: a text of JSON in the words of OneBot v11. None for an event that they are not told,
-    /// such as one of the connection.
-    fn application_event(&self, _frame: &[u8]) -> Option<String> {
+    /// such as one of the connection. Messages get their numbers from `ids`.
+    fn application_event(&self, frame: &[u8], ids: &MessageIds) -> Option<String>;
+
+    /// What applications are told when the lists have a new friend, where the protocol has no event for that: a text of JSON in the
+    /// words of OneBot v11.
+    fn friend_added(&self, _account: u64, _friend: u64) -> Option<String> {
         None
     }
 
     /// Whether actions of applications go to the implementation as they are.
     fn passes_actions(&self) -> bool {
         false
+    }
+
+    /// How an action of an application is carried out, where they do not go as they are.
+    ///
+    /// # Errors
+    /// There is no such action here, or it can't be carried out.
+    fn plan(&self, action: Action, _context: &PlanContext) -> Result<Plan, Answer> {
+        Err(Answer::no_such_action(&action.name))
     }
 
     /// Asks who is logged in.

@@ -10,6 +10,7 @@ pub(super) mod dialect;
 pub(super) mod event;
 pub(super) mod frame;
 mod lists;
+pub(super) mod plan;
 pub(super) mod reply;
 pub(super) mod segment;
 mod translation;
@@ -18,7 +19,8 @@ pub(super) mod value;
 // WebSockets either way round, and HTTP.
 mod transport;
 
-// What is known of the account.
+// What is known of the account, and of its messages.
+pub(super) mod message_ids;
 mod state;
 
 // The three that act: for callers, for the login, for events.
@@ -37,6 +39,7 @@ use tracing::warn;
 use self::dialect::Dialect;
 use self::event_worker::EventWorker;
 pub(crate) use self::handle::RemoteAccount;
+use self::message_ids::MessageIds;
 use self::session::login_code::LoginCodeFile;
 use self::session::{LoginProgress, Sessions, Transport};
 use self::state::RemoteState;
@@ -86,7 +89,12 @@ pub(super) fn open<'a>(
     let (inbox, events) = inbox::open(dialect, calls.clone(), binding.clone());
     // Ids continue beyond those of an earlier run: no account sends a thousand messages a second.
     let first_id = unix_seconds() * 1000;
-    let inbox = Arc::new(inbox.publishing_to(applications));
+    // Where events pass as they are, so do the numbers in them.
+    let ids = match dialect.passes_actions() {
+        true => MessageIds::in_memory(),
+        false => MessageIds::open(&own.message_ids),
+    };
+    let inbox = Arc::new(inbox.publishing_to(applications, Arc::new(ids)));
     let state = RemoteState::new(account, calls, inbox, binding, own.refresh, own.message_sync, first_id);
     Remote { own, state: Arc::new(state), events, news }
 }
@@ -182,6 +190,7 @@ impl RemoteDriver {
             SessionEnd::Closed = self.sessions.run() => return,
             SessionEnd::Closed = self.worker.run() => return,
             () = listen => return,
+            () = self.state.inbox.ids().keep() => return,
             why = offline.wait_for(Option::is_some) => why.ok().and_then(|why| why.clone()).unwrap_or_default(),
         };
         // The account was logged out elsewhere. Logging in again would log out that other login, so an operator

@@ -50,6 +50,8 @@ pub(super) struct Implementation {
     groups: Mutex<Vec<Value>>,
     members: Mutex<HashMap<u64, Vec<Value>>>,
     answers: Mutex<HashMap<String, Answer>>,
+    /// Those of calls of Milky that have no counterpart in the tests' OneBot.
+    milky_answers: Mutex<HashMap<String, Answer>>,
     calls: Mutex<Vec<(String, Value)>>,
     complaints: Mutex<Vec<String>>,
     writes_badly: AtomicBool,
@@ -94,6 +96,7 @@ impl Implementation {
             ]),
             members: Mutex::new(HashMap::from([(5, fifth), (6, sixth)])),
             answers: Mutex::default(),
+            milky_answers: Mutex::default(),
             calls: Mutex::default(),
             complaints: Mutex::default(),
             writes_badly: AtomicBool::new(false),
@@ -115,6 +118,11 @@ impl Implementation {
     /// From now on this is what `action` is answered; none: nothing ever.
     pub(super) fn answer(&self, action: &str, answer: impl Fn(&Value) -> Option<Value> + Send + 'static) {
         lock(&self.answers).insert(action.to_owned(), Box::new(answer));
+    }
+
+    /// From now on this is what a call of Milky is answered, in Milky's own words; none: nothing ever.
+    pub(super) fn answer_milky(&self, name: &str, answer: impl Fn(&Value) -> Option<Value> + Send + 'static) {
+        lock(&self.milky_answers).insert(name.to_owned(), Box::new(answer));
     }
 
     /// The parameters of all calls of `action`.
@@ -192,6 +200,15 @@ impl Implementation {
 
     /// The answer to a call of Milky; none: it is not answered.
     pub(super) fn milky_call(&self, name: &str, params: &Value) -> Option<Value> {
+        if let Some(answer) = lock(&self.milky_answers).get(name) {
+            lock(&self.calls).push((name.to_owned(), params.clone()));
+            self.hold_against_schema("call", name, params);
+            let answer = answer(params)?;
+            if answer["status"] == "ok" {
+                self.hold_against_schema("answer", name, &answer["data"]);
+            }
+            return Some(answer);
+        }
         let Some((action, onebot)) = milky::call(name, params) else {
             self.complain(format!("Milky has no call {name}, or the tests' server does not answer it"));
             return Some(milky::answer(name, &failed(-404)));

@@ -11,6 +11,7 @@ mod implementation;
 mod lasting;
 mod login;
 mod milky;
+mod milky_applications;
 mod over_milky;
 mod reasons;
 mod schemas;

@@ -1,38 +1,95 @@
-//! Actions of applications, which go to the implementation.
+//! Actions of applications, which go to the implementation: as they are, or in the words of its protocol.
 
 use serde_json::Value;
 
 use crate::client::backend::action::{Action, Answer, Refusal};
+use crate::client::remote::plan::{MAX_ROUNDS, Plan, PlanContext};
 use crate::client::remote::state::RemoteState;
 use crate::client::remote::transport::calls::{ActionError, ActionResult};
 
 /// The longest name of an action, in bytes.
 const MAX_NAME: usize = 64;
 
-/// Carries out an action as it is, an implementation's own ones too.
-pub(super) async fn act(state: &RemoteState, Action { name, params }: Action) -> Answer {
+/// Carries out an action: as it is, an implementation's own ones too, or as its protocol has it.
+pub(super) async fn act(state: &RemoteState, action: Action) -> Answer {
     // By HTTP the name is a part of the path.
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    if !state.dialect.passes_actions() || name.len() > MAX_NAME || !name.bytes().all(is_name) {
-        return Answer::no_such_action(&name);
+    if action.name.len() > MAX_NAME || !action.name.bytes().all(is_name) {
+        return Answer::no_such_action(&action.name);
     }
+    if !state.dialect.passes_actions() {
+        return translate(state, action).await;
+    }
+    let Action { name, params } = action;
     let only_reads = name.starts_with("get_") || name.starts_with("can_");
     match state.calls.call(name, Value::Object(params)).await {
         Ok(ActionResult::Done(data)) => Answer::Done(data),
         Ok(ActionResult::Accepted) => Answer::Accepted,
-        Err(ActionError::Refused { code, why }) => Answer::Failed { code, why },
-        Err(ActionError::Token) => {
+        Err(error) => failure(state, error, only_reads),
+    }
+}
+
+async fn translate(state: &RemoteState, action: Action) -> Answer {
+    let (account, is_online) = (state.roster().own_uid(), *state.ready().borrow());
+    let context = PlanContext { account, is_online, ids: state.inbox.ids().clone() };
+    match carry_out(state, account, state.dialect.plan(action, &context)).await {
+        Ok(answer) | Err(answer) => answer,
+    }
+}
+
+async fn carry_out(state: &RemoteState, account: u64, plan: Result<Plan, Answer>) -> Result<Answer, Answer> {
+    let mut plan = plan?;
+    for _ in 0..MAX_ROUNDS {
+        match plan {
+            Plan::Done(data) => return Ok(Answer::Done(data)),
+            Plan::Ask(questions, then) => {
+                let mut answers = Vec::with_capacity(questions.len());
+                for (name, params) in questions {
+                    match state.calls.call(name, params).await {
+                        Ok(answer) => answers.push(answer.data()),
+                        Err(error) => return Err(failure(state, error, true)),
+                    }
+                }
+                plan = then(answers)?;
+            }
+            Plan::Do((name, params), data) => {
+                // Another account may have logged in during the questions.
+                if state.roster().own_uid() != account {
+                    let why = "another account logged in meanwhile; nothing was done";
+                    return Err(Answer::refused(Refusal::LoggedOut, why));
+                }
+                return Ok(match state.calls.call(name, params).await {
+                    Ok(ActionResult::Done(answer)) => Answer::Done(data(answer)),
+                    Ok(ActionResult::Accepted) => Answer::Accepted,
+                    Err(error) => failure(state, error, false),
+                });
+            }
+        }
+    }
+    Err(Answer::refused(Refusal::NoAnswer, "it takes too many calls; nothing was done"))
+}
+
+fn failure(state: &RemoteState, error: ActionError, only_reads: bool) -> Answer {
+    match error {
+        ActionError::Refused { code, .. } if state.dialect.is_logged_out(code) => Answer::refused(
+            Refusal::LoggedOut,
+            "the account is not logged in in its implementation; nothing was done",
+        ),
+        ActionError::Refused { code, why } => Answer::Failed { code, why },
+        ActionError::Token => {
             Answer::refused(Refusal::NotAllowed, "the implementation refuses the token of this client")
         }
-        Err(error @ ActionError::NotWritten) => {
+        ActionError::NotWritten => {
             Answer::refused(Refusal::LoggedOut, format!("{error} to the implementation; nothing was done"))
         }
-        Err(error @ ActionError::Busy) => {
-            Answer::refused(Refusal::Busy, format!("{error}; nothing was done"))
-        }
-        Err(error @ (ActionError::NoAnswer | ActionError::Unusable(_) | ActionError::ServerError(_))) => {
-            // What may have been done is not said to have failed: the application would do it again.
-            if only_reads { Answer::refused(Refusal::NoAnswer, error.to_string()) } else { Answer::Accepted }
+        ActionError::Busy => Answer::refused(Refusal::Busy, format!("{error}; nothing was done")),
+        // What may have been done is not said to have failed: the application would do it again.
+        ActionError::NoAnswer | ActionError::Unusable(_) | ActionError::ServerError(_) => {
+            if only_reads {
+                Answer::refused(Refusal::NoAnswer, error.to_string())
+            } else {
+                Answer::Accepted
+            }
         }
     }
 }

@@ -201,7 +201,17 @@ impl RemoteState {
             let categories = locked(&self.categories);
             lists::friends(self.dialect.list(&friends, List::Friends), &categories, own)
         };
-        Ok(self.roster().update_lists(friends, lists::groups(self.dialect.list(&groups, List::Groups))))
+        let events =
+            self.roster().update_lists(friends, lists::groups(self.dialect.list(&groups, List::Groups)));
+        for event in &events {
+            if let AccountEvent::NewFriend(friend) = event
+                && let Ok(uid) = friend.uid.parse()
+                && let Some(told) = self.dialect.friend_added(own, uid)
+            {
+                self.inbox.tell_applications(&told);
+            }
+        }
+        Ok(events)
     }
 
     /// Makes a call that the client can do without. None: it failed, or was not answered in time.

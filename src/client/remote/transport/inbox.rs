@@ -16,6 +16,7 @@ use crate::client::remote::dedup::EventDedup;
 use crate::client::remote::dialect::Dialect;
 use crate::client::remote::event::RemoteEvent;
 use crate::client::remote::frame::{FrameError, RemoteFrame};
+use crate::client::remote::message_ids::MessageIds;
 use crate::locks::locked;
 
 /// How many events may wait. When the queue is full, reading pauses. Before the lists are loaded it must not
@@ -92,6 +93,7 @@ pub(crate) struct Inbox {
     /// The applications that are told each event as it came, and the last ones that they were told.
     applications: Hub,
     published: Mutex<EventDedup>,
+    ids: Arc<MessageIds>,
 }
 
 /// The receiving end of the queue.
@@ -123,6 +125,7 @@ pub(crate) fn open(
         repair_was_said: AtomicBool::new(false),
         applications: Hub::new(Duration::ZERO),
         published: Mutex::default(),
+        ids: Arc::new(MessageIds::in_memory()),
     };
     (inbox, EventQueue(receiver))
 }
@@ -136,9 +139,14 @@ impl EventQueue {
 }
 
 impl Inbox {
-    /// Tells these applications each event as it comes.
-    pub(crate) fn publishing_to(self, applications: Hub) -> Self {
-        Self { applications, ..self }
+    /// Tells these applications each event as it comes, with these numbers of messages.
+    pub(crate) fn publishing_to(self, applications: Hub, ids: Arc<MessageIds>) -> Self {
+        Self { applications, ids, ..self }
+    }
+
+    /// The numbers of messages.
+    pub(crate) fn ids(&self) -> &Arc<MessageIds> {
+        &self.ids
     }
 
     /// Lets events be reported.
@@ -303,9 +311,14 @@ impl Inbox {
         if !self.applications.has_listeners() || locked(&self.published).has(event, stamp) {
             return;
         }
-        if let Some(told) = self.dialect.application_event(frame) {
+        if let Some(told) = self.dialect.application_event(frame, &self.ids) {
             self.applications.publish(&told);
         }
+    }
+
+    /// Tells applications what no frame says.
+    pub(crate) fn tell_applications(&self, told: &str) {
+        self.applications.publish(told);
     }
 
     async fn event(&self, event: RemoteEvent, stamp: EventStamp, bytes: usize) {
