@@ -179,10 +179,11 @@ mod tests {
     }
 
     fn segments() -> impl Strategy<Value = Vec<Value>> {
-        let code = ("[a-z_]{1,8}", proptest::collection::btree_map("[a-z_]{1,5}", any::<String>(), 0..4))
-            .prop_filter("that is text", |(name, _)| name != "text")
-            .prop_map(|(name, data)| json!({ "type": name, "data": data }));
-        let words = "[a\\[\\]&,#;0-9CQ:= ]{1,12}".prop_map(|words| text(&words));
+        let code =
+            ("[a-z_]{1,8}", proptest::collection::btree_map("[a-z_]{1,5}", "(&amp;|&#44;|\\PC){0,6}", 0..4))
+                .prop_filter("that is text", |(name, _)| name != "text")
+                .prop_map(|(name, data)| json!({ "type": name, "data": data }));
+        let words = "(&amp;|&#91;|&#93;|&#44;|[a\\[\\]&,#;0-9CQ:= ]){1,8}".prop_map(|words| text(&words));
         proptest::collection::vec(prop_oneof![code, words], 0..8)
     }
 

@@ -76,7 +76,7 @@ pub(in crate::client::milky) const ACTIONS: &[(&str, Way, &str)] = &[
     ("delete_friend", Translated, ""),
 ];
 
-/// Events: the name as [`name_of`] makes it.
+/// Events: the name as `name_of` of the tests makes it.
 #[cfg_attr(not(test), expect(dead_code, reason = "tests hold the manual against it"))]
 pub(in crate::client::milky) const EVENTS: &[(&str, Way, &str)] = &[
     ("message.private", Translated, ""),

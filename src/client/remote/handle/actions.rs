@@ -1,14 +1,25 @@
 //! Actions of applications, which go to the implementation: as they are, or in the words of its protocol.
 
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::client::backend::action::{Action, Answer, Refusal};
+use crate::client::remote::dialect::Request;
 use crate::client::remote::plan::{MAX_ROUNDS, Plan, PlanContext};
 use crate::client::remote::state::RemoteState;
 use crate::client::remote::transport::calls::{ActionError, ActionResult};
 
 /// The longest name of an action, in bytes.
 const MAX_NAME: usize = 64;
+
+/// How many questions of an action are under way at a time; the other call slots are left to others.
+const CONCURRENT_QUESTIONS: usize = 4;
+
+/// How long all questions of an action may take: a message may need a hundred.
+const QUESTIONS_TIME: Duration = Duration::from_secs(60);
 
 /// Carries out an action: as it is, an implementation's own ones too, or as its protocol has it.
 pub(super) async fn act(state: &RemoteState, action: Action) -> Answer {
@@ -43,14 +54,7 @@ async fn carry_out(state: &RemoteState, account: u64, plan: Result<Plan, Answer>
         match plan {
             Plan::Done(data) => return Ok(Answer::Done(data)),
             Plan::Ask(questions, then) => {
-                let mut answers = Vec::with_capacity(questions.len());
-                for (name, params) in questions {
-                    match state.calls.call(name, params).await {
-                        Ok(answer) => answers.push(answer.data()),
-                        Err(error) => return Err(failure(state, error, true)),
-                    }
-                }
-                plan = then(answers)?;
+                plan = then(ask(state, questions).await?)?;
             }
             Plan::Do((name, params), data) => {
                 // Another account may have logged in during the questions.
@@ -67,6 +71,16 @@ async fn carry_out(state: &RemoteState, account: u64, plan: Result<Plan, Answer>
         }
     }
     Err(Answer::refused(Refusal::NoAnswer, "it takes too many calls; nothing was done"))
+}
+
+/// Asks all of that, and answers in the same order.
+async fn ask(state: &RemoteState, questions: Vec<Request>) -> Result<Vec<Value>, Answer> {
+    let asked: Vec<_> = questions.into_iter().map(|(name, params)| state.calls.call(name, params)).collect();
+    let answers = stream::iter(asked).buffered(CONCURRENT_QUESTIONS).map_ok(ActionResult::data).try_collect();
+    match timeout(QUESTIONS_TIME, answers).await {
+        Ok(answers) => answers.map_err(|error| failure(state, error, true)),
+        Err(_) => Err(Answer::refused(Refusal::NoAnswer, "the answers take too long; nothing was done")),
+    }
 }
 
 fn failure(state: &RemoteState, error: ActionError, only_reads: bool) -> Answer {

@@ -191,6 +191,8 @@ mod tests {
         std::fs::write(&path, &text).unwrap();
         let (mut file, kept) = IdFile::open(&path, 10).unwrap();
         assert_eq!((kept.all.as_slice(), kept.next), (&[(1, key(1)), (2, key(2))][..], GAP + 2));
+        // The line of that start is not lost to the torn one before it.
+        assert_eq!(IdFile::open(&path, 10).unwrap().1.next, after(GAP + 2, GAP));
         file.write(&[(9, key(9))], None).unwrap();
         assert_eq!(IdFile::open(&path, 10).unwrap().1.all.len(), 3);
         std::fs::write(&path, "").unwrap();

@@ -135,6 +135,8 @@ mod tests {
         table.insert_kept(5, key(2));
         table.insert_kept(6, key(2));
         assert_eq!((table.find(5), table.find(6), table.number(key(2))), (None, Some(key(2)), (6, false)));
+        // The number that was key 1's is another's, so it has none any more.
+        assert!(table.number(key(1)).1);
     }
 
     #[test]
