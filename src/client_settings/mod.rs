@@ -24,7 +24,7 @@ use rustix::process::Pid;
 use crate::backends::BackendKind;
 use crate::config::{Endpoint, LogLevel};
 use crate::model::name::ClientName;
-pub use applications::{ApplicationSettings, ApplicationToken};
+pub use applications::{ApplicationSettings, ApplicationToken, PostSecret, SocketUrl};
 pub use error::SettingsError;
 pub use event_filter::{CODE, EventFilter, is_kept};
 pub use milky::{EventAddress, MilkySettings};
@@ -322,6 +322,12 @@ mod tests {
             ("POLL_API", "nowhere"),
             ("PLUGIN_OPENQQ_POST_API", "not a URL"),
             ("PLUGIN_OPENQQ_POST_API", "ftp://user:secret@host/"),
+            ("ONEBOT_SERVER_TOKEN", "a secret"),
+            ("ONEBOT_SERVER_CONNECT", "http://user:secret@host/"),
+            ("ONEBOT_SERVER_POST", "ws://user:secret@host/"),
+            ("ONEBOT_SERVER_SECRET", "a secret"),
+            ("ONEBOT_SERVER_HOLD", "3601"),
+            ("ONEBOT_SERVER_HEARTBEAT", "-1"),
         ] {
             let said = said(&[(name, value)]);
             assert!(said.contains(&format!("MOJO_WEBQQ_{name} must be")), "{said}");

@@ -23,8 +23,10 @@ use crate::backends::Accounts;
 use crate::implementations::Implementations;
 use crate::model::restart::RestartPolicy;
 
-/// The parameter of `start_client` that is a secret whatever the configuration says: the account's password.
-const ALWAYS_SECRET: &str = "pwd";
+/// The parameters of `start_client` that are secrets whatever the configuration says: the account's password, and what opens
+/// the account to applications or the applications to it. Their URLs often have a token in the query.
+const ALWAYS_SECRET: [&str; 5] =
+    ["pwd", "onebot_server_token", "onebot_server_secret", "onebot_server_connect", "onebot_server_post"];
 
 /// The whole configuration, checked. The default is what an empty file gives.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,11 +143,11 @@ pub struct HttpSettings {
 }
 
 impl Settings {
-    /// Whether the value of the start parameter `name` must not be seen: `pwd` and what `client.secret_params`
+    /// Whether the value of the start parameter `name` must not be seen: [`ALWAYS_SECRET`] and what `client.secret_params`
     /// lists, in upper or lower case.
     pub fn is_secret_param(&self, name: &str) -> bool {
         let listed = self.client.secret_params.iter().map(String::as_str);
-        listed.chain([ALWAYS_SECRET]).any(|secret| secret.eq_ignore_ascii_case(name))
+        listed.chain(ALWAYS_SECRET).any(|secret| secret.eq_ignore_ascii_case(name))
     }
 
     /// Reads every option.
@@ -363,7 +365,7 @@ mod tests {
         let settings =
             read("post_api = 'http://me:hunter2@h/?t=hunter2'\n[client]\nsecret_params = ['Key']").unwrap();
         assert!(!format!("{settings:?}").contains("hunter2"));
-        for secret in ["pwd", "PWD", "key", "KEY"] {
+        for secret in ["pwd", "PWD", "key", "KEY", "onebot_server_token", "ONEBOT_SERVER_CONNECT"] {
             assert!(settings.is_secret_param(secret));
         }
         assert!(!settings.is_secret_param("keys") && !settings.is_secret_param(""));

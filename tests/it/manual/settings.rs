@@ -134,6 +134,7 @@ fn the_bounds_of_every_option_are_those_of_the_parser() {
 fn variables() -> BTreeSet<String> {
     let files = [
         "client_settings/mod.rs",
+        "client_settings/applications.rs",
         "client_settings/vars.rs",
         "client_settings/milky.rs",
         "client_settings/onebot.rs",
