@@ -252,6 +252,9 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     let (applications, actions) =
         applications::open(&settings.applications, backend.clone(), hub.clone(), tasks.stopping());
     tasks.spawn("the actions of applications", actions.run());
+    for outgoing in applications::outgoing(&settings.applications, &applications, PeerPolicy::of_client) {
+        tasks.spawn_graceful("a connection to an application", outgoing);
+    }
     let following = applications::follow_status(hub, backend.clone(), lifecycle.state());
     tasks.spawn("the applications' view of the account", following);
     let own = ProcessInfo::new(settings, start_time);

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::debug;
 
+use super::quick_operation;
 use super::request::{ActionCall, Pace};
 use crate::client::backend::Backend;
 use crate::client::backend::action::{Action, Answer, Refusal};
@@ -42,10 +44,15 @@ pub(super) fn open<B: Backend>(backend: Arc<B>) -> (Actions<B>, ActionQueue<B>) 
 }
 
 impl<B: Backend> Actions<B> {
+    /// Carries out what an application answered to an event.
+    pub(super) async fn operate(&self, actions: Vec<Action>) -> Answer {
+        operate(&*self.backend, actions).await
+    }
+
     /// Carries out a call. An answer that says that it failed says so only if nothing of it can have gone out.
     pub(super) async fn call(&self, call: ActionCall) -> Answer {
         let queue = match call.pace {
-            Pace::Wait => return self.backend.act(call.action).await,
+            Pace::Wait => return act(&*self.backend, call.action).await,
             Pace::Async => &self.unawaited,
             Pace::RateLimited => &self.paced,
         };
@@ -84,7 +91,37 @@ impl<B: Backend> ActionQueue<B> {
 
 async fn carry_out<B: Backend>(backend: &B, action: Action) {
     let name = action.name.clone();
-    if let Answer::Failed { code, why } = backend.act(action).await {
+    if let Answer::Failed { code, why } = act(backend, action).await {
         debug!("{name}, for which no application waits, failed with {code}: {why}");
+    }
+}
+
+/// Carries out an action of an application: by the backend, but for those that are the same for all backends.
+async fn act<B: Backend>(backend: &B, action: Action) -> Answer {
+    match quick_operation::of_call(&action) {
+        None => backend.act(action).await,
+        Some(Ok(actions)) => operate(backend, actions).await,
+        Some(Err(refused)) => refused,
+    }
+}
+
+/// Carries out the actions of a quick operation, all of them.
+async fn operate<B: Backend>(backend: &B, actions: Vec<Action>) -> Answer {
+    let (mut is_any_done, mut failed) = (false, None);
+    for action in actions {
+        let name = action.name.clone();
+        match backend.act(action).await {
+            Answer::Failed { code, why } => {
+                debug!("{name} of a quick operation failed with {code}: {why}");
+                failed = failed.or(Some(Answer::Failed { code, why: format!("{name}: {why}") }));
+            }
+            Answer::Done(_) | Answer::Accepted => is_any_done = true,
+        }
+    }
+    match failed {
+        None => Answer::Done(Value::Null),
+        // Told that it failed, the application would do all of it again.
+        Some(_) if is_any_done => Answer::Accepted,
+        Some(failed) => failed,
     }
 }

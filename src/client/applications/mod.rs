@@ -8,6 +8,7 @@
 //! - `cq_code`: messages as one text
 //! - `conversation`: a WebSocket, whoever opened it; `meta_event`: what it tells of itself
 //! - `server`: `/onebot/v11/` on the client's port; `http_action`: actions by HTTP
+//! - `reverse`: WebSockets that the client opens; `post`: events that it posts; `quick_operation`: what those are answered with
 //! - `status`: whose account it is, and whether it is logged in
 
 mod actions;
@@ -17,14 +18,20 @@ pub(super) mod cq_code;
 mod http_action;
 pub(super) mod hub;
 mod meta_event;
+mod post;
+mod quick_operation;
 mod request;
+mod reverse;
 mod server;
 mod status;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 pub(super) use self::actions::ActionQueue;
 use self::actions::Actions;
@@ -35,6 +42,8 @@ pub(super) use self::status::follow_status;
 use super::backend::Backend;
 use super::backend::action::Answer;
 use super::settings::ApplicationSettings;
+use crate::http_client::ReceiverGuard;
+use crate::peers::{OwnersUnavailable, PeerPolicy};
 
 /// Below which path applications are served.
 pub(super) const ROOT: &str = "/onebot/v11";
@@ -72,4 +81,37 @@ impl<B: Backend> Applications<B> {
     async fn call(&self, call: ActionCall) -> Answer {
         self.actions.call(call).await
     }
+}
+
+/// The tasks that connect and post to the applications of the settings. Each ends by itself when the client ends. `policy` decides
+/// whose programs on this machine may be reached.
+pub(super) fn outgoing<B: Backend>(
+    settings: &ApplicationSettings,
+    applications: &Arc<Applications<B>>,
+    policy: impl Fn() -> Result<Option<PeerPolicy>, OwnersUnavailable>,
+) -> Vec<BoxFuture<'static, ()>> {
+    let mut all = Vec::new();
+    let checked = (!settings.connect.is_empty()).then(|| {
+        let found = policy().inspect_err(|error| {
+            warn!(
+                "cannot tell who listens at the ports of onebot_server_connect ({error}); connecting anyway"
+            );
+        });
+        found.ok().flatten().map(Arc::new)
+    });
+    for (place, url) in settings.connect.iter().enumerate() {
+        let (url, policy) = ((place, url.clone()), checked.clone().flatten());
+        all.push(reverse::ReverseConnection::new(applications.clone(), url, policy).run().boxed());
+    }
+    for (place, url) in settings.post.iter().enumerate() {
+        let guard = ReceiverGuard::of(url, &policy);
+        let secret = settings.secret.as_ref();
+        let (posting, operations) = post::open(applications.clone(), (place, url.clone()), secret, guard);
+        let ending = applications.ending.clone();
+        let both = async move {
+            ending.run_until_cancelled(futures_util::future::join(posting.run(), operations.run())).await;
+        };
+        all.push(both.boxed());
+    }
+    all
 }
