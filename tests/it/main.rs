@@ -12,6 +12,7 @@ mod starts;
 mod suite;
 
 mod api;
+mod applications;
 mod bot;
 mod cli;
 mod client;

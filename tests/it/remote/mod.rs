@@ -17,7 +17,7 @@ mod reasons;
 mod schemas;
 mod server;
 mod start;
-mod tls;
+pub(crate) mod tls;
 mod ways;
 
 use std::io::Write;

@@ -11,11 +11,11 @@ use tokio_rustls::TlsAcceptor;
 use url::Url;
 
 /// A certificate that is good where it is trusted, and only there.
-pub(super) const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/tls/certificate.pem");
+pub(crate) const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/tls/certificate.pem");
 const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/tls/key.pem");
 
 /// Where everything that comes by TLS goes on to `behind`.
-pub(super) fn in_front_of(behind: &Url) -> SocketAddr {
+pub(crate) fn in_front_of(behind: &Url) -> SocketAddr {
     let behind = behind.socket_addrs(|| None).unwrap()[0];
     let certificate = CertificateDer::from_pem_file(CERTIFICATE).unwrap();
     let key = PrivateKeyDer::from_pem_file(KEY).unwrap();
