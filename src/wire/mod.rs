@@ -4,12 +4,14 @@
 //! - [`reply`]: every reply, with its HTTP status, code and text
 //! - [`outcome`]: the reply to a start or a stop
 //! - [`client_list`]: the answer of `check_client`
+//! - [`onebot`]: the paths of applications that speak OneBot v11
 //! - [`v1`]: the API below `/v1`
 //!
 //! Pure, as the model is. It is above `registry`, which keeps the JSON of each client ready.
 
 pub mod calls;
 pub mod client_list;
+pub mod onebot;
 mod outcome;
 pub mod reply;
 pub mod v1;

@@ -8,10 +8,7 @@ use subtle::ConstantTimeEq;
 
 use super::hub::ApplicationKey;
 use crate::client::settings::ApplicationToken;
-
-/// Where the controller says that it has let a request in, and what it may do. It removes this header from requests of others;
-/// a program of this machine that sends it itself could call the port without it.
-pub(super) const DOOR: &str = "x-wqcontroller-access";
+use crate::wire::onebot::{DOOR, Vouch};
 
 /// The longest name of an application, in bytes.
 const MAX_NAME: usize = 64;
@@ -68,12 +65,13 @@ impl AppGuard {
             name => name.map(ApplicationKey::Name),
         };
         let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-        if let Some(access) = header(DOOR) {
-            let access = if access == "full" { AppAccess::Full } else { AppAccess::ReadOnly };
-            return Ok(Admission { access, key: named });
-        }
-        if self.tokens.is_empty() {
-            return Ok(Admission { access: AppAccess::Full, key: named });
+        // A program of this machine that writes this header itself could call the port without it.
+        match header(DOOR).map(Vouch::of) {
+            Some(Vouch::Full) => return Ok(Admission { access: AppAccess::Full, key: named }),
+            Some(Vouch::ReadOnly) => return Ok(Admission { access: AppAccess::ReadOnly, key: named }),
+            Some(Vouch::Account) => {}
+            None if self.tokens.is_empty() => return Ok(Admission { access: AppAccess::Full, key: named }),
+            None => {}
         }
         let of_header = header(AUTHORIZATION.as_str()).and_then(|value| {
             let (scheme, shown) = value.split_once(' ')?;
@@ -128,6 +126,7 @@ mod tests {
         let read_only = Admission { access: AppAccess::ReadOnly, key: Some(named) };
         assert_eq!(admit(&guard, "app=x", &[(DOOR, "read-only")]), Ok(read_only));
         let open = AppGuard::new([].into());
+        assert_eq!(admit(&open, "", &[(DOOR, "account")]), Err(NotAdmitted::TokenNeeded));
         assert_eq!(admit(&open, "", &[]), Ok(Admission { access: AppAccess::Full, key: None }));
     }
 }

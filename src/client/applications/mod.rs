@@ -45,14 +45,6 @@ use super::settings::ApplicationSettings;
 use crate::http_client::ReceiverGuard;
 use crate::peers::{OwnersUnavailable, PeerPolicy};
 
-/// Below which path applications are served.
-pub(super) const ROOT: &str = "/onebot/v11";
-
-/// Whether a path is for applications.
-pub(super) fn serves(path: &str) -> bool {
-    path.strip_prefix(ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
 /// The applications of an account.
 pub(crate) struct Applications<B> {
     actions: Actions<B>,

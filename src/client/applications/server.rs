@@ -15,14 +15,15 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tracing::{info, warn};
 
+use super::Applications;
 use super::admission::{Admission, AppAccess, NotAdmitted};
 use super::conversation::{self, Ended, SocketRole};
 use super::http_action;
-use super::{Applications, ROOT};
 use crate::client::backend::Backend;
 use crate::client::backend::action::{Answer, Refusal};
 use crate::http::body::{Body, empty};
 use crate::http::server::UpgradeTask;
+use crate::wire::onebot::ROOT;
 
 impl<B: Backend> Applications<B> {
     /// Answers a request below [`ROOT`].

@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::applications::{self, Applications};
+use super::applications::Applications;
 use super::backend::event::AccountEvent;
 use super::backend::{Backend, Page};
 use super::outbox::Outbox;
@@ -36,6 +36,7 @@ use crate::http::request::paths;
 use crate::model::login::{LoginAnswer, LoginEvent, Said};
 use crate::model::state::ClientState;
 use crate::wire::calls::{self, CLIENT_CALLS, ClientCall, LOGIN_CHANGE};
+use crate::wire::onebot;
 use call::RequestParams;
 pub(super) use process::ProcessInfo;
 use reply::ApiReply;
@@ -99,7 +100,7 @@ impl<B: Backend> Api<B> {
         if request.method() == Method::OPTIONS {
             return preflight();
         }
-        if applications::serves(request.uri().path()) {
+        if onebot::is_own(request.uri().path()) {
             return self.applications.answer(request).await;
         }
         if let Some(page) = self.backend.page(request.method(), request.uri().path()) {

@@ -5,6 +5,7 @@
 //! learns nothing else. A browser must not send the request for another web site. The token has to open the
 //! call.
 
+mod applications;
 mod sessions;
 mod sites;
 mod tokens;

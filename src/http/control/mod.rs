@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::uri::PathAndQuery;
+use http::{Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -28,6 +29,7 @@ use crate::http::server::{Downstream, Peer};
 use crate::http::v1::{self, V1};
 use crate::wire::Reply;
 use crate::wire::calls::{self, CONTROLLER_CALLS, ControllerCall, ROOT};
+use crate::wire::onebot;
 use crate::wire::v1::problem::Problem;
 use crate::wire::v1::routes::{self, Health};
 use handlers::CallContext;
@@ -37,11 +39,16 @@ use handlers::CallContext;
 enum Api {
     Openqq,
     V1,
+    OneBot,
 }
 
 impl Api {
     fn of(path: &str) -> Self {
-        if routes::is_own(path) { Self::V1 } else { Self::Openqq }
+        match path {
+            path if routes::is_own(path) => Self::V1,
+            path if onebot::is_own(path) => Self::OneBot,
+            _ => Self::Openqq,
+        }
     }
 }
 
@@ -86,6 +93,7 @@ impl ApiService {
     ) -> impl Future<Output = Response<Body>> + Send {
         // First of all: tokens, routes and clients have to see the same path.
         paths::normalize(request.uri_mut());
+        name_in_query(request.uri_mut());
         let api = Api::of(request.uri().path());
         let admitted = self.admit(&mut request, downstream.peer, api);
         let upgrade = Upgrade::take(&mut request);
@@ -143,6 +151,25 @@ impl ApiService {
             );
         }
         let origin = guard.sites().allowed_origin(request.headers());
+        if api == Api::OneBot {
+            // What only we may say.
+            request.headers_mut().remove(onebot::DOOR);
+        }
+        if api == Api::OneBot && !(origin.is_some() && is_preflight(request)) {
+            return match guard.admit_application(request, self.listener_kind(peer)) {
+                Ok(vouch) => {
+                    if let Some(vouch) = vouch {
+                        let word = HeaderValue::from_static(vouch.as_str());
+                        request.headers_mut().insert(onebot::DOOR, word);
+                    }
+                    Ok(origin)
+                }
+                Err(refusal) => {
+                    self.rejections.log(peer, &refusal);
+                    Err(Box::new(finish(origin, Err(refusal.reply()), api)))
+                }
+            };
+        }
         let answer = match guard.admit(request, self.listener_kind(peer)) {
             // Browsers send no token with a preflight.
             _ if origin.is_some() && is_preflight(request) => Ok(answer_preflight()),
@@ -208,7 +235,8 @@ impl ApiService {
         }
         let Some(call) = calls::find(&CONTROLLER_CALLS, &request.method, request.uri.path()) else {
             // The root alone names no call.
-            if request.uri.path().len() <= ROOT.len() || !request.uri.path().starts_with(ROOT) {
+            let is_of_client = request.uri.path().len() > ROOT.len() && request.uri.path().starts_with(ROOT);
+            if !is_of_client && !onebot::is_own(request.uri.path()) {
                 return Err(Reply::no_such_path());
             }
             return self.proxy.prepare(request, body, upgrade, downstream).map(Dispatch::ToClient);
@@ -242,6 +270,28 @@ pub fn unavailable(headers: &HeaderMap) -> Response<Body> {
     answer
 }
 
+/// Makes `client=NAME` of the account in a path such as `/clients/NAME/onebot/v11/ws`.
+fn name_in_query(uri: &mut Uri) {
+    let Some((name, path)) = onebot::by_name(uri.path()) else { return };
+    let mut target = format!("{path}?client=");
+    for c in name.chars() {
+        match c {
+            // Plain in a path, and not in a query.
+            '+' => target += "%2B",
+            '&' => target += "%26",
+            c => target.push(c),
+        }
+    }
+    if let Some(query) = uri.query().filter(|query| !query.is_empty()) {
+        target.push('&');
+        target += query;
+    }
+    // Made of parts of a URI, so it is one.
+    if let Ok(target) = PathAndQuery::try_from(target) {
+        *uri = Uri::from(target);
+    }
+}
+
 /// Completes a response; pages of `origin` may read it.
 fn finish(origin: Option<HeaderValue>, answered: Result<Response<Body>, Reply>, api: Api) -> Response<Body> {
     let mut response = answered.unwrap_or_else(|reply| refusal_of(&reply, api));
@@ -256,6 +306,15 @@ fn refusal_of(reply: &Reply, api: Api) -> Response<Body> {
     match api {
         Api::Openqq => response_of(reply),
         Api::V1 => v1::response_of(&Problem::from(reply)),
+        Api::OneBot => {
+            let (status, body) = onebot::refusal(reply);
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let mut response = body::json(status, body.to_string());
+            if status == StatusCode::UNAUTHORIZED {
+                response.headers_mut().insert(http::header::WWW_AUTHENTICATE, v1::CHALLENGE);
+            }
+            response
+        }
     }
 }
 
