@@ -297,6 +297,7 @@ mod tests {
         assert_eq!(of(&url("hush", "ws://me:a%20b@h:81/x")), expected(Some("Basic bWU6YSBi")));
     }
     #[tokio::test]
+    #[expect(clippy::result_large_err, reason = "the library's callback has this type")]
     async fn another_account_gets_a_connection_of_its_own() {
         let (sandbox, _driver, _news, _folder) = sandbox();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

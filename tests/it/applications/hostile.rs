@@ -1,6 +1,7 @@
 //! Applications that break rules, and their neighbours, who must not notice.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use serde_json::json;
@@ -9,7 +10,7 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
 use super::socket::Socket;
 use super::{PERSON, act, hear};
-use crate::client::process::Client;
+use crate::client::process::{Client, PATIENCE};
 
 #[test]
 fn broken_frames_are_answered_and_the_connection_goes_on() {
@@ -72,7 +73,9 @@ fn flood_of_actions_is_answered_without_holding_up_others() {
         assert_eq!(other.call("get_login_info", &json!({}))["status"], "ok");
     }
     let mut missing: BTreeSet<u64> = (0..CALLS as u64).collect();
+    let deadline = Instant::now() + PATIENCE;
     while !missing.is_empty() {
+        assert!(Instant::now() < deadline, "{} actions have no answer", missing.len());
         let answer = flooding.read();
         if let Some(echo) = answer["echo"].as_u64() {
             assert_eq!(answer["status"], "ok");

@@ -65,6 +65,7 @@ impl Socket {
     }
 
     /// Takes one that the client opens; with its request.
+    #[expect(clippy::result_large_err, reason = "the library's callback has this type")]
     pub(super) fn accept(listener: &TcpListener) -> (Self, Request) {
         let stream = accepted(listener);
         let mut seen = None;
