@@ -83,8 +83,10 @@ fn account_is_named_in_the_query_or_in_the_path() {
 #[test]
 fn tokens_of_the_door_and_of_the_account_open_what_is_theirs() {
     let builder = Builder::new();
-    let (all, eye) =
-        (builder.write_file("all", "opens-all", 0o600), builder.write_file("eye", "only-reads", 0o600));
+    let (all, eye) = (
+        builder.write_file("all", "opens-all-accounts", 0o600),
+        builder.write_file("eye", "only-reads-accounts", 0o600),
+    );
     let controller = builder
         .config(&format!(
             "[[auth.tokens]]\nname = 'all'\nfile = {all:?}\naccess = 'read-write'\n[[auth.tokens]]\nname = 'eye'\nfile = {eye:?}\naccess = 'read-only'\n"
@@ -92,7 +94,10 @@ fn tokens_of_the_door_and_of_the_account_open_what_is_theirs() {
         .built_in();
     let start = |name: &str, more: &str| {
         let path = format!("/openqq/start_client?client={name}&sandbox_login_time=0{more}");
-        assert_eq!(get(&controller, &path, &[("authorization", "Bearer opens-all")]).json()["code"], 0);
+        assert_eq!(
+            get(&controller, &path, &[("authorization", "Bearer opens-all-accounts")]).json()["code"],
+            0
+        );
     };
     start("own", "&onebot_server_token=of-own");
     start("plain", "");
@@ -102,15 +107,17 @@ fn tokens_of_the_door_and_of_the_account_open_what_is_theirs() {
         get(&controller, &format!("/clients/{account}/onebot/v11/{action}"), &headers).status
     };
     for account in ["own", "plain"] {
-        crate::fixture::wait_until("it runs", || call(account, "get_status", Some("opens-all")) == 200);
-        assert_eq!(call(account, "can_send_image", Some("opens-all")), 200);
-        assert_eq!(call(account, "get_login_info", Some("only-reads")), 200);
-        assert_eq!(call(account, "can_send_image", Some("only-reads")), 403);
+        crate::fixture::wait_until("it runs", || {
+            call(account, "get_status", Some("opens-all-accounts")) == 200
+        });
+        assert_eq!(call(account, "can_send_image", Some("opens-all-accounts")), 200);
+        assert_eq!(call(account, "get_login_info", Some("only-reads-accounts")), 200);
+        assert_eq!(call(account, "can_send_image", Some("only-reads-accounts")), 403);
         assert_eq!(call(account, "get_login_info", None), 401);
         assert!([401, 403].contains(&call(account, "get_login_info", Some("unknown"))));
         let socket = format!("/clients/{account}/onebot/v11/ws");
-        assert!(on_socket(&controller, &socket, Some("opens-all")).is_ok());
-        assert_eq!(on_socket(&controller, &socket, Some("only-reads")).unwrap_err(), 403);
+        assert!(on_socket(&controller, &socket, Some("opens-all-accounts")).is_ok());
+        assert_eq!(on_socket(&controller, &socket, Some("only-reads-accounts")).unwrap_err(), 403);
         assert_eq!(on_socket(&controller, &socket, None).unwrap_err(), 401);
     }
     assert_eq!(call("own", "get_login_info", Some("of-own")), 200);
@@ -119,12 +126,12 @@ fn tokens_of_the_door_and_of_the_account_open_what_is_theirs() {
     let by_query = |token: &str| {
         get(&controller, &format!("/onebot/v11/get_login_info?client=own&access_token={token}"), &[]).status
     };
-    assert_eq!((by_query("of-own"), by_query("opens-all"), by_query("x")), (200, 200, 403));
+    assert_eq!((by_query("of-own"), by_query("opens-all-accounts"), by_query("x")), (200, 200, 403));
     // A caller can't say what the door says.
     let forged = [("x-wqcontroller-access", "full")];
     assert_eq!(get(&controller, "/clients/plain/onebot/v11/get_login_info", &forged).status, 401);
     // The token opens nothing else, and is never shown.
     assert_eq!(get(&controller, "/v1/clients", &[("authorization", "Bearer of-own")]).status, 401);
-    let shown = get(&controller, "/v1/clients/own", &[("authorization", "Bearer opens-all")]).text();
+    let shown = get(&controller, "/v1/clients/own", &[("authorization", "Bearer opens-all-accounts")]).text();
     assert!(!shown.contains("of-own") && !controller.log.text().contains("of-own"), "{shown}");
 }
