@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::segment::{self, Segment};
+
 /// The sender or the receiver of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Party {
@@ -71,6 +73,10 @@ pub(crate) struct ChatMessage {
     pub time: u64,
     /// The text.
     pub content: String,
+    /// The parts, of which `content` is what the old API shows.
+    pub segments: Vec<Segment>,
+    /// The `message_id` of OneBot, if the network has one.
+    pub number: Option<i32>,
     /// The sender.
     pub sender: Party,
     /// The receiver; none for an own message to a whole group or discussion.
@@ -117,7 +123,12 @@ impl ChatMessage {
             "sender": self.sender.displayname,
             "sender_id": self.sender.id,
             "sender_uid": self.sender.uid,
+            "segments": self.segments,
+            "raw": segment::raw(&self.segments),
         });
+        if let Some(number) = self.number {
+            report["message_id"] = number.into();
+        }
         let mut add = |fields: &[(&str, &str)]| {
             for (name, value) in fields {
                 report[*name] = json!(value);
@@ -184,7 +195,9 @@ mod tests {
         let party = |id: &str| Party { id: id.into(), uid: format!("u{id}"), displayname: "小红".into() };
         let (id, content) = ("7".into(), "你好".into());
         let (sender, receiver) = (party("s"), Some(party("r")));
-        ChatMessage { direction: Direction::Received, chat, id, time: 1, content, sender, receiver }
+        let (segments, number) = (vec![Segment::new("at", &[("qq", "7")])], Some(-3));
+        let direction = Direction::Received;
+        ChatMessage { direction, chat, id, time: 1, content, segments, number, sender, receiver }
     }
 
     #[test]
@@ -224,6 +237,7 @@ mod tests {
                 "post_type": "receive_message", "class": "recv", "type": kind, "id": "7", "time": 1,
                 "content": "你好", "sender": "小红", "sender_id": "s", "sender_uid": "us",
                 "receiver": "小红", "receiver_id": "r", "receiver_uid": "ur",
+                "message_id": -3, "segments": [{ "type": "at", "data": { "qq": "7" } }], "raw": "[CQ:at,qq=7]",
             });
             for (name, value) in more.as_object().unwrap() {
                 expected[name] = value.clone();

@@ -9,6 +9,7 @@ pub(super) mod claim;
 pub(super) mod event;
 pub(super) mod message;
 pub(super) mod objects;
+pub(super) mod segment;
 pub(super) mod snapshot;
 
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 pub(super) use self::dialect::OneBot11;
 #[cfg(not(test))]
 use self::dialect::OneBot11;
+pub(super) use self::wire::segment::kind as segment_of;
 use super::applications::hub::Hub;
 use super::backend::BackendEvent;
 use super::remote::{self, ListenError, RemoteAccount, RemoteDriver};

@@ -80,6 +80,7 @@ mod tests {
                 name: None,
                 card: None,
                 content: Vec::new(),
+                as_said: Default::default(),
             })
         };
         let stamp = |source, digest| EventStamp { source, digest: Some(digest), account: None, era: 0 };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::segment::MessageSegment;
+use crate::client::backend::segment::Segment;
 
 /// An event of an implementation. Ids are numbers of people and groups.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +64,17 @@ pub(crate) struct RemoteMessage {
     pub card: Option<String>,
     /// The content.
     pub content: Vec<MessageSegment>,
+    /// The same in the words of OneBot, where the implementation speaks it.
+    pub as_said: AsSaid,
+}
+
+/// A message in the words of OneBot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct AsSaid {
+    /// The parts; none if they are to be made of the content.
+    pub segments: Vec<Segment>,
+    /// The `message_id`.
+    pub number: Option<i32>,
 }
 
 /// The chat of a message.

@@ -14,6 +14,7 @@ pub(super) mod plan;
 pub(super) mod reply;
 pub(super) mod segment;
 mod translation;
+pub(super) use self::translation::content;
 pub(super) mod value;
 
 // WebSockets either way round, and HTTP.

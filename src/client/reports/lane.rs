@@ -167,6 +167,8 @@ mod tests {
                 id: "1".into(),
                 time: 1,
                 content: "x".into(),
+                segments: Vec::new(),
+                number: None,
                 sender: party("9"),
                 receiver,
             };

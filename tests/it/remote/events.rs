@@ -65,6 +65,7 @@ fn messages_of_friends_and_members_are_reported() {
                 "post_type": "receive_message", "class": "recv", "type": "friend_message", "id": null,
                 "time": 1_700_000_000, "content": "你好\n!", "sender": "红红", "sender_id": "7", "sender_uid": "7",
                 "receiver": "机器人", "receiver_id": "10000", "receiver_uid": "10000",
+                "message_id": -1, "raw": "你好\r\n!", "segments": [{ "type": "text", "data": { "text": "你好\r\n!" } }],
             })
         );
         let group = json!({

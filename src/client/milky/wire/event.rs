@@ -50,6 +50,7 @@ fn said(data: &Value, own: Option<u64>) -> Option<RemoteEvent> {
         name,
         card: filled(&data["group_member"]["card"]),
         content: segment::read(&data["segments"]),
+        as_said: Default::default(),
     }))
 }
 
@@ -67,6 +68,7 @@ fn uploaded(event: &Value, own: Option<u64>) -> Option<RemoteEvent> {
         name: None,
         card: None,
         content: vec![MessageSegment::Text(format!("共享文件 [{}]", text(&data["file_name"])))],
+        as_said: Default::default(),
     }))
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::segment;
-use crate::client::remote::event::{RemoteChat, RemoteEvent, RemoteMessage};
+use crate::client::backend::segment::{self as parts, Segment};
+use crate::client::remote::event::{AsSaid, RemoteChat, RemoteEvent, RemoteMessage};
 use crate::client::remote::segment::MessageSegment;
 use crate::client::remote::value::{flag, id, message_number, number, text, words};
 
@@ -55,7 +56,16 @@ fn said(event: &Value, own: bool) -> Option<RemoteEvent> {
         name: words("nickname"),
         card: words("card"),
         content: segment::read(&event["message"]),
+        as_said: AsSaid {
+            segments: parts::read(&event["message"], false).unwrap_or_default(),
+            number: event["message_id"].as_i64().and_then(|number| i32::try_from(number).ok()),
+        },
     }))
+}
+
+/// A file that was shared, as a part of a message.
+fn shared(file: &Value) -> Segment {
+    Segment::new("file", &[("name", text(&file["name"])), ("file_id", text(&file["id"]))])
 }
 
 fn notice(event: &Value) -> Option<RemoteEvent> {
@@ -73,6 +83,7 @@ fn notice(event: &Value) -> Option<RemoteEvent> {
             name: None,
             card: None,
             content: vec![MessageSegment::Text(format!("共享文件 [{}]", text(&event["file"]["name"])))],
+            as_said: AsSaid { segments: vec![shared(&event["file"])], number: None },
         }),
         "friend_add" => RemoteEvent::FriendCame(user()?),
         "group_increase" => RemoteEvent::MemberCame(group()?, user()?),

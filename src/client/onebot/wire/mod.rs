@@ -2,7 +2,7 @@
 //! implementations write keys twice, numbers as text, leave fields out, and send `null` or `{}` as `data`.
 
 pub(super) mod event;
-pub(super) mod segment;
+pub(in crate::client) mod segment;
 
 use crate::client::remote::frame::{Envelope, FrameError, Parsed, RemoteFrame};
 use crate::client::remote::reply::ActionResponse;

@@ -33,7 +33,8 @@ fn segment(part: &Value) -> MessageSegment {
     kind(text(&part["type"]), &part["data"])
 }
 
-fn kind(kind: &str, data: &Value) -> MessageSegment {
+/// The part of this kind with this `data`.
+pub(crate) fn kind(kind: &str, data: &Value) -> MessageSegment {
     match kind {
         "text" => MessageSegment::Text(text(&data["text"]).to_owned()),
         "face" => MessageSegment::Face(opaque(&data["id"]).and_then(|id| id.trim().parse().ok())),

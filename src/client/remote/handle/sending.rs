@@ -8,6 +8,7 @@ use tracing::warn;
 use super::{RemoteAccount, failure};
 use crate::client::backend::message::Recipient;
 use crate::client::backend::message::{Chat, ChatMessage, Direction, Party};
+use crate::client::backend::segment;
 use crate::client::backend::{BackendError, Draft, Sent};
 use crate::client::process::unix_seconds;
 use crate::client::remote::dialect::number;
@@ -48,6 +49,9 @@ impl RemoteAccount {
             id: id.clone(),
             time: unix_seconds(),
             content: content.clone(),
+            segments: segment::of_text(content),
+            // Its answer, which has it, is yet to come.
+            number: None,
             sender: roster.own_party(group),
             receiver,
         })

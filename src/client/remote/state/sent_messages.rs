@@ -187,6 +187,7 @@ mod tests {
             name: None,
             card: None,
             content: Vec::new(),
+            as_said: Default::default(),
         }
     }
 

@@ -1,10 +1,11 @@
 //! Messages, from an implementation to the API. Pure.
 
-pub(super) mod content;
+pub(in crate::client) mod content;
 
 use super::event::{RemoteChat, RemoteMessage};
 use super::state::roster::Roster;
 use crate::client::backend::message::{Chat, ChatMessage, Direction, Party};
+use crate::client::backend::segment;
 use crate::client::process::unix_seconds;
 
 /// Why a message cannot be translated.
@@ -66,6 +67,11 @@ pub(crate) fn message(
         id,
         time: said.time.unwrap_or_else(unix_seconds),
         content: content::to_text(&said.content, |uid| roster.name_of(group, uid)),
+        segments: match said.as_said.segments.as_slice() {
+            [] => segment::of_content(&said.content),
+            segments => segments.to_vec(),
+        },
+        number: said.as_said.number,
         sender,
         receiver,
     })
@@ -98,6 +104,7 @@ mod tests {
             name: Some("n".into()),
             card: None,
             content: vec![MessageSegment::At(7, None), MessageSegment::Text("x".into())],
+            as_said: Default::default(),
         }
     }
 
@@ -113,7 +120,10 @@ mod tests {
                 json!({
                     "post_type": "receive_message", "class": "recv", "type": "friend_message", "id": "3", "time": 9,
                     "content": "@A x", "sender": "A", "sender_id": "7", "sender_uid": "7",
-                    "receiver": "我", "receiver_id": "1", "receiver_uid": "1",
+                    "receiver": "我", "receiver_id": "1", "receiver_uid": "1", "raw": "[CQ:at,qq=7]x",
+                    "segments": [
+                        { "type": "at", "data": { "qq": "7" } }, { "type": "text", "data": { "text": "x" } },
+                    ],
                 })
             );
         }

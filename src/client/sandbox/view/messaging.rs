@@ -4,6 +4,7 @@ use super::{Delivery, SandboxChat, View, display_name};
 use crate::client::backend::BackendError;
 use crate::client::backend::message::Recipient;
 use crate::client::backend::message::{Chat, ChatMessage, Direction, DiscussRef, GroupRef, Party};
+use crate::client::backend::segment;
 use crate::client::sandbox::world::Person;
 
 impl View {
@@ -108,6 +109,8 @@ impl View {
             id,
             time: now,
             content: content.to_owned(),
+            segments: segment::of_text(content),
+            number: None,
             sender: own.clone(),
             receiver: one.and(audience.first()).map(|person| self.party(&place, person)),
         };
@@ -155,6 +158,7 @@ impl View {
             self.spoke.insert((uid.clone(), from.to_owned()), now);
         }
         let receiver = Some(self.party(place, &self.me));
-        Ok(ChatMessage { direction: Direction::Received, chat, id, time: now, content, sender, receiver })
+        let (direction, segments) = (Direction::Received, segment::of_text(&content));
+        Ok(ChatMessage { direction, chat, id, time: now, content, segments, number: None, sender, receiver })
     }
 }
