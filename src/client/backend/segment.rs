@@ -84,6 +84,19 @@ pub(crate) fn raw(segments: &[Segment]) -> String {
     cq_code::write(&parts)
 }
 
+/// About how long the parts are, in bytes.
+pub(crate) fn bytes(segments: &[Segment]) -> usize {
+    let of = |segment: &Segment| {
+        let data = segment.data.iter().map(|(name, value)| match value {
+            Value::String(text) => name.len() + text.len(),
+            // A list of parts of a forwarded message.
+            other => name.len() + other.to_string().len(),
+        });
+        segment.kind.len() + data.sum::<usize>()
+    };
+    segments.iter().map(of).sum()
+}
+
 /// The parts as the text of the old API. `name_of` is the display name of a person in that chat.
 pub(crate) fn text_of(segments: &[Segment], name_of: impl Fn(u64) -> Option<String>) -> String {
     let parts: Vec<MessageSegment> = segments

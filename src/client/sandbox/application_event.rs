@@ -1,38 +1,67 @@
-//! Events of the sandbox in the words of OneBot v11 (onebot-11, `event/`).
+//! Events of the sandbox in the words of OneBot v11 (onebot-11, `event/`). Those of changes are in `notice`.
 
 use serde_json::{Value, json};
 
+use super::notice::{self, uid};
 use crate::client::backend::BackendEvent;
-use crate::client::backend::message::{Chat, ChatMessage, Direction};
+use crate::client::backend::event::AccountEvent;
+use crate::client::backend::message::{Chat, ChatMessage};
+use crate::client::backend::segment::{self, Segment};
 
-/// What the applications of the account `own` are told; none for what they are not told.
+/// What the applications of the account `own` are told of an event that no change of the world led to, such as a client that came
+/// or another file of the world; none for what they are not told.
 pub(super) fn of(own: &str, event: &BackendEvent) -> Option<Value> {
-    match event {
-        BackendEvent::Message(message) if message.direction == Direction::Received => {
-            Some(received(own.parse().ok()?, message))
+    let BackendEvent::Account(event) = event else { return None };
+    Some(match &**event {
+        AccountEvent::NewFriend(friend) => notice::friend_add(&friend.uid),
+        AccountEvent::NewGroup(group) => notice::increase(&group.uid, &group.owner_uid, own, false),
+        AccountEvent::LoseGroup(group) => notice::decrease(&group.uid, own, own, own),
+        AccountEvent::NewGroupMember(member, group) => {
+            notice::increase(&group.uid, &group.owner_uid, &member.uid, false)
         }
-        _ => None,
-    }
+        AccountEvent::LoseGroupMember(member, group) => {
+            notice::decrease(&group.uid, &member.uid, &member.uid, own)
+        }
+        _ => return None,
+    })
 }
 
-fn received(own: u64, message: &ChatMessage) -> Value {
-    let number = |text: &str| text.parse::<u64>().unwrap_or(0);
-    let sender = number(&message.sender.uid);
+/// The event of a message from this sender.
+pub(super) fn received(message: &ChatMessage, sender: Value) -> Value {
     let (message_type, sub_type) = match &message.chat {
         Chat::Friend => ("private", "friend"),
         Chat::GroupSession(_) => ("private", "group"),
         Chat::DiscussSession(_) => ("private", "other"),
         Chat::Group(_) | Chat::Discuss(_) => ("group", "normal"),
     };
+    let shown = shown(&message.segments);
     let mut event = json!({
-        "time": message.time, "self_id": own, "post_type": "message", "message_type": message_type,
-        "sub_type": sub_type, "message_id": number(&message.id), "user_id": sender,
-        "message": [{ "type": "text", "data": { "text": message.content } }],
-        "raw_message": message.content, "font": 0,
-        "sender": { "user_id": sender, "nickname": message.sender.displayname },
+        "time": message.time, "post_type": "message", "message_type": message_type, "sub_type": sub_type,
+        "message_id": message.number, "user_id": uid(&message.sender.uid), "raw_message": segment::raw(&shown),
+        "message": shown, "font": 0, "sender": sender,
     });
-    if let Chat::Group(group) | Chat::GroupSession(group) = &message.chat {
-        event["group_id"] = number(&group.uid).into();
+    match &message.chat {
+        Chat::Group(group) => {
+            event["group_id"] = uid(&group.uid).into();
+            event["anonymous"] = Value::Null;
+        }
+        Chat::GroupSession(group) => {
+            // Where the standard does not say it, programs look for it in either place.
+            event["group_id"] = uid(&group.uid).into();
+            event["sender"]["group_id"] = uid(&group.uid).into();
+        }
+        // A discussion has no number; QQ has none of them any more.
+        Chat::Discuss(discuss) => event["group_id"] = uid(&discuss.id).into(),
+        _ => {}
     }
     event
+}
+
+/// The parts as programs see them: what a forwarded message has in it they ask for by its id.
+pub(super) fn shown(segments: &[Segment]) -> Vec<Segment> {
+    let mut shown = segments.to_vec();
+    for part in shown.iter_mut().filter(|part| part.kind == "forward") {
+        part.data.remove("content");
+    }
+    shown
 }

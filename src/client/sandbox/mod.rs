@@ -8,6 +8,12 @@
 mod actions;
 mod application_event;
 mod news;
+mod notice;
+
+// What the account, and people without a client, do.
+mod media;
+mod parts;
+mod sending;
 
 // The world.
 mod view;
@@ -29,13 +35,13 @@ use std::time::Duration;
 use http::Method;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::applications::hub::Hub;
 use super::backend::action::{Action, Answer};
 use super::backend::message::ChatMessage;
 use super::backend::objects::{Discuss, Friend, Group, User};
-use super::backend::{Backend, BackendError, BackendEvent, Draft, Page, Sent};
+use super::backend::{Backend, BackendError, BackendEvent, Draft, Page, Sent, segment};
 use super::process::unix_seconds;
 use super::settings::{ClientSettings, SandboxSettings};
 use crate::locks::locked;
@@ -43,9 +49,11 @@ use crate::model::error_chain::ErrorChain;
 use crate::model::name::ClientName;
 use faults::{Faults, LoginFault};
 use login::{SandboxClosed, SandboxLogin};
+use media::MediaStore;
 use network::{PeerLinks, PeerNetwork};
 use news::News;
-use view::{ModerationAction, SandboxChat, View};
+use view::View;
+use view::changes::{Change, GroupChange};
 use watch::WorldWatch;
 use world::SandboxWorld;
 pub(super) use world::WorldError;
@@ -88,6 +96,7 @@ pub(crate) struct Sandbox {
     shared: Arc<SandboxState>,
     echoes: mpsc::Sender<Echo>,
     told: News,
+    media: MediaStore,
 }
 
 /// The driver: logs in, and reports what other clients do.
@@ -130,7 +139,7 @@ pub(crate) fn open(
     });
     let shared = Arc::new(SandboxState {
         account: account.clone(),
-        view: Mutex::new(View::new(SandboxWorld::read(own.world.as_deref())?, account)),
+        view: Mutex::new(View::new(SandboxWorld::read(own.world.as_deref())?, account, unix_seconds())),
         links: PeerLinks::default(),
         // Ids continue beyond those of an earlier run: no account sends a thousand messages a second.
         next_id: AtomicU64::new(unix_seconds() * 1000),
@@ -143,7 +152,9 @@ pub(crate) fn open(
     let network = PeerNetwork::new(folder, own.world.as_deref(), account);
     let driver =
         SandboxDriver { shared: shared.clone(), network, world, echoes: receiver, news, told: told.clone() };
-    Ok((Sandbox { shared, echoes: sender, told }, driver))
+    let files = settings.files.tmpdir.join(format!("mojo_webqq_sandbox_files_{account}"));
+    let media = MediaStore::new(files, settings.port.get());
+    Ok((Sandbox { shared, echoes: sender, told, media }, driver))
 }
 
 impl SandboxDriver {
@@ -190,8 +201,11 @@ impl SandboxDriver {
                 // All take the same time, so the oldest is always the next.
                 sleep_until(echo.due).await;
                 echo.message.time = unix_seconds();
-                let own = shared.own_uid();
-                if news.tell(&own, BackendEvent::Message(echo.message)).await.is_err() {
+                let (own, sender) = {
+                    let view = shared.view();
+                    (view.own_uid().to_owned(), view.sender_of(&echo.message))
+                };
+                if news.message(&own, sender, echo.message).await.is_err() {
                     return;
                 }
             }
@@ -236,17 +250,12 @@ impl Sandbox {
     ) -> Result<(), BackendError> {
         self.logged_in()?;
         for member in members {
-            // In a block of its own: the guard must not live until the `await` below.
-            let ruling = {
-                let view = self.shared.view();
-                let (group, member) = view.resolve_member(group, member)?;
-                ModerationAction { group, member, by: view.own_uid().to_owned(), muted_until: until }
+            let (group, member) = self.shared.view().resolve_member(group, member)?;
+            let change = match until {
+                Some(until) => GroupChange::Mute { member, until },
+                None => GroupChange::Kick { member },
             };
-            let events = self.shared.view().moderate(&ruling)?;
-            self.shared.links.broadcast(&ruling);
-            network::emit(&self.told, &self.shared.own_uid(), events)
-                .await
-                .map_err(|_| BackendError::LoggedOut)?;
+            self.change(Change::Group { group, change }).await?;
         }
         Ok(())
     }
@@ -280,35 +289,8 @@ impl Backend for Sandbox {
     }
 
     async fn send(&self, draft: &Draft) -> Result<Sent, BackendError> {
-        let (to, content) = (&draft.to, &draft.content);
-        tokio::select! {
-            ready = self.shared.faults.before_sending() => ready?,
-            () = draft.claim.withdrawn() => return Err(BackendError::Withdrawn),
-        }
-        // After the delay, during which the login may have ended.
-        self.logged_in()?;
-        if !draft.claim.begin() {
-            return Err(BackendError::Withdrawn);
-        }
-        let ids = [draft.id.clone(), self.shared.next_id()];
-        let route = self.shared.view().route(to, content, ids, unix_seconds())?;
-        match (&route.place, route.to.first()) {
-            (SandboxChat::Group(_) | SandboxChat::Discuss(_), _) => {
-                // Without waiting for answers: one client that does not read must not hold up a whole group.
-                for uid in &route.to {
-                    self.shared.links.notify(uid, &route.place, content);
-                }
-            }
-            (_, Some(uid)) => self.shared.links.deliver(uid, &route.place, content).await?,
-            // The person has no client: `route` has made an echo instead.
-            (_, None) => {}
-        }
-        if let Some(message) = route.echo
-            && self.echoes.try_send(Echo { due: Instant::now() + ECHO_DELAY, message }).is_err()
-        {
-            debug!("dropped an echo: {MAX_QUEUED_ECHOES} are waiting already");
-        }
-        Ok(route.message.into())
+        let to = self.shared.view().resolve(&draft.to);
+        self.send_parts(&draft.id, to, segment::of_text(&draft.content), &draft.claim).await
     }
 
     async fn mute(&self, group: &str, members: &[String], time: Duration) -> Result<(), BackendError> {

@@ -1,10 +1,14 @@
 //! [`News`]: tells what happens, to the client in its own words and to the applications in OneBot's.
 
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::application_event;
+use super::view::Outcome;
 use crate::client::applications::hub::Hub;
 use crate::client::backend::BackendEvent;
+use crate::client::backend::message::ChatMessage;
+use crate::client::process::unix_seconds;
 
 /// The receiver of the backend's events is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +27,24 @@ impl News {
         Self { events, applications }
     }
 
+    /// Tells a message that the account `own` received from this sender (see `View::sender`).
+    ///
+    /// # Errors
+    /// No event is received any more.
+    pub(crate) async fn message(
+        &self,
+        own: &str,
+        sender: Value,
+        message: ChatMessage,
+    ) -> Result<(), NewsClosed> {
+        let told = self.applications.has_listeners().then(|| application_event::received(&message, sender));
+        self.events.send(BackendEvent::Message(message)).await.map_err(|_| NewsClosed)?;
+        if let Some(told) = told {
+            self.publish(own, told);
+        }
+        Ok(())
+    }
+
     /// Tells an event of the account `own`.
     ///
     /// # Errors
@@ -31,8 +53,37 @@ impl News {
         let told = application_event::of(own, &event);
         self.events.send(event).await.map_err(|_| NewsClosed)?;
         if let Some(told) = told {
-            self.applications.publish(&told.to_string());
+            self.publish(own, told);
         }
         Ok(())
+    }
+
+    /// Tells what follows from a change.
+    ///
+    /// # Errors
+    /// No event is received any more.
+    pub(crate) async fn outcome(&self, own: &str, outcome: Outcome) -> Result<(), NewsClosed> {
+        for event in outcome.events {
+            self.events.send(BackendEvent::Account(Box::new(event))).await.map_err(|_| NewsClosed)?;
+        }
+        for notice in outcome.notices {
+            self.publish(own, notice);
+        }
+        Ok(())
+    }
+
+    /// Adds what all events have.
+    fn publish(&self, own: &str, mut event: Value) {
+        for (key, value) in [
+            ("time", unix_seconds().into()),
+            ("self_id", super::notice::uid(own).into()),
+            ("post_type", "notice".into()),
+        ] {
+            // A message has its own time, and a request its own type.
+            if event.get(key).is_none() {
+                event[key] = value;
+            }
+        }
+        self.applications.publish(&event.to_string());
     }
 }

@@ -13,6 +13,15 @@ pub(crate) fn sandbox() -> (Sandbox, SandboxDriver, mpsc::Receiver<BackendEvent>
     sandbox_in(None)
 }
 
+/// The same, logged in.
+pub(crate) async fn logged_in() -> (Sandbox, mpsc::Receiver<BackendEvent>, tempfile::TempDir) {
+    let (sandbox, driver, mut news, folder) = sandbox();
+    tokio::spawn(driver.run());
+    while !matches!(news.recv().await, Some(BackendEvent::Ready { .. })) {}
+    tokio::task::yield_now().await;
+    (sandbox, news, folder)
+}
+
 /// The same, with a file of its own as its world.
 fn sandbox_in(
     world: Option<&str>,

@@ -78,6 +78,8 @@ pub(crate) struct Person {
     pub(crate) is_vip: u8,
     pub(crate) vip_level: u8,
     pub(crate) qage: u32,
+    /// Whether the others are no friends of this person.
+    pub(crate) stranger: bool,
 }
 
 /// A group and its members, by uid.

@@ -13,7 +13,8 @@ use super::queue;
 use super::wire::PeerFrame;
 use crate::client::backend::{BackendError, sanitize_remote_text};
 use crate::client::sandbox::SandboxState;
-use crate::client::sandbox::view::{ModerationAction, SandboxChat};
+use crate::client::sandbox::view::changes::WorldChange;
+use crate::client::sandbox::view::{ModerationAction, PeerMessage};
 use crate::locks::locked;
 
 /// The timeout of a peer's greeting, and of its answer to a message.
@@ -21,6 +22,9 @@ pub(crate) const PEER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The number of a message without an answer.
 pub(crate) const NO_ANSWER: u64 = 0;
+
+/// What a change counts as in the queue to a peer; one with a long text is more, and rare.
+pub(crate) const CHANGE_BYTES: usize = 1024;
 
 /// The open connections, by uid.
 #[derive(Default)]
@@ -33,9 +37,23 @@ pub(crate) struct PeerLinks {
 #[derive(Clone)]
 pub(crate) struct PeerLink {
     pub(crate) number: u64,
+    /// Whether the peer knows parts of messages and changes.
+    pub(crate) is_current: bool,
     pub(crate) frames: queue::QueueSender<PeerFrame>,
     /// Messages that wait for their answer.
     pub(crate) waiting: Arc<Mutex<HashMap<u64, oneshot::Sender<Option<String>>>>>,
+}
+
+impl PeerLink {
+    /// A message in a frame that the peer knows, and its size; `content` is its text.
+    fn frame(&self, number: u64, message: &PeerMessage, content: &str) -> (PeerFrame, usize) {
+        if self.is_current {
+            return (PeerFrame::Said { number, message: message.clone() }, message.bytes());
+        }
+        let (place, content) = (message.place.clone(), content.to_owned());
+        let bytes = content.len();
+        (PeerFrame::Message { number, place, content }, bytes)
+    }
 }
 
 impl PeerLinks {
@@ -57,7 +75,7 @@ impl PeerLinks {
     pub(crate) async fn deliver(
         &self,
         uid: &str,
-        place: &SandboxChat,
+        message: &PeerMessage,
         content: &str,
     ) -> Result<(), BackendError> {
         let refused = |why: &str| BackendError::Refused(why.to_owned());
@@ -66,8 +84,8 @@ impl PeerLinks {
         let number = self.number();
         // Before the frame is queued, so that its answer is expected.
         locked(&link.waiting).insert(number, answer);
-        let frame = PeerFrame::Message { number, place: place.clone(), content: content.to_owned() };
-        if link.frames.push(frame, content.len()).is_err() {
+        let (frame, bytes) = link.frame(number, message, content);
+        if link.frames.push(frame, bytes).is_err() {
             locked(&link.waiting).remove(&number);
             return Err(refused("the recipient takes nothing at the moment"));
         }
@@ -90,19 +108,26 @@ impl PeerLinks {
     }
 
     /// Sends a message to one client without waiting for an answer.
-    pub(crate) fn notify(&self, uid: &str, place: &SandboxChat, content: &str) {
-        let frame =
-            PeerFrame::Message { number: NO_ANSWER, place: place.clone(), content: content.to_owned() };
-        if self.to(uid).is_none_or(|link| link.frames.push(frame, content.len()).is_err()) {
+    pub(crate) fn notify(&self, uid: &str, message: &PeerMessage, content: &str) {
+        let push = |link: PeerLink| {
+            let (frame, bytes) = link.frame(NO_ANSWER, message, content);
+            link.frames.push(frame, bytes)
+        };
+        if self.to(uid).is_none_or(|link| push(link).is_err()) {
             debug!("{uid} does not read; dropped a message to it");
         }
     }
 
-    /// Sends a moderation action to all clients.
-    pub(crate) fn broadcast(&self, ruling: &ModerationAction) {
+    /// Sends a change to all clients that know such ones.
+    pub(crate) fn broadcast(&self, change: &WorldChange) {
         for link in self.table().values().flatten() {
-            if link.frames.push(PeerFrame::Ruling(ruling.clone()), 256).is_err() {
-                debug!("a peer does not read; dropped a moderation action to it");
+            let frame = match ModerationAction::of(change) {
+                _ if link.is_current => PeerFrame::Change(change.clone()),
+                Some(ruling) => PeerFrame::Ruling(ruling),
+                None => continue,
+            };
+            if link.frames.push(frame, CHANGE_BYTES).is_err() {
+                debug!("a peer does not read; dropped a change of the world to it");
             }
         }
     }

@@ -23,15 +23,17 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::SandboxState;
-use crate::client::backend::BackendEvent;
 use crate::client::backend::event::AccountEvent;
+use crate::client::backend::{BackendEvent, segment};
 use crate::client::process::unix_seconds;
 use crate::client::sandbox::news::News;
+use crate::client::sandbox::view::changes::WorldChange;
+use crate::client::sandbox::view::{ModerationAction, Outcome, PeerMessage};
 use crate::files::private_folder;
 use crate::locks::locked;
 use crate::model::name::ClientName;
 pub(crate) use links::PeerLinks;
-use links::{LinkGuard, NO_ANSWER, PEER_TIMEOUT, PeerLink};
+use links::{CHANGE_BYTES, LinkGuard, NO_ANSWER, PEER_TIMEOUT, PeerLink};
 use wire::PeerFrame;
 
 /// The most connections, and the most sockets that are tried.
@@ -268,7 +270,10 @@ async fn serve_peer(
     if !allowed.has(&stream.peer_cred()?) {
         return Err(io::Error::other("another user's process"));
     }
-    let hello = PeerFrame::Hello { account: own.to_string(), rulings: shared.view().rulings() };
+    let changes = shared.view().own_changes();
+    // Those of earlier versions know only these.
+    let rulings = changes.iter().filter_map(ModerationAction::of).chain([wire::marker()]).collect();
+    let hello = PeerFrame::Hello { account: own.to_string(), rulings };
     let greeting = async {
         hello.write(&mut stream).await?;
         PeerFrame::read(&mut stream).await
@@ -292,7 +297,12 @@ async fn serve_peer(
     }
     let (frames, mut outgoing) = queue::bounded(LINK_QUEUE.0, LINK_QUEUE.1);
     let number = shared.links.number();
-    let link = PeerLink { number, frames: frames.clone(), waiting: Arc::default() };
+    let is_current = rulings.contains(&wire::marker());
+    let link = PeerLink { number, is_current, frames: frames.clone(), waiting: Arc::default() };
+    if is_current && !changes.is_empty() {
+        let bytes = CHANGE_BYTES * changes.len();
+        frames.push(PeerFrame::Changes(changes), bytes).map_err(io::Error::other)?;
+    }
     let waiting = link.waiting.clone();
     // A list: two clients that start together connect to each other, and both connections may stay.
     shared.links.table().entry(uid.clone()).or_default().push(link);
@@ -300,8 +310,8 @@ async fn serve_peer(
     let _entry = LinkGuard { shared: shared.clone(), uid: uid.clone(), number };
     let mut events = shared.view().peer_arrived(&account);
     // Only its own, as of the frames below: it could make up those of others. Known and unauthorized actions change nothing.
-    for ruling in rulings.iter().filter(|ruling| ruling.by == uid) {
-        events.extend(shared.view().moderate(ruling).unwrap_or_default());
+    for ruling in rulings.into_iter().filter(|ruling| ruling.by == uid && !is_current) {
+        events.extend(shared.view().apply(&ruling.into_change(), unix_seconds()).unwrap_or_default().events);
     }
     emit(news, &shared.own_uid(), events).await?;
 
@@ -317,12 +327,20 @@ async fn serve_peer(
         loop {
             let (number, refused) = match PeerFrame::read(&mut reader).await? {
                 PeerFrame::Hello { .. } => return Err(io::Error::other("a second greeting")),
-                PeerFrame::Ruling(ruling) if ruling.by != uid => {
-                    return Err(io::Error::other("a decision in somebody else's name"));
-                }
                 PeerFrame::Ruling(ruling) => {
-                    let events = shared.view().moderate(&ruling).unwrap_or_default();
-                    emit(news, &shared.own_uid(), events).await?;
+                    change(&uid, ruling.into_change(), shared, news).await?;
+                    continue;
+                }
+                PeerFrame::Change(made) => {
+                    change(&uid, made, shared, news).await?;
+                    continue;
+                }
+                PeerFrame::Changes(made) => {
+                    for made in made.into_iter().filter(|made| made.by == uid) {
+                        // What was done before is no news for applications.
+                        let outcome = shared.view().apply(&made, unix_seconds()).unwrap_or_default();
+                        emit(news, &shared.own_uid(), outcome.events).await?;
+                    }
                     continue;
                 }
                 PeerFrame::Answer { number, refused } => {
@@ -333,16 +351,13 @@ async fn serve_peer(
                     continue;
                 }
                 PeerFrame::Message { number, place, content } => {
-                    let heard =
-                        shared.view().receive(&uid, &place, content, shared.next_id(), unix_seconds());
-                    let refused = heard.as_ref().err().map(ToString::to_string);
-                    if let Ok(message) = heard {
-                        news.tell(&shared.own_uid(), BackendEvent::Message(message))
-                            .await
-                            .map_err(io::Error::other)?;
-                    }
-                    (number, refused)
+                    // Earlier versions give a message no number; this one is not any other's.
+                    let segments = segment::of_text(&content);
+                    let message =
+                        PeerMessage { place, by: None, number: shared.view().new_number(), segments };
+                    (number, hear(&uid, message, shared, news).await?)
                 }
+                PeerFrame::Said { number, message } => (number, hear(&uid, message, shared, news).await?),
             };
             // The peer then gets no answer, and its send times out.
             if number != NO_ANSWER && frames.push(PeerFrame::Answer { number, refused }, 256).is_err() {
@@ -357,6 +372,46 @@ async fn serve_peer(
     let events = if shared.links.to(&uid).is_none() { shared.view().peer_left(&uid) } else { Vec::new() };
     emit(news, &shared.own_uid(), events).await?;
     Ok(ended)
+}
+
+/// Takes a message of the client of `uid`. Returns why it is refused, if it is.
+async fn hear(
+    uid: &str,
+    message: PeerMessage,
+    shared: &SandboxState,
+    news: &News,
+) -> io::Result<Option<String>> {
+    // In a block of its own: the guard must not live until the `await` below.
+    let heard = {
+        let mut view = shared.view();
+        let heard = view.receive(uid, message, shared.next_id(), unix_seconds());
+        heard.map(|message| (view.sender_of(&message), message))
+    };
+    match heard {
+        Ok((sender, message)) => {
+            let own = shared.own_uid();
+            news.message(&own, sender, message).await.map_err(io::Error::other)?;
+            Ok(None)
+        }
+        Err(refused) => Ok(Some(refused.to_string())),
+    }
+}
+
+/// Applies a change by the client of `uid`, if it may be made.
+///
+/// # Errors
+/// It speaks for somebody who can speak for himself.
+async fn change(uid: &str, made: WorldChange, shared: &SandboxState, news: &News) -> io::Result<()> {
+    if made.by != uid && !shared.view().has_no_client(&made.by) {
+        return Err(io::Error::other("a decision in somebody else's name"));
+    }
+    let outcome = shared.view().apply(&made, unix_seconds()).unwrap_or_default();
+    report(news, &shared.own_uid(), outcome).await
+}
+
+/// Tells what follows from a change.
+pub(crate) async fn report(news: &News, own: &str, outcome: Outcome) -> io::Result<()> {
+    news.outcome(own, outcome).await.map_err(io::Error::other)
 }
 
 pub(crate) async fn emit(news: &News, own: &str, events: Vec<AccountEvent>) -> io::Result<()> {

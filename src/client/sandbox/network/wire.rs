@@ -6,7 +6,8 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::client::sandbox::view::{ModerationAction, SandboxChat};
+use crate::client::sandbox::view::changes::WorldChange;
+use crate::client::sandbox::view::{ModerationAction, PeerMessage, SandboxChat};
 
 /// The longest frame, in bytes: a message of 1 MiB with every byte escaped, and its other fields.
 const MAX_FRAME: u32 = 6 * 1024 * 1024 + 4096;
@@ -17,12 +18,24 @@ const MAX_FRAME: u32 = 6 * 1024 * 1024 + 4096;
 pub(crate) enum PeerFrame {
     /// The first frame: the account, and its moderation actions. Earlier versions add those of others, which count for nothing.
     Hello { account: String, rulings: Vec<ModerationAction> },
-    /// A message, with a number that the answer repeats.
+    /// A message of an earlier version, with a number that the answer repeats.
     Message { number: u64, place: SandboxChat, content: String },
     /// The answer to a message: why it is refused, if it is.
     Answer { number: u64, refused: Option<String> },
-    /// A moderation action.
+    /// A moderation action of an earlier version.
     Ruling(ModerationAction),
+    /// A message, with a number that the answer repeats.
+    Said { number: u64, message: PeerMessage },
+    /// Something that is done to the world.
+    Change(WorldChange),
+    /// The changes of groups by this account so far. The second frame.
+    Changes(Vec<WorldChange>),
+}
+
+/// What a greeting has among its moderation actions if its client knows the later frames. Earlier versions, which close the
+/// connection at a frame or a key that they don't know, pass over actions of others than the one that greets.
+pub(crate) fn marker() -> ModerationAction {
+    ModerationAction { group: String::new(), member: String::new(), by: String::new(), muted_until: Some(2) }
 }
 
 impl PeerFrame {

@@ -1,20 +1,29 @@
 //! [`View`]: the world as one account sees it, and the changes by it and others. Pure: no clock, no sockets.
-//! `projection` shows people and groups as objects of the API, `messaging` routes messages.
+//! `projection` shows people and groups as objects of the API, `messaging` routes messages, `messages` keeps them, `changes` is what
+//! people do to the world, `requests` what they ask the account for.
 
+pub(super) mod changes;
+pub(super) mod messages;
 mod messaging;
 mod projection;
+pub(super) mod requests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::world::{Person, SandboxWorld, WorldDiscuss, WorldGroup, number};
 use crate::client::backend::BackendError;
 use crate::client::backend::event::AccountEvent;
 use crate::client::backend::message::ChatMessage;
 use crate::client::backend::objects::{GroupRole, Presence};
+use crate::client::backend::segment::{self, Segment};
 use crate::client::backend::snapshot;
 use crate::model::name::ClientName;
+use changes::{Change, GroupChange, GroupState, WorldChange};
+use messages::MessageStore;
+use requests::Request;
 
 /// How many moderation actions are remembered.
 const MAX_RULINGS: usize = 1000;
@@ -33,7 +42,26 @@ pub(crate) enum SandboxChat {
     DiscussSession(String),
 }
 
-/// A mute or a removal of a group member. All by uid.
+impl SandboxChat {
+    /// The uid of the group, if it is one.
+    pub(crate) fn group(&self) -> Option<&str> {
+        match self {
+            Self::Group(uid) => Some(uid),
+            _ => None,
+        }
+    }
+}
+
+/// What follows from a change.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// Events of the old API.
+    pub(crate) events: Vec<AccountEvent>,
+    /// Events for applications, see `notice`.
+    pub(crate) notices: Vec<Value>,
+}
+
+/// A mute or a removal of a group member, as earlier versions tell it. All by uid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ModerationAction {
@@ -44,11 +72,56 @@ pub(crate) struct ModerationAction {
     pub(crate) muted_until: Option<u64>,
 }
 
+impl ModerationAction {
+    /// The change that it is.
+    pub(crate) fn into_change(self) -> WorldChange {
+        let member = self.member;
+        let change = match self.muted_until {
+            Some(until) => GroupChange::Mute { member, until },
+            None => GroupChange::Kick { member },
+        };
+        WorldChange { by: self.by, what: Change::Group { group: self.group, change } }
+    }
+
+    /// The change as clients of earlier versions know it; none if they don't.
+    pub(crate) fn of(change: &WorldChange) -> Option<Self> {
+        let Change::Group { group, change: what } = &change.what else { return None };
+        let (member, muted_until) = match what {
+            GroupChange::Mute { member, until } => (member, Some(*until)),
+            GroupChange::Kick { member } => (member, None),
+            _ => return None,
+        };
+        let (group, member, by) = (group.clone(), member.clone(), change.by.clone());
+        Some(Self { group, member, by, muted_until })
+    }
+}
+
+/// A message on its way to other clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PeerMessage {
+    pub(crate) place: SandboxChat,
+    /// Who says it, if that is a person without a client.
+    pub(crate) by: Option<String>,
+    /// Its number in the client from which it comes.
+    pub(crate) number: i32,
+    /// The parts. One that refers to a message does so by its `MessageKey`.
+    pub(crate) segments: Vec<Segment>,
+}
+
+impl PeerMessage {
+    /// About how long it is on the wire.
+    pub(crate) fn bytes(&self) -> usize {
+        256 + segment::bytes(&self.segments)
+    }
+}
+
 /// How a message is delivered.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) message: ChatMessage,
-    pub(crate) place: SandboxChat,
+    /// What the clients of others get.
+    pub(crate) wire: PeerMessage,
     /// The clients that receive it, by uid.
     pub(crate) to: Vec<String>,
     /// The echo, if no client is there to answer.
@@ -64,16 +137,25 @@ pub(crate) struct View {
     guests: BTreeMap<String, Person>,
     /// Whether a person has a client now (true) or had one (false).
     clients: BTreeMap<String, bool>,
+    /// People who are no guests and not in the file of the world, by uid: they came by a request.
+    visitors: BTreeMap<String, Person>,
+    /// Who is a friend (true) or none (false), where that is not what the file of the world says.
+    friendships: BTreeMap<String, bool>,
+    /// What the account calls its friends, where that is not what the file of the world says.
+    remarks: BTreeMap<String, String>,
+    /// What is different from the file of the world, by group.
+    changed: BTreeMap<String, GroupState>,
+    pub(super) messages: MessageStore,
+    requests: Vec<Request>,
     /// Group and member.
-    kicked: BTreeSet<(String, String)>,
-    muted: BTreeMap<(String, String), u64>,
     spoke: BTreeMap<(String, String), u64>,
     /// Those of this account, for clients that come later.
-    rulings: Vec<ModerationAction>,
+    own_changes: Vec<WorldChange>,
 }
 
 impl View {
-    pub(crate) fn new(world: SandboxWorld, account: &ClientName) -> Self {
+    /// The view of `account`, which starts at this time, in Unix seconds.
+    pub(crate) fn new(world: SandboxWorld, account: &ClientName, now: u64) -> Self {
         let me = world.person(account);
         Self {
             world,
@@ -81,16 +163,25 @@ impl View {
             me,
             guests: BTreeMap::new(),
             clients: BTreeMap::new(),
-            kicked: BTreeSet::new(),
-            muted: BTreeMap::new(),
+            visitors: BTreeMap::new(),
+            friendships: BTreeMap::new(),
+            remarks: BTreeMap::new(),
+            changed: BTreeMap::new(),
+            messages: MessageStore::new(now),
+            requests: Vec::new(),
             spoke: BTreeMap::new(),
-            rulings: Vec::new(),
+            own_changes: Vec::new(),
         }
     }
 
-    /// The moderation actions of this account.
-    pub(crate) fn rulings(&self) -> Vec<ModerationAction> {
-        self.rulings.clone()
+    /// The changes of groups by this account.
+    pub(crate) fn own_changes(&self) -> Vec<WorldChange> {
+        self.own_changes.clone()
+    }
+
+    /// A new `message_id`.
+    pub(crate) fn new_number(&mut self) -> i32 {
+        self.messages.new_number()
     }
 
     /// The uid of an account.
@@ -121,11 +212,54 @@ impl View {
         if uid == self.me.uid {
             return Some(&self.me);
         }
-        self.guests.get(uid).or_else(|| self.world.people.iter().find(|person| person.uid == uid))
+        let known = self.guests.get(uid).or_else(|| self.visitors.get(uid));
+        known.or_else(|| self.world.people.iter().find(|person| person.uid == uid))
+    }
+
+    fn is_friend(&self, person: &Person) -> bool {
+        self.friendships
+            .get(&person.uid)
+            .copied()
+            .unwrap_or(!person.stranger && !self.visitors.contains_key(&person.uid))
+    }
+
+    /// Whether there is such a person.
+    pub(crate) fn knows(&self, uid: &str) -> bool {
+        self.person(uid).is_some()
+    }
+
+    /// Until when a member is muted; 0 if it is not.
+    pub(crate) fn muted_until(&self, group: &str, uid: &str) -> u64 {
+        self.changed.get(group).and_then(|changed| changed.muted.get(uid)).copied().unwrap_or(0)
+    }
+
+    /// The announcements of a group.
+    pub(crate) fn announcements(&self, group: &str) -> &[changes::Announcement] {
+        self.changed.get(group).map(|changed| changed.announcements.as_slice()).unwrap_or_default()
+    }
+
+    /// The files of a group, each with who shared it.
+    pub(crate) fn files(&self, group: &str) -> &[(String, changes::GroupFile)] {
+        self.changed.get(group).map(|changed| changed.files.as_slice()).unwrap_or_default()
+    }
+
+    /// The files of all groups.
+    pub(crate) fn all_files(&self) -> impl Iterator<Item = &changes::GroupFile> {
+        self.changed.values().flat_map(|changed| changed.files.iter().map(|(_, file)| file))
+    }
+
+    /// Whether a person is a friend of the account.
+    pub(crate) fn has_friend(&self, uid: &str) -> bool {
+        uid != self.me.uid && self.person(uid).is_some_and(|person| self.is_friend(person))
+    }
+
+    /// The messages that a group honours.
+    pub(crate) fn essence(&self, group: &str) -> &[messages::MessageKey] {
+        self.changed.get(group).map(|changed| changed.essence.as_slice()).unwrap_or_default()
     }
 
     fn others(&self) -> impl Iterator<Item = &Person> {
-        let people = self.world.people.iter().chain(self.guests.values());
+        let people = self.world.people.iter().chain(self.guests.values()).chain(self.visitors.values());
         people.filter(|person| person.uid != self.me.uid)
     }
 
@@ -139,27 +273,65 @@ impl View {
     }
 
     fn is_guest(&self, uid: &str) -> bool {
-        self.world.people.iter().all(|person| person.uid != uid)
+        self.world.people.iter().all(|person| person.uid != uid) && !self.visitors.contains_key(uid)
+    }
+
+    /// Whether a person has no client that speaks for it.
+    pub(super) fn has_no_client(&self, uid: &str) -> bool {
+        uid != self.me.uid && !self.is_guest(uid) && self.clients.get(uid) != Some(&true)
     }
 
     /// The role of a person in a group, if it is a member.
     fn role(&self, group: &WorldGroup, uid: &str) -> Option<GroupRole> {
+        let changed = self.changed.get(&group.uid);
         // First: the file of the world still lists a member that was removed.
-        if self.kicked.contains(&(group.uid.clone(), uid.to_owned())) {
+        if changed.is_some_and(|changed| changed.is_dismissed || changed.gone.contains(uid)) {
             return None;
         }
         if group.owner == uid {
             return Some(GroupRole::Owner);
         }
-        let is_logged_in = |list: &[String]| list.iter().any(|member| member == uid);
-        if is_logged_in(&group.admins) {
-            return Some(GroupRole::Admin);
-        }
-        if is_logged_in(&group.members) {
-            return Some(GroupRole::Member);
-        }
-        // A guest is known only once its client has connected.
-        group.guests.filter(|_| self.is_guest(uid) && self.person(uid).is_some())
+        let is_in = |list: &[String]| list.iter().any(|member| member == uid);
+        let role = if is_in(&group.admins) {
+            GroupRole::Admin
+        } else if is_in(&group.members) {
+            GroupRole::Member
+        } else {
+            // A guest is known only once its client has connected.
+            let as_guest = group.guests.filter(|_| self.is_guest(uid) && self.person(uid).is_some());
+            let has_joined =
+                changed.is_some_and(|changed| changed.joined.contains(uid)) && self.person(uid).is_some();
+            as_guest.or(has_joined.then_some(GroupRole::Member))?
+        };
+        Some(match changed.and_then(|changed| changed.admins.get(uid)) {
+            Some(true) => GroupRole::Admin,
+            Some(false) => GroupRole::Member,
+            None => role,
+        })
+    }
+
+    /// The name of a member in a group.
+    fn card<'a>(&'a self, group: &'a WorldGroup, uid: &str) -> Option<&'a str> {
+        let changed = self.changed.get(&group.uid).and_then(|changed| changed.cards.get(uid));
+        let card = changed.or_else(|| group.cards.get(uid));
+        card.map(String::as_str).filter(|card| !card.is_empty())
+    }
+
+    /// The name of a group.
+    fn group_name(&self, uid: &str) -> Option<String> {
+        let group = self.world.groups.iter().find(|group| group.uid == uid)?;
+        let changed = self.changed.get(uid).and_then(|changed| changed.name.clone());
+        Some(changed.unwrap_or_else(|| group.name.clone()))
+    }
+
+    /// What the account calls a person.
+    fn display_name(&self, person: &Person) -> String {
+        self.remark(person).unwrap_or_else(|| person.name.clone())
+    }
+
+    fn remark(&self, person: &Person) -> Option<String> {
+        let remark = self.remarks.get(&person.uid).or(person.markname.as_ref());
+        remark.filter(|remark| !remark.is_empty()).cloned()
     }
 
     fn is_participant(&self, discuss: &WorldDiscuss, uid: &str) -> bool {
@@ -230,39 +402,8 @@ impl View {
             // It may have made a guest one of its people.
             let people = &view.world.people;
             view.guests.retain(|uid, _| people.iter().all(|person| person.uid != *uid));
+            view.visitors.retain(|uid, _| people.iter().all(|person| person.uid != *uid));
         })
-    }
-
-    /// Applies a moderation action, ours or another's.
-    pub(crate) fn moderate(&mut self, ruling: &ModerationAction) -> Result<Vec<AccountEvent>, BackendError> {
-        let group = self.world.groups.iter().find(|group| group.uid == ruling.group);
-        let group = group.ok_or(BackendError::Gone)?;
-        let by = self.role(group, &ruling.by).ok_or(BackendError::NotAllowed)?;
-        let member = self.role(group, &ruling.member).ok_or(BackendError::Gone)?;
-        if by <= member {
-            return Err(BackendError::NotAllowed);
-        }
-        if ruling.by == self.me.uid {
-            // A later mute of the same member takes the place of an earlier one.
-            let same = |known: &ModerationAction| {
-                (&known.group, &known.member, known.muted_until.is_some())
-                    == (&ruling.group, &ruling.member, ruling.muted_until.is_some())
-            };
-            self.rulings.retain(|known| !same(known));
-            if self.rulings.len() >= MAX_RULINGS {
-                self.rulings.remove(0);
-            }
-            self.rulings.push(ruling.clone());
-        }
-        let key = (ruling.group.clone(), ruling.member.clone());
-        Ok(self.change(|view| match ruling.muted_until {
-            Some(until) => {
-                view.muted.insert(key, until);
-            }
-            None => {
-                view.kicked.insert(key);
-            }
-        }))
     }
 
     /// Uids of a group and of one of its members, from ids.
@@ -273,10 +414,6 @@ impl View {
         let member = members.find(|person| self.id(&person.uid) == member).ok_or(BackendError::Gone)?;
         Ok((group.uid.clone(), member.uid.clone()))
     }
-}
-
-fn display_name(person: &Person) -> String {
-    person.markname.as_ref().unwrap_or(&person.name).clone()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! People, groups and discussions as objects of the API.
 
-use super::{View, display_name};
+use super::View;
 use crate::client::backend::objects::{
     Discuss, DiscussMember, Friend, Group, GroupMember, GroupRole, Presence, User,
 };
@@ -11,7 +11,11 @@ impl View {
     pub(crate) fn snapshot(&self) -> AccountSnapshot {
         AccountSnapshot {
             user: self.user(),
-            friends: self.others().map(|person| self.friend(person)).collect(),
+            friends: self
+                .others()
+                .filter(|person| self.is_friend(person))
+                .map(|person| self.friend(person))
+                .collect(),
             groups: self.own_groups().map(|group| self.group(group)).collect(),
             discusses: self.own_discusses().map(|discuss| self.discuss(discuss)).collect(),
         }
@@ -49,8 +53,8 @@ impl View {
             id: self.id(&person.uid),
             uid: person.uid.clone(),
             name: person.name.clone(),
-            markname: person.markname.clone(),
-            displayname: display_name(person),
+            markname: self.remark(person),
+            displayname: self.display_name(person),
             // The category that QQ itself puts friends into.
             category: person.category.clone().unwrap_or_else(|| "我的好友".into()),
             state: self.presence(person),
@@ -70,12 +74,13 @@ impl View {
             let role = self.role(group, &person.uid)?;
             Some(self.group_member(group, person, role))
         });
+        let name = self.group_name(&group.uid).unwrap_or_default();
         Group {
             id: self.group_id(group),
             uid: group.uid.clone(),
-            name: group.name.clone(),
+            displayname: group.markname.clone().unwrap_or_else(|| name.clone()),
+            name,
             markname: group.markname.clone(),
-            displayname: group.markname.clone().unwrap_or_else(|| group.name.clone()),
             code: number(&["code", &group.uid]),
             role: role.of_own_account(),
             createtime: group.createtime,
@@ -90,7 +95,7 @@ impl View {
     }
 
     fn group_member(&self, group: &WorldGroup, person: &Person, role: GroupRole) -> GroupMember {
-        let card = group.cards.get(&person.uid).cloned();
+        let card = self.card(group, &person.uid).map(str::to_owned);
         let spoke = self.spoke.get(&(group.uid.clone(), person.uid.clone()));
         GroupMember {
             id: self.id(&person.uid),
