@@ -15,15 +15,17 @@ pub(super) mod snapshot;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 
 use self::action::{Action, Answer};
 pub(super) use self::claim::SendClaim;
 use self::event::AccountEvent;
 use self::message::{ChatMessage, Recipient};
 use self::objects::{Discuss, Friend, Group, User};
+use crate::http::body::{Body, empty};
 
-/// The handle to a chat network. Except for [`Backend::page`], it is only called while the client is running.
+/// The handle to a chat network. Except for [`Backend::page`], [`Backend::serve`] and [`Backend::act`], it is only called while the client is running.
 pub(crate) trait Backend: Send + Sync + 'static {
     /// The own account.
     ///
@@ -101,6 +103,16 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// Refreshes the account's roles in its groups, because a caller is about to look at them.
     // The sandbox always knows them.
     fn refresh_own_roles(&self) {}
+
+    /// Whether [`Backend::serve`] answers this path of the client's port.
+    fn serves(&self, _path: &str) -> bool {
+        false
+    }
+
+    /// Answers a request for such a path, in any state.
+    fn serve(&self, _request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send {
+        async { empty(StatusCode::NOT_FOUND) }
+    }
 
     /// Answers a path of the client's port that is no API call, in any state.
     fn page(&self, _method: &Method, _path: &str) -> Option<Page> {

@@ -103,6 +103,9 @@ impl<B: Backend> Api<B> {
         if onebot::is_own(request.uri().path()) {
             return self.applications.answer(request).await;
         }
+        if self.backend.serves(request.uri().path()) {
+            return self.backend.serve(request).await;
+        }
         if let Some(page) = self.backend.page(request.method(), request.uri().path()) {
             return show(page);
         }

@@ -11,9 +11,12 @@ mod news;
 mod notice;
 
 // What the account, and people without a client, do.
+mod frames;
 mod media;
 mod parts;
+mod people;
 mod sending;
+mod serving;
 
 // The world.
 mod view;
@@ -32,9 +35,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use serde_json::json;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::DropGuard;
 use tracing::{info, warn};
 
 use super::applications::hub::Hub;
@@ -44,10 +50,12 @@ use super::backend::objects::{Discuss, Friend, Group, User};
 use super::backend::{Backend, BackendError, BackendEvent, Draft, Page, Sent, segment};
 use super::process::unix_seconds;
 use super::settings::{ClientSettings, SandboxSettings};
+use crate::http::body::Body;
 use crate::locks::locked;
 use crate::model::error_chain::ErrorChain;
 use crate::model::name::ClientName;
 use faults::{Faults, LoginFault};
+use frames::FrameLog;
 use login::{SandboxClosed, SandboxLogin};
 use media::MediaStore;
 use network::{PeerLinks, PeerNetwork};
@@ -97,6 +105,7 @@ pub(crate) struct Sandbox {
     echoes: mpsc::Sender<Echo>,
     told: News,
     media: MediaStore,
+    frames: FrameLog,
 }
 
 /// The driver: logs in, and reports what other clients do.
@@ -109,6 +118,8 @@ pub(crate) struct SandboxDriver {
     /// For steps of the login.
     news: mpsc::Sender<BackendEvent>,
     told: News,
+    /// Those who look at the frames are not to hold up the end.
+    _frames_end: DropGuard,
 }
 
 /// An answer that waits for its time.
@@ -128,7 +139,8 @@ pub(crate) fn open(
     applications: Hub,
 ) -> Result<(Sandbox, SandboxDriver), WorldError> {
     let account = &settings.account;
-    let told = News::new(news.clone(), applications);
+    let (frames, frames_end) = FrameLog::new();
+    let told = News::new(news.clone(), applications, frames.clone());
     let (sender, receiver) = mpsc::channel(MAX_QUEUED_ECHOES);
     let world = own.world.clone().and_then(|path| match WorldWatch::new(&path) {
         Ok(watch) => Some((path, watch)),
@@ -150,11 +162,18 @@ pub(crate) fn open(
     });
     let folder = own.network.clone().unwrap_or_else(|| settings.files.tmpdir.join("mojo_webqq_sandbox"));
     let network = PeerNetwork::new(folder, own.world.as_deref(), account);
-    let driver =
-        SandboxDriver { shared: shared.clone(), network, world, echoes: receiver, news, told: told.clone() };
+    let driver = SandboxDriver {
+        shared: shared.clone(),
+        network,
+        world,
+        echoes: receiver,
+        news,
+        told: told.clone(),
+        _frames_end: frames_end,
+    };
     let files = settings.files.tmpdir.join(format!("mojo_webqq_sandbox_files_{account}"));
     let media = MediaStore::new(files, settings.port.get());
-    Ok((Sandbox { shared, echoes: sender, told, media }, driver))
+    Ok((Sandbox { shared, echoes: sender, told, media, frames }, driver))
 }
 
 impl SandboxDriver {
@@ -302,7 +321,21 @@ impl Backend for Sandbox {
     }
 
     async fn act(&self, action: Action) -> Answer {
-        actions::act(self, action).await
+        let name = action.name.clone();
+        self.frames.note("action", json!({ "action": &name, "params": &action.params }));
+        let answer = actions::act(self, action).await;
+        let mut shown = answer.to_json(None);
+        shown["action"] = name.into();
+        self.frames.note("answer", shown);
+        answer
+    }
+
+    fn serves(&self, path: &str) -> bool {
+        serving::serves(path)
+    }
+
+    async fn serve(&self, request: Request<Incoming>) -> Response<Body> {
+        self.answer(request).await
     }
 
     fn relogin(&self) {

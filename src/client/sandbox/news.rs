@@ -4,6 +4,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::application_event;
+use super::frames::FrameLog;
 use super::view::Outcome;
 use crate::client::applications::hub::Hub;
 use crate::client::backend::BackendEvent;
@@ -20,11 +21,12 @@ pub(crate) struct NewsClosed;
 pub(crate) struct News {
     events: mpsc::Sender<BackendEvent>,
     applications: Hub,
+    frames: FrameLog,
 }
 
 impl News {
-    pub(super) fn new(events: mpsc::Sender<BackendEvent>, applications: Hub) -> Self {
-        Self { events, applications }
+    pub(super) fn new(events: mpsc::Sender<BackendEvent>, applications: Hub, frames: FrameLog) -> Self {
+        Self { events, applications, frames }
     }
 
     /// Tells a message that the account `own` received from this sender (see `View::sender`).
@@ -37,11 +39,9 @@ impl News {
         sender: Value,
         message: ChatMessage,
     ) -> Result<(), NewsClosed> {
-        let told = self.applications.has_listeners().then(|| application_event::received(&message, sender));
+        let told = application_event::received(&message, sender);
         self.events.send(BackendEvent::Message(message)).await.map_err(|_| NewsClosed)?;
-        if let Some(told) = told {
-            self.publish(own, told);
-        }
+        self.publish(own, told);
         Ok(())
     }
 
@@ -85,5 +85,6 @@ impl News {
             }
         }
         self.applications.publish(&event.to_string());
+        self.frames.note("event", event);
     }
 }

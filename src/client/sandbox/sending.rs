@@ -6,13 +6,13 @@ use tracing::debug;
 use super::network::report;
 use super::view::changes::{Change, WorldChange};
 use super::view::{Outcome, SandboxChat};
-use super::{ECHO_DELAY, Echo, MAX_QUEUED_ECHOES, Sandbox};
+use super::{ECHO_DELAY, Echo, MAX_QUEUED_ECHOES, Sandbox, application_event};
 use crate::client::backend::segment::{self, Segment};
 use crate::client::backend::{BackendError, SendClaim, Sent};
 use crate::client::process::unix_seconds;
 
 /// The longest message, in bytes, and the most parts.
-const MAX_MESSAGE: usize = 1024 * 1024 + 4096;
+pub(super) const MAX_MESSAGE: usize = 1024 * 1024 + 4096;
 const MAX_PARTS: usize = 1000;
 
 /// Where a message goes: the chat, and the uid of the person if it is for one.
@@ -60,6 +60,8 @@ impl Sandbox {
             // The person has no client: `route` has made an echo instead.
             (_, None) => {}
         }
+        let sent = application_event::received(&route.message, self.shared.view().sender_of(&route.message));
+        self.frames.note("sent", sent);
         if let Some(message) = route.echo
             && self.echoes.try_send(Echo { due: Instant::now() + ECHO_DELAY, message }).is_err()
         {
@@ -84,7 +86,7 @@ impl Sandbox {
     /// It may not. Nothing has changed.
     pub(super) async fn change_by(&self, change: WorldChange) -> Result<(), BackendError> {
         let outcome = self.shared.view().apply(&change, unix_seconds())?;
-        self.shared.links.broadcast(&change);
+        self.shared.links.broadcast(&self.shared.own_uid(), &change);
         self.tell(outcome).await
     }
 

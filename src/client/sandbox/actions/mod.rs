@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::Sandbox;
 use crate::client::backend::BackendError;
 use crate::client::backend::action::{Action, Answer, Refusal};
-use params::Params;
+pub(super) use params::Params;
 
 /// What comes of an action: its data, or the answer that it has in their place.
 type Done<'a> = Pin<Box<dyn Future<Output = Result<Value, Answer>> + Send + 'a>>;

@@ -7,11 +7,11 @@ use crate::client::backend::action::Answer;
 use crate::client::backend::segment::{self, Segment};
 
 /// Parameters. By HTTP GET all of them are texts.
-pub(super) struct Params(pub(super) Map<String, Value>);
+pub(in crate::client::sandbox) struct Params(pub(in crate::client::sandbox) Map<String, Value>);
 
 impl Params {
     /// One that is there and not null.
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+    pub(in crate::client::sandbox) fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
@@ -27,12 +27,12 @@ impl Params {
     }
 
     /// A number, or what it is without one.
-    pub(super) fn number_or(&self, name: &str, default: i64) -> Result<i64, Answer> {
+    pub(in crate::client::sandbox) fn number_or(&self, name: &str, default: i64) -> Result<i64, Answer> {
         Ok(self.number(name)?.unwrap_or(default))
     }
 
     /// The uid of a person or a group, if there is one.
-    pub(super) fn optional_uid(&self, name: &str) -> Result<Option<String>, Answer> {
+    pub(in crate::client::sandbox) fn optional_uid(&self, name: &str) -> Result<Option<String>, Answer> {
         match self.number(name)? {
             // What programs write in place of nothing.
             None | Some(0) => Ok(None),
@@ -42,18 +42,18 @@ impl Params {
     }
 
     /// The uid of a person or a group.
-    pub(super) fn uid(&self, name: &str) -> Result<String, Answer> {
+    pub(in crate::client::sandbox) fn uid(&self, name: &str) -> Result<String, Answer> {
         self.optional_uid(name)?.ok_or_else(|| bad(format!("{name} is missing")))
     }
 
     /// The number of a message.
-    pub(super) fn message(&self, name: &str) -> Result<i32, Answer> {
+    pub(in crate::client::sandbox) fn message(&self, name: &str) -> Result<i32, Answer> {
         let number = self.number(name)?.ok_or_else(|| bad(format!("{name} is missing")))?;
         i32::try_from(number).map_err(|_| bad(format!("{name} is no number of a message")))
     }
 
     /// A text; a number counts as one. Empty if there is none.
-    pub(super) fn text(&self, name: &str) -> String {
+    pub(in crate::client::sandbox) fn text(&self, name: &str) -> String {
         match self.get(name) {
             Some(Value::String(text)) => text.clone(),
             Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
@@ -62,13 +62,13 @@ impl Params {
     }
 
     /// A text that has to be there.
-    pub(super) fn needed(&self, name: &str) -> Result<String, Answer> {
+    pub(in crate::client::sandbox) fn needed(&self, name: &str) -> Result<String, Answer> {
         let text = self.text(name);
         if text.is_empty() { Err(bad(format!("{name} is missing"))) } else { Ok(text) }
     }
 
     /// A flag, or what it is without one.
-    pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, Answer> {
+    pub(in crate::client::sandbox) fn flag(&self, name: &str, default: bool) -> Result<bool, Answer> {
         Ok(match self.get(name) {
             None => default,
             Some(Value::Bool(flag)) => *flag,
@@ -84,7 +84,7 @@ impl Params {
     }
 
     /// A message, which is not empty.
-    pub(super) fn parts(&self) -> Result<Vec<Segment>, Answer> {
+    pub(in crate::client::sandbox) fn parts(&self) -> Result<Vec<Segment>, Answer> {
         // What forwards messages has them by this name.
         let message = self.get("message").or_else(|| self.get("messages"));
         let message = message.ok_or_else(|| bad("message is missing"))?;

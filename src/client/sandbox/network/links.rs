@@ -118,13 +118,24 @@ impl PeerLinks {
         }
     }
 
-    /// Sends a change to all clients that know such ones.
-    pub(crate) fn broadcast(&self, change: &WorldChange) {
+    /// Sends what a person without a client says. Those of earlier versions would take it for the words of this account.
+    pub(crate) fn notify_as(&self, uid: &str, message: &PeerMessage) {
+        if let Some(link) = self.to(uid).filter(|link| link.is_current) {
+            let frame = PeerFrame::Said { number: NO_ANSWER, message: message.clone() };
+            if link.frames.push(frame, message.bytes()).is_err() {
+                debug!("{uid} does not read; dropped a message to it");
+            }
+        }
+    }
+
+    /// Sends a change to all clients that know such ones; `own` is the uid of this account.
+    pub(crate) fn broadcast(&self, own: &str, change: &WorldChange) {
         for link in self.table().values().flatten() {
             let frame = match ModerationAction::of(change) {
                 _ if link.is_current => PeerFrame::Change(change.clone()),
-                Some(ruling) => PeerFrame::Ruling(ruling),
-                None => continue,
+                // They close the connection at one in the name of another.
+                Some(ruling) if change.by == own => PeerFrame::Ruling(ruling),
+                _ => continue,
             };
             if link.frames.push(frame, CHANGE_BYTES).is_err() {
                 debug!("a peer does not read; dropped a change of the world to it");

@@ -137,7 +137,12 @@ impl View {
             audience.iter().filter(is_client).map(|person| person.uid.clone()).collect();
         // Echoes are only for chats without other clients.
         let speaker = if clients.is_empty() {
-            audience.iter().find(|person| !self.clients.contains_key(&person.uid))
+            let repeats = |person: &&&Person| {
+                !self.clients.contains_key(&person.uid) && !self.played.contains(&person.uid)
+            };
+            // One for whom somebody speaks is among them: it is a conversation.
+            let is_played = audience.iter().any(|person| self.played.contains(&person.uid));
+            audience.iter().find(repeats).filter(|_| !is_played)
         } else {
             None
         };
@@ -223,6 +228,21 @@ impl View {
         let number = Some(self.keep(from, key, &place, with, &segments, now));
         let direction = Direction::Received;
         Ok(ChatMessage { direction, chat, id, time: now, content, segments, number, sender, receiver })
+    }
+
+    /// Somebody speaks for this person from now on, who repeats nothing any more: a bot would answer itself.
+    pub(crate) fn plays(&mut self, uid: &str) {
+        // As many as there are people.
+        self.played.insert(uid.to_owned());
+    }
+
+    /// The clients of others in a chat, by uid.
+    pub(crate) fn clients_in(&self, place: &SandboxChat) -> Vec<String> {
+        let there = self.audience(place).into_iter();
+        there
+            .filter(|person| self.clients.get(&person.uid) == Some(&true))
+            .map(|person| person.uid.clone())
+            .collect()
     }
 
     fn keep(

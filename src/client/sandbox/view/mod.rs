@@ -8,7 +8,7 @@ mod messaging;
 mod projection;
 pub(super) mod requests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -147,6 +147,8 @@ pub(crate) struct View {
     changed: BTreeMap<String, GroupState>,
     pub(super) messages: MessageStore,
     requests: Vec<Request>,
+    /// For whom somebody else speaks: they repeat nothing any more.
+    played: BTreeSet<String>,
     /// Group and member.
     spoke: BTreeMap<(String, String), u64>,
     /// Those of this account, for clients that come later.
@@ -169,6 +171,7 @@ impl View {
             changed: BTreeMap::new(),
             messages: MessageStore::new(now),
             requests: Vec::new(),
+            played: BTreeSet::new(),
             spoke: BTreeMap::new(),
             own_changes: Vec::new(),
         }

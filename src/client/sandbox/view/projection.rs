@@ -1,10 +1,13 @@
 //! People, groups and discussions as objects of the API.
 
+use serde_json::{Value, json};
+
 use super::View;
 use crate::client::backend::objects::{
     Discuss, DiscussMember, Friend, Group, GroupMember, GroupRole, Presence, User,
 };
 use crate::client::backend::snapshot::AccountSnapshot;
+use crate::client::sandbox::notice;
 use crate::client::sandbox::world::{Person, WorldDiscuss, WorldGroup, number};
 
 impl View {
@@ -19,6 +22,47 @@ impl View {
             groups: self.own_groups().map(|group| self.group(group)).collect(),
             discusses: self.own_discusses().map(|discuss| self.discuss(discuss)).collect(),
         }
+    }
+
+    /// The world as JSON, for whoever plays the people in it.
+    pub(crate) fn shown(&self) -> Value {
+        let person = |person: &Person| {
+            let speaks = match self.clients.get(&person.uid) {
+                Some(true) => "client",
+                _ if self.is_guest(&person.uid) => "nobody",
+                _ if self.played.contains(&person.uid) => "caller",
+                Some(false) => "nobody",
+                None => "echo",
+            };
+            json!({
+                "uid": person.uid, "name": person.name, "remark": self.remark(person), "friend": self.is_friend(person),
+                "state": self.presence(person), "speaks": speaks,
+            })
+        };
+        let group = |group: &WorldGroup| {
+            let everybody = std::iter::once(&self.me).chain(self.others());
+            let member = |person: &Person| {
+                let role = self.role(group, &person.uid)?;
+                Some(json!({
+                    "uid": person.uid, "name": person.name, "card": self.card(group, &person.uid), "role": role,
+                    "title": self.title(&group.uid, &person.uid),
+                    "muted_until": self.muted_until(&group.uid, &person.uid),
+                }))
+            };
+            let members: Vec<Value> = everybody.filter_map(member).collect();
+            json!({
+                "uid": group.uid, "name": self.group_name(&group.uid), "members": members,
+                "own_role": self.role(group, &self.me.uid),
+            })
+        };
+        let dismissed =
+            |group: &&WorldGroup| self.changed.get(&group.uid).is_some_and(|changed| changed.is_dismissed);
+        json!({
+            "self": { "uid": self.me.uid, "name": self.me.name },
+            "people": self.others().map(person).collect::<Vec<_>>(),
+            "groups": self.world.groups.iter().filter(|group| !dismissed(group)).map(group).collect::<Vec<_>>(),
+            "requests": self.requests().iter().map(notice::request).collect::<Vec<_>>(),
+        })
     }
 
     fn user(&self) -> User {
