@@ -19,6 +19,10 @@ use crate::redact::redact;
 /// How many frames are kept for those who come later, and how many may wait for one who reads slowly.
 const MAX_FRAMES: usize = 256;
 
+/// How long a frame may be, and all that are kept together, in bytes.
+const MAX_FRAME: usize = 32 * 1024;
+const MAX_BYTES: usize = 1024 * 1024;
+
 /// How many may look at the same time.
 const MAX_WATCHERS: usize = 16;
 
@@ -37,6 +41,7 @@ pub(super) struct FrameLog {
 #[derive(Default)]
 struct Kept {
     last: u64,
+    bytes: usize,
     frames: VecDeque<Bytes>,
 }
 
@@ -54,13 +59,19 @@ impl FrameLog {
         hide(&mut content);
         let mut kept = locked(&self.kept);
         kept.last += 1;
-        let data = json!({ "time": unix_seconds(), "frame": content });
+        let mut data = json!({ "time": unix_seconds(), "frame": content }).to_string();
+        if data.len() > MAX_FRAME {
+            data = json!({ "time": unix_seconds(), "frame": null, "too_long": data.len() }).to_string();
+        }
         // JSON on one line has no line break in it.
         let text: Bytes = format!("event: {kind}\nid: {}\ndata: {data}\n\n", kept.last).into();
-        if kept.frames.len() >= MAX_FRAMES {
-            kept.frames.pop_front();
-        }
+        kept.bytes += text.len();
         kept.frames.push_back(text.clone());
+        while (kept.frames.len() > MAX_FRAMES || kept.bytes > MAX_BYTES)
+            && let Some(oldest) = kept.frames.pop_front()
+        {
+            kept.bytes -= oldest.len();
+        }
         // In the lock, so that a watcher that begins gets each frame once. Nobody may look.
         let _ = self.news.send(text);
     }
@@ -162,6 +173,11 @@ mod tests {
             assert!(first.starts_with("event: action\nid: 1\n") && !first.contains("hush"), "{first}");
             assert!(first.contains("长…\"") && first.contains("\"n\":7"), "{first}");
             assert!(next().await.contains("\"b\":1"));
+        }
+        log.note("event", json!(vec!["x".repeat(MAX_TEXT); 100]));
+        for stream in [&mut early, &mut late] {
+            let frame = stream.next().await.unwrap().unwrap().into_data().unwrap();
+            assert!(frame.len() < 200, "{frame:?}");
         }
         for _ in 0..=MAX_FRAMES {
             log.note("event", json!({}));

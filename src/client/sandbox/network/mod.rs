@@ -2,6 +2,7 @@
 //! connects to the others when it starts, and keeps the connections: one that breaks means that its client went
 //! offline.
 
+mod incoming;
 mod links;
 mod queue;
 mod wire;
@@ -23,15 +24,15 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::SandboxState;
-use crate::client::backend::event::AccountEvent;
-use crate::client::backend::{BackendEvent, segment};
+use crate::client::backend::segment;
 use crate::client::process::unix_seconds;
 use crate::client::sandbox::news::News;
-use crate::client::sandbox::view::changes::WorldChange;
-use crate::client::sandbox::view::{ModerationAction, Outcome, PeerMessage};
+use crate::client::sandbox::view::{ModerationAction, PeerMessage};
 use crate::files::private_folder;
 use crate::locks::locked;
 use crate::model::name::ClientName;
+use incoming::{change, hear};
+pub(crate) use incoming::{emit, report};
 pub(crate) use links::PeerLinks;
 use links::{CHANGE_BYTES, LinkGuard, NO_ANSWER, PEER_TIMEOUT, PeerLink};
 use wire::PeerFrame;
@@ -372,53 +373,6 @@ async fn serve_peer(
     let events = if shared.links.to(&uid).is_none() { shared.view().peer_left(&uid) } else { Vec::new() };
     emit(news, &shared.own_uid(), events).await?;
     Ok(ended)
-}
-
-/// Takes a message of the client of `uid`. Returns why it is refused, if it is.
-async fn hear(
-    uid: &str,
-    message: PeerMessage,
-    shared: &SandboxState,
-    news: &News,
-) -> io::Result<Option<String>> {
-    // In a block of its own: the guard must not live until the `await` below.
-    let heard = {
-        let mut view = shared.view();
-        let heard = view.receive(uid, message, shared.next_id(), unix_seconds());
-        heard.map(|message| (view.sender_of(&message), message))
-    };
-    match heard {
-        Ok((sender, message)) => {
-            let own = shared.own_uid();
-            news.message(&own, sender, message).await.map_err(io::Error::other)?;
-            Ok(None)
-        }
-        Err(refused) => Ok(Some(refused.to_string())),
-    }
-}
-
-/// Applies a change by the client of `uid`, if it may be made.
-///
-/// # Errors
-/// It speaks for somebody who can speak for himself.
-async fn change(uid: &str, made: WorldChange, shared: &SandboxState, news: &News) -> io::Result<()> {
-    if made.by != uid && !shared.view().has_no_client(&made.by) {
-        return Err(io::Error::other("a decision in somebody else's name"));
-    }
-    let outcome = shared.view().apply(&made, unix_seconds()).unwrap_or_default();
-    report(news, &shared.own_uid(), outcome).await
-}
-
-/// Tells what follows from a change.
-pub(crate) async fn report(news: &News, own: &str, outcome: Outcome) -> io::Result<()> {
-    news.outcome(own, outcome).await.map_err(io::Error::other)
-}
-
-pub(crate) async fn emit(news: &News, own: &str, events: Vec<AccountEvent>) -> io::Result<()> {
-    for event in events {
-        news.tell(own, BackendEvent::Account(Box::new(event))).await.map_err(io::Error::other)?;
-    }
-    Ok(())
 }
 
 /// Logs that there is no network.

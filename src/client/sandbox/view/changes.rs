@@ -7,22 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::messages::MessageKey;
+use super::rights::{MAX_NAME, short};
 use super::{Outcome, View};
 use crate::client::backend::BackendError;
 use crate::client::backend::objects::GroupRole;
 use crate::client::backend::snapshot;
 use crate::client::sandbox::notice;
-use crate::client::sandbox::world::Person;
 
 /// How long a member may take back what it said, in seconds; as in QQ.
 const RECALL_TIME: u64 = 120;
-
-/// The longest name, card or title, in characters, and the longest announcement.
-const MAX_NAME: usize = 60;
-const MAX_ANNOUNCEMENT: usize = 3000;
-
-/// The most files, messages of honour and announcements of a group that are kept; the oldest go.
-const MAX_KEPT: usize = 200;
 
 /// Something that somebody does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,20 +150,6 @@ impl GroupChange {
     }
 }
 
-fn short(text: &str, most: usize) -> Result<(), BackendError> {
-    if text.chars().count() <= most && !text.contains('\0') {
-        return Ok(());
-    }
-    Err(BackendError::Refused(format!("the text is longer than {most} characters")))
-}
-
-fn keep<T>(list: &mut Vec<T>, item: T) {
-    if list.len() >= MAX_KEPT {
-        list.remove(0);
-    }
-    list.push(item);
-}
-
 impl View {
     /// Applies a change, ours or another's.
     ///
@@ -190,72 +169,6 @@ impl View {
         Ok(outcome)
     }
 
-    /// Who may do this, as QQ has it.
-    fn check_rights(&self, by: &str, group: &str, change: &GroupChange) -> Result<(), BackendError> {
-        let found = self.world.groups.iter().find(|known| known.uid == group).ok_or(BackendError::Gone)?;
-        let own = || self.role(found, by).ok_or(BackendError::NotAllowed);
-        let of = |member: &str| self.role(found, member).ok_or(BackendError::Gone);
-        let is_allowed = match change {
-            GroupChange::Mute { member, .. } | GroupChange::Kick { member } => {
-                let by = own()?;
-                by > of(member)?
-            }
-            GroupChange::Card { member, card } => {
-                short(card, MAX_NAME)?;
-                let (own, other) = (own()?, of(member)?);
-                by == member || own > other
-            }
-            GroupChange::Admin { member, .. } => {
-                own()? == GroupRole::Owner && of(member)? != GroupRole::Owner
-            }
-            GroupChange::Title { member, title } => {
-                short(title, MAX_NAME)?;
-                of(member)?;
-                own()? == GroupRole::Owner
-            }
-            GroupChange::Name { name } => {
-                short(name, MAX_NAME)?;
-                own()? >= GroupRole::Admin && !name.is_empty()
-            }
-            GroupChange::MuteAll { .. } => own()? >= GroupRole::Admin,
-            GroupChange::Essence { message, .. } => {
-                let known = self.messages.find(message).ok_or(BackendError::Gone)?;
-                if known.place.group() != Some(group) {
-                    return Err(BackendError::Gone);
-                }
-                own()? >= GroupRole::Admin
-            }
-            GroupChange::Announce { text, id } => {
-                short(text, MAX_ANNOUNCEMENT)?;
-                short(id, MAX_NAME)?;
-                own()? >= GroupRole::Admin
-            }
-            GroupChange::Upload { file } => {
-                short(&file.name, 4 * MAX_NAME)?;
-                short(&file.id, 4 * MAX_NAME)?;
-                short(&file.url, 1000)?;
-                own()?;
-                true
-            }
-            GroupChange::Leave if own()? == GroupRole::Owner => {
-                return Err(BackendError::Refused("the owner of a group can only dismiss it".into()));
-            }
-            GroupChange::Leave => true,
-            GroupChange::Dismiss => own()? == GroupRole::Owner,
-            GroupChange::Join { member, name, invited_by } => {
-                short(name, MAX_NAME)?;
-                if self.changed.get(group).is_some_and(|state| state.is_dismissed) {
-                    return Err(BackendError::Gone);
-                }
-                match invited_by {
-                    Some(inviter) => by == member && of(inviter).is_ok(),
-                    None => own()? >= GroupRole::Admin,
-                }
-            }
-        };
-        if is_allowed { Ok(()) } else { Err(BackendError::NotAllowed) }
-    }
-
     fn change_group(
         &mut self,
         by: &str,
@@ -270,133 +183,6 @@ impl View {
         let events = snapshot::changes_between(&before, &self.snapshot());
         let concerns_us = was_there || self.is_in_group(group);
         Ok(Outcome { events, notices: notices.into_iter().filter(|_| concerns_us).collect() })
-    }
-
-    fn is_in_group(&self, group: &str) -> bool {
-        self.own_groups().any(|own| own.uid == group)
-    }
-
-    /// What was allowed. The notice is none if nothing changes.
-    fn carry_out(
-        &mut self,
-        by: &str,
-        group: &str,
-        change: &GroupChange,
-        now: u64,
-    ) -> Option<serde_json::Value> {
-        let old_card = |view: &Self, uid: &str| {
-            let found = view.world.groups.iter().find(|known| known.uid == group);
-            found.and_then(|found| view.card(found, uid)).unwrap_or_default().to_owned()
-        };
-        let role = |view: &Self, uid: &str| {
-            view.world.groups.iter().find(|known| known.uid == group).and_then(|found| view.role(found, uid))
-        };
-        match change {
-            GroupChange::Mute { member, until } => {
-                let muted = &mut self.state_of(group).muted;
-                let was = muted.get(member).copied().unwrap_or(0);
-                if *until > now {
-                    muted.insert(member.clone(), *until);
-                } else {
-                    muted.remove(member);
-                }
-                let changes = was.max(now) != (*until).max(now);
-                changes.then(|| notice::ban(group, by, member, until.saturating_sub(now)))
-            }
-            GroupChange::Kick { member } => {
-                self.remove_member(group, member);
-                Some(notice::decrease(group, by, member, &self.me.uid))
-            }
-            GroupChange::MuteAll { on } => {
-                let was = std::mem::replace(&mut self.state_of(group).all_muted, *on);
-                (was != *on).then(|| notice::ban_all(group, by, *on))
-            }
-            GroupChange::Admin { member, on } => {
-                let was = role(self, member) == Some(GroupRole::Admin);
-                self.state_of(group).admins.insert(member.clone(), *on);
-                (was != *on).then(|| notice::admin(group, member, *on))
-            }
-            GroupChange::Card { member, card } => {
-                let old = old_card(self, member);
-                self.state_of(group).cards.insert(member.clone(), card.clone());
-                (old != *card).then(|| notice::card(group, member, &old, card))
-            }
-            GroupChange::Title { member, title } => {
-                let was = self.state_of(group).titles.insert(member.clone(), title.clone());
-                (was.unwrap_or_default() != *title).then(|| notice::title(group, member, title))
-            }
-            GroupChange::Name { name } => {
-                let was = self.group_name(group).unwrap_or_default();
-                self.state_of(group).name = Some(name.clone());
-                (was != *name).then(|| notice::group_name(group, by, name))
-            }
-            GroupChange::Leave => {
-                self.remove_member(group, by);
-                Some(notice::decrease(group, by, by, &self.me.uid))
-            }
-            GroupChange::Dismiss => {
-                let was = std::mem::replace(&mut self.state_of(group).is_dismissed, true);
-                (!was).then(|| notice::dismiss(group, by, &self.me.uid))
-            }
-            GroupChange::Join { member, name, invited_by } => {
-                if role(self, member).is_some() {
-                    return None;
-                }
-                self.welcome(member, name);
-                let state = self.state_of(group);
-                state.gone.remove(member);
-                state.joined.insert(member.clone());
-                let operator = invited_by.as_deref().unwrap_or(by);
-                Some(notice::increase(group, operator, member, invited_by.is_some()))
-            }
-            GroupChange::Essence { message, on } => {
-                let number = self.messages.find(message)?.number;
-                let essence = &mut self.state_of(group).essence;
-                let was = essence.contains(message);
-                essence.retain(|known| known != message);
-                if *on {
-                    keep(essence, message.clone());
-                }
-                (was != *on).then(|| notice::essence(group, by, &message.author, number, *on))
-            }
-            GroupChange::Upload { file } => {
-                let files = &mut self.state_of(group).files;
-                if files.iter().any(|(_, known)| known.id == file.id) {
-                    return None;
-                }
-                keep(files, (by.to_owned(), file.clone()));
-                Some(notice::upload(group, by, file))
-            }
-            GroupChange::Announce { id, text } => {
-                let (id, by, text) = (id.clone(), by.to_owned(), text.clone());
-                let known = &mut self.state_of(group).announcements;
-                if !known.iter().any(|known| known.id == id) {
-                    keep(known, Announcement { id, by, time: now, text });
-                }
-                None
-            }
-        }
-    }
-
-    fn state_of(&mut self, group: &str) -> &mut GroupState {
-        self.changed.entry(group.to_owned()).or_default()
-    }
-
-    fn remove_member(&mut self, group: &str, member: &str) {
-        let state = self.state_of(group);
-        state.gone.insert(member.to_owned());
-        state.joined.remove(member);
-        state.admins.remove(member);
-        state.muted.remove(member);
-    }
-
-    /// Makes somebody whom nobody knew a person of the world.
-    pub(super) fn welcome(&mut self, uid: &str, name: &str) {
-        if self.person(uid).is_none() && self.visitors.len() < super::MAX_GUESTS {
-            let name = if name.is_empty() { uid } else { name };
-            let person = Person { uid: uid.to_owned(), name: name.to_owned(), ..Person::default() };
-            self.visitors.insert(uid.to_owned(), person);
-        }
     }
 
     fn recall(&mut self, by: &str, message: &MessageKey, now: u64) -> Result<Outcome, BackendError> {

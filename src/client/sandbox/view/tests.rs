@@ -1,7 +1,9 @@
 use serde_json::json;
 
+use super::changes::{Change, GroupChange};
 use super::*;
 use crate::client::backend::message::Recipient;
+use crate::client::backend::segment::Segment;
 
 fn name(account: &str) -> ClientName {
     ClientName::new(account).unwrap()
