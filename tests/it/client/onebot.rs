@@ -170,7 +170,7 @@ fn people_act_by_calls() {
     assert_eq!((&heard["sender"]["card"], &heard["sender"]["role"]), (&json!("班长"), &json!("owner")));
     assert_eq!(lei.message()["user_id"], 10003, "all clients of the world hear it");
     let report = reports.next_message();
-    assert_eq!((&report["message_id"], &report["content"]), (&said["message_id"], &json!("@红红 在吗")));
+    assert_eq!((&report["message_id"], &report["content"]), (&said["message_id"], &json!("@小红 在吗")));
     assert_eq!(
         (&report["raw"], &report["segments"][0]["type"]),
         (&json!("[CQ:at,qq=10001]在吗"), &json!("at"))

@@ -328,6 +328,10 @@ async fn serve_peer(
         loop {
             let (number, refused) = match PeerFrame::read(&mut reader).await? {
                 PeerFrame::Hello { .. } => return Err(io::Error::other("a second greeting")),
+                // Earlier versions speak for nobody else.
+                PeerFrame::Ruling(ruling) if ruling.by != uid => {
+                    return Err(io::Error::other("a decision in somebody else's name"));
+                }
                 PeerFrame::Ruling(ruling) => {
                     change(&uid, ruling.into_change(), shared, news).await?;
                     continue;

@@ -26,7 +26,8 @@ pub(crate) enum PeerFrame {
     Ruling(ModerationAction),
     /// A message, with a number that the answer repeats.
     Said { number: u64, message: PeerMessage },
-    /// Something that is done to the world.
+    /// Something that is done to the world: by this account, or by a person without a client, for whom any client may speak, as
+    /// callers of all of them play the same people.
     Change(WorldChange),
     /// The changes of groups by this account so far. The second frame.
     Changes(Vec<WorldChange>),
