@@ -183,6 +183,8 @@ async fn groups_are_shown_and_changed() {
     let muted = done(&sandbox, "get_group_member_info", with(json!({ "user_id": 10002 }))).await;
     assert!(muted["shut_up_timestamp"].as_u64().unwrap() > 0);
     done(&sandbox, "set_group_ban", with(json!({ "user_id": 10002, "duration": 0 }))).await;
+    let free = done(&sandbox, "get_group_member_info", with(json!({ "user_id": 10002 }))).await;
+    assert_eq!(free["shut_up_timestamp"], 0);
     assert_eq!(code(&sandbox, "set_group_ban", with(json!({ "user_id": 10005 }))).await, 102);
     assert_eq!(code(&sandbox, "set_group_kick", with(json!({ "user_id": 10003 }))).await, 101);
     assert_eq!(code(&sandbox, "set_group_special_title", with(json!({ "user_id": 10002 }))).await, 102);

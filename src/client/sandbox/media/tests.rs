@@ -77,3 +77,27 @@ fn types_are_told_by_content() {
         ("image/jpeg", "application/octet-stream", "application/octet-stream")
     );
 }
+
+#[tokio::test]
+async fn files_are_fetched_up_to_a_limit() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (store, _folder) = store();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/a.png?token=hush", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        for (status, length) in [("200 OK", PNG.len()), ("404 Not Found", 1), ("200 OK", MAX_FILE + 1)] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await.unwrap();
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+            let body = [PNG, &vec![0; length.saturating_sub(PNG.len())]].concat();
+            // The client hangs up at what is too large.
+            let _ = stream.write_all(&[head.as_bytes(), &body[..length]].concat()).await;
+        }
+    });
+    assert_eq!(store.take(&url).await, store.keep(PNG.to_vec()).await);
+    let said = store.take(&url).await.unwrap_err();
+    assert!(said.contains("404") && !said.contains("hush"), "{said}");
+    assert_eq!(store.take(&url).await, Err(too_large()));
+    server.await.unwrap();
+}
