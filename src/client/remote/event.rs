@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::segment::MessageSegment;
-use crate::client::backend::segment::Segment;
+use crate::client::backend::segment::{self, Segment};
 
 /// An event of an implementation. Ids are numbers of people and groups.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +66,7 @@ pub(crate) struct RemoteMessage {
     pub card: Option<String>,
     /// The content.
     pub content: Vec<MessageSegment>,
-    /// The same in the words of OneBot, where the implementation speaks it.
+    /// The same in the words of OneBot.
     pub as_said: AsSaid,
 }
 
@@ -75,6 +77,16 @@ pub(crate) struct AsSaid {
     pub segments: Vec<Segment>,
     /// The `message_id`.
     pub number: Option<i32>,
+}
+
+impl AsSaid {
+    /// Of an event of a message in the words of OneBot.
+    pub(crate) fn of(event: &Value) -> Self {
+        Self {
+            segments: segment::read(&event["message"], false).unwrap_or_default(),
+            number: event["message_id"].as_i64().and_then(|number| i32::try_from(number).ok()),
+        }
+    }
 }
 
 /// The chat of a message.

@@ -63,7 +63,7 @@ fn events_are_posted_signed_and_answered_by_quick_operations() {
     assert_eq!(header("x-signature"), format!("sha1={hex}"));
     let beat = receiver.next().json;
     assert_eq!((&beat["meta_event_type"], &beat["interval"]), (&json!("heartbeat"), &json!(50)));
-    for (heard, then) in [("1", Some("[CQ:a]")), ("2", None), ("3", None), ("4", None)] {
+    for (heard, then) in [("1", Some("&#91;CQ:a&#93;")), ("2", None), ("3", None), ("4", None)] {
         hear(&client, heard);
         assert_eq!(words(&receiver), heard);
         if let Some(then) = then {

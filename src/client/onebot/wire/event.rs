@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::segment;
-use crate::client::backend::segment::{self as parts, Segment};
+use crate::client::backend::segment::Segment;
 use crate::client::remote::event::{AsSaid, RemoteChat, RemoteEvent, RemoteMessage};
 use crate::client::remote::segment::MessageSegment;
 use crate::client::remote::value::{flag, id, message_number, number, text, words};
@@ -56,10 +56,7 @@ fn said(event: &Value, own: bool) -> Option<RemoteEvent> {
         name: words("nickname"),
         card: words("card"),
         content: segment::read(&event["message"]),
-        as_said: AsSaid {
-            segments: parts::read(&event["message"], false).unwrap_or_default(),
-            number: event["message_id"].as_i64().and_then(|number| i32::try_from(number).ok()),
-        },
+        as_said: AsSaid::of(event),
     }))
 }
 

@@ -14,7 +14,7 @@ use crate::client::account::binding::{AccountBinding, OtherAccount};
 use crate::client::applications::hub::Hub;
 use crate::client::remote::dedup::EventDedup;
 use crate::client::remote::dialect::Dialect;
-use crate::client::remote::event::RemoteEvent;
+use crate::client::remote::event::{AsSaid, RemoteEvent};
 use crate::client::remote::frame::{FrameError, RemoteFrame};
 use crate::client::remote::message_ids::MessageIds;
 use crate::locks::locked;
@@ -282,7 +282,7 @@ impl Inbox {
                     return ConnectionSignal::TokenRefused;
                 }
             }
-            Ok(RemoteFrame::Event(event, envelope)) => {
+            Ok(RemoteFrame::Event(mut event, envelope)) => {
                 if let Some(Err(other)) = envelope.self_id.map(|account| self.binding.check(account)) {
                     return ConnectionSignal::OtherAccount(other);
                 }
@@ -298,7 +298,7 @@ impl Inbox {
                 });
                 let era = self.era.load(Ordering::Acquire);
                 let stamp = EventStamp { source, digest, account: envelope.self_id, era };
-                self.publish(&event, stamp, text);
+                self.publish(&mut event, stamp, text);
                 self.event(*event, stamp, text.len()).await;
                 return sign;
             }
@@ -307,11 +307,19 @@ impl Inbox {
         ConnectionSignal::None
     }
 
-    fn publish(&self, event: &RemoteEvent, stamp: EventStamp, frame: &[u8]) {
-        if !self.applications.has_listeners() || locked(&self.published).has(event, stamp) {
+    /// Tells applications an event, and reports of it its parts and its number where only that knows them.
+    fn publish(&self, event: &mut RemoteEvent, stamp: EventStamp, frame: &[u8]) {
+        let is_heard = self.applications.has_listeners() && !locked(&self.published).has(event, stamp);
+        let is_translated = !self.dialect.passes_actions() && matches!(event, RemoteEvent::Said(_));
+        if !is_heard && !is_translated {
             return;
         }
-        if let Some(told) = self.dialect.application_event(frame, &self.ids) {
+        let Some(told) = self.dialect.application_event(frame, &self.ids) else { return };
+        if let (true, RemoteEvent::Said(said)) = (is_translated, event) {
+            // Our own text, so it is JSON.
+            said.as_said = serde_json::from_str(&told).map(|told| AsSaid::of(&told)).unwrap_or_default();
+        }
+        if is_heard {
             self.applications.publish(&told);
         }
     }
