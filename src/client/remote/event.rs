@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::segment::MessageSegment;
+use super::value::opaque;
 use crate::client::backend::segment::{self, Segment};
 
 /// An event of an implementation. Ids are numbers of people and groups.
@@ -84,7 +85,7 @@ impl AsSaid {
     pub(crate) fn of(event: &Value) -> Self {
         Self {
             segments: segment::read(&event["message"], false).unwrap_or_default(),
-            number: event["message_id"].as_i64().and_then(|number| i32::try_from(number).ok()),
+            number: opaque(&event["message_id"]).and_then(|number| number.parse().ok()),
         }
     }
 }

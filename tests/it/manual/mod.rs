@@ -2,6 +2,7 @@
 //! from its source elsewhere.
 
 mod api;
+mod onebot;
 pub mod page;
 mod settings;
 

@@ -3,8 +3,14 @@
 use std::path::{Path, PathBuf};
 
 /// All pages.
-pub const ALL: [&str; 5] =
-    ["wqclient.8", "wqcontroller-api.7", "wqcontroller.8", "wqcontroller.toml.5", "wqctl.1"];
+pub const ALL: [&str; 6] = [
+    "wqclient.8",
+    "wqcontroller-api.7",
+    "wqcontroller-onebot.7",
+    "wqcontroller.8",
+    "wqcontroller.toml.5",
+    "wqctl.1",
+];
 
 /// Where a file of the project is.
 pub fn project(path: &str) -> PathBuf {

@@ -56,11 +56,11 @@ fn messages_of_friends_and_members_are_reported() {
     for manner in Manner::ALL {
         let (server, receiver) = (Server::new(manner), silent());
         let _client = reporting(&server, &receiver, &[]);
-        server.tell(private("你好\r\n!", json!({})));
+        server.tell(private("你好\r\n!", json!({ "message_id": 77 })));
         let mut report = receiver.next().json;
         assert!(report["id"].take().as_str().unwrap().parse::<u64>().is_ok());
         // That of the implementation, or one of ours where it has none.
-        assert!(report["message_id"].take().is_i64());
+        assert!(report["message_id"].take().is_i64(), "{report} {manner:?}");
         assert_eq!(
             report,
             json!({
