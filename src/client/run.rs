@@ -265,8 +265,7 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
         outbox,
         (recent, of_controller),
         lifecycle.state(),
-        stopping,
-        relogin_asked,
+        (stopping, relogin_asked),
         applications,
     ));
     let handler = move |request, _caller| {

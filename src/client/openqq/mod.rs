@@ -61,16 +61,15 @@ fn works_always(call: ClientCall) -> bool {
 }
 
 impl<B: Backend> Api<B> {
-    /// The API over `backend`. Messages go to `outbox`, and what the controller reports to the second of `reports`; `stop_asked` is cancelled to stop the client,
-    /// `relogin_asked` is notified to log in again.
+    /// The API over `backend`. Messages go to `outbox`, what the controller reports to the second of `reports`, and what applications
+    /// send to `applications`; `stop_asked` is cancelled to stop the client, `relogin_asked` is notified to log in again.
     pub(crate) fn new(
         own: ProcessInfo,
         backend: Arc<B>,
         outbox: Outbox,
         (recent, reporter): (RecentEvents, Reporter),
         state: watch::Receiver<ClientState>,
-        stop_asked: CancellationToken,
-        relogin_asked: Arc<Notify>,
+        (stop_asked, relogin_asked): (CancellationToken, Arc<Notify>),
         applications: Arc<Applications<B>>,
     ) -> Self {
         Self { own, backend, outbox, recent, reporter, state, stop_asked, relogin_asked, applications }
