@@ -105,7 +105,16 @@ impl Hub {
 
     /// The account logged in, or out.
     pub(crate) fn set_status(&self, status: AccountStatus) {
-        self.0.status.send_if_modified(|old| std::mem::replace(old, status) != status);
+        let mut before = AccountStatus::default();
+        self.0.status.send_if_modified(|old| {
+            before = std::mem::replace(old, status);
+            before != status
+        });
+        if before.number.is_some() && before.number != status.number {
+            // What waits is another account's.
+            let mut listeners = locked(&self.0.listeners);
+            listeners.all.values_mut().for_each(|listener| listener.backlog.clear());
+        }
     }
 
     /// Whether there are applications that an event is for.

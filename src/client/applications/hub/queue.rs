@@ -69,6 +69,12 @@ impl EventBacklog {
         }
     }
 
+    /// Nothing waits any more.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+        self.bytes = 0;
+    }
+
     /// The application is back. Returns how many events were lost meanwhile.
     pub(super) fn welcome_back(&mut self) -> u64 {
         self.is_let_go = false;

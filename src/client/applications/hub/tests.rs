@@ -107,3 +107,21 @@ async fn number_of_applications_is_bounded() {
     tokio::time::advance(HOLD).await;
     assert!(hub.attach(None).is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn events_of_an_account_are_not_told_after_another_has_logged_in() {
+    let hub = Hub::new(HOLD);
+    let (away, there) = (hub.attach(named("away")).unwrap(), hub.attach(None).unwrap());
+    let account = |number, is_online| AccountStatus { number, is_online };
+    hub.set_status(account(Some(1), true));
+    drop(away);
+    hub.publish("of the first");
+    hub.set_status(account(Some(1), false));
+    assert!(next(&there).is_some(), "it is still the same account");
+    hub.set_status(account(Some(2), true));
+    hub.publish("of the second");
+    assert_eq!(
+        (read(&there), read(&hub.attach(named("away")).unwrap())),
+        (vec!["of the second".into()], vec!["of the second".into()])
+    );
+}
