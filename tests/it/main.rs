@@ -14,6 +14,7 @@ mod suite;
 mod api;
 mod applications;
 mod bot;
+mod bots;
 mod cli;
 mod client;
 mod conformance;
