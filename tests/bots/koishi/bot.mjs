@@ -13,6 +13,8 @@ Logger.targets.length = 0
 const log = { colors: 0, print: (text) => console.error(text) }
 Logger.targets.push(log)
 
+// A GIF of one pixel.
+const picture = 'R0lGODlhAQABAAAAACwAAAAAAQABAAACAkwBADs='
 const tell = (what, bot, more) => console.log(JSON.stringify({ what, self: bot.selfId, ...more }))
 
 const app = new Context()
@@ -26,15 +28,25 @@ app.on('bot-status-updated', (bot) => {
 })
 
 app.on('message', async (session) => {
-  const words = session.content
+  const texts = session.elements.filter((element) => element.type === 'text')
+  // The adapter puts a space before a picture.
+  const words = texts.map((element) => element.attrs.content).join('').trim()
   const group = session.isDirect ? null : session.guildId
-  tell('heard', session.bot, { words, user: session.userId, group, id: session.messageId, name: session.author?.name })
+  tell('heard', session.bot, { words, user: session.userId, group, id: session.messageId, name: session.author?.name,
+    kinds: session.elements.map((element) => element.type) })
   if (words === 'ping') {
     const ids = await session.send('pong [koishi] & co')
     tell('answered', session.bot, { id: ids[0] })
   } else if (words === 'quote') {
     const ids = await session.send([h('quote', { id: session.messageId }), h.text('你说了')])
     tell('answered', session.bot, { id: ids[0] })
+  } else if (words === 'picture') {
+    const ids = await session.send(h.image(Buffer.from(picture, 'base64'), 'image/gif'))
+    tell('answered', session.bot, { id: ids[0] })
+  } else if (words === 'recall') {
+    const ids = await session.send('oops')
+    await session.bot.deleteMessage(session.channelId, ids[0])
+    tell('recalled', session.bot, {})
   } else if (words === 'look') {
     const { bot } = session
     tell('saw', bot, {
@@ -45,6 +57,11 @@ app.on('message', async (session) => {
       version: await bot.internal.getVersionInfo(),
     })
   }
+})
+
+app.on('friend-request', async (session) => {
+  await session.bot.handleFriendRequest(session.messageId, true)
+  tell('approved', session.bot, { user: session.userId, comment: session.content })
 })
 
 // What a framework complains of fails the test.

@@ -14,6 +14,8 @@ const napcat = new NCWebsocket({
   reconnection: { enable: true, attempts: 1000, delay: 200 },
 })
 
+// A GIF of one pixel.
+const picture = 'R0lGODlhAQABAAAAACwAAAAAAQABAAACAkwBADs='
 let self
 const tell = (what, more) => console.log(JSON.stringify({ what, self: String(self), ...more }))
 process.on('unhandledRejection', (error) => tell('failed', { why: JSON.stringify(error?.stack ?? error) }))
@@ -25,15 +27,23 @@ napcat.on('meta_event.lifecycle', async (event) => {
 })
 napcat.on('message', async (event) => {
   const words = event.message.map((segment) => segment.data.text ?? '').join('')
+  const to = event.message_type === 'group' ? { group_id: event.group_id } : { user_id: event.user_id }
   tell('heard', {
     words, user: event.user_id, group: event.group_id ?? null, id: event.message_id, name: event.sender.nickname,
+    kinds: event.message.map((segment) => segment.type),
   })
   if (words === 'ping') {
     const sent = await event.quick_action([Structs.text('pong [napcat] & co')])
     tell('answered', { id: sent?.message_id ?? null })
+  } else if (words === 'picture') {
+    const sent = await napcat.send_msg({ ...to, message: [Structs.image('base64://' + picture)] })
+    tell('answered', { id: sent.message_id })
+  } else if (words === 'recall') {
+    const sent = await napcat.send_msg({ ...to, message: [Structs.text('oops')] })
+    await napcat.delete_msg({ message_id: sent.message_id })
+    tell('recalled', {})
   } else if (words === 'quote') {
     const message = [Structs.reply(event.message_id), Structs.text('你说了')]
-    const to = event.message_type === 'group' ? { group_id: event.group_id } : { user_id: event.user_id }
     const sent = await napcat.send_msg({ ...to, message })
     tell('answered', { id: sent.message_id })
   } else if (words === 'look') {
@@ -45,5 +55,9 @@ napcat.on('message', async (event) => {
       version: await napcat.get_version_info(),
     })
   }
+})
+napcat.on('request.friend', async (event) => {
+  await event.quick_action(true)
+  tell('approved', { user: event.user_id, comment: event.comment })
 })
 await napcat.connect()

@@ -1,15 +1,14 @@
 //! Each framework, in each way that it has to reach its account.
 
 use super::Framework::{Aiocqhttp, Koishi, Napcat, NoneBot};
-use super::{ACCOUNT, Bot, Framework, Person, SECRET, Way, of_account, start, talk, with_token, world};
+use super::{ACCOUNT, Bot, Framework, Person, SECRET, Way, of_account, port, start, talk, with_token, world};
 
 /// The bot opens a WebSocket at the controller's door, and at the client's own port.
 fn opens(framework: Framework) {
     let controller = world();
     start(&controller, ACCOUNT, &with_token());
     let mut person = Person::at(&controller);
-    let accounts = controller.clients();
-    let port = &accounts.iter().find(|client| client["account"] == ACCOUNT).unwrap()["port"];
+    let port = port(&controller);
     let door = of_account(&controller, "ws", ACCOUNT);
     let mut urls = vec![format!("{door}/ws"), format!("ws://127.0.0.1:{port}/onebot/v11/ws")];
     // node-napcat-ts puts its token behind a question mark, whether there is one or not.
@@ -20,7 +19,7 @@ fn opens(framework: Framework) {
     for url in urls {
         let Some(mut bot) = Bot::start(framework, &Way::Forward { url: &url }) else { return };
         bot.connects_to(ACCOUNT);
-        talk(&mut person, &mut bot, framework);
+        talk(&controller, &mut person, &mut bot, framework);
     }
 }
 
@@ -31,7 +30,7 @@ fn is_called(framework: Framework) {
     start(&controller, ACCOUNT, &format!("{}&onebot_server_connect=bot={}", with_token(), bot.address));
     let mut person = Person::at(&controller);
     bot.connects_to(ACCOUNT);
-    talk(&mut person, &mut bot, framework);
+    talk(&controller, &mut person, &mut bot, framework);
 }
 
 #[test]
@@ -74,7 +73,7 @@ fn posts_are_answered_by_actions_and_by_quick_operations() {
         start(&controller, ACCOUNT, &(with_token() + &post));
         let mut person = Person::at(&controller);
         bot.connects_to(ACCOUNT);
-        talk(&mut person, &mut bot, framework);
+        talk(&controller, &mut person, &mut bot, framework);
         if framework == Aiocqhttp {
             person.says("quick");
             assert_eq!(person.hears(), super::told(None, "quickly"));

@@ -6,6 +6,11 @@ mod program;
 mod restarts;
 mod together;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::json;
+
+use crate::client::process::request;
 use crate::fixture::{Builder, Controller, free_port, wait_until};
 use person::{Person, Told};
 use program::{Bot, Framework, SECRET, TOKEN, Way};
@@ -52,8 +57,33 @@ fn told(group: Option<u64>, words: &str) -> Told {
     Told { by: ACCOUNT_NUMBER.parse().unwrap(), group, words: words.to_owned() }
 }
 
+/// The port of the account's client.
+fn port(controller: &Controller) -> u16 {
+    let accounts = controller.clients();
+    let port = &accounts.iter().find(|client| client["account"] == ACCOUNT).unwrap()["port"];
+    port.as_u64().unwrap().try_into().unwrap()
+}
+
+/// A stranger asks to be a friend of the account, and the bot lets her.
+fn is_befriended(controller: &Controller, bot: &mut Bot) {
+    // Another one each time.
+    static NUMBER: AtomicU64 = AtomicU64::new(20_001);
+    let (port, number) = (port(controller), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let headers = format!("Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n");
+    let wish = json!({ "type": "friend", "name": "新人", "comment": "让我加" }).to_string();
+    let path = format!("POST /sandbox/people/{number}/request");
+    let asked = request(port, &path, &headers, &wish).unwrap();
+    assert_eq!(asked.status, 200, "{asked:?}");
+    let approved = bot.next("approved");
+    assert_eq!(approved["comment"], "让我加", "{approved}");
+    wait_until("she is a friend", || {
+        let friends = request(port, "GET /onebot/v11/get_friend_list", &headers, "").unwrap().json();
+        friends["data"].as_array().unwrap().iter().any(|friend| friend["user_id"] == number)
+    });
+}
+
 /// The person and the bot talk, alone and in a group, and the bot looks around.
-fn talk(person: &mut Person, bot: &mut Bot, framework: Framework) {
+fn talk(controller: &Controller, person: &mut Person, bot: &mut Bot, framework: Framework) {
     // Some frameworks hold numbers as texts.
     let is = |value: &serde_json::Value, number: u64| {
         value.as_u64() == Some(number) || value.as_str() == Some(number.to_string().as_str())
@@ -65,7 +95,20 @@ fn talk(person: &mut Person, bot: &mut Bot, framework: Framework) {
     person.says_in_group("quote");
     let heard = bot.hears("quote");
     assert!(is(&heard["user"], 10_001) && is(&heard["group"], GROUP), "{heard}");
-    assert_eq!(person.hears(), told(Some(GROUP), "你说了"));
+    let (quoting, kinds) = person.hears_parts();
+    assert_eq!(quoting, told(Some(GROUP), "你说了"));
+    assert_eq!(kinds[0], "reply");
+    person.says("picture");
+    assert_eq!(person.hears_parts().1, ["image"]);
+    person.shows("see");
+    // Koishi has names of its own.
+    let kinds = bot.hears("see")["kinds"].to_string().replace("img", "image");
+    assert_eq!(kinds, r#"["text","image"]"#);
+    person.says("recall");
+    assert_eq!(person.hears(), told(None, "oops"));
+    bot.next("recalled");
+    assert_eq!(person.notices(), "friend_recall");
+    is_befriended(controller, bot);
     person.says_in_group("look");
     let saw = bot.next("saw");
     let are = |key: &str, name: &str| saw[key].to_string().contains(name);

@@ -76,30 +76,55 @@ impl Person {
         self.call("send_private_msg", &json!({ "user_id": number, "message": words }));
     }
 
+    /// Shows a picture to the bots' account, with these words.
+    pub(super) fn shows(&mut self, words: &str) {
+        let picture = "base64://R0lGODlhAQABAAAAACwAAAAAAQABAAACAkwBADs=";
+        let message = json!([
+            { "type": "text", "data": { "text": words } }, { "type": "image", "data": { "file": picture } },
+        ]);
+        self.call("send_private_msg", &json!({ "user_id": ACCOUNT_NUMBER, "message": message }));
+    }
+
     /// Says something in the group in which both are.
     pub(super) fn says_in_group(&mut self, words: &str) {
         self.call("send_group_msg", &json!({ "group_id": GROUP, "message": words }));
     }
 
-    /// The next that she is told.
-    pub(super) fn hears(&mut self) -> Told {
+    /// The next event of this `post_type`.
+    fn next(&mut self, post_type: &str) -> Value {
         loop {
             let event = match self.events.pop_front() {
                 Some(event) => event,
                 None => self.read(),
             };
-            if event["post_type"] != "message" {
-                continue;
+            if event["post_type"] == post_type {
+                return event;
             }
-            let segments = event["message"].as_array().unwrap().iter();
-            let words: String = segments.filter_map(|segment| segment["data"]["text"].as_str()).collect();
-            return Told {
-                by: event["user_id"].as_u64().unwrap(),
-                group: event["group_id"].as_u64(),
-                // Some put a space between whom they name and what they say.
-                words: words.trim().to_owned(),
-            };
         }
+    }
+
+    /// The next that she is told.
+    pub(super) fn hears(&mut self) -> Told {
+        self.hears_parts().0
+    }
+
+    /// The next that she is told, and of what kinds its parts are.
+    pub(super) fn hears_parts(&mut self) -> (Told, Vec<String>) {
+        let event = self.next("message");
+        let segments = event["message"].as_array().unwrap();
+        let words: String = segments.iter().filter_map(|segment| segment["data"]["text"].as_str()).collect();
+        let told = Told {
+            by: event["user_id"].as_u64().unwrap(),
+            group: event["group_id"].as_u64(),
+            // Some put a space between whom they name and what they say.
+            words: words.trim().to_owned(),
+        };
+        (told, segments.iter().map(|segment| segment["type"].as_str().unwrap().to_owned()).collect())
+    }
+
+    /// The kind of the next event that tells of no message.
+    pub(super) fn notices(&mut self) -> String {
+        self.next("notice")["notice_type"].as_str().unwrap().to_owned()
     }
 
     /// The next so many, in an order that does not depend on time.

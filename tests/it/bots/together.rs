@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::Framework::{self, Aiocqhttp, Koishi, Napcat, NoneBot};
-use super::{ACCOUNT, Bot, Person, Told, Way, of_account, start, talk, told, with_token, world};
+use super::{ACCOUNT, Bot, Person, Told, Way, of_account, port, start, talk, told, with_token, world};
 
 #[test]
 fn each_of_four_frameworks_at_one_account_hears_and_answers_once() {
@@ -61,8 +61,7 @@ const BETWEEN: &str = "passes through";
 fn talks(framework: Framework) {
     let controller = world();
     start(&controller, ACCOUNT, "");
-    let accounts = controller.clients();
-    let port = &accounts.iter().find(|client| client["account"] == ACCOUNT).unwrap()["port"];
+    let port = port(&controller);
     let between = format!(
         "backend=onebot&onebot_url=ws://127.0.0.1:{port}/onebot/v11/ws&send_interval=0{}",
         with_token()
@@ -79,7 +78,7 @@ fn talks(framework: Framework) {
     controller.wait_for_state(BETWEEN, "running");
     let mut person = Person::at(&controller);
     bot.connects_to(ACCOUNT);
-    talk(&mut person, &mut bot, framework);
+    talk(&controller, &mut person, &mut bot, framework);
 }
 
 #[test]
