@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -25,6 +26,9 @@ const MAX_BYTES: usize = 1024 * 1024;
 
 /// How many may look at the same time.
 const MAX_WATCHERS: usize = 16;
+
+/// After how long without a frame something is sent all the same, so that whatever is between does not end the connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// How much of a text of a frame is shown, in characters; an image in it may have megabytes.
 const MAX_TEXT: usize = 2000;
@@ -109,6 +113,8 @@ impl Watcher {
         let received = tokio::select! {
             received = self.news.recv() => received,
             () = self.ending.cancelled() => return None,
+            // A comment (HTML Standard, 9.2.5).
+            () = tokio::time::sleep(KEEP_ALIVE) => return Some(Bytes::from_static(b":\n\n")),
         };
         match received {
             Ok(frame) => Some(frame),

@@ -6,7 +6,7 @@ use tracing::debug;
 use super::network::report;
 use super::view::changes::{Change, WorldChange};
 use super::view::{Outcome, SandboxChat};
-use super::{ECHO_DELAY, Echo, MAX_QUEUED_ECHOES, Sandbox, application_event};
+use super::{ECHO_DELAY, Echo, MAX_QUEUED_ECHOES, Sandbox, application_event, notice};
 use crate::client::backend::segment::{self, Segment};
 use crate::client::backend::{BackendError, SendClaim, Sent};
 use crate::client::process::unix_seconds;
@@ -60,7 +60,12 @@ impl Sandbox {
             // The person has no client: `route` has made an echo instead.
             (_, None) => {}
         }
-        let sent = application_event::received(&route.message, self.shared.view().sender_of(&route.message));
+        let mut sent =
+            application_event::received(&route.message, self.shared.view().sender_of(&route.message));
+        // Its `user_id` is the account's own, which does not say whom it was written to.
+        if let Some(receiver) = &route.message.receiver {
+            sent["target_id"] = notice::uid(&receiver.uid).into();
+        }
         self.frames.note("sent", sent);
         if let Some(message) = route.echo
             && self.echoes.try_send(Echo { due: Instant::now() + ECHO_DELAY, message }).is_err()

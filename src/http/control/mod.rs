@@ -3,9 +3,11 @@
 //! - [`ApiService`]: a request from its arrival to its response
 //! - `handlers`: `start_client`, `stop_client`, `relogin_client` and `check_client`
 //! - `qrcode`: `get_qrcode`
+//! - `sandbox`: what of a client's sandbox the page reaches below `/v1`
 
 mod handlers;
 mod qrcode;
+mod sandbox;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -60,6 +62,8 @@ enum Dispatch {
     Answered(Box<Response<Body>>),
     /// To a client. Most requests do.
     ToClient(Prepared),
+    /// To the sandbox of a client, whose answers a browser takes for the page's own.
+    ToSandbox(Prepared),
 }
 
 /// The HTTP service of the controller.
@@ -108,9 +112,16 @@ impl ApiService {
                 Ok(dispatch) => dispatch,
                 Err(refusal) => return *refusal,
             };
+            let is_sandbox = matches!(dispatch, Ok(Dispatch::ToSandbox(_)));
             let proxied = match dispatch {
-                Ok(Dispatch::ToClient(Prepared::Ready(proxied))) => Ok(proxied),
-                Ok(Dispatch::ToClient(Prepared::ReadsForm(reading))) => reading.await,
+                Ok(
+                    Dispatch::ToClient(Prepared::Ready(proxied))
+                    | Dispatch::ToSandbox(Prepared::Ready(proxied)),
+                ) => Ok(proxied),
+                Ok(
+                    Dispatch::ToClient(Prepared::ReadsForm(reading))
+                    | Dispatch::ToSandbox(Prepared::ReadsForm(reading)),
+                ) => reading.await,
                 Ok(Dispatch::Own(answering)) => return finish(origin, answering.await, api),
                 Ok(Dispatch::Answered(response)) => return finish(origin, Ok(*response), api),
                 Err(reply) => Err(reply),
@@ -119,6 +130,7 @@ impl ApiService {
                 Ok(proxied) => self.proxy.forward(proxied, &downstream).await,
                 Err(reply) => Err(reply),
             };
+            let answered = if is_sandbox { answered.map(sandbox::contained) } else { answered };
             finish(origin, answered, api)
         }
     }
@@ -229,6 +241,9 @@ impl ApiService {
             let answering = self.v1.clone().scan(token.to_owned(), request);
             return Ok(Dispatch::Own(Box::pin(async move { Ok(answering.await) })));
         }
+        if let Some(request) = sandbox::to_client(&request) {
+            return self.proxy.prepare(request, body, None, downstream).map(Dispatch::ToSandbox);
+        }
         if routes::is_own(path) {
             let answering = self.v1.clone().answer(request, body, downstream.clone());
             return Ok(Dispatch::Own(Box::pin(async move { Ok(answering.await) })));
@@ -273,6 +288,13 @@ pub fn unavailable(headers: &HeaderMap) -> Response<Body> {
 /// Makes `client=NAME` of the account in a path such as `/clients/NAME/onebot/v11/ws`.
 fn name_in_query(uri: &mut Uri) {
     let Some((name, path)) = onebot::by_name(uri.path()) else { return };
+    if let Some(named) = named_in_query(name, path, uri.query()) {
+        *uri = named;
+    }
+}
+
+/// The path with `client=NAME`. The name is as it stood in another path, percent-encoded.
+fn named_in_query(name: &str, path: &str, query: Option<&str>) -> Option<Uri> {
     let mut target = format!("{path}?client=");
     for c in name.chars() {
         match c {
@@ -282,14 +304,12 @@ fn name_in_query(uri: &mut Uri) {
             c => target.push(c),
         }
     }
-    if let Some(query) = uri.query().filter(|query| !query.is_empty()) {
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
         target.push('&');
         target += query;
     }
     // Made of parts of a URI, so it is one.
-    if let Ok(target) = PathAndQuery::try_from(target) {
-        *uri = Uri::from(target);
-    }
+    PathAndQuery::try_from(target).ok().map(Uri::from)
 }
 
 /// Completes a response; pages of `origin` may read it.

@@ -9,6 +9,9 @@ use crate::model::name::ClientName;
 /// Where every path of this API begins.
 pub const ROOT: &str = "/v1/";
 
+/// What stands behind the name of an account before the paths of the world to try bots in, which its client serves.
+const SANDBOX: &str = "/sandbox/";
+
 /// Where links for scanning lead.
 pub const SCAN: &str = "/scan/";
 
@@ -101,9 +104,19 @@ pub fn find(method: &Method, path: &str) -> Result<Route, Problem> {
     })
 }
 
-/// Whether a request only reads, so that a read-only token opens it.
+/// The account and the path at its client, of `/v1/clients/NAME/sandbox/…`. The name is as it stands in the path, percent-encoded.
+pub fn sandbox(path: &str) -> Option<(&str, &str)> {
+    let rest = path.strip_prefix(ROOT)?.strip_prefix("clients/")?;
+    let (name, path) = rest.split_at(rest.find('/')?);
+    // A path that ends there is no path of a client's.
+    (!name.is_empty() && path.len() > SANDBOX.len() && path.starts_with(SANDBOX)).then_some((name, path))
+}
+
+/// Whether a request only reads, so that a read-only token opens it. Of the sandbox's paths, those that do something take no GET.
 pub fn only_reads(method: &Method, path: &str) -> bool {
-    let is_known = path == METRICS || target(path).is_some_and(|(_, allow)| allow.starts_with("GET"));
+    let is_known = path == METRICS
+        || sandbox(path).is_some()
+        || target(path).is_some_and(|(_, allow)| allow.starts_with("GET"));
     is_known && matches!(*method, Method::GET | Method::HEAD)
 }
 
@@ -233,9 +246,27 @@ mod tests {
     }
 
     #[test]
+    fn paths_of_the_sandbox_are_told_apart() {
+        for (path, found) in [
+            ("/v1/clients/a%20b/sandbox/world", Some(("a%20b", "/sandbox/world"))),
+            ("/v1/clients/a/sandbox/people/1/say", Some(("a", "/sandbox/people/1/say"))),
+            ("/v1/clients/sandbox/sandbox/frames", Some(("sandbox", "/sandbox/frames"))),
+            ("/v1/clients/a/sandbox/", None),
+            ("/v1/clients/a/sandbox", None),
+            ("/v1/clients//sandbox/world", None),
+            ("/v1/clients/a/openqq/sandbox/world", None),
+            ("/v1/sandbox/world", None),
+            ("/clients/a/sandbox/world", None),
+        ] {
+            assert_eq!(sandbox(path), found, "{path}");
+        }
+    }
+
+    #[test]
     fn read_only_tokens_read() {
         assert!(only_reads(&Method::GET, "/v1/clients") && only_reads(&Method::HEAD, "/v1/clients/a"));
         assert!(only_reads(&Method::GET, "/v1/clients/a/qrcode"));
+        assert!(only_reads(&Method::GET, "/v1/clients/a/sandbox/frames"));
         for (method, path) in [
             (Method::POST, "/v1/clients"),
             (Method::GET, "/v1/other"),
@@ -243,6 +274,7 @@ mod tests {
             (Method::DELETE, "/v1/clients/a"),
             (Method::POST, "/v1/clients/a/start"),
             (Method::GET, "/v1/clients/a/start"),
+            (Method::POST, "/v1/clients/a/sandbox/people/1/say"),
         ] {
             assert!(!only_reads(&method, path), "{method} {path}");
         }
