@@ -47,6 +47,12 @@ function part(title) {
 export function accountView({ name, canChange }) {
     const heading = el("h1", { id: "heading", tabIndex: -1, textContent: name });
     const state = badge();
+    const chat = el("a", {
+        class: "button",
+        href: `#/chat/${encodeURIComponent(name)}`,
+        textContent: t("chat_open"),
+        hidden: true,
+    });
     const alerts = alertBox();
     // Read out when the state changes.
     const says = el("p", { class: "says", "aria-live": "polite" });
@@ -91,7 +97,7 @@ export function accountView({ name, canChange }) {
         "section",
         {},
         back(),
-        el("div", { class: "top" }, heading, state.element),
+        el("div", { class: "top" }, heading, state.element, chat),
         alerts.element,
         absent,
         present,
@@ -110,6 +116,7 @@ export function accountView({ name, canChange }) {
         state.element.hidden = !account;
         setText(heading, gone ? t("no_account", { name }) : name);
         log.set(Boolean(account));
+        chat.hidden = account?.backend !== "sandbox";
         if (!account) return code.set(false);
         const described = describe(account);
         state.show(described);

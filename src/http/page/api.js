@@ -35,7 +35,7 @@ export class Problem extends Error {
     /** What an answer says; an answer of a proxy before the controller says nothing that can be used. */
     static async of(response) {
         const body = await response.json().catch(() => ({}));
-        const detail = body.detail || body.title || t("failed_status", { status: response.status });
+        const detail = body.detail || body.title || body.wording || t("failed_status", { status: response.status });
         return new Problem(response.status, body.code ?? "", detail);
     }
 }
@@ -98,6 +98,12 @@ export const newLogin = (name) => call("POST", `${client(name)}/relogin`, { forg
 export const scanLink = (name) => call("POST", `${client(name)}/scan-link`);
 export const remove = (name) => call("DELETE", client(name));
 export const forget = (name) => call("DELETE", `${client(name)}?forget=1`);
+
+/** The world of an account in the sandbox, and what a person of it does. Its client answers in the words of OneBot. */
+export const sandboxAddress = (name, path) => address(`${client(name)}/sandbox/${path}`);
+export const sandboxWorld = (name) => call("GET", `${client(name)}/sandbox/world`);
+export const asPerson = (name, uid, what, params) =>
+    call("POST", `${client(name)}/sandbox/people/${encodeURIComponent(uid)}/${what}`, params);
 
 export const eventsAddress = () => address("/v1/events");
 export const logAddress = (name) => address(`${client(name)}/log?lines=200&follow=1`);

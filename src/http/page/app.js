@@ -3,6 +3,7 @@
 import { accountView } from "./account.js";
 import { addView } from "./add.js";
 import * as api from "./api.js";
+import { chatView } from "./chat.js";
 import { announce, el } from "./dom.js";
 import { listView } from "./list.js";
 import { signInView } from "./signin.js";
@@ -95,10 +96,11 @@ function listOnce() {
     return list;
 }
 
-function accountName(hash) {
-    const match = /^#\/account\/([^/]+)$/.exec(hash);
+/** The account that the address names for a view of this kind. */
+function accountName(kind, hash) {
+    const match = /^#\/(account|chat)\/([^/]+)$/.exec(hash);
     try {
-        return match && decodeURIComponent(match[1]);
+        return match?.[1] === kind ? decodeURIComponent(match[2]) : null;
     } catch {
         return null;
     }
@@ -110,9 +112,11 @@ function route({ first = false } = {}) {
     if (view === list) listScroll = scrollY;
     // It counts those that need a person, for the title of any view.
     listOnce();
-    const name = accountName(location.hash);
+    const name = accountName("account", location.hash);
+    const chat = accountName("chat", location.hash);
     const canChange = session.access === "full";
     if (name !== null) show(accountView({ name, canChange }), { focus: !first });
+    else if (chat !== null) show(chatView({ name: chat, canChange }), { focus: !first });
     else if (location.hash === "#/add" && canChange) show(addView(), { focus: !first });
     else show(list, { focus: !first, scroll: listScroll });
 }

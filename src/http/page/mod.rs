@@ -39,11 +39,17 @@ files![
     "api.js",
     "app.js",
     "badge.js",
+    "chat.css",
+    "chat.js",
+    "chat_composer.js",
+    "chat_message.js",
+    "chat_model.js",
     "code.js",
     "code_panel.js",
     "dom.js",
     "facts.js",
     "formats.js",
+    "frames_panel.js",
     "icon.svg",
     "index.html",
     "list.js",
@@ -56,6 +62,7 @@ files![
     "stream.js",
     "style.css",
     "texts.js",
+    "texts_chat.js",
 ];
 
 /// Whether a path is of the page.
@@ -156,7 +163,7 @@ mod tests {
             let (_, content) = FILES.iter().find(|(known, _)| *known == name).unwrap();
             std::str::from_utf8(content).unwrap()
         };
-        let texts = text("texts.js");
+        let texts = [text("texts.js"), text("texts_chat.js")].concat();
         let mut count = 0;
         for (name, _) in FILES.iter().filter(|(name, _)| name.ends_with(".js")) {
             for (at, _) in text(name).match_indices("t(\"") {

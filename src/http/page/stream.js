@@ -11,7 +11,7 @@ const OPENS_WITHIN = 10000;
  * after a lost connection; so each EventSource is used once, and the attempts are made here.
  *
  * `before` is awaited before each attempt but the first; if it throws, that attempt has failed. `opened` and `lost` are called when
- * the stream opens and each time it is lost.
+ * the stream opens and each time it is lost. Listeners of `events` get the data, and the event that it came in.
  */
 export function openStream(url, { events, before = async () => {}, opened = () => {}, lost = () => {} }) {
     let source = null;
@@ -38,7 +38,7 @@ export function openStream(url, { events, before = async () => {}, opened = () =
         current.addEventListener("error", failed);
         for (const [name, listener] of Object.entries(events)) {
             current.addEventListener(name, (event) => {
-                if (source === current) listener(JSON.parse(event.data || "{}"));
+                if (source === current) listener(JSON.parse(event.data || "{}"), event);
             });
         }
     }

@@ -3,8 +3,12 @@
 // A pair stands on one entry, so that a text can't be there in one language only. A mistake here stops the page as it loads, and a
 // key that is not here throws; app.js shows both to the user.
 
+import { CHAT_TEXTS } from "./texts_chat.js";
+
 /** key: [English, Chinese]; {name} is replaced by a value. */
 const TEXTS = {
+    ...CHAT_TEXTS,
+
     // The frame of the page.
     title: ["wqcontroller", "wqcontroller"],
     skip: ["Skip to the content", "跳到正文"],

@@ -1,6 +1,7 @@
 //! The page, in a real browser: what a person does there, and what they see.
 
 pub mod browser;
+mod chat;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};

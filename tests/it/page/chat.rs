@@ -1,0 +1,247 @@
+//! The chat page: a person of the sandbox's world writes, a bot answers, and what both see.
+
+use serde_json::{Value, json};
+
+use super::browser::{Browser, Look, Tab};
+use super::{PHONE, page, with_tokens};
+use crate::fixture::{Answer, Builder, Controller, wait_until};
+use crate::v1::actions::send;
+
+/// A group of the world in which every new account is an admin, and two of its members.
+const GROUP: &str = "700100200";
+const LI_LEI: &str = "10002";
+const HUI: &str = "10006";
+
+/// A picture of one point.
+const PICTURE: &[u8] = &[
+    0x89, b'P', b'N', b'G', 13, 10, 26, 10, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1, 8,
+    6, 0, 0, 0, 31, 0x15, 0xc4, 0x89, 0, 0, 0, 13, b'I', b'D', b'A', b'T', 0x78, 0x9c, 0x63, 0xf8, 0xcf,
+    0xc0, 0xf0, 0x1f, 0, 5, 0, 1, 0xff, 0x89, 0x99, 0x3d, 0x1d, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae,
+    0x42, 0x60, 0x82,
+];
+
+/// The bot calls an action by the door for applications. Returns its data.
+fn bot(controller: &Controller, action: &str, params: &Value) -> Value {
+    let answer = send(controller, "POST", &format!("/clients/mybot/onebot/v11/{action}"), params).json();
+    assert_eq!(answer["status"], "ok", "{action}: {answer}");
+    answer["data"].clone()
+}
+
+/// The lines of the conversation, as text.
+const SAID: &str =
+    "[...document.querySelectorAll('.chat-box li')].map(x => x.innerText.replace(/\\s+/g, ' ')).join('\\n')";
+
+fn until_said(tab: &mut Tab, text: &str) {
+    tab.until(&format!("{text:?} is said"), &format!("({SAID}).includes({})", json!(text)));
+}
+
+fn choose(tab: &mut Tab, field: &str, value: &str) {
+    let there = format!("[...document.querySelectorAll('#{field} option')].some(x => x.value === '{value}')");
+    tab.until(&format!("there is {value} in {field}"), &there);
+    tab.eval(&format!(
+        "(x => {{ x.value = '{value}'; x.dispatchEvent(new Event('change')); }})(document.querySelector('#{field}'))"
+    ));
+}
+
+fn press_key(tab: &mut Tab, key: &str) {
+    for kind in ["rawKeyDown", "keyUp"] {
+        tab.call(
+            "Input.dispatchKeyEvent",
+            json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": 13 }),
+        );
+    }
+}
+
+/// Writes a text and presses Enter.
+fn write(tab: &mut Tab, text: &str) {
+    tab.fill("#chat-text", text);
+    press_key(tab, "Enter");
+    tab.until("the field is empty again", "document.querySelector('#chat-text').value === ''");
+}
+
+fn last_message_of(controller: &Controller) -> i64 {
+    let history = bot(controller, "get_group_msg_history", &json!({ "group_id": GROUP }));
+    history["messages"].as_array().unwrap().last().unwrap()["message_id"].as_i64().unwrap()
+}
+
+#[test]
+fn person_of_the_world_talks_with_a_bot() {
+    let Some(browser) = Browser::start() else { return };
+    let builder = Builder::new();
+    let picture = builder.path("point.png");
+    std::fs::write(&picture, PICTURE).unwrap();
+    let controller = builder.built_in();
+    controller.start_client_with("mybot", "sandbox_login_time=0");
+    controller.wait_for_state("mybot", "running");
+    let mut tab = browser.tab(Look::default());
+    tab.open(&page(&controller, "account/mybot"));
+    tab.press("Open the chat page");
+    choose(&mut tab, "chat-person", LI_LEI);
+    choose(&mut tab, "chat-place", GROUP);
+    tab.until_text("Nothing has been said here yet.");
+    write(&mut tab, "hello @mybot, <b>are</b> you there?");
+    until_said(&mut tab, "hello @mybot, <b>are</b> you there?");
+    tab.until("it names the bot", "document.querySelector('.bubble .at')?.textContent === '@mybot'");
+    tab.until("it is on the own side", "document.querySelectorAll('.said.own').length === 1");
+
+    // The bot answers: it quotes, names the person and shows a picture.
+    let asked = last_message_of(&controller);
+    let encoded = {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(PICTURE)
+    };
+    let message = json!([
+        { "type": "reply", "data": { "id": asked.to_string() } }, { "type": "at", "data": { "qq": LI_LEI } },
+        { "type": "text", "data": { "text": " 在的" } },
+        { "type": "image", "data": { "file": format!("base64://{encoded}") } },
+    ]);
+    let answered = bot(&controller, "send_group_msg", &json!({ "group_id": GROUP, "message": message }));
+    until_said(&mut tab, "@李雷 在的");
+    until_said(&mut tab, "李雷: hello @mybot, <b>are</b> you there?");
+    let loaded = "(i => Boolean(i?.complete && i.naturalWidth === 1))([...document.querySelectorAll('.bubble img')].at(-1))";
+    tab.until("the picture is shown", loaded);
+    assert_eq!(tab.eval("document.querySelectorAll('.bubble b').length"), 0, "what is said is text");
+
+    // The person replies with a picture of a file, and takes that back.
+    tab.eval("[...document.querySelectorAll('.said:not(.own) .message-buttons button')].at(-1).click()");
+    tab.until("it is quoted", "document.querySelector('.draft-quote').innerText.includes('在的')");
+    let document = tab.call("DOM.getDocument", json!({}))["root"]["nodeId"].clone();
+    let field =
+        tab.call("DOM.querySelector", json!({ "nodeId": document, "selector": "#chat-files" }))["nodeId"]
+            .clone();
+    tab.call("DOM.setFileInputFiles", json!({ "nodeId": field, "files": [picture] }));
+    tab.until(
+        "it is there before it is sent",
+        "document.querySelectorAll('.draft-pictures img').length === 1",
+    );
+    write(&mut tab, "look");
+    tab.until("both pictures are there", "document.querySelectorAll('.bubble img').length === 2");
+    tab.until("the second one is shown", loaded);
+    let own = last_message_of(&controller);
+    assert_ne!(own, answered["message_id"].as_i64().unwrap());
+    let sent = bot(&controller, "get_msg", &json!({ "message_id": own }));
+    let kinds: Vec<_> = sent["message"].as_array().unwrap().iter().map(|part| part["type"].clone()).collect();
+    assert_eq!(kinds, ["reply", "text", "image"], "{sent}");
+    tab.picture("chat");
+    tab.eval(
+        "[...document.querySelectorAll('.said.own')].at(-1).querySelectorAll('.message-buttons button')[1].click()",
+    );
+    tab.until(
+        "it is struck out",
+        "getComputedStyle([...document.querySelectorAll('.said.own')].at(-1).querySelector('.bubble')).textDecorationLine === 'line-through'",
+    );
+    // So does the bot with its own.
+    bot(&controller, "delete_msg", &json!({ "message_id": answered["message_id"] }));
+    tab.until("both are struck out", "document.querySelectorAll('.said.recalled').length === 2");
+    tab.press("Poke the bot");
+    until_said(&mut tab, "李雷 poked mybot");
+
+    frames_are_shown(&mut tab, &controller);
+
+    // Another person, and the bot alone.
+    choose(&mut tab, "chat-person", HUI);
+    choose(&mut tab, "chat-place", "");
+    tab.until_text("Nothing has been said here yet.");
+    write(&mut tab, "psst");
+    until_said(&mut tab, "psst");
+    bot(&controller, "send_private_msg", &json!({ "user_id": HUI, "message": "yes?" }));
+    until_said(&mut tab, "yes?");
+    let (lines, faces) = (
+        "document.querySelectorAll('.chat-box .said').length",
+        "document.querySelectorAll('.said.own').length",
+    );
+    assert_eq!((tab.eval(lines), tab.eval(faces)), (json!(2), json!(1)));
+
+    // Who looks later sees the same.
+    let look = Look { language: "zh-CN", dark: true, ..PHONE };
+    let mut phone = browser.tab(look);
+    phone.open(&page(&controller, "chat/mybot"));
+    choose(&mut phone, "chat-person", LI_LEI);
+    choose(&mut phone, "chat-place", GROUP);
+    until_said(&mut phone, "李雷 戳了戳 mybot");
+    phone.until("both are struck out", "document.querySelectorAll('.said.recalled').length === 2");
+    phone.picture("chat-zh-phone");
+}
+
+/// Frames can be held, searched and opened.
+fn frames_are_shown(tab: &mut Tab, controller: &Controller) {
+    const SHOWN: &str =
+        "[...document.querySelectorAll('.frame')].filter(x => x.offsetParent !== null).length";
+    let words = "[...document.querySelectorAll('.frame summary .what')].map(x => x.textContent).join()";
+    tab.until("an event is there", &format!("({words}).includes('message.group.normal')"));
+    tab.until("an action is there", &format!("({words}).includes('send_group_msg')"));
+    let before = tab.eval("document.querySelectorAll('.frame').length");
+    tab.press("Pause");
+    bot(controller, "get_login_info", &json!({}));
+    tab.until_text("Paused; 2 have come since.");
+    assert_eq!(tab.eval("document.querySelectorAll('.frame').length"), before);
+    tab.press("Pause");
+    tab.until("they are there", &format!("document.querySelectorAll('.frame').length === {before} + 2"));
+    tab.until(
+        "the newest is the last",
+        "[...document.querySelectorAll('.frame .what')].at(-1).textContent === 'get_login_info ok 0'",
+    );
+    tab.fill(".frames-tools input", "delete_msg");
+    tab.until("two are of it", &format!("{SHOWN} === 2"));
+    tab.eval("[...document.querySelectorAll('.frame')].find(x => x.offsetParent !== null).querySelector('summary').click()");
+    tab.until_text("\"message_id\":");
+    tab.picture("chat-frames");
+    tab.eval("(x => { x.value = ''; x.dispatchEvent(new Event('input')); })(document.querySelector('.frames-tools input'))");
+}
+
+/// A request below the sandbox of an account, with these headers.
+fn ask(controller: &Controller, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let mut request = ureq::http::Request::builder()
+        .method(method)
+        .uri(controller.url(&format!("/v1/clients/mybot/sandbox/{path}")))
+        .header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    match method {
+        "GET" => controller.send(request.body(()).unwrap()),
+        _ => controller.send(request.body(body.to_owned()).unwrap()),
+    }
+}
+
+#[test]
+fn sandbox_opens_to_those_who_may_use_the_page() {
+    let controller = with_tokens();
+    let (key, eye) = ("Bearer a-word-that-writes", "Bearer a-word-that-reads");
+    let put = |headers: &[(&str, &str)]| {
+        let mut request = ureq::http::Request::put(controller.url("/v1/clients/mybot"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = json!({ "parameters": { "sandbox_login_time": "0" }, "desired": "running" }).to_string();
+        controller.send(request.header("content-type", "application/json").body(body).unwrap())
+    };
+    assert_eq!(put(&[("authorization", key)]).status, 201);
+    let say = r#"{"message":"x"}"#;
+    let path = format!("people/{LI_LEI}/say");
+    wait_until("it is logged in", || {
+        ask(&controller, "POST", &path, &[("authorization", key)], say).status == 200
+    });
+    let world = ask(&controller, "GET", "world", &[("authorization", eye)], "");
+    assert_eq!((world.status, &world.json()["self"]["name"]), (200, &json!("mybot")));
+    assert!(world.header("content-security-policy").unwrap().contains("sandbox"));
+    assert_eq!(ask(&controller, "POST", &path, &[("authorization", eye)], say).status, 403);
+    for (method, path) in [("GET", "world"), ("GET", "frames"), ("POST", path.as_str())] {
+        let refused = ask(&controller, method, path, &[], say);
+        assert_eq!((refused.status, &refused.json()["code"]), (401, &json!("token_needed")), "{path}");
+    }
+    // The session of the page, which other sites can't use.
+    let signed_in = {
+        let request = ureq::http::Request::post(controller.url("/v1/session"))
+            .header("content-type", "application/json");
+        controller.send(request.body(json!({ "token": "a-word-that-writes" }).to_string()).unwrap())
+    };
+    let cookie = signed_in.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    assert_eq!(ask(&controller, "POST", &path, &[("cookie", &cookie)], say).status, 200);
+    let foreign = [("cookie", cookie.as_str()), ("sec-fetch-site", "cross-site")];
+    assert_eq!(ask(&controller, "POST", &path, &foreign, say).status, 403);
+    // It opens nothing of a client's but the sandbox.
+    for path in ["../openqq/get_user_info", "..%2fopenqq/get_user_info"] {
+        assert_ne!(ask(&controller, "GET", path, &[("cookie", &cookie)], "").status, 200, "{path}");
+    }
+}
