@@ -112,7 +112,7 @@ export function chatView({ name, canChange }) {
 
     /** Why the person can't speak. */
     function refusal() {
-        if (!world?.online) return t("chat_offline");
+        if (trouble || !world?.online) return t("chat_offline");
         const speaks = world.people.find((known) => known.uid === person.value)?.speaks;
         if (speaks === undefined) return t("chat_nobody");
         return speaks === "client" ? t("chat_has_client") : null;

@@ -33,7 +33,7 @@ export function composer({ send, fail, clear }) {
 
     const text = el("textarea", {
         id: "chat-text",
-        rows: 3,
+        rows: 2,
         maxLength: MAX_TEXT,
         placeholder: t("chat_write_hint"),
         "aria-label": t("chat_write"),
