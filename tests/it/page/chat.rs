@@ -12,13 +12,8 @@ const GROUP: &str = "700100200";
 const LI_LEI: &str = "10002";
 const HUI: &str = "10006";
 
-/// A picture of one point.
-const PICTURE: &[u8] = &[
-    0x89, b'P', b'N', b'G', 13, 10, 26, 10, 0, 0, 0, 13, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1, 8,
-    6, 0, 0, 0, 31, 0x15, 0xc4, 0x89, 0, 0, 0, 13, b'I', b'D', b'A', b'T', 0x78, 0x9c, 0x63, 0xf8, 0xcf,
-    0xc0, 0xf0, 0x1f, 0, 5, 0, 1, 0xff, 0x89, 0x99, 0x3d, 0x1d, 0, 0, 0, 0, b'I', b'E', b'N', b'D', 0xae,
-    0x42, 0x60, 0x82,
-];
+/// A picture that a chat has to make smaller.
+const PICTURE: &[u8] = include_bytes!("pictures/list.png");
 
 /// The bot calls an action by the door for applications. Returns its data.
 fn bot(controller: &Controller, action: &str, params: &Value) -> Value {
@@ -68,7 +63,7 @@ fn last_message_of(controller: &Controller) -> i64 {
 fn person_of_the_world_talks_with_a_bot() {
     let Some(browser) = Browser::start() else { return };
     let builder = Builder::new();
-    let picture = builder.path("point.png");
+    let picture = builder.path("list.png");
     std::fs::write(&picture, PICTURE).unwrap();
     let controller = builder.built_in();
     controller.start_client_with("mybot", "sandbox_login_time=0");
@@ -98,7 +93,7 @@ fn person_of_the_world_talks_with_a_bot() {
     let answered = bot(&controller, "send_group_msg", &json!({ "group_id": GROUP, "message": message }));
     until_said(&mut tab, "@李雷 在的");
     until_said(&mut tab, "李雷: hello @mybot, <b>are</b> you there?");
-    let loaded = "(i => Boolean(i?.complete && i.naturalWidth === 1))([...document.querySelectorAll('.bubble img')].at(-1))";
+    let loaded = "(i => Boolean(i?.complete && i.naturalWidth > 1000))([...document.querySelectorAll('.bubble img')].at(-1))";
     tab.until("the picture is shown", loaded);
     assert_eq!(tab.eval("document.querySelectorAll('.bubble b').length"), 0, "what is said is text");
 
@@ -161,6 +156,47 @@ fn person_of_the_world_talks_with_a_bot() {
     until_said(&mut phone, "李雷 戳了戳 mybot");
     phone.until("both are struck out", "document.querySelectorAll('.said.recalled').length === 2");
     phone.picture("chat-zh-phone");
+
+    // A client that was started anew has forgotten all of it.
+    let pid = || controller.get("/v1/clients/mybot").json()["client"]["pid"].clone();
+    let before = pid();
+    assert_eq!(send(&controller, "POST", "/v1/clients/mybot/restart", &Value::Null).status, 200);
+    wait_until("it is another process", || !pid().is_null() && pid() != before);
+    controller.wait_for_state("mybot", "running");
+    phone.fill("#chat-text", "again");
+    wait_until("it is taken", || {
+        // Until the page knows that the account is back.
+        press_key(&mut phone, "Enter");
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        phone.eval("document.querySelector('#chat-text').value") == ""
+    });
+    until_said(&mut phone, "again");
+    phone.until("nothing else is there", "document.querySelectorAll('.chat-box li').length === 1");
+}
+
+#[test]
+fn frames_make_conversations() {
+    let Some(browser) = Browser::start() else { return };
+    let controller = Builder::new().built_in();
+    let mut tab = browser.tab(Look::default());
+    tab.open(&page(&controller, ""));
+    tab.eval("import(new URL('page/chat_model.js', location.href)).then(found => { window.model = found; })");
+    // The same frames come again with each connection; numbers that begin anew are those of another client process.
+    let taken = tab.eval(
+        "(() => { const chat = model.chatModel(); const say = (id, who, text, more = {}) => { const frame = { \
+         post_type: 'message', message_type: 'private', message_id: id, user_id: who, message: [], ...more }; \
+         return chat.take(more.target_id ? 'sent' : 'event', id, text, { frame }); }; \
+         return [say(1, 7, 'a'), say(2, 9, 'b', { target_id: 7 }), say(1, 7, 'a'), say(2, 9, 'b', { target_id: 7 }), \
+         say(3, 8, 'c'), chat.of({ group: null, person: '7' }).length, say(1, 7, 'd'), \
+         chat.of({ group: null, person: '7' }).length, chat.of({ group: null, person: '8' }).length]; })()",
+    );
+    assert_eq!(taken, json!(["new", "new", "known", "known", "new", 2, "restart", 1, 0]));
+    // The longest name counts, and an @ without one is a text.
+    let parts = tab.eval(
+        "model.partsOfText('a@b.c @Ann Lee: @all', [{ uid: '5', name: 'Ann' }, { uid: '6', name: 'x', card: 'Ann Lee' }], \
+         ['all']).map(part => part.data.text ?? part.data.qq)",
+    );
+    assert_eq!(parts, json!(["a@b.c ", "6", ": ", "all"]));
 }
 
 /// Frames can be held, searched and opened.
