@@ -18,13 +18,15 @@ _wqctl() {
         door+=("${word%% *}" "${word#* }")
         ((at += 1))
         ;;
-      --config | --state | --timeout | --parameters-file | --lines | -n | --delay | -d) ((at += 1)) ;;
+      --config | --state | --timeout | --parameters-file | --lines | -n | --delay | -d | --account | --junit | --port | --folder)
+        ((at += 1))
+        ;;
       -*) ;;
       *) [[ $command ]] || command=$word ;;
     esac
   done
   case $previous in
-    --token-file | --config | --parameters-file)
+    --token-file | --config | --parameters-file | --junit | --folder)
       mapfile -t COMPREPLY < <(compgen -f -- "$current")
       compopt -o filenames 2>/dev/null
       return
@@ -33,12 +35,12 @@ _wqctl() {
       mapfile -t COMPREPLY < <(compgen -W 'init loading scaning confirming updating running stop' -- "$current")
       return
       ;;
-    --url | --timeout | --lines | -n | --delay | -d) return ;;
+    --url | --timeout | --lines | -n | --delay | -d | --port) return ;;
   esac
   case $command in
     '')
       options+=' --version'
-      words='list show start stop restart relogin remove forget qr logs events explain top check effective bugreport help'
+      words='list show start stop restart relogin remove forget qr logs events explain top scene sandbox check effective bugreport help'
       ;;
     list) options+=' --state --needs-person --names --wide' ;;
     start) options+=' --parameters-file --no-wait --timeout' ;;
@@ -46,13 +48,22 @@ _wqctl() {
     forget) options+=' --yes' ;;
     logs) options+=' --follow --lines' ;;
     top) options+=' --delay' ;;
+    scene) options+=' --account --junit --timeout' ;;
+    sandbox) options+=' --port --folder' ;;
     check | effective | bugreport) options+=' --config' ;;
   esac
-  if [[ $current == -* || ! $command ]]; then
+  if [[ $previous == --account ]]; then
+    # An account is wanted, whatever the command takes besides.
+    command=show
+  elif [[ $current == -* || ! $command ]]; then
     mapfile -t COMPREPLY < <(compgen -W "$options $words" -- "$current")
     return
   fi
   case $command in
+    scene)
+      mapfile -t COMPREPLY < <(compgen -f -- "$current")
+      compopt -o filenames 2>/dev/null
+      ;;
     list | show | start | stop | restart | relogin | remove | forget | qr | logs | explain)
       local name
       while IFS= read -r name; do

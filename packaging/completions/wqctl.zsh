@@ -26,6 +26,8 @@ _wqctl_commands() {
     'events:show what changes, as it changes'
     'explain:say why an account is as it is'
     'top:show all accounts with what they use'
+    'scene:play scenes to a bot in the sandbox'
+    'sandbox:run a controller with a sandbox to try a bot in'
     'check:check the configuration'
     'effective:show every option, and where its value comes from'
     'bugreport:print what a report of a bug should have'
@@ -63,6 +65,11 @@ _wqctl() {
         '1:account:_wqctl_accounts'
       ;;
     top) _arguments $general {-d,--delay}'[seconds between two looks]:seconds:' ;;
+    scene)
+      _arguments $general '--account[the account that plays the bot]:account:_wqctl_accounts' \
+        '--junit[write the outcome to this file]:file:_files' '--timeout[how long an answer may take]:seconds:' '1:file:_files'
+      ;;
+    sandbox) _arguments $general '--port[the port to listen on]:port:' '--folder[keep the files of the account in this folder]:folder:_files -/' ;;
     check | effective | bugreport) _arguments $general '--config[read this file alone]:file:_files' ;;
     *) _arguments $general ;;
   esac

@@ -56,6 +56,10 @@ pub(super) enum Command {
     Explain(Account),
     /// Show all accounts with what they use, again and again.
     Top(Top),
+    /// Play scenes to a bot, and say whether it answers as expected.
+    Scene(Scene),
+    /// Run a controller and a sandbox to try a bot in.
+    Sandbox(Sandbox),
     /// Check the configuration.
     Check(Configuration),
     /// Show every option, and where its value comes from.
@@ -148,6 +152,31 @@ pub(super) struct Top {
     /// Seconds between two looks.
     #[arg(short = 'd', long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(super) delay: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Scene {
+    /// The file of scenes.
+    pub(super) file: PathBuf,
+    /// The account that plays the bot.
+    #[arg(long, value_name = "NAME")]
+    pub(super) account: Option<String>,
+    /// Write the outcome to this file, as JUnit's XML.
+    #[arg(long, value_name = "FILE")]
+    pub(super) junit: Option<PathBuf>,
+    /// How long an answer may take where the scene does not say, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(super) timeout: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Sandbox {
+    /// The port to listen on, on 127.0.0.1.
+    #[arg(long, value_name = "PORT", default_value_t = 4000, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) port: u16,
+    /// Keep the account's files in this folder, instead of a temporary one.
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) folder: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

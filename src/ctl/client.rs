@@ -215,6 +215,11 @@ impl Client {
         open.map(ToString::to_string).unwrap_or_default()
     }
 
+    /// Whether the door that opened is on this machine.
+    pub(super) fn is_here(&self) -> bool {
+        self.open.get().and_then(|place| self.doors.get(*place)).is_some_and(Door::is_here)
+    }
+
     fn silent(&self, patience: Duration) -> Failure {
         let text = format!("{} has not answered for {} seconds", self.place(), patience.as_secs());
         Failure::new(Kind::Unreachable, text).next("systemctl status wqcontroller")
@@ -243,6 +248,12 @@ impl Client {
         let Ok(problem) = serde_json::from_slice::<Problem>(&body) else {
             // A controller that can't start answers so at its sockets.
             let said = serde_json::from_slice::<Value>(&body).ok();
+            // A client answers for its sandbox as it answers applications.
+            if let Some(why) = said.as_ref().filter(|said| said["retcode"].is_i64()) {
+                return Failure::refused(
+                    why["wording"].as_str().or(why["message"].as_str()).unwrap_or("refused"),
+                );
+            }
             let said = said.as_ref().and_then(|said| said["status"].as_str());
             return match (status, said) {
                 (503, Some(said)) => Failure::new(Kind::Unreachable, said).next("wqctl check"),

@@ -6,6 +6,7 @@
 //! - `client`, `events`: requests with their answers, and streams of events
 //! - `account`: an account as the API tells it
 //! - `screen`, `table`, `time`: what is printed, and how wide that is
+//! - `scene`: tests of bots: files of scenes, and what is expected
 //! - `commands`: the commands, a file for each group
 //!
 //! A command is a process that lives for a moment: one thread, a connection for each request, and everything bounded in time and
@@ -18,6 +19,7 @@ mod commands;
 mod door;
 mod events;
 mod failure;
+mod scene;
 mod screen;
 mod table;
 mod time;

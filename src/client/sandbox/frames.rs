@@ -80,14 +80,15 @@ impl FrameLog {
         let _ = self.news.send(text);
     }
 
-    /// The frames so far, and those that come, as Server-Sent Events. None: too many look already.
+    /// The frames so far, if they are wanted, and those that come, as Server-Sent Events. None: too many look already.
     pub(super) fn watch(
         &self,
+        with_kept: bool,
     ) -> Option<impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + use<>> {
         let place = self.places.clone().try_acquire_owned().ok()?;
         let (first, news) = {
             let kept = locked(&self.kept);
-            (kept.frames.clone(), self.news.subscribe())
+            (if with_kept { kept.frames.clone() } else { VecDeque::new() }, self.news.subscribe())
         };
         let watcher = Watcher { first, news, ending: self.ending.clone(), _place: place };
         Some(unfold(watcher, |mut watcher| async move {
@@ -167,9 +168,9 @@ mod tests {
         let (log, ending) = FrameLog::new();
         let long = "长".repeat(MAX_TEXT + 1);
         log.note("action", json!({ "params": { "access_token": "hush", "a": [long], "n": 7 } }));
-        let mut early = Box::pin(log.watch().unwrap());
+        let mut early = Box::pin(log.watch(true).unwrap());
         log.note("event", json!({ "b": 1 }));
-        let mut late = Box::pin(log.watch().unwrap());
+        let mut late = Box::pin(log.watch(true).unwrap());
         for stream in [&mut early, &mut late] {
             let mut next = async || {
                 let frame = stream.next().await.unwrap().unwrap().into_data().unwrap();
@@ -180,7 +181,19 @@ mod tests {
             assert!(first.contains("长…\"") && first.contains("\"n\":7"), "{first}");
             assert!(next().await.contains("\"b\":1"));
         }
+        let mut new_ones = Box::pin(log.watch(false).unwrap());
         log.note("event", json!(vec!["x".repeat(MAX_TEXT); 100]));
+        assert!(
+            new_ones
+                .next()
+                .await
+                .unwrap()
+                .unwrap()
+                .into_data()
+                .unwrap()
+                .starts_with(b"event: event\nid: 3\n")
+        );
+        drop(new_ones);
         for stream in [&mut early, &mut late] {
             let frame = stream.next().await.unwrap().unwrap().into_data().unwrap();
             assert!(frame.len() < 200, "{frame:?}");
@@ -189,11 +202,11 @@ mod tests {
             log.note("event", json!({}));
         }
         assert!(early.next().await.unwrap().unwrap().into_data().unwrap().starts_with(b"event: missed"));
-        let more: Vec<_> = (2..MAX_WATCHERS).map(|_| log.watch().unwrap()).collect();
-        assert!(log.watch().is_none());
+        let more: Vec<_> = (2..MAX_WATCHERS).map(|_| log.watch(true).unwrap()).collect();
+        assert!(log.watch(true).is_none());
         drop((more, late));
         drop(ending);
-        let mut again = Box::pin(log.watch().unwrap());
+        let mut again = Box::pin(log.watch(true).unwrap());
         for _ in 0..MAX_FRAMES {
             assert!(again.next().await.is_some());
         }

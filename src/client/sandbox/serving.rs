@@ -48,7 +48,11 @@ impl Sandbox {
             return if reads { shown(StatusCode::OK, &self.world()) } else { wrong_method("GET") };
         }
         if path == FRAMES {
-            return if parts.method == Method::GET { self.frames() } else { wrong_method("GET") };
+            return if parts.method == Method::GET {
+                self.frames(parts.uri.query())
+            } else {
+                wrong_method("GET")
+            };
         }
         let Some((uid, what)) = path.strip_prefix(PEOPLE).and_then(|rest| rest.split_once('/')) else {
             return shown(
@@ -134,8 +138,10 @@ impl Sandbox {
         response
     }
 
-    fn frames(&self) -> Response<Body> {
-        let Some(frames) = self.frames.watch() else {
+    /// With `kept=0` in the query those that come alone: a script has no use for what was before it.
+    fn frames(&self, query: Option<&str>) -> Response<Body> {
+        let with_kept = !query.unwrap_or_default().split('&').any(|pair| pair == "kept=0");
+        let Some(frames) = self.frames.watch(with_kept) else {
             return shown(StatusCode::SERVICE_UNAVAILABLE, &failed("too many look at the frames already"));
         };
         let frames = futures_util::StreamExt::map(frames, |frame| match frame {

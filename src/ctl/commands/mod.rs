@@ -7,6 +7,8 @@
 //! - `follow`: logs and events
 //! - `explain`: why an account is as it is
 //! - `top`: all accounts, again and again
+//! - `scene`: tests of bots
+//! - `sandbox`: a controller to try a bot against
 //! - `configuration`: the check, and every option
 //! - `bugreport`, with `machine`: what a report of a bug should have
 
@@ -18,6 +20,8 @@ mod follow;
 mod list;
 mod machine;
 mod qr;
+mod sandbox;
+mod scene;
 mod start;
 mod top;
 
@@ -43,6 +47,8 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
     match &command {
         Command::Check(files) => return configuration::check(files, global.json),
         Command::Effective(files) => return configuration::effective(files, global.json),
+        // Its controller is one of its own.
+        Command::Sandbox(sandbox) => return sandbox::sandbox(sandbox, global.json).await,
         _ => {}
     }
     let token = Token::find(global.token_file.as_deref())?;
@@ -63,7 +69,8 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
         Command::Explain(account) => explain::explain(&context, &checked(account.name)?).await,
         Command::Top(top) => top::top(&context, &top).await,
         Command::Bugreport(files) => bugreport::bugreport(&context, &files).await,
-        Command::Check(_) | Command::Effective(_) => Ok(()),
+        Command::Scene(scene) => scene::scene(&context, &scene).await,
+        Command::Check(_) | Command::Effective(_) | Command::Sandbox(_) => Ok(()),
     }
 }
 

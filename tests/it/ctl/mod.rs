@@ -5,6 +5,8 @@ mod actions;
 mod completions;
 mod list;
 mod report;
+mod sandbox;
+mod scene;
 mod terminal;
 mod waiting;
 
