@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
+use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use super::configuration::ITSELF;
@@ -23,7 +24,7 @@ use crate::ctl::account::Account;
 use crate::ctl::arguments::Sandbox as Arguments;
 use crate::ctl::client::{Client, path_of};
 use crate::ctl::failure::{Failure, Kind, Outcome};
-use crate::ctl::screen::{print, print_json};
+use crate::ctl::screen::{complain, print, print_json};
 
 /// The account.
 const NAME: &str = "bot";
@@ -32,45 +33,62 @@ const NAME: &str = "bot";
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How often the removal of the temporary folder is tried.
+const REMOVALS: u32 = 100;
+
+/// The failure of what is told here.
+fn failed(what: &str) -> impl Fn(io::Error) -> Failure {
+    let what = what.to_owned();
+    move |error| Failure::refused(format!("{what}: {error}"))
+}
+
 pub(super) async fn sandbox(arguments: &Arguments, json: bool) -> Outcome {
     let port = arguments.port;
     check_port(port)?;
-    let failed = |what: &str| {
-        let what = what.to_owned();
-        move |error: io::Error| Failure::refused(format!("{what}: {error}"))
-    };
-    // Removed at the end of this function, after the controller has ended.
-    let temporary = match &arguments.folder {
-        Some(_) => None,
-        None => {
-            let made = tempfile::Builder::new().prefix("wqctl-sandbox-").tempdir();
-            Some(made.map_err(failed("no temporary folder can be made"))?)
-        }
-    };
-    let folder = match (&temporary, &arguments.folder) {
-        (Some(folder), _) => folder.path().to_owned(),
-        (None, given) => own_folder(given.as_deref().unwrap_or(Path::new(".")))?,
-    };
-    // Before there is a process that a signal could leave behind.
+    // Before there is a folder or a process that a signal could leave behind.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD]);
     let mut signals = signals.map_err(failed("signals can't be waited for"))?;
+    let Some(given) = &arguments.folder else {
+        let made = tempfile::Builder::new().prefix("wqctl-sandbox-").tempdir();
+        let temporary = made.map_err(failed("no temporary folder can be made"))?;
+        let ended = run(temporary.path(), port, json, &mut signals).await;
+        remove(temporary).await;
+        return ended;
+    };
+    run(&own_folder(given)?, port, json, &mut signals).await
+}
+
+/// Removes the folder. A client whose controller was killed notices that and ends, and may be writing to it meanwhile.
+async fn remove(temporary: TempDir) {
+    let folder = temporary.keep();
+    for _ in 0..REMOVALS {
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => sleep(LOOK).await,
+            _ => return,
+        }
+    }
+    complain(&format!("{} could not be removed", folder.display()));
+}
+
+/// Runs it in this folder, until it is to end.
+async fn run(folder: &Path, port: u16, json: bool, signals: &mut Signals) -> Outcome {
     let config = folder.join("wqcontroller.toml");
-    std::fs::write(&config, configuration(&folder, port)?)
+    std::fs::write(&config, configuration(folder, port)?)
         .map_err(failed("the configuration can't be written"))?;
-    let mut controller = Controller::start(&config, &folder)?;
+    let mut controller = Controller::start(&config, folder)?;
     let client = Client::new(Some(&format!("http://127.0.0.1:{port}")), None)?;
     let starting = async {
         controller.is_there(&folder.join("pid")).await?;
         let own = begin(&client).await?;
-        show(port, &own, &folder, json)
+        show(port, &own, folder, json)
     };
     let ended = tokio::select! {
         // The controller's own end is noticed while it starts.
         started = starting => started,
-        () = asked(&mut signals) => return controller.end(&mut signals).await,
+        () = asked(signals) => return controller.end(signals).await,
     };
     ended?;
-    controller.stay(&mut signals).await
+    controller.stay(signals).await
 }
 
 /// Waits until this command is asked to end.

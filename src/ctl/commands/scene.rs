@@ -101,7 +101,9 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
 async fn the_only_one(context: &Context) -> Outcome<String> {
     let list = context.client.get("/v1/clients?limit=1000").await?;
     let accounts = list["accounts"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let is_in_it = |account: &&Value| account["backend"] == "sandbox" && account["desired"] != "stopped";
+    // One that just starts has not said yet where it is.
+    let may_be = |backend: &Value| backend == "sandbox" || backend.is_null();
+    let is_in_it = |account: &&Value| may_be(&account["backend"]) && account["desired"] != "stopped";
     let mut names = accounts.iter().filter(is_in_it).filter_map(|account| account["name"].as_str());
     match (names.next(), names.next()) {
         (Some(name), None) => Ok(name.to_owned()),
