@@ -1,7 +1,7 @@
 //! [`EventFilter`]: which events are posted, and which are kept for `check_event`.
 
 /// All events of the API, and whether they are posted by default. Messages are no events.
-const EVENTS: [(&str, bool); 20] = [
+const EVENTS: [(&str, bool); 26] = [
     ("login", true),
     ("stop", true),
     ("state_change", true),
@@ -14,6 +14,13 @@ const EVENTS: [(&str, bool); 20] = [
     ("lose_group", true),
     ("new_group_member", true),
     ("lose_group_member", true),
+    ("recall", true),
+    ("poke", true),
+    ("ban", true),
+    ("friend_request", true),
+    ("group_request", true),
+    // A busy group has more of them than of messages.
+    ("reaction", false),
     ("new_discuss", false),
     ("lose_discuss", false),
     ("new_discuss_member", false),
@@ -26,6 +33,9 @@ const EVENTS: [(&str, bool); 20] = [
 
 /// The event whose report is worthless as soon as there is a newer one.
 pub const CODE: &str = "input_qrcode";
+
+/// The event that is kept for `check_event` only if it is chosen: it would push out messages.
+const REACTION: &str = "reaction";
 
 /// The events that are about the client itself. They are not kept for `check_event`.
 const ABOUT_THE_CLIENT: [&str; 5] = ["login", "stop", "state_change", "login_change", CODE];
@@ -52,17 +62,17 @@ impl EventFilter {
     pub fn accepts(&self, event: &str) -> bool {
         self.0.contains(&event)
     }
+
+    /// Whether the event of that name is kept for `check_event`.
+    pub fn keeps(&self, event: &str) -> bool {
+        !ABOUT_THE_CLIENT.contains(&event) && (event != REACTION || self.accepts(event))
+    }
 }
 
 impl Default for EventFilter {
     fn default() -> Self {
         Self(EVENTS.iter().filter(|(_, posted)| *posted).map(|(name, _)| *name).collect())
     }
-}
-
-/// Whether the event of that name is kept for `check_event`.
-pub fn is_kept(event: &str) -> bool {
-    !ABOUT_THE_CLIENT.contains(&event)
 }
 
 #[cfg(test)]
@@ -83,7 +93,9 @@ mod tests {
 
     #[test]
     fn events_about_the_client_are_not_kept() {
-        let kept: Vec<_> = EVENTS.iter().filter(|(name, _)| is_kept(name)).collect();
-        assert_eq!((kept.len(), kept[0].0), (15, "send_failed"));
+        let usual = EventFilter::default();
+        let kept: Vec<_> = EVENTS.iter().filter(|(name, _)| usual.keeps(name)).collect();
+        assert_eq!((kept.len(), kept[0].0), (20, "send_failed"));
+        assert!(!usual.keeps(REACTION) && EventFilter::parse(REACTION).unwrap().keeps(REACTION));
     }
 }

@@ -26,7 +26,7 @@ use crate::config::{Endpoint, LogLevel};
 use crate::model::name::ClientName;
 pub use applications::{ApplicationSettings, ApplicationToken, PostSecret, SocketUrl};
 pub use error::SettingsError;
-pub use event_filter::{CODE, EventFilter, is_kept};
+pub use event_filter::{CODE, EventFilter};
 pub use milky::{EventAddress, MilkySettings};
 pub use onebot::{ConnectionMode, OneBotSettings};
 pub use remote::RemoteSettings;

@@ -77,6 +77,13 @@ pub enum ClientCall {
     SendSessMessage,
     ShutupGroupMember,
     KickGroupMember,
+    UnmuteGroupMember,
+    WholeMute,
+    SetCard,
+    LeaveGroup,
+    RecallMessage,
+    ApproveRequest,
+    Onebot,
     GetClientInfo,
     StopClient,
     Relogin,
@@ -102,7 +109,7 @@ pub const CONTROLLER_CALLS: [ApiCall<ControllerCall>; 5] = [
 
 /// What a client answers. An event that `check_event` took is not shown again, but it reads all the same.
 #[rustfmt::skip]
-pub const CLIENT_CALLS: [ApiCall<ClientCall>; 17] = [
+pub const CLIENT_CALLS: [ApiCall<ClientCall>; 24] = [
     call("get_user_info", Get, Read, ClientCall::GetUserInfo),
     call("get_friend_info", Get, Read, ClientCall::GetFriendInfo),
     call("get_group_info", Get, Read, ClientCall::GetGroupInfo),
@@ -116,6 +123,13 @@ pub const CLIENT_CALLS: [ApiCall<ClientCall>; 17] = [
     call("send_sess_message", GetOrPost, Write, ClientCall::SendSessMessage),
     call("shutup_group_member", GetOrPost, Write, ClientCall::ShutupGroupMember),
     call("kick_group_member", GetOrPost, Write, ClientCall::KickGroupMember),
+    call("unmute_group_member", GetOrPost, Write, ClientCall::UnmuteGroupMember),
+    call("whole_mute", GetOrPost, Write, ClientCall::WholeMute),
+    call("set_card", GetOrPost, Write, ClientCall::SetCard),
+    call("leave_group", GetOrPost, Write, ClientCall::LeaveGroup),
+    call("recall_message", GetOrPost, Write, ClientCall::RecallMessage),
+    call("approve_request", GetOrPost, Write, ClientCall::ApproveRequest),
+    call("onebot", GetOrPost, Write, ClientCall::Onebot),
     call("get_client_info", GetOrPost, Read, ClientCall::GetClientInfo),
     call("stop_client", GetOrPost, Write, ClientCall::StopClient),
     call("relogin", Get, Write, ClientCall::Relogin),

@@ -7,6 +7,7 @@ mod groups;
 mod lanes;
 mod life;
 mod login;
+mod old_api;
 mod onebot;
 mod peers;
 pub(crate) mod process;

@@ -61,6 +61,17 @@ pub(super) async fn read(
     request: &Parts,
     body: Incoming,
 ) -> Result<ActionCall, (StatusCode, Answer)> {
+    Ok(ActionCall::new(name, parameters(request, body).await?))
+}
+
+/// Reads the parameters of a call, from its query and its body.
+///
+/// # Errors
+/// They can't be understood: the answer, with its status.
+pub(crate) async fn parameters(
+    request: &Parts,
+    body: Incoming,
+) -> Result<Map<String, Value>, (StatusCode, Answer)> {
     let bad = |status, why: String| (status, Answer::refused(Refusal::BadRequest, why));
     let unreadable = |why: String| bad(StatusCode::BAD_REQUEST, why);
     let query = request.uri.query().unwrap_or_default();
@@ -100,7 +111,7 @@ pub(super) async fn read(
             }
         }
     }
-    Ok(ActionCall::new(name, all))
+    Ok(all)
 }
 
 /// The parameters of a query or a form, with the types that the standard gives them.

@@ -15,7 +15,7 @@ mod actions;
 mod admission;
 mod conversation;
 pub(super) mod cq_code;
-mod http_action;
+pub(super) mod http_action;
 pub(super) mod hub;
 mod meta_event;
 mod post;
@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -72,6 +73,11 @@ pub(super) fn open<B: Backend>(
 impl<B: Backend> Applications<B> {
     async fn call(&self, call: ActionCall) -> Answer {
         self.actions.call(call).await
+    }
+
+    /// Carries out an action for a caller of the API, by the same rules.
+    pub(crate) async fn act_for_api(&self, name: &str, params: Map<String, Value>) -> Answer {
+        self.call(ActionCall::new(name, params)).await
     }
 }
 

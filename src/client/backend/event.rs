@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::happening::Happening;
 use super::message::Recipient;
 use super::objects::{Discuss, DiscussMember, Friend, Group, GroupMember, User};
+use super::segment::{self, Segment};
 use crate::model::login::LoginEvent;
 use crate::model::state::ClientState;
 
@@ -27,6 +29,8 @@ pub(crate) struct UnsentMessage {
     pub to: Recipient,
     /// The text.
     pub content: String,
+    /// The parts; none where the text was all of it.
+    pub segments: Vec<Segment>,
     /// The code that a waiting caller would have got.
     pub code: i32,
     /// Why, in words.
@@ -48,6 +52,9 @@ impl UnsentMessage {
             }
         };
         let mut message = json!({ "id": self.id, "type": kind, "content": self.content });
+        if !self.segments.is_empty() {
+            message["segments"] = json!(segment::without_content(&self.segments));
+        }
         // Both are objects, as made above.
         if let (Some(message), Value::Object(to)) = (message.as_object_mut(), to) {
             message.extend(to);
@@ -102,6 +109,8 @@ pub(crate) enum AccountEvent {
     GroupMemberPropertyChange(GroupMember, Change),
     /// A property of the own account changed.
     UserPropertyChange(User, Change),
+    /// What the old API had no words for.
+    Happened(Happening),
 }
 
 impl AccountEvent {
@@ -128,6 +137,7 @@ impl AccountEvent {
             Self::GroupPropertyChange(..) => "group_property_change",
             Self::GroupMemberPropertyChange(..) => "group_member_property_change",
             Self::UserPropertyChange(..) => "user_property_change",
+            Self::Happened(happening) => happening.name,
         }
     }
 
@@ -155,6 +165,7 @@ impl AccountEvent {
             Self::GroupPropertyChange(group, change) => changed(group.basic(), change),
             Self::GroupMemberPropertyChange(member, change) => changed(json!(member), change),
             Self::UserPropertyChange(user, change) => changed(json!(user), change),
+            Self::Happened(happening) => json!([happening.details]),
         };
         let mut report = json!({ "post_type": "event", "event": self.name(), "params": params });
         // The parameters are those of the original, so the reason is a key of its own.
@@ -196,6 +207,7 @@ mod tests {
             id: "7".into(),
             to: Recipient::GroupMember { group: "g".into(), member: "m".into() },
             content: "你好".into(),
+            segments: Vec::new(),
             code: -3,
             info: "why".into(),
         };

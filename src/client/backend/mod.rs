@@ -7,6 +7,7 @@
 pub(super) mod action;
 pub(super) mod claim;
 pub(super) mod event;
+pub(super) mod happening;
 pub(super) mod message;
 pub(super) mod objects;
 pub(super) mod segment;
@@ -23,6 +24,7 @@ pub(super) use self::claim::SendClaim;
 use self::event::AccountEvent;
 use self::message::{ChatMessage, Recipient};
 use self::objects::{Discuss, Friend, Group, User};
+use self::segment::Segment;
 use crate::http::body::{Body, empty};
 
 /// The handle to a chat network. Except for [`Backend::page`], [`Backend::serve`] and [`Backend::act`], it is only called while the client is running.
@@ -181,10 +183,53 @@ pub(crate) struct Draft {
     pub id: String,
     /// The recipient.
     pub to: Recipient,
-    /// The text.
+    /// The text. Where there are parts, it is what the old API shows of them.
     pub content: String,
+    /// The parts; none where the text is all of the message.
+    pub segments: Vec<Segment>,
     /// Decides between sending and withdrawing it.
     pub claim: SendClaim,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wording {
+    /// See [`Draft::content`].
+    pub content: String,
+    /// See [`Draft::segments`].
+    pub segments: Vec<Segment>,
+}
+
+impl Wording {
+    /// A message of these parts.
+    pub(crate) fn of(segments: Vec<Segment>) -> Self {
+        Self { content: segment::text_of(&segments, |_| None), segments }
+    }
+}
+
+#[cfg(test)]
+impl From<&str> for Wording {
+    fn from(content: &str) -> Self {
+        content.to_owned().into()
+    }
+}
+
+impl From<String> for Wording {
+    fn from(content: String) -> Self {
+        Self { content, segments: Vec::new() }
+    }
+}
+
+impl Draft {
+    /// About how much memory it takes, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.content.len() + segment::bytes(&self.segments)
+    }
+
+    /// What it says.
+    pub(crate) fn wording(&self) -> Wording {
+        Wording { content: self.content.clone(), segments: self.segments.clone() }
+    }
 }
 
 /// The longest mute of the network: 30 days.

@@ -84,6 +84,28 @@ pub(crate) fn raw(segments: &[Segment]) -> String {
     cq_code::write(&parts)
 }
 
+/// How the content of a file begins that is in the message itself.
+const CONTENT: &str = "base64://";
+
+/// The parts as reports have them: without the content of files, which may be megabytes.
+pub(crate) fn without_content(segments: &[Segment]) -> Vec<Segment> {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::String(text) if text.starts_with(CONTENT) => text.truncate(CONTENT.len()),
+            Value::Array(values) => values.iter_mut().for_each(strip),
+            // The parts of a forwarded message.
+            Value::Object(members) => members.values_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut all = segments.to_vec();
+    // A text that begins so is a text.
+    for part in all.iter_mut().filter(|part| part.kind != "text") {
+        part.data.values_mut().for_each(strip);
+    }
+    all
+}
+
 /// About how long the parts are, in bytes.
 pub(crate) fn bytes(segments: &[Segment]) -> usize {
     let of = |segment: &Segment| {
@@ -162,6 +184,22 @@ mod tests {
         {
             assert_eq!(read(&wrong, false), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn reports_have_no_content_of_files() {
+        let node = json!({ "content": [{ "type": "image", "data": { "file": "base64://eA==" } }] });
+        let mut forwarded = Segment::new("node", &[]);
+        forwarded.data = node.as_object().unwrap().clone();
+        let parts = [
+            Segment::new("image", &[("file", "base64://eA==")]),
+            Segment::new("image", &[("file", "http://x/y")]),
+            Segment::text("base64://eA=="),
+            forwarded,
+        ];
+        let stripped = without_content(&parts);
+        assert_eq!((stripped[0].get("file"), &stripped[1..3]), ("base64://", &parts[1..3]));
+        assert_eq!(stripped[3].data["content"][0]["data"]["file"], "base64://");
     }
 
     #[test]

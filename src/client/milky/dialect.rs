@@ -12,7 +12,7 @@ use crate::client::backend::message::Recipient;
 use crate::client::process::unix_seconds;
 use crate::client::remote::dialect::{Dialect, List, Request, number};
 use crate::client::remote::frame::{FrameError, Parsed, RemoteFrame};
-use crate::client::remote::message_ids::MessageIds;
+use crate::client::remote::message_ids::{MessageIds, Scene};
 use crate::client::remote::plan::{Plan, PlanContext};
 use crate::client::remote::segment::MessageSegment;
 use crate::client::remote::value;
@@ -98,6 +98,16 @@ impl Dialect for Milky {
             Recipient::Group(id) => wire::message_number("group", number(id).ok()?, seq),
             _ => None,
         }
+    }
+
+    fn sent_id(&self, account: u64, to: &Recipient, data: &Value, ids: &MessageIds) -> Option<i32> {
+        let chat = match to {
+            Recipient::Friend(id) => (Scene::Friend, number(id).ok()?),
+            Recipient::Group(id) => (Scene::Group, number(id).ok()?),
+            _ => return None,
+        };
+        let told = translation::answer::sent(account, chat, data, ids);
+        i32::try_from(told["message_id"].as_i64()?).ok().filter(|id| *id != 0)
     }
 
     fn mute(&self, group: u64, member: u64, time: Duration) -> Request {

@@ -16,6 +16,9 @@ use crate::http::request::params::{ParamError, Params};
 /// The longest body that is read, in bytes.
 const MAX_BODY: usize = 1024 * 1024;
 
+/// The longest body of a call that sends: it may have an image.
+const MAX_MESSAGE_BODY: usize = 6 * 1024 * 1024;
+
 /// How long a caller may take to send its body.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
@@ -29,8 +32,8 @@ pub(crate) enum RequestParamsError {
     #[error(transparent)]
     Params(#[from] ParamError),
     /// Its body is too long.
-    #[error("the body is longer than {MAX_BODY} bytes")]
-    TooLong,
+    #[error("the body is longer than {0} bytes")]
+    TooLong(usize),
     /// It has no query, and its body is no form.
     #[error("the body is no form: send a form or a JSON object")]
     NoForm,
@@ -52,7 +55,7 @@ impl RequestParamsError {
             // As plain text, since there is no callback, and nothing of the request may be run as a script.
             Self::Callback => return reply::text(StatusCode::BAD_REQUEST, self.to_string()),
             Self::Params(_) | Self::BrokeOff => StatusCode::BAD_REQUEST,
-            Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
         };
@@ -73,12 +76,32 @@ impl RequestParams {
     /// # Errors
     /// It is ambiguous, too long or too slow.
     pub(crate) async fn read(request: Request<Incoming>) -> Result<Self, RequestParamsError> {
+        Self::read_up_to(request, MAX_BODY).await
+    }
+
+    /// The same of a message, which may have an image.
+    ///
+    /// # Errors
+    /// As [`RequestParams::read`].
+    pub(crate) async fn read_message(request: Request<Incoming>) -> Result<Self, RequestParamsError> {
+        Self::read_up_to(request, MAX_MESSAGE_BODY).await
+    }
+
+    /// The query alone: what says how the answer is to look. The rest of the call is read elsewhere.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub(crate) fn of_query(query: &str) -> Result<Self, RequestParamsError> {
+        Self::new(Params::parse(query.as_bytes())?)
+    }
+
+    async fn read_up_to(request: Request<Incoming>, most: usize) -> Result<Self, RequestParamsError> {
         let mut params = Params::parse(request.uri().query().unwrap_or_default().as_bytes())?;
         if request.body().is_end_stream() {
             return Self::new(params);
         }
         let kind = FormKind::of(request.headers());
-        let body = body(request.into_body()).await?;
+        let body = body(request.into_body(), most).await?;
         match kind {
             Some(kind) => params.fill_from(kind.parse(&body)?),
             // The original ignores such a body and answers that nothing was found. That answer is only true if
@@ -102,6 +125,13 @@ impl RequestParams {
             _ => None,
         };
         Ok(Self { params, callback })
+    }
+
+    /// A call with these parameters.
+    #[cfg(test)]
+    pub(super) fn of(params: &[(&str, &str)]) -> Self {
+        let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
+        Self { params: Params::parse(query.as_bytes()).unwrap(), callback: None }
     }
 
     /// The value of a parameter.
@@ -133,9 +163,9 @@ impl RequestParams {
     }
 }
 
-async fn body(body: Incoming) -> Result<bytes::Bytes, RequestParamsError> {
-    collect(body, MAX_BODY, BODY_TIME).await.map_err(|error| match error {
-        CollectError::TooLong => RequestParamsError::TooLong,
+async fn body(body: Incoming, most: usize) -> Result<bytes::Bytes, RequestParamsError> {
+    collect(body, most, BODY_TIME).await.map_err(|error| match error {
+        CollectError::TooLong => RequestParamsError::TooLong(most),
         CollectError::TimedOut => RequestParamsError::TooSlow,
         CollectError::BrokeOff => RequestParamsError::BrokeOff,
     })

@@ -1,7 +1,10 @@
 //! `send_…_message`: finds the recipient of a call and sends its message.
 
+use http::StatusCode;
+
 use super::call::RequestParams;
-use super::reply::{ApiReply, NotFound};
+use super::compose::{self, UnusableMessage};
+use super::reply::{ApiReply, BAD_REQUEST, NotFound};
 use crate::client::backend::message::Recipient;
 use crate::client::backend::{Backend, BackendError};
 use crate::client::outbox::{Outbox, SendError};
@@ -114,18 +117,20 @@ pub(crate) fn matches_all<const N: usize>(call: &RequestParams, properties: Matc
 
 async fn send<B: Backend>(backend: &B, outbox: &Outbox, to: Recipient, call: &RequestParams) -> ApiReply {
     // Refused here and not in its turn: an asynchronous caller could no longer be told.
-    let Some(content) = call.get("content").filter(|content| !content.is_empty()) else {
-        return ApiReply::not_sent(&SendError::NoContent);
+    let said = match compose::wording(call) {
+        Ok(said) => said,
+        Err(UnusableMessage::Empty) => return ApiReply::not_sent(&SendError::NoContent),
+        Err(error) => return ApiReply::error(StatusCode::BAD_REQUEST, BAD_REQUEST, error.to_string()),
     };
-    let (id, content) = (backend.message_id(), content.to_owned());
+    let id = backend.message_id();
     if call.is_set("async") {
-        return match outbox.queue(id.clone(), to, content) {
+        return match outbox.queue(id.clone(), to, said) {
             Ok(()) => ApiReply::queued(&id),
             Err(error) => ApiReply::not_sent(&error),
         };
     }
     // Dropped with the connection when the caller hangs up, which withdraws the message.
-    match outbox.send(id, to, content).await {
+    match outbox.send(id, to, said).await {
         Ok(sent) => ApiReply::sent(&sent),
         Err(error) => ApiReply::not_sent(&error),
     }

@@ -2,9 +2,11 @@
 
 mod call;
 mod check_event;
+mod compose;
 mod reply;
 
 // Each a family of calls.
+mod deeds;
 mod messages;
 mod moderation;
 mod people;
@@ -25,7 +27,8 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::applications::Applications;
+use super::applications::{Applications, http_action};
+use super::backend::action::Answer;
 use super::backend::event::AccountEvent;
 use super::backend::{Backend, Page};
 use super::outbox::Outbox;
@@ -59,6 +62,15 @@ pub(crate) struct Api<B> {
 fn works_always(call: ClientCall) -> bool {
     matches!(call, ClientCall::GetClientInfo | ClientCall::StopClient | ClientCall::Relogin)
 }
+
+/// Whether a call sends a message.
+fn sends(call: ClientCall) -> bool {
+    use ClientCall::{SendDiscussMessage, SendFriendMessage, SendGroupMessage, SendSessMessage};
+    matches!(call, SendFriendMessage | SendGroupMessage | SendDiscussMessage | SendSessMessage)
+}
+
+/// What a call says of its answer, and not to an action.
+const FORMAT: [&str; 3] = ["callback", "datatype", "_"];
 
 impl<B: Backend> Api<B> {
     /// The API over `backend`. Messages go to `outbox`, what the controller reports to the second of `reports`, and what applications
@@ -115,7 +127,15 @@ impl<B: Backend> Api<B> {
             return reply::no_such_api();
         };
         let is_head = request.method() == Method::HEAD;
-        let call = match RequestParams::read(request).await {
+        if endpoint == ClientCall::Onebot {
+            return self.any_action(request).await;
+        }
+        let call = if sends(endpoint) {
+            RequestParams::read_message(request).await
+        } else {
+            RequestParams::read(request).await
+        };
+        let call = match call {
             Ok(call) => call,
             Err(error) => return error.answer(),
         };
@@ -132,6 +152,34 @@ impl<B: Backend> Api<B> {
             ApiReply::not_running(&state)
         };
         call.wrap(reply)
+    }
+
+    /// `onebot`: carries out any action of OneBot v11, as applications have it done.
+    async fn any_action(&self, request: Request<Incoming>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let call = match RequestParams::of_query(parts.uri.query().unwrap_or_default()) {
+            Ok(call) => call,
+            Err(error) => return error.answer(),
+        };
+        let mut all = match http_action::parameters(&parts, body).await {
+            Ok(all) => all,
+            Err((status, Answer::Failed { why, .. })) => {
+                return call.wrap(ApiReply::error(status, BAD_REQUEST, why));
+            }
+            Err((_, other)) => return call.wrap(ApiReply::of_action(&other)),
+        };
+        for name in FORMAT {
+            all.remove(name);
+        }
+        let (name, params) = match deeds::any_action(all) {
+            Ok(action) => action,
+            Err(reply) => return call.wrap(reply),
+        };
+        let state = self.state.borrow().clone();
+        if state != ClientState::Running {
+            return call.wrap(ApiReply::not_running(&state));
+        }
+        call.wrap(ApiReply::of_action(&self.applications.act_for_api(&name, params).await))
     }
 
     /// Posts what the controller found out about the login. Any program of this machine that reaches the port can say so, as it
@@ -169,6 +217,14 @@ impl<B: Backend> Api<B> {
             ClientCall::SendSessMessage => messages::to_member(backend, outbox, call).await,
             ClientCall::ShutupGroupMember => moderation::mute(backend, call).await,
             ClientCall::KickGroupMember => moderation::kick(backend, call).await,
+            ClientCall::UnmuteGroupMember => moderation::unmute(backend, call).await,
+            ClientCall::RecallMessage => deeds::recall(backend, call).await,
+            ClientCall::SetCard => deeds::set_card(backend, call).await,
+            ClientCall::LeaveGroup => deeds::leave(backend, call).await,
+            ClientCall::WholeMute => deeds::whole_mute(backend, call).await,
+            ClientCall::ApproveRequest => deeds::approve(backend, call).await,
+            // `dispatch` takes it: its parameters are of any type.
+            ClientCall::Onebot => Ok(ApiReply::object_not_found()),
             ClientCall::GetClientInfo => Ok(self.own.client_info()),
             ClientCall::StopClient => {
                 // The stop itself follows after STOP_DELAY, so this answer still arrives.

@@ -12,6 +12,7 @@ use http_body_util::StreamBody;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::client::backend::action::Answer;
 use crate::client::backend::{BackendError, Sent};
 use crate::client::outbox::SendError;
 use crate::http::auth::Refusal;
@@ -20,6 +21,8 @@ use crate::model::state::ClientState;
 
 /// Success.
 pub(crate) const OK: i32 = 0;
+/// It may have been done.
+const UNDER_WAY: i32 = 1;
 /// No object has all the given properties.
 const OBJECT_NOT_FOUND: i32 = 100;
 /// No member was named.
@@ -134,7 +137,11 @@ impl ApiReply {
     /// The message was sent.
     pub(crate) fn sent(sent: &Sent) -> Self {
         let info = sent.remark.map_or_else(|| "发送正常".to_owned(), |code| format!("忽略返回值: {code}"));
-        Self::ok(json!({ "id": sent.message.id, "code": OK, "status": "发送成功", "info": info }))
+        let mut reply = json!({ "id": sent.message.id, "code": OK, "status": "发送成功", "info": info });
+        if let Some(number) = sent.message.number {
+            reply["message_id"] = number.into();
+        }
+        Self::ok(reply)
     }
 
     /// The message was not sent, or may have been; `info` says why.
@@ -194,6 +201,22 @@ impl ApiReply {
     /// The network refused; `info` says why.
     pub(crate) fn failure(error: &BackendError) -> Self {
         Self::ok(json!({ "code": FAILURE, "status": "failure", "info": error.to_string() }))
+    }
+
+    /// What became of an action of OneBot v11, with its code there.
+    pub(crate) fn of_action(answer: &Answer) -> Self {
+        Self::ok(match answer {
+            Answer::Done(data) => json!({ "code": OK, "status": "ok", "data": data }),
+            Answer::Accepted => {
+                let info = "it is under way, or was; its outcome will not be told";
+                json!({ "code": UNDER_WAY, "status": "async", "data": null, "info": info })
+            }
+            Answer::Failed { code, why } => {
+                // A network that fails with the code of a success.
+                let code = if *code == i64::from(OK) { i64::from(FAILURE) } else { *code };
+                json!({ "code": code, "status": "failed", "data": null, "info": why })
+            }
+        })
     }
 
     /// The JSON text.

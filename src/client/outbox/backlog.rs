@@ -12,8 +12,8 @@ use crate::client::backend::Draft;
 use crate::client::backend::message::Recipient;
 use tokio::sync::oneshot;
 
-/// How many bytes the queued messages may have together: some of the longest (a call has at most 1 MiB).
-const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// How many bytes the queued messages may have together: two of the longest (a call has at most 6 MiB, for an image).
+const MAX_BYTES: usize = 12 * 1024 * 1024;
 
 /// How many sends may be under way. A send without an answer lasts for the timeout of a call while the others
 /// go on.
@@ -65,7 +65,7 @@ impl Backlog {
             return Err(SendError::Stopped);
         }
         let until_turn = self.until_turn(now);
-        if self.waiting.len() >= self.max_messages || self.bytes + turn.draft.content.len() > MAX_BYTES {
+        if self.waiting.len() >= self.max_messages || self.bytes + turn.draft.bytes() > MAX_BYTES {
             // There is room again once the oldest message is sent.
             let room = self.next.saturating_duration_since(now);
             // A caller that waits needs more than room: its turn has to be near enough, too.
@@ -78,7 +78,7 @@ impl Backlog {
         {
             return Err(SendError::too_many(late));
         }
-        self.bytes += turn.draft.content.len();
+        self.bytes += turn.draft.bytes();
         self.waiting.push_back(turn);
         Ok(())
     }
@@ -126,7 +126,7 @@ impl Backlog {
 
     fn remove_at(&mut self, index: usize) -> Option<QueuedMessage> {
         let turn = self.waiting.remove(index)?;
-        self.bytes -= turn.draft.content.len();
+        self.bytes -= turn.draft.bytes();
         Some(turn)
     }
 
@@ -150,6 +150,7 @@ mod tests {
             id: id.to_string(),
             to: Recipient::Friend(to.into()),
             content: "x".into(),
+            segments: Vec::new(),
             claim: SendClaim::default(),
         };
         QueuedMessage { draft: Arc::new(draft), outcome: None }
@@ -210,7 +211,7 @@ mod tests {
         assert!(backlog.take(start).is_none());
         let content = "x".repeat(MAX_BYTES - 2);
         let (id, to) = ("99".into(), Recipient::Friend("z".into()));
-        let long = Draft { id, to, content, claim: SendClaim::default() };
+        let long = Draft { id, to, content, segments: Vec::new(), claim: SendClaim::default() };
         backlog.push(QueuedMessage { draft: Arc::new(long), outcome: None }, None, start).unwrap();
         assert!(backlog.push(turn(100, "z"), None, start).is_err());
         assert_eq!(backlog.close().len(), 3);

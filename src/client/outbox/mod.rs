@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use super::backend::event::{AccountEvent, UnsentMessage};
 use super::backend::message::Recipient;
-use super::backend::{Backend, BackendError, Draft, SendClaim, Sent};
+use super::backend::{Backend, BackendError, Draft, SendClaim, Sent, Wording};
 use super::process::log::MESSAGES;
 use super::reports::Reporter;
 use crate::client_settings::OutboxSettings;
@@ -79,7 +79,7 @@ pub(crate) struct Dispatcher {
 pub(crate) fn open(settings: &OutboxSettings, reporter: Reporter) -> (Outbox, Dispatcher) {
     let (unsent, lost) = UnsentFolder::open(&settings.folder);
     for lost in lost {
-        report_unsent(&reporter, lost.id.clone(), lost.to, lost.content, &lost.error);
+        report_unsent(&reporter, lost.id.clone(), lost.to, lost.wording, &lost.error);
         // After the report is queued: a kill in between repeats the report, the other way round it would lose it.
         unsent.remove(&lost.id);
     }
@@ -102,12 +102,13 @@ impl Outbox {
     ///
     /// # Errors
     /// Too many messages wait, or the client stops.
-    pub(crate) fn queue(&self, id: String, to: Recipient, content: String) -> Result<(), SendError> {
+    pub(crate) fn queue(&self, id: String, to: Recipient, wording: Wording) -> Result<(), SendError> {
         // On disk before it can be begun.
-        self.shared.unsent().add(&id, &to, &content);
+        self.shared.unsent().add(&id, &to, &wording);
         let (shared, noted) = (self.shared.clone(), id.clone());
         let claim = SendClaim::noted(move |is_begun| shared.unsent().note(&noted, is_begun));
-        let draft = Arc::new(Draft { id: id.clone(), to, content, claim });
+        let Wording { content, segments } = wording;
+        let draft = Arc::new(Draft { id: id.clone(), to, content, segments, claim });
         let pushed = self.shared.backlog().push(QueuedMessage { draft, outcome: None }, None, Instant::now());
         match pushed {
             Ok(()) => self.shared.changed.notify_one(),
@@ -122,11 +123,12 @@ impl Outbox {
     ///
     /// # Errors
     /// It was not sent, or may have been.
-    pub(crate) async fn send(&self, id: String, to: Recipient, content: String) -> SendOutcome {
+    pub(crate) async fn send(&self, id: String, to: Recipient, wording: Wording) -> SendOutcome {
         // Without a file: if the client is killed, the caller sees its connection break.
         let claim = SendClaim::default();
         let (sender, mut outcome) = oneshot::channel();
-        let draft = Arc::new(Draft { id: id.clone(), to, content, claim: claim.clone() });
+        let Wording { content, segments } = wording;
+        let draft = Arc::new(Draft { id: id.clone(), to, content, segments, claim: claim.clone() });
         let turn = QueuedMessage { draft, outcome: Some(sender) };
         self.shared.backlog().push(turn, Some(MAX_WAIT), Instant::now())?;
         self.shared.changed.notify_one();
@@ -250,7 +252,7 @@ impl Dispatcher {
 
     /// Reports that a queued message was not sent, or may have been.
     fn report_lost(&self, draft: &Draft, error: &SendError) {
-        report_unsent(&self.reporter, draft.id.clone(), draft.to.clone(), draft.content.clone(), error);
+        report_unsent(&self.reporter, draft.id.clone(), draft.to.clone(), draft.wording(), error);
         self.shared.unsent().remove(&draft.id);
     }
 }
@@ -261,9 +263,10 @@ async fn send<B: Backend>(turn: QueuedMessage, backend: &B) -> (QueuedMessage, S
 }
 
 /// Logs and reports a queued message that was not sent, or may have been.
-fn report_unsent(reporter: &Reporter, id: String, to: Recipient, content: String, error: &SendError) {
+fn report_unsent(reporter: &Reporter, id: String, to: Recipient, wording: Wording, error: &SendError) {
     warn!("queued message {id} was not sent, or may have been: {error} (code {})", error.code());
-    let unsent = UnsentMessage { id, to, content, code: error.code(), info: error.to_string() };
+    let Wording { content, segments } = wording;
+    let unsent = UnsentMessage { id, to, content, segments, code: error.code(), info: error.to_string() };
     reporter.event(&AccountEvent::SendFailed(Box::new(unsent)));
 }
 

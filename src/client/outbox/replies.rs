@@ -74,7 +74,7 @@ impl<B: Backend> ReplyHandler<B> {
             return self.ignore("the message was such a reply itself");
         }
         let id = self.backend.message_id();
-        match self.outbox.queue(id.clone(), source.reply_to, reply) {
+        match self.outbox.queue(id.clone(), source.reply_to, reply.into()) {
             Ok(()) => {
                 info!(target: MESSAGES, "reply queued as message {id}");
                 // Nothing is awaited since the reply was queued, so its own report cannot have been answered yet.

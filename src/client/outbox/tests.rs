@@ -27,7 +27,7 @@ async fn messages_are_sent_in_order_and_at_the_interval() {
     let start = Instant::now();
     let dispatch = dispatcher.run(Arc::new(backend), CancellationToken::new());
     let check = futures_util::future::join_all((0..3_u64).map(|n| {
-        let sent = outbox.send(n.to_string(), friend.clone(), n.to_string());
+        let sent = outbox.send(n.to_string(), friend.clone(), n.to_string().into());
         async move {
             let message = sent.await.unwrap().message;
             assert_eq!((message.content, message.id), (n.to_string(), n.to_string()));

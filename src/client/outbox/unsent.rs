@@ -10,15 +10,16 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
 use super::SendError;
-use crate::client::backend::BackendError;
 use crate::client::backend::message::Recipient;
+use crate::client::backend::segment::Segment;
+use crate::client::backend::{BackendError, Wording};
 use crate::files::{FileError, private_folder, read_secret};
 use crate::model::error_chain::ErrorChain;
 
-/// The version of the files' format.
+/// The version of the files' format. Parts are a key that earlier programs of this version skip: they report the text.
 const VERSION: u32 = 1;
-/// The largest file that is read, in bytes: a call of 1 MiB, every byte of it escaped.
-const MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// The largest file that is read, in bytes: a text of 1 MiB, every byte of it escaped, and parts of 5 MiB.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// The most files that are read: twice as many as may wait.
 const MAX_FILES: usize = 20_000;
 
@@ -33,6 +34,8 @@ struct SavedMessage {
     id: String,
     to: Recipient,
     content: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    segments: Vec<Segment>,
 }
 
 /// A message that an earlier client did not send, or may have sent.
@@ -40,7 +43,7 @@ struct SavedMessage {
 pub(crate) struct LostMessage {
     pub(crate) id: String,
     pub(crate) to: Recipient,
-    pub(crate) content: String,
+    pub(crate) wording: Wording,
     pub(crate) error: SendError,
 }
 
@@ -74,9 +77,10 @@ impl UnsentFolder {
     }
 
     /// Saves a queued message. A failure is logged; the message is sent all the same.
-    pub(crate) fn add(&mut self, id: &str, to: &Recipient, content: &str) {
+    pub(crate) fn add(&mut self, id: &str, to: &Recipient, wording: &Wording) {
         let (Some(folder), Some(file)) = (&self.path, self.file(id, WAITING)) else { return };
-        let saved = SavedMessage { version: VERSION, id: id.into(), to: to.clone(), content: content.into() };
+        let Wording { content, segments } = wording.clone();
+        let saved = SavedMessage { version: VERSION, id: id.into(), to: to.clone(), content, segments };
         match write_file(folder, &file, &saved) {
             Ok(()) => self.failing = false,
             Err(error) if !self.failing => {
@@ -139,7 +143,7 @@ fn read_folder(path: &Path) -> Result<Vec<LostMessage>, UnsentError> {
             Ok(saved) => lost.push(LostMessage {
                 id: saved.id,
                 to: saved.to,
-                content: saved.content,
+                wording: Wording { content: saved.content, segments: saved.segments },
                 // A begun message may have been written before the kill.
                 error: if is_begun { BackendError::NoAnswer.into() } else { SendError::Killed },
             }),
@@ -201,6 +205,35 @@ fn read_file(path: &Path) -> Result<SavedMessage, ReadError> {
 mod tests {
     use super::*;
 
+    fn text(text: &str) -> Wording {
+        text.to_owned().into()
+    }
+
+    #[test]
+    fn parts_of_unsent_messages_survive_and_earlier_programs_skip_them() {
+        /// What programs read before messages had parts.
+        #[derive(Deserialize)]
+        struct Earlier {
+            version: u32,
+            content: String,
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("outbox");
+        let (mut unsent, _) = UnsentFolder::open(&path);
+        let wording = Wording::of(vec![Segment::new("at", &[("qq", "7")]), Segment::text("你好")]);
+        unsent.add("1", &Recipient::Friend("7".into()), &wording);
+        let earlier: Earlier = serde_json::from_slice(&fs::read(path.join("1.waiting")).unwrap()).unwrap();
+        assert_eq!((earlier.version, earlier.content), (1, wording.content.clone()));
+        assert_eq!(UnsentFolder::open(&path).1[0].wording, wording);
+        // And what they wrote is read.
+        let old = r#"{"version":1,"id":"1","to":{"friend":"7"},"content":"x"}"#;
+        fs::write(path.join("1.waiting"), old).unwrap();
+        assert_eq!(UnsentFolder::open(&path).1[0].wording, text("x"));
+        unsent.remove("1");
+        unsent.add("1", &Recipient::Friend("7".into()), &text("x"));
+        assert_eq!(fs::read_to_string(path.join("1.waiting")).unwrap(), old);
+    }
+
     #[test]
     fn unsent_messages_survive_a_kill() {
         let folder = tempfile::tempdir().unwrap();
@@ -209,7 +242,7 @@ mod tests {
         assert_eq!(lost, []);
         let to = Recipient::GroupMember { group: "5".into(), member: "7".into() };
         for id in ["9", "10", "11", "12", "13"] {
-            unsent.add(id, &to, "你好");
+            unsent.add(id, &to, &text("你好"));
         }
         unsent.note("9", true);
         unsent.remove("9");
@@ -220,8 +253,10 @@ mod tests {
         unsent.note("13", false);
         fs::write(path.join("14.waiting"), "half a fi").unwrap();
         let (unsent, lost) = UnsentFolder::open(&path);
-        let codes: Vec<_> =
-            lost.iter().map(|lost| (&*lost.id, &lost.to, &*lost.content, lost.error.code())).collect();
+        let codes: Vec<_> = lost
+            .iter()
+            .map(|lost| (&*lost.id, &lost.to, &*lost.wording.content, lost.error.code()))
+            .collect();
         assert_eq!(codes, [("10", &to, "你好", -1), ("11", &to, "你好", -3), ("13", &to, "你好", -3)]);
         lost.iter().for_each(|lost| unsent.remove(&lost.id));
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0, "it is reported once");
@@ -237,7 +272,7 @@ mod tests {
         fs::write(&newer, r#"{"version":2,"anything":[]}"#).unwrap();
         let (mut unsent, lost) = UnsentFolder::open(&path);
         assert_eq!(lost, []);
-        unsent.add("2", &Recipient::Friend("7".into()), "x");
+        unsent.add("2", &Recipient::Friend("7".into()), &text("x"));
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
         assert!(newer.exists());
     }
@@ -246,7 +281,7 @@ mod tests {
     fn unsent_file_that_cannot_be_read_now_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("outbox");
-        UnsentFolder::open(&path).0.add("1", &Recipient::Friend("7".into()), "x");
+        UnsentFolder::open(&path).0.add("1", &Recipient::Friend("7".into()), &text("x"));
         // The system call fails, as root may read everything else: a link that leads to itself.
         std::os::unix::fs::symlink("2.waiting", path.join("2.waiting")).unwrap();
         let (_, lost) = UnsentFolder::open(&path);
@@ -263,7 +298,7 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, path.join("1.waiting"), rustix::fs::Mode::RUSR).unwrap();
         let (mut unsent, lost) = UnsentFolder::open(&path);
-        unsent.add("2", &Recipient::Friend("7".into()), "x");
+        unsent.add("2", &Recipient::Friend("7".into()), &text("x"));
         assert_eq!((lost, fs::read_dir(&path).unwrap().count()), (Vec::new(), 1));
     }
 }

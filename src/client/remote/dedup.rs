@@ -28,6 +28,7 @@ impl EventDedup {
         let may_be_new = matches!(
             event,
             RemoteEvent::Said(RemoteMessage { number: None, .. })
+                | RemoteEvent::Happened(_)
                 | RemoteEvent::Other
                 | RemoteEvent::Unclear(_)
         ) && source != FrameSource::Post;

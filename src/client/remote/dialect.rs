@@ -107,6 +107,12 @@ pub(crate) trait Dialect: Send + Sync + 'static {
     /// What identifies the message that was sent, as its event will: in the data of the answer.
     fn sent_number(&self, to: &Recipient, data: &Value) -> Option<String>;
 
+    /// The `message_id` by which applications know the message that was sent: in the data of the answer.
+    fn sent_id(&self, _account: u64, _to: &Recipient, data: &Value, _ids: &MessageIds) -> Option<i32> {
+        let id = data.get("message_id").unwrap_or(data);
+        i32::try_from(id.as_i64()?).ok().filter(|id| *id != 0)
+    }
+
     /// Mutes a member of a group.
     fn mute(&self, group: u64, member: u64, time: Duration) -> Request;
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::segment::MessageSegment;
 use super::value::opaque;
+use crate::client::backend::happening::Happening;
 use crate::client::backend::segment::{self, Segment};
 
 /// An event of an implementation. Ids are numbers of people and groups.
@@ -40,6 +41,8 @@ pub(crate) enum RemoteEvent {
     Offline(String),
     /// A heartbeat: when the next one follows, and whether the account is online.
     Heartbeat(Option<Duration>, Option<bool>),
+    /// What the API tells as the standard does.
+    Happened(Happening),
     /// An event that the API does not have.
     Other,
     /// An event that lacks a required field, such as a readable id. Its `post_type`.

@@ -163,6 +163,7 @@ impl EventWorker {
                 let event = self.state.roster().rename_group(group, &new);
                 self.emit(event).await
             }
+            RemoteEvent::Happened(happening) => self.emit(Some(AccountEvent::Happened(happening))).await,
             RemoteEvent::Offline(why) => {
                 self.state.inbox.set_offline(why);
                 Ok(())

@@ -52,6 +52,15 @@ impl Lane {
             "new_group_member" | "lose_group_member" => Self::new("group", &[object(1)]),
             "new_discuss" | "lose_discuss" => Self::new("discuss", &[object(0)]),
             "new_discuss_member" | "lose_discuss_member" => Self::new("discuss", &[object(1)]),
+            "recall" | "poke" | "reaction" | "ban" | "group_request" | "friend_request" => {
+                let told = report.pointer("/params/0");
+                let party = |id, uid| told.and_then(|told| id_of(told, id, uid));
+                match (party("group_id", "group_uid"), event) {
+                    (Some(group), _) => Self::new("group", &[Some(group)]),
+                    (None, "friend_request") => Self::new("friend", &[party("sender_id", "sender_uid")]),
+                    (None, _) => Self::new("friend", &[party("friend_id", "friend_uid")]),
+                }
+            }
             // The message that failed, not the account, is what its conversation has to hear of in order.
             "send_failed" => report
                 .pointer("/params/0")
@@ -94,6 +103,9 @@ mod tests {
                 json!({ "type": "friend_message", "class": "send", "sender_uid": "9", "receiver_uid": "1" }),
                 json!({ "event": "friend_property_change", "params": [{ "uid": "1" }, "name", "a", "b"] }),
                 json!({ "event": "lose_friend", "params": [{ "id": "1", "uid": "8" }] }),
+                json!({ "event": "recall", "params": [{ "friend_id": "1", "friend_uid": "8", "sender_id": "1" }] }),
+                json!({ "event": "poke", "params": [{ "friend_id": "1", "sender_id": "9", "target_id": "1" }] }),
+                json!({ "event": "friend_request", "params": [{ "sender_id": "1", "sender_uid": "8" }] }),
                 json!({ "event": "send_failed", "params": [{ "type": "friend_message", "receiver_id": "1" }, -3, ""] }),
             ],
             vec![json!({ "type": "friend_message", "class": "recv", "sender_uid": "2" })],
@@ -102,6 +114,9 @@ mod tests {
                 json!({ "type": "group_message", "class": "send", "sender_uid": "9", "group_uid": "1" }),
                 json!({ "event": "new_group", "params": [{ "uid": "1", "member": [] }] }),
                 json!({ "event": "lose_group_member", "params": [{ "uid": "7" }, { "uid": "1" }] }),
+                json!({ "event": "recall", "params": [{ "group_id": "1", "group_uid": "8", "sender_id": "7" }] }),
+                json!({ "event": "ban", "params": [{ "group_id": "1", "member_id": "7" }] }),
+                json!({ "event": "group_request", "params": [{ "group_id": "1", "sender_id": "7" }] }),
             ],
             vec![
                 json!({ "type": "group_message", "class": "recv", "group_uid": "", "group_id": "5" }),
@@ -173,8 +188,14 @@ mod tests {
                 receiver,
             };
             let to = sent.reply_to().unwrap();
-            let failed =
-                UnsentMessage { id: "2".into(), to, content: "x".into(), code: -3, info: String::new() };
+            let failed = UnsentMessage {
+                id: "2".into(),
+                to,
+                content: "x".into(),
+                segments: Vec::new(),
+                code: -3,
+                info: String::new(),
+            };
             let failed = AccountEvent::SendFailed(Box::new(failed)).to_json();
             assert_eq!(Lane::of(&failed), Lane::of(&sent.to_json()));
         }

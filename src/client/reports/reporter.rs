@@ -11,7 +11,7 @@ use super::recent::RecentEvents;
 use super::spool::Spool;
 use crate::client::backend::event::AccountEvent;
 use crate::client::backend::message::{ChatMessage, Direction};
-use crate::client_settings::{CODE, EventFilter, ReportSettings, is_kept};
+use crate::client_settings::{CODE, EventFilter, ReportSettings};
 use crate::locks::locked;
 use crate::service::nonblocking_writer::Lines;
 
@@ -66,7 +66,7 @@ impl Reporter {
     /// Reports an event that is no message.
     pub(crate) fn event(&self, event: &AccountEvent) {
         let name = event.name();
-        let (kept, sent) = (is_kept(name), self.filter.accepts(name) && self.has_output());
+        let (kept, sent) = (self.filter.keeps(name), self.filter.accepts(name) && self.has_output());
         if !kept && !sent {
             return;
         }

@@ -140,7 +140,7 @@ pub(crate) fn open(
 ) -> Result<(Sandbox, SandboxDriver), WorldError> {
     let account = &settings.account;
     let (frames, frames_end) = FrameLog::new();
-    let told = News::new(news.clone(), applications, frames.clone());
+    let told = News::new(news.clone(), applications, frames.clone(), account.clone());
     let (sender, receiver) = mpsc::channel(MAX_QUEUED_ECHOES);
     let world = own.world.clone().and_then(|path| match WorldWatch::new(&path) {
         Ok(watch) => Some((path, watch)),
@@ -280,6 +280,15 @@ impl Sandbox {
     }
 }
 
+/// Parts that can't be sent.
+fn unusable(answer: Answer) -> BackendError {
+    match answer {
+        Answer::Failed { why, .. } => BackendError::Refused(why),
+        // It is only said of what was begun.
+        Answer::Done(_) | Answer::Accepted => BackendError::NoAnswer,
+    }
+}
+
 impl Backend for Sandbox {
     async fn user(&self) -> Result<User, BackendError> {
         Ok(self.shared.view().snapshot().user)
@@ -308,8 +317,17 @@ impl Backend for Sandbox {
     }
 
     async fn send(&self, draft: &Draft) -> Result<Sent, BackendError> {
+        let segments = if draft.segments.is_empty() {
+            segment::of_text(&draft.content)
+        } else {
+            // Before the claim: a file may take long to be had, and its message may be withdrawn meanwhile.
+            tokio::select! {
+                ready = parts::prepare(self, draft.segments.clone()) => ready.map_err(unusable)?,
+                () = draft.claim.withdrawn() => return Err(BackendError::Withdrawn),
+            }
+        };
         let to = self.shared.view().resolve(&draft.to);
-        self.send_parts(&draft.id, to, segment::of_text(&draft.content), &draft.claim).await
+        self.send_parts(&draft.id, to, segments, &draft.claim).await
     }
 
     async fn mute(&self, group: &str, members: &[String], time: Duration) -> Result<(), BackendError> {

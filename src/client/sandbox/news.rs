@@ -6,10 +6,14 @@ use tokio::sync::mpsc;
 use super::application_event;
 use super::frames::FrameLog;
 use super::view::Outcome;
+use super::world;
 use crate::client::applications::hub::Hub;
 use crate::client::backend::BackendEvent;
+use crate::client::backend::event::AccountEvent;
+use crate::client::backend::happening::{Happening, NumberOf};
 use crate::client::backend::message::ChatMessage;
 use crate::client::process::unix_seconds;
+use crate::model::name::ClientName;
 
 /// The receiver of the backend's events is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,11 +26,18 @@ pub(crate) struct News {
     events: mpsc::Sender<BackendEvent>,
     applications: Hub,
     frames: FrameLog,
+    account: ClientName,
 }
 
 impl News {
-    pub(super) fn new(events: mpsc::Sender<BackendEvent>, applications: Hub, frames: FrameLog) -> Self {
-        Self { events, applications, frames }
+    /// Of the client of this name, which has ids of its own for everybody.
+    pub(super) fn new(
+        events: mpsc::Sender<BackendEvent>,
+        applications: Hub,
+        frames: FrameLog,
+        account: ClientName,
+    ) -> Self {
+        Self { events, applications, frames, account }
     }
 
     /// Tells a message that the account `own` received from this sender (see `View::sender`).
@@ -67,24 +78,38 @@ impl News {
             self.events.send(BackendEvent::Account(Box::new(event))).await.map_err(|_| NewsClosed)?;
         }
         for notice in outcome.notices {
+            let notice = complete(own, notice);
+            let id_of = |what, uid: &str| match what {
+                NumberOf::Person => world::person_id(self.account.as_str(), uid),
+                NumberOf::Group => world::group_id(self.account.as_str(), uid),
+            };
+            if let Some(happening) = Happening::of(&notice, id_of) {
+                let event = Box::new(AccountEvent::Happened(happening));
+                self.events.send(BackendEvent::Account(event)).await.map_err(|_| NewsClosed)?;
+            }
             self.publish(own, notice);
         }
         Ok(())
     }
 
-    /// Adds what all events have.
-    fn publish(&self, own: &str, mut event: Value) {
-        for (key, value) in [
-            ("time", unix_seconds().into()),
-            ("self_id", super::notice::uid(own).into()),
-            ("post_type", "notice".into()),
-        ] {
-            // A message has its own time, and a request its own type.
-            if event.get(key).is_none() {
-                event[key] = value;
-            }
-        }
+    fn publish(&self, own: &str, event: Value) {
+        let event = complete(own, event);
         self.applications.publish(&event.to_string());
         self.frames.note("event", event);
     }
+}
+
+/// Adds what all events have.
+fn complete(own: &str, mut event: Value) -> Value {
+    for (key, value) in [
+        ("time", unix_seconds().into()),
+        ("self_id", super::notice::uid(own).into()),
+        ("post_type", "notice".into()),
+    ] {
+        // A message has its own time, and a request its own type.
+        if event.get(key).is_none() {
+            event[key] = value;
+        }
+    }
+    event
 }

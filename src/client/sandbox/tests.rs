@@ -5,7 +5,7 @@ use crate::client::settings::BackendSettings;
 
 fn draft(friend: &str, content: &str) -> Draft {
     let to = Recipient::Friend(friend.into());
-    Draft { id: "1".into(), to, content: content.into(), claim: Default::default() }
+    Draft { id: "1".into(), to, content: content.into(), segments: Vec::new(), claim: Default::default() }
 }
 
 /// A sandbox for the account `test` that logs in in about 10 s, in a folder of its own.

@@ -234,6 +234,16 @@ fn own_uid(name: &str) -> String {
     number(&[name])
 }
 
+/// The id of a person in the client of this name.
+pub(crate) fn person_id(account: &str, uid: &str) -> String {
+    number(&[account, uid])
+}
+
+/// The id of a group in the client of this name.
+pub(crate) fn group_id(account: &str, uid: &str) -> String {
+    number(&[account, "group", uid])
+}
+
 /// A number of ten digits that depends only on `parts`.
 pub(crate) fn number(parts: &[&str]) -> String {
     let mut hash = digest::Context::new(&digest::SHA256);

@@ -103,6 +103,9 @@ impl FormKind {
     }
 }
 
+/// Parameters that may be JSON themselves: the parts of a message, and the parameters of an action of OneBot.
+const NESTED: [&str; 2] = ["segments", "params"];
+
 /// The parameters in a JSON object. Numbers are kept as written; as in Perl true is 1 and false is 0; null means
 /// not given.
 fn json(body: &[u8]) -> Result<Params, ParamError> {
@@ -119,7 +122,9 @@ fn json(body: &[u8]) -> Result<Params, ParamError> {
                 // Fails on an escaped surrogate without its other half, which no text can hold.
                 serde_json::from_str(text).map_err(|_| ParamError::NotUtf8(name.clone()))?
             }
-            text if text.starts_with(['{', '[']) => return Err(ParamError::NotText(name)),
+            text if text.starts_with(['{', '[']) && !NESTED.contains(&name.as_str()) => {
+                return Err(ParamError::NotText(name));
+            }
             number => number.to_owned(),
         };
         params.add(name.into_bytes(), text.into_bytes())?;
@@ -206,6 +211,10 @@ mod tests {
         assert_eq!(read(r#"{"a":1,"a":1}"#), Err(ParamError::Twice("a".into())));
         assert_eq!(read(r#"{"a":[1]}"#), Err(ParamError::NotText("a".into())));
         assert_eq!(read(r#"{"a":{}}"#), Err(ParamError::NotText("a".into())));
+        assert_eq!(
+            read(r#"{"segments": [{"a": "小"}], "params":{}}"#),
+            Ok(vec![pair("segments", r#"[{"a": "小"}]"#), pair("params", "{}")])
+        );
         assert_eq!(read(r#"{"a":"\ud83d"}"#), Err(ParamError::NotUtf8("a".into())));
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(read(&deep).is_err());

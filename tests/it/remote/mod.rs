@@ -12,6 +12,7 @@ mod lasting;
 mod login;
 mod milky;
 mod milky_applications;
+mod old_api;
 mod over_milky;
 mod reasons;
 mod schemas;

@@ -135,7 +135,7 @@ async fn what_waits_is_counted_now_and_then() {
     assert_eq!(waiting(), Queues { reports: Some(0), messages: Some(0) });
     assert_eq!(lifecycle.handle(BackendEvent::Loading), None);
     reporter.text("{}".to_owned());
-    outbox.queue("1".to_owned(), Recipient::Friend("2".into()), "hello".to_owned()).unwrap();
+    outbox.queue("1".to_owned(), Recipient::Friend("2".into()), "hello".into()).unwrap();
     let all = Queues { reports: reporter.waiting().map(|all| all as u64), messages: Some(1) };
     lifecycle.count_queues();
     assert!(waiting().reports < all.reports && waiting().messages == Some(0), "not at each: {all:?}");

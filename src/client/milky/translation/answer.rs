@@ -113,7 +113,12 @@ pub(super) fn forwarded(data: &Value, ids: &MessageIds) -> Value {
 }
 
 /// What was sent. Where the number is missing it is 0: the message went out, and nobody can refer to it.
-pub(super) fn sent(account: u64, chat: (Scene, u64), data: &Value, ids: &MessageIds) -> Value {
+pub(in crate::client::milky) fn sent(
+    account: u64,
+    chat: (Scene, u64),
+    data: &Value,
+    ids: &MessageIds,
+) -> Value {
     let seq = number(&data["message_seq"]).filter(|seq| *seq > 0);
     let id = seq.map(|seq| ids.number(MessageKey { account, scene: chat.0, peer: chat.1, seq }));
     json!({ "message_id": id.unwrap_or(0) })

@@ -10,7 +10,7 @@
 //! - `request_flag`: by what requests are known
 
 pub(super) mod action;
-mod answer;
+pub(super) mod answer;
 pub(super) mod event;
 mod message;
 mod outgoing;

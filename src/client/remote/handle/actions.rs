@@ -6,6 +6,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::Value;
 use tokio::time::timeout;
 
+use crate::client::backend::BackendError;
 use crate::client::backend::action::{Action, Answer, Refusal};
 use crate::client::remote::dialect::Request;
 use crate::client::remote::plan::{MAX_ROUNDS, Plan, PlanContext};
@@ -71,6 +72,39 @@ async fn carry_out(state: &RemoteState, account: u64, plan: Result<Plan, Answer>
         }
     }
     Err(Answer::refused(Refusal::NoAnswer, "it takes too many calls; nothing was done"))
+}
+
+/// The call that carries out a message to be sent, once all that it needs is known. It is not made.
+///
+/// # Errors
+/// It can't be sent, or what it needs is not to be had.
+pub(super) async fn planned(
+    state: &RemoteState,
+    account: u64,
+    action: Action,
+) -> Result<Request, BackendError> {
+    let refused = |answer: Answer| match answer {
+        Answer::Failed { code, .. } if code == Refusal::LoggedOut.code() => BackendError::LoggedOut,
+        Answer::Failed { code, .. } if code == Refusal::Busy.code() => BackendError::Busy,
+        Answer::Failed { why, .. } => BackendError::Refused(why),
+        // Nothing was done yet, so nothing is under way.
+        Answer::Done(_) | Answer::Accepted => BackendError::Refused("it is no message".to_owned()),
+    };
+    let context = PlanContext { account, is_online: true, ids: state.inbox.ids().clone() };
+    let mut plan = state.dialect.plan(action, &context).map_err(refused)?;
+    for _ in 0..MAX_ROUNDS {
+        match plan {
+            Plan::Ask(questions, then) => {
+                let answers = ask(state, questions).await.map_err(refused)?;
+                plan = then(answers).map_err(refused)?;
+            }
+            Plan::Do(request, _) if state.roster().own_uid() == account => return Ok(request),
+            // Another account logged in during the questions.
+            Plan::Do(..) => return Err(BackendError::Gone),
+            Plan::Done(data) => return Err(refused(Answer::Done(data))),
+        }
+    }
+    Err(BackendError::Refused("it takes too many calls".to_owned()))
 }
 
 /// Asks all of that, and answers in the same order.

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use super::{RemoteAccount, failure};
+use super::{RemoteAccount, actions, failure};
+use crate::client::backend::action::Action;
 use crate::client::backend::message::Recipient;
 use crate::client::backend::message::{Chat, ChatMessage, Direction, Party};
-use crate::client::backend::segment;
+use crate::client::backend::segment::{self, Segment};
 use crate::client::backend::{BackendError, Draft, Sent};
 use crate::client::process::unix_seconds;
-use crate::client::remote::dialect::number;
+use crate::client::remote::dialect::{Request, number};
 use crate::client::remote::translation::content;
 use crate::client::remote::transport::calls::{ActionError, ActionResult};
 
@@ -24,7 +26,7 @@ const SEND_TIME: Duration = Duration::from_secs(90);
 
 impl RemoteAccount {
     /// The message as it is reported once it is sent.
-    fn sent(&self, Draft { id, to, content, .. }: &Draft) -> Result<ChatMessage, BackendError> {
+    fn sent(&self, Draft { id, to, content, segments, .. }: &Draft) -> Result<ChatMessage, BackendError> {
         let roster = self.state.roster();
         let party = |group: Option<u64>, id: &str| {
             let displayname = id.parse().ok().and_then(|uid| roster.name_of(group, uid));
@@ -49,7 +51,10 @@ impl RemoteAccount {
             id: id.clone(),
             time: unix_seconds(),
             content: content.clone(),
-            segments: segment::of_text(content),
+            segments: match segments.as_slice() {
+                [] => segment::of_text(content),
+                parts => segment::without_content(parts),
+            },
             // Its answer, which has it, is yet to come.
             number: None,
             sender: roster.own_party(group),
@@ -57,10 +62,28 @@ impl RemoteAccount {
         })
     }
 
+    /// The call for a message of these parts, if they go as they are. None: its protocol has other words.
+    ///
+    /// # Errors
+    /// There is no such recipient, or no way to send to one.
+    fn as_it_is(&self, to: &Recipient, parts: &[Segment]) -> Result<Option<Request>, BackendError> {
+        if let (Recipient::GroupMember { .. }, Some(why)) = (to, self.state.dialect.lack_of_member_chats()) {
+            return Err(BackendError::Refused(why.to_owned()));
+        }
+        if !self.state.dialect.passes_actions() {
+            return Ok(None);
+        }
+        let (name, params) = call_of(to, parts)?;
+        Ok(Some((name, params.into())))
+    }
+
     pub(crate) async fn send_claimed(&self, draft: &Draft) -> Result<Sent, BackendError> {
         let Draft { to, content, claim, .. } = draft;
         // Before the wait: a recipient that cannot exist fails at once.
-        let (action, params) = self.state.dialect.send(to, &content::to_segments(content))?;
+        let plain = match draft.segments.as_slice() {
+            [] => Some(self.state.dialect.send(to, &content::to_segments(content))?),
+            parts => self.as_it_is(to, parts)?,
+        };
         let until = Instant::now() + SEND_TIME;
         // The account that the message was queued for. Another one may be logged in by now.
         let account = self.state.account_of(&draft.id).unwrap_or_else(|| self.state.roster().own_uid());
@@ -75,15 +98,20 @@ impl RemoteAccount {
                 return Err(BackendError::Gone);
             }
             self.state.roster().knows(to)?;
+            let (action, params) = match &plain {
+                Some((action, params)) => (*action, params.clone()),
+                None => actions::planned(&self.state, account, action_of(to, &draft.segments)?).await?,
+            };
             // Built before sending: a message that was sent must not fail because its group has gone meanwhile.
-            let message = self.sent(draft)?;
+            let mut message = self.sent(draft)?;
             // Before the call, as the echo may come before the answer.
             let sending = self.state.sent_messages.begin(draft);
-            let remark = match self.state.calls.call_claimed(action, params.clone(), claim).await {
+            let remark = match self.state.calls.call_claimed(action, params, claim).await {
                 Ok(ActionResult::Done(data)) => {
                     if let Some(number) = self.state.dialect.sent_number(to, &data) {
                         sending.has_number(number);
                     }
+                    message.number = self.state.dialect.sent_id(account, to, &data, self.state.inbox.ids());
                     None
                 }
                 Ok(ActionResult::Accepted) => Some(1),
@@ -117,6 +145,28 @@ impl RemoteAccount {
     }
 }
 
+/// A message of these parts, in the words of the standard.
+fn call_of(to: &Recipient, parts: &[Segment]) -> Result<(&'static str, Map<String, Value>), BackendError> {
+    let (name, ids) = match to {
+        Recipient::Friend(id) => ("send_private_msg", vec![("user_id", number(id)?)]),
+        Recipient::Group(id) => ("send_group_msg", vec![("group_id", number(id)?)]),
+        Recipient::GroupMember { group, member } => {
+            ("send_private_msg", vec![("user_id", number(member)?), ("group_id", number(group)?)])
+        }
+        Recipient::Discuss(_) | Recipient::DiscussMember { .. } => return Err(BackendError::Gone),
+    };
+    let mut params: Map<String, Value> =
+        ids.into_iter().map(|(name, id)| (name.to_owned(), id.into())).collect();
+    params.insert("message".to_owned(), json!(parts));
+    params.insert("auto_escape".to_owned(), false.into());
+    Ok((name, params))
+}
+
+fn action_of(to: &Recipient, parts: &[Segment]) -> Result<Action, BackendError> {
+    let (name, params) = call_of(to, parts)?;
+    Ok(Action { name: name.to_owned(), params })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -129,7 +179,6 @@ mod tests {
     use crate::client::remote::transport::calls::Calls;
     use crate::client::remote::transport::{calls, inbox};
     use crate::client::remote::{lists, reply, state};
-    use serde_json::{Value, json};
 
     #[tokio::test(start_paused = true)]
     async fn unwritten_message_waits_for_the_next_login() {
@@ -158,7 +207,13 @@ mod tests {
                 reply::ActionResponse::of_body(br#"{"status":"ok","retcode":0,"data":{}}"#).unwrap().what;
             calls.complete(&call.echo, calls::CallCompletion::Reply(done));
         };
-        let draft = |claim| Draft { id: "1".into(), to: to.clone(), content: "x".into(), claim };
+        let draft = |claim| Draft {
+            id: "1".into(),
+            to: to.clone(),
+            content: "x".into(),
+            segments: Vec::new(),
+            claim,
+        };
         let first = draft(SendClaim::default());
         let both = async { tokio::join!(backend.send(&first), other_end) };
         let (sent, ()) = tokio::time::timeout(hour, both).await.unwrap();
@@ -222,6 +277,7 @@ mod tests {
             id,
             to: Recipient::Friend("7".into()),
             content: "x".into(),
+            segments: Vec::new(),
             claim: SendClaim::default(),
         };
         let send = async {
@@ -246,7 +302,13 @@ mod tests {
 
     fn new_claim(draft: &Draft) -> Draft {
         let Draft { id, to, content, .. } = draft;
-        Draft { id: id.clone(), to: to.clone(), content: content.clone(), claim: SendClaim::default() }
+        Draft {
+            id: id.clone(),
+            to: to.clone(),
+            content: content.clone(),
+            segments: draft.segments.clone(),
+            claim: SendClaim::default(),
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -275,7 +337,7 @@ mod tests {
         };
         let id = backend.message_id();
         let to = Recipient::Friend("7".into());
-        let draft = Draft { id, to, content: "x".into(), claim: SendClaim::default() };
+        let draft = Draft { id, to, content: "x".into(), segments: Vec::new(), claim: SendClaim::default() };
         let begin = Instant::now();
         let send = async {
             // After those that wait from the beginning.
@@ -316,7 +378,13 @@ mod tests {
             };
             let many = async { tokio::join!(slow(0), slow(500), slow(30_200), slow(60_200)) };
             let to = Recipient::Friend("7".into());
-            let draft = Draft { id: "1".into(), to, content: "x".into(), claim: SendClaim::default() };
+            let draft = Draft {
+                id: "1".into(),
+                to,
+                content: "x".into(),
+                segments: Vec::new(),
+                claim: SendClaim::default(),
+            };
             let both = async {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 tokio::join!(backend.group("5", true), backend.send(&draft))

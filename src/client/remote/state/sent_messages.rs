@@ -173,7 +173,7 @@ mod tests {
     fn draft(to: Recipient, content: &str) -> Draft {
         let claim = SendClaim::default();
         assert!(claim.begin());
-        Draft { id: "1".into(), to, content: content.into(), claim }
+        Draft { id: "1".into(), to, content: content.into(), segments: Vec::new(), claim }
     }
 
     fn said(place: RemoteChat, to: Option<u64>, number: Option<&str>) -> RemoteMessage {

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Duration;
 use tracing::{debug, warn};
@@ -12,6 +13,7 @@ use tracing::{debug, warn};
 use super::calls::{CallCompletion, Calls};
 use crate::client::account::binding::{AccountBinding, OtherAccount};
 use crate::client::applications::hub::Hub;
+use crate::client::backend::happening::Happening;
 use crate::client::remote::dedup::EventDedup;
 use crate::client::remote::dialect::Dialect;
 use crate::client::remote::event::{AsSaid, RemoteEvent};
@@ -307,17 +309,30 @@ impl Inbox {
         ConnectionSignal::None
     }
 
-    /// Tells applications an event, and reports of it its parts and its number where only that knows them.
+    /// Tells applications an event. What only that knows is added to the event: parts and number of a message, and what the API has
+    /// no words of its own for.
     fn publish(&self, event: &mut RemoteEvent, stamp: EventStamp, frame: &[u8]) {
         let is_heard = self.applications.has_listeners() && !locked(&self.published).has(event, stamp);
         let is_translated = !self.dialect.passes_actions() && matches!(event, RemoteEvent::Said(_));
-        if !is_heard && !is_translated {
+        let is_silent = matches!(event, RemoteEvent::Other);
+        if !is_heard && !is_translated && !is_silent {
             return;
         }
         let Some(told) = self.dialect.application_event(frame, &self.ids) else { return };
-        if let (true, RemoteEvent::Said(said)) = (is_translated, event) {
-            // Our own text, so it is JSON.
-            said.as_said = serde_json::from_str(&told).map(|told| AsSaid::of(&told)).unwrap_or_default();
+        match event {
+            RemoteEvent::Said(said) if is_translated => {
+                // Our own text, so it is JSON.
+                said.as_said = serde_json::from_str(&told).map(|told| AsSaid::of(&told)).unwrap_or_default();
+            }
+            // Reported in its place among messages, which is why it goes through the queue of events.
+            RemoteEvent::Other => {
+                let told: Value = serde_json::from_str(&told).unwrap_or_default();
+                // The ids of this network are its numbers.
+                if let Some(happening) = Happening::of(&told, |_, uid| uid.to_owned()) {
+                    *event = RemoteEvent::Happened(happening);
+                }
+            }
+            _ => {}
         }
         if is_heard {
             self.applications.publish(&told);

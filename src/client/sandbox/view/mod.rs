@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::world::{Person, SandboxWorld, WorldDiscuss, WorldGroup, number};
+use super::world::{self, Person, SandboxWorld, WorldDiscuss, WorldGroup, number};
 use crate::client::backend::BackendError;
 use crate::client::backend::event::AccountEvent;
 use crate::client::backend::message::ChatMessage;
@@ -126,11 +126,11 @@ impl View {
 
     fn id(&self, uid: &str) -> String {
         // Different from the uid: a program that confuses the two should fail here, not in production.
-        number(&[self.account.as_str(), uid])
+        world::person_id(self.account.as_str(), uid)
     }
 
     fn group_id(&self, group: &WorldGroup) -> String {
-        number(&[self.account.as_str(), "group", &group.uid])
+        world::group_id(self.account.as_str(), &group.uid)
     }
 
     fn discuss_id(&self, discuss: &WorldDiscuss) -> String {
