@@ -49,6 +49,11 @@ fn press_key(tab: &mut Tab, key: &str) {
 
 /// Writes a text and presses Enter.
 fn write(tab: &mut Tab, text: &str) {
+    // Enter does nothing before the page knows that the account is there.
+    tab.until(
+        "one can write",
+        "!document.querySelector('.composer [type=submit]').hasAttribute('aria-disabled')",
+    );
     tab.fill("#chat-text", text);
     press_key(tab, "Enter");
     tab.until("the field is empty again", "document.querySelector('#chat-text').value === ''");
