@@ -39,7 +39,7 @@ fn sandbox_in(
         ("SANDBOX_WORLD", world.and(file.to_str()).unwrap_or_default()),
     ];
     let vars = vars.map(|(name, value)| (format!("MOJO_WEBQQ_{name}").into(), value.into()));
-    let (sender, news) = mpsc::channel(8);
+    let (sender, news) = mpsc::channel(64);
     let settings = ClientSettings::from_vars(vars).unwrap();
     let BackendSettings::Sandbox(own) = &settings.backend else { panic!("it is the default") };
     let (sandbox, driver) =

@@ -267,7 +267,7 @@ fn common_rules_of_calls() {
         assert_eq!((answer.status, &answer.json()["code"]), (400, &json!(-2)));
         assert!(answer.json()["status"].as_str().unwrap().contains(name), "{answer:?}");
     }
-    let long = client.post(SEND, &format!("uid=10001&content={}", "x".repeat(1 << 20)));
+    let long = client.post(SEND, &format!("uid=10001&content={}", "x".repeat(7 << 20)));
     assert_eq!((long.status, &long.json()["code"]), (413, &json!(-2)));
 
     for answer in [script, refused, allowed, head, long, client.get("/"), client.get("/openqq/get_user_info")]

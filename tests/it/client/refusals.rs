@@ -53,7 +53,7 @@ fn unreadable_requests_are_refused_with_a_reason() {
             assert!(answer.json()["status"].as_str().unwrap().contains(what), "{name}: {answer:?}");
         }
     }
-    let long = format!("content={}", "x".repeat(1 << 20));
+    let long = format!("content={}", "x".repeat(7 << 20));
     for name in BOTH {
         let answer = client.post(&format!("/openqq/{name}"), &long);
         assert_eq!((answer.status, &answer.json()["code"]), (413, &json!(-2)), "{name}");
