@@ -108,8 +108,9 @@ pub fn find(method: &Method, path: &str) -> Result<Route, Problem> {
 pub fn sandbox(path: &str) -> Option<(&str, &str)> {
     let rest = path.strip_prefix(ROOT)?.strip_prefix("clients/")?;
     let (name, path) = rest.split_at(rest.find('/')?);
-    // A path that ends there is no path of a client's.
-    (!name.is_empty() && path.len() > SANDBOX.len() && path.starts_with(SANDBOX)).then_some((name, path))
+    // Not the login, whose GET is the scan of a code.
+    let part = path.strip_prefix(SANDBOX)?.split('/').next()?;
+    (!name.is_empty() && ["world", "frames", "people", "file"].contains(&part)).then_some((name, path))
 }
 
 /// Whether a request only reads, so that a read-only token opens it. Of the sandbox's paths, those that do something take no GET.
@@ -252,6 +253,7 @@ mod tests {
             ("/v1/clients/a/sandbox/people/1/say", Some(("a", "/sandbox/people/1/say"))),
             ("/v1/clients/sandbox/sandbox/frames", Some(("sandbox", "/sandbox/frames"))),
             ("/v1/clients/a/sandbox/", None),
+            ("/v1/clients/a/sandbox/login/0123", None),
             ("/v1/clients/a/sandbox", None),
             ("/v1/clients//sandbox/world", None),
             ("/v1/clients/a/openqq/sandbox/world", None),
