@@ -1,4 +1,4 @@
-//! A WebSocket to an application, whoever opened it.
+//! A WebSocket to an application, opened by either side.
 
 use std::pin::pin;
 use std::time::Duration;

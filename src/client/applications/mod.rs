@@ -6,7 +6,7 @@
 //! - `hub`: which applications listen, and what waits for each
 //! - `actions`: carries out what they ask for; `request`: how they ask
 //! - `cq_code`: messages as one text
-//! - `conversation`: a WebSocket, whoever opened it; `meta_event`: what it tells of itself
+//! - `conversation`: a WebSocket, opened by either side; `meta_event`: what it tells of itself
 //! - `server`: `/onebot/v11/` on the client's port; `http_action`: actions by HTTP
 //! - `reverse`: WebSockets that the client opens; `post`: events that it posts; `quick_operation`: what those are answered with
 //! - `status`: whose account it is, and whether it is logged in

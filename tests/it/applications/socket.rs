@@ -1,4 +1,4 @@
-//! [`Socket`]: an application's end of a WebSocket, whoever opened it.
+//! [`Socket`]: an application's end of a WebSocket, opened by either side.
 
 use std::collections::VecDeque;
 use std::net::{TcpListener, TcpStream};
