@@ -195,7 +195,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin> Writer<'_, B, S> {
         let mut status = self.applications.hub.status();
         let mut pings = interval_at(Instant::now() + PING, PING);
         let listens = attachment.is_some();
-        // An application learns from its first event whose account it is, so nothing is told before that is known.
+        // The first event tells an application which account it has, so none is sent before the number is known.
         let mut number = None;
         let mut beat = self.applications.heartbeat;
         if beat.is_zero() || !listens {

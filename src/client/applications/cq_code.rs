@@ -14,7 +14,7 @@ pub(in crate::client) fn parse(text: &str) -> Vec<Value> {
         let (before, code) = rest.split_at(at);
         plain.push_str(before);
         let inner = &code[BEGIN.len()..];
-        // Up to the next bracket of either kind: a code has no other one, and each character is looked at once.
+        // Up to the next bracket of either kind: a code contains no other bracket, and so each character is read once.
         let end = inner.find(['[', ']']).filter(|end| inner[*end..].starts_with(']'));
         match end.and_then(|end| Some((segment(&inner[..end])?, end))) {
             Some((segment, end)) => {

@@ -1,4 +1,4 @@
-//! Meta events (onebot-11, `event/meta.md`): what an application is told of its connection and of the login.
+//! Meta events (onebot-11, `event/meta.md`): the state of the connection and of the login.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) fn lifecycle(number: u64, kind: LifecycleKind, time: u64) -> Value {
 
 /// What `get_status` answers, and a heartbeat carries.
 pub(super) fn status(status: AccountStatus) -> Value {
-    // An application that reads only `good` is not to be told that all is well while there is no login.
+    // Some applications read only `good`, so it is false as well while there is no login.
     json!({ "online": status.is_online, "good": status.is_online })
 }
 

@@ -58,7 +58,7 @@ pub(super) struct Posting<B> {
     /// What is wrong, as it was logged: once, not at each post.
     trouble: Option<String>,
     operations: mpsc::Sender<Vec<Action>>,
-    /// Of whose account the application was told last.
+    /// The account in the last lifecycle event that was sent.
     told: Option<u64>,
 }
 
@@ -222,7 +222,7 @@ impl<B: Backend> Posting<B> {
         self.post(event.to_string().into()).await
     }
 
-    /// Posts an event. Returns whether it arrived, or may have: then it is not to be posted again.
+    /// Posts an event. Returns true if it arrived or may have arrived; it must not be posted again then.
     async fn post(&mut self, event: Bytes) -> bool {
         match self.target.post(event.clone()).await {
             Posted::Answered(answer) => {

@@ -75,7 +75,7 @@ fn to_group_message(event: &Event<'_>, operation: &Map<String, Value>) -> Result
     if flag(operation, "delete")? == Some(true) {
         all.push(action("delete_msg", json!({ "message_id": event.needed("message_id")? })));
     }
-    // Before the member is removed, or there would be nobody to mute.
+    // Before the kick: a member who has left can't be muted.
     if flag(operation, "ban")? == Some(true) {
         let duration = match operation.get("ban_duration") {
             None | Some(Value::Null) => BAN_TIME,

@@ -117,7 +117,7 @@ impl<B: Backend> ReverseConnection<B> {
         }
     }
 
-    /// The account's number, which the application is told first. Waits for the first login.
+    /// The account's number, which the request to the application carries. Waits for the first login.
     async fn number(&self) -> u64 {
         let mut status = self.applications.hub.status();
         loop {

@@ -24,7 +24,7 @@ pub(crate) enum NumberOf {
 /// What stands in a report before the flag of a request, so that the answer needs nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestType {
-    /// Somebody wants to be a friend.
+    /// A friend request.
     Friend,
     /// Somebody wants to join a group.
     Add,

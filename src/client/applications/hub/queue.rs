@@ -61,7 +61,7 @@ impl EventBacklog {
         self.waiting.front().map(|(number, event)| Next::Event(*number, event.clone()))
     }
 
-    /// The event `number` was told.
+    /// Removes the event `number`, which was sent.
     pub(super) fn pop(&mut self, number: u64) {
         // It may have been dropped as the oldest meanwhile.
         if self.waiting.front().is_some_and(|(first, _)| *first == number) {
@@ -81,7 +81,7 @@ impl EventBacklog {
         std::mem::take(&mut self.lost)
     }
 
-    /// Takes what another connection of the same application left, as far as it is older than what this one was told.
+    /// Takes over the unsent events of another connection of the same application that are older than this connection.
     pub(super) fn take_over(&mut self, left: Self) {
         let older = left.waiting.into_iter().filter(|(number, _)| *number <= self.since);
         for (number, event) in older.collect::<Vec<_>>().into_iter().rev() {
