@@ -15,10 +15,14 @@ impl Log {
     pub fn follow(&self, stream: impl Read + Send + 'static) {
         let shared = self.0.clone();
         std::thread::spawn(move || {
-            for line in BufReader::new(stream).lines() {
-                let Ok(line) = line else { break };
-                shared.0.lock().unwrap().0.push_str(&(line + "\n"));
+            let mut stream = BufReader::new(stream);
+            let mut line = Vec::new();
+            // Not as text: Control-C empties a terminal's queue, in the middle of a character, too.
+            while stream.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                let text = String::from_utf8_lossy(&line);
+                shared.0.lock().unwrap().0.push_str(&text.replace("\r\n", "\n"));
                 shared.1.notify_all();
+                line.clear();
             }
             shared.0.lock().unwrap().1 = true;
             shared.1.notify_all();

@@ -46,6 +46,7 @@ fn start_that_takes_too_long_or_fails_says_what_to_type() {
     let late = ran(&controller, &["start", "bot", "sandbox_login=scan", "--timeout", "1"]);
     assert_fails(late, 1, "bot: it does not run yet after 1 seconds", "wqctl explain bot");
     // It goes on all the same.
+    controller.wait_for_state("bot", "scaning");
     assert_eq!(printed(&controller, &["list", "--names", "--needs-person"]), "bot\n");
     assert!(printed(&controller, &["list"]).contains("wqctl qr bot"));
     assert_eq!(
