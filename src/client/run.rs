@@ -251,7 +251,7 @@ async fn live_with<B: Backend, D: Future<Output = ()> + Send + 'static>(
     tasks.spawn("the relogins", relogins(relogin_asked.clone(), move || again.relogin()));
     let (applications, actions) =
         applications::open(&settings.applications, backend.clone(), hub.clone(), tasks.stopping());
-    tasks.spawn("the actions of applications", actions.run());
+    tasks.spawn_graceful("the actions of applications", actions.run(tasks.stopping()));
     for outgoing in applications::outgoing(&settings.applications, &applications, PeerPolicy::of_client) {
         tasks.spawn_graceful("a connection to an application", outgoing);
     }

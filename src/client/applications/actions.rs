@@ -7,8 +7,10 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::sleep;
-use tracing::debug;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
 
 use super::quick_operation;
 use super::request::{ActionCall, Pace};
@@ -58,21 +60,32 @@ impl<B: Backend> Actions<B> {
         };
         match queue.try_send(call.action) {
             Ok(()) => Answer::Accepted,
-            Err(_) => Answer::refused(Refusal::Busy, format!("{MAX_QUEUED} actions wait already")),
+            Err(TrySendError::Full(_)) => {
+                Answer::refused(Refusal::Busy, format!("{MAX_QUEUED} actions wait already"))
+            }
+            Err(TrySendError::Closed(_)) => Answer::refused(Refusal::Busy, "the client ends"),
         }
     }
 }
 
 impl<B: Backend> ActionQueue<B> {
-    /// Runs as long as there are applications' connections.
-    pub(crate) async fn run(self) {
-        let Self { backend, mut unawaited, mut paced } = self;
+    /// Runs until the client ends, and says then how many are not carried out.
+    pub(crate) async fn run(mut self, ending: CancellationToken) {
+        ending.run_until_cancelled(self.carry_out_all()).await;
+        let left = self.unawaited.len() + self.paced.len();
+        if left > 0 {
+            warn!("{left} actions for which no application waits are not carried out, as the client ends");
+        }
+    }
+
+    async fn carry_out_all(&mut self) {
+        let Self { backend, unawaited, paced } = self;
         let unawaited = async {
             let mut under_way = FuturesUnordered::new();
             loop {
                 tokio::select! {
                     Some(action) = unawaited.recv(), if under_way.len() < UNAWAITED => {
-                        under_way.push(carry_out(&*backend, action));
+                        under_way.push(carry_out(&**backend, action));
                     }
                     Some(()) = under_way.next() => {}
                     else => return,
@@ -81,7 +94,7 @@ impl<B: Backend> ActionQueue<B> {
         };
         let paced = async {
             while let Some(action) = paced.recv().await {
-                carry_out(&*backend, action).await;
+                carry_out(&**backend, action).await;
                 sleep(PAUSE).await;
             }
         };

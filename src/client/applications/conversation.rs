@@ -3,8 +3,9 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -39,6 +40,9 @@ const PING: Duration = Duration::from_secs(20);
 
 /// How long nothing may come in. Every WebSocket answers pings.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// How long reading goes on when nothing can be written any more.
+const LAST_READ: Duration = Duration::from_secs(1);
 
 /// What a WebSocket is for (onebot-11, `communication/ws.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,22 +122,35 @@ pub(super) async fn run<B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
     let (sink, stream) = socket.split();
     let (answers, unwritten) = mpsc::channel(UNWRITTEN);
     let writer = Writer { sink, unwritten, applications };
-    // Independent of each other: if both ends only wrote, neither would read.
-    let mut writing = pin!(writer.run(attachment, ending));
-    let mut reading = pin!(read(stream, applications, role, answers));
-    tokio::select! {
-        ended = &mut reading => ended,
-        ended = &mut writing => ended,
-    }
+    let mut under_way = UnderWay::new();
+    let ended = {
+        // Independent of each other: if both ends only wrote, neither would read.
+        let writing = pin!(writer.run(attachment, ending));
+        let mut reading = pin!(read(stream, applications, role, answers, &mut under_way));
+        tokio::select! {
+            ended = &mut reading => ended,
+            ended = writing => match ended {
+                // A program may send a message and leave: what it wrote before is still to be read.
+                Ended::Closed | Ended::Broke(_) => timeout(LAST_READ, reading).await.unwrap_or(ended),
+                ended => ended,
+            },
+        }
+    };
+    // And done.
+    ending.run_until_cancelled(async { while under_way.next().await.is_some() {} }).await;
+    ended
 }
 
-async fn read<B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
+/// The actions of a connection that are not yet answered.
+type UnderWay<'a> = FuturesUnordered<BoxFuture<'a, Value>>;
+
+async fn read<'a, B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: SplitStream<WebSocketStream<S>>,
-    applications: &Applications<B>,
+    applications: &'a Applications<B>,
     role: SocketRole,
     answers: mpsc::Sender<Value>,
+    under_way: &mut UnderWay<'a>,
 ) -> Ended {
-    let mut under_way = FuturesUnordered::new();
     let mut silent = Instant::now() + SILENCE;
     loop {
         let message = tokio::select! {
@@ -158,7 +175,7 @@ async fn read<B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
         };
         silent = Instant::now() + SILENCE;
         let Some(frame) = frame.filter(|_| role.acts()) else { continue };
-        under_way.push(async move {
+        let answering = async move {
             match ActionCall::read(&frame) {
                 Ok(call) => {
                     let echo = call.echo.clone();
@@ -166,7 +183,8 @@ async fn read<B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
                 }
                 Err(answer) => answer,
             }
-        });
+        };
+        under_way.push(answering.boxed());
     }
 }
 

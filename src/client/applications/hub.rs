@@ -160,8 +160,10 @@ impl Hub {
                 }
                 (id, listener.changed.clone())
             }
-            None if listeners.all.len() >= MAX_LISTENERS => return Err(TooMany),
             None => {
+                if listeners.all.len() >= MAX_LISTENERS {
+                    listeners.forget_longest_away()?;
+                }
                 listeners.next += 1;
                 let (id, changed) = (listeners.next, Arc::new(Notify::new()));
                 let backlog = EventBacklog::new(listeners.last);
@@ -206,6 +208,17 @@ impl Hub {
 }
 
 impl Listeners {
+    /// Makes room for an application that is there.
+    fn forget_longest_away(&mut self) -> Result<(), TooMany> {
+        let away = self.all.iter().filter_map(|(id, listener)| Some((listener.away_until?, *id)));
+        let (_, id) = away.min().ok_or(TooMany)?;
+        if let Some(Listener { key: Some(key), backlog, .. }) = self.all.remove(&id) {
+            let count = backlog.len_with_lost();
+            info!("{key} is away, and others need its place; {count} events for it are dropped");
+        }
+        Ok(())
+    }
+
     /// Forgets applications that were away for too long.
     fn expire(&mut self, now: Instant) {
         self.all.retain(|_, listener| {

@@ -1,8 +1,10 @@
 //! Applications that go and come back.
 
-use super::hear;
 use super::socket::Socket;
+use super::{PERSON, hear};
 use crate::client::process::{Client, until};
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
 
 #[test]
 fn application_that_comes_back_gets_exactly_what_it_missed() {
@@ -38,4 +40,21 @@ fn without_a_hold_nothing_waits() {
     let mut known = Socket::open(&client, "/ws?app=nonebot");
     hear(&client, "2");
     assert_eq!(known.hears(), "2");
+}
+
+#[test]
+fn what_an_application_asked_for_is_done_though_it_leaves_at_once() {
+    let client = Client::running(&[]);
+    let mut listening = Socket::open(&client, "/event");
+    let words: Vec<String> = (0..40).map(|count| count.to_string()).collect();
+    for words in words.chunks(10) {
+        let mut leaving = Socket::open(&client, "/ws");
+        for words in words {
+            let params = json!({ "user_id": PERSON, "message": words });
+            leaving
+                .send(Message::text(json!({ "action": "send_private_msg", "params": params }).to_string()));
+        }
+        drop(leaving);
+        assert_eq!(listening.hears_all(words.len()), words);
+    }
 }
