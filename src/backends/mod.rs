@@ -75,7 +75,7 @@ impl Default for BackendKind {
     }
 }
 
-/// The secrets of all networks.
+/// The secrets of the accounts of all networks.
 pub fn secrets() -> impl Iterator<Item = Secret> {
     BackendKind::ALL.iter().filter_map(|kind| kind.contract().secret())
 }

@@ -23,8 +23,11 @@ use rustix::process::Pid;
 
 use crate::backends::BackendKind;
 use crate::config::{Endpoint, LogLevel};
+pub use crate::config::{SocketRole, SocketUrl};
 use crate::model::name::ClientName;
-pub use applications::{ApplicationSettings, ApplicationToken, PostSecret, SocketUrl};
+pub use applications::{
+    ApplicationFileError, ApplicationSettings, ApplicationToken, PostSecret, SecretSource, TokenSource,
+};
 pub use error::SettingsError;
 pub use event_filter::{CODE, EventFilter};
 pub use milky::{EventAddress, MilkySettings};

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use url::Url;
 
-use super::remote::{RemoteSettings, RemoteVariables, host_of};
+use super::remote::{RemoteSettings, RemoteVariables};
 use super::{SettingsError, Vars};
+use crate::config::host_of;
 use crate::model::name::ClientName;
 
 /// The settings of the OneBot backend.

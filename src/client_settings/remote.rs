@@ -1,10 +1,7 @@
 //! What the settings of all networks have in common whose accounts are logged in in another program.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use url::Url;
 
 use super::{SettingsError, Vars};
 use crate::model::name::ClientName;
@@ -37,15 +34,6 @@ pub(super) struct RemoteVariables {
     pub(super) qrcode_path: &'static str,
     pub(super) timeout: &'static str,
     pub(super) refresh: &'static str,
-}
-
-/// The host of a URL as a look-up takes it: `host_str` has brackets around an IPv6 address.
-pub(super) fn host_of(url: &Url) -> Option<String> {
-    Some(match url.host()? {
-        url::Host::Domain(name) => name.to_owned(),
-        url::Host::Ipv4(address) => IpAddr::V4(address).to_string(),
-        url::Host::Ipv6(address) => IpAddr::V6(address).to_string(),
-    })
 }
 
 impl RemoteSettings {

@@ -177,18 +177,21 @@ mod tests {
     fn last_file_counts_and_tables_are_merged_by_key() {
         let files = [
             "max_clients = 1\npost_api = 'http://h/'\n[onebot.clients.a]\nurl = 'ws://h/'\ntoken_file = '/t'",
-            "\nmax_clients = 2\npost_api = ''\n[onebot.clients.a]\nurl = 'ws://g/'",
+            "\nmax_clients = 2\npost_api = ''\n[onebot.clients.a]\nurl = 'ws://g/'\n[onebot_server]\nhold = 5",
         ];
         let at = |value: &str, place: &str| (Some(value.to_owned()), Some(place.to_owned()));
         assert_eq!(one(&files, "max_clients"), at("2", "1:2"));
         assert_eq!(one(&files, "post_api"), (None, Some("1:3".to_owned())));
+        assert_eq!(one(&files, "onebot_server.hold"), at("5", "1:7"));
+        assert_eq!(one(&files, "onebot_server.connect"), (Some("[]".to_owned()), None));
         assert_eq!(one(&files, "onebot.clients.\"a\".url"), at("\"ws://g/\"", "1:5"));
         assert_eq!(one(&files, "onebot.clients.\"a\".token_file"), at("\"/t\"", "0:5"));
     }
 
     #[test]
     fn secrets_are_not_shown() {
-        let text = "post_api = 'http://me:hunter2@h/hunter2'\n[login]\nnotify = [{ url = 'https://hook/hunter2' }]\n\
+        let text = "post_api = 'http://me:hunter2@h/hunter2'\n[onebot_server]\nconnect = ['a=api+ws://me:hunter2@h/?t=hunter2']\n\
+                    token_file = '/t'\n[login]\nnotify = [{ url = 'https://hook/hunter2' }]\n\
                     [implementations.own]\nkind = 'command'\ncommand = '/x --password hunter2 --url http://a:hunter2@b/'\n\
                     url = 'ws://127.0.0.1:{port}/?access_token=hunter2'";
         let all = format!("{:?}", of(&[text]));

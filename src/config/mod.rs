@@ -1,8 +1,8 @@
 //! The configuration files: fragments -> options -> [`Settings`].
 //!
 //! `sources` says which files are read, `fragment` turns each into items that know their line, `options`
-//! picks for each option the last file that has it, `rules`, `addresses`, `auth`, `accounts` and
-//! `implementations` check values, `settings` lists
+//! picks for each option the last file that has it, `rules`, `addresses`, `auth`, `accounts`, `onebot_server`
+//! and `implementations` check values, `settings` lists
 //! every option with its default and its rule, and `load` runs all of it; `effective` shows what holds. Whatever is wrong is collected, so that one run
 //! names everything.
 //!
@@ -25,9 +25,11 @@ mod load;
 mod log_level;
 mod login;
 mod named_tables;
+mod onebot_server;
 mod options;
 mod rules;
 mod settings;
+mod socket_url;
 mod sources;
 mod units;
 
@@ -39,5 +41,7 @@ pub use listen::{ListenAddress, ListenError, UnixSocket};
 pub use load::Loaded;
 pub use log_level::LogLevel;
 pub use login::{LoginSettings, NotifyFormat, NotifyTarget};
+pub use onebot_server::OneBotServerSettings;
 pub use settings::{HttpSettings, Settings, StartSettings, SupervisorSettings};
+pub use socket_url::{SocketRole, SocketUrl, host_of};
 pub use units::{LimitSettings, ManagerKind, Mode, SystemdSettings, UnitKind};

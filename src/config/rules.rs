@@ -51,9 +51,17 @@ pub(super) fn seconds(item: &Item) -> Checked<Duration> {
 
 /// A duration that may be 0 as well.
 pub(super) fn seconds_or_zero(item: &Item) -> Checked<Duration> {
-    duration(item).ok_or_else(|| {
-        wrong(item, &format!("a number of seconds from {SHORTEST} to {LONGEST}, or 0 for none"))
-    })
+    seconds_or_zero_up_to(LONGEST)(item)
+}
+
+/// The same, of at most so many seconds.
+pub(super) fn seconds_or_zero_up_to(longest: impl Into<f64>) -> impl Fn(&Item) -> Checked<Duration> {
+    let longest = longest.into();
+    move |item| {
+        duration(item).filter(|duration| duration.as_secs_f64() <= longest).ok_or_else(|| {
+            wrong(item, &format!("a number of seconds from {SHORTEST} to {longest}, or 0 for none"))
+        })
+    }
 }
 
 fn duration(item: &Item) -> Option<Duration> {

@@ -13,6 +13,7 @@ use super::implementations;
 use super::listen::ListenAddress;
 use super::log_level::LogLevel;
 use super::login::LoginSettings;
+use super::onebot_server::OneBotServerSettings;
 use super::options::Options;
 use super::rules::{
     absolute_path, encoding, endpoint, list_of, log_level, optional, parameter_name, restart_policy, seconds,
@@ -71,6 +72,8 @@ pub struct Settings {
     pub client: StartSettings,
     /// The accounts of `[onebot]` and of every other network that has a table.
     pub accounts: Accounts,
+    /// `[onebot_server]`.
+    pub onebot_server: OneBotServerSettings,
     /// `[implementations]`: the programs that can hold an account.
     pub implementations: Implementations,
     /// `[login]`.
@@ -173,6 +176,7 @@ impl Settings {
             limits: LimitSettings::read(options),
             client: StartSettings::read(options),
             accounts: accounts::read(options),
+            onebot_server: OneBotServerSettings::read(options),
             implementations: implementations::read(options),
             login: LoginSettings::read(options),
             auth: AuthSettings::read(options),
@@ -315,6 +319,11 @@ mod tests {
             log_path: None,
             log_encoding: None,
             template_path: None,
+            onebot_server: OneBotServerSettings {
+                token_file: None,
+                secret_file: None,
+                ..with_examples.onebot_server
+            },
             limits: LimitSettings {
                 memory_max: None,
                 memory_high: None,
@@ -342,6 +351,8 @@ mod tests {
             http.request_header_timeout = 0\nhttp.drain_timeout = '5s'\nhttp.max_connections = 65537\n\
             http.idle_timeout = -1\nhttp.max_inflight_per_client = 0\nhttp.max_request_header = 8191\n\
             http.worker_threads = 0\nhttp.max_form_body = 1023\nhttp.hosts = ['h:1']\nhttp.allowed_origins = ['*']\nhttp.public_url = 'h'\n\
+            onebot_server.connect = ['x']\nonebot_server.post = ['x']\nonebot_server.hold = 3601\nonebot_server.heartbeat = -1\n\
+            onebot_server.token_file = 'x'\nonebot_server.secret_file = 'x'\n\
             onebot.clients = [{}]\nmilky.clients = [{}]\nimplementations = 1\nlogin.offline_after = 0\nlogin.when_offline = 'x'\nlogin.when_put_out = 1\n\
             login.code_attempts = 0\nlogin.notify = ['x']\nauth.tokens = [{ name = 'a' }]\nauth.allow_unauthenticated = 1";
         let error = read(broken).unwrap_err();

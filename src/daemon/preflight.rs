@@ -1,5 +1,7 @@
 //! `--check-config`: tries what a start needs besides a configuration without mistakes, and changes nothing.
 
+mod applications;
+
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::net::ToSocketAddrs;
@@ -51,6 +53,7 @@ impl Preflight {
         found.listen(settings);
         found.template(settings);
         found.accounts(settings);
+        found.applications(settings);
         found.implementations(settings);
         let forbidden = std::mem::take(&mut found.forbidden);
         if rustix::process::geteuid().is_root()

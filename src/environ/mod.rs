@@ -1,11 +1,13 @@
 //! The contract with a client process: parameters of a start become `MOJO_WEBQQ_*` variables.
 
+mod applications;
 mod implementation;
 mod params;
 mod report_url;
 mod rules;
 
 pub use crate::client_settings::PREFIX;
+pub use applications::secrets;
 pub use implementation::{IMPLEMENTATION, implementation_of, uin_of, with_implementation};
 pub use params::{SpecError, client_spec, resettled};
 pub use report_url::with_client;
@@ -110,6 +112,7 @@ pub fn environment(
             all.set(secret.file_variable, file);
         }
     }
+    applications::set(&mut all, spec, settings, client_dirs);
     // After the parameters, so that no caller can set any of these.
     all.set("ACCOUNT", spec.name.as_str());
     all.set("CLIENT", spec.name.as_str());
@@ -147,7 +150,8 @@ pub fn launch_secrets(spec: &ClientSpec, settings: &Settings, client_dirs: &Clie
         let file = contract.secret_file(&start)?.to_owned();
         Some(LaunchSecret { variable, file, copy_name: secret.file_name })
     };
-    Start::of_each(spec, &settings.accounts, client_dirs).filter_map(secret).collect()
+    let of_networks = Start::of_each(spec, &settings.accounts, client_dirs).filter_map(secret);
+    of_networks.chain(applications::launch_secrets(spec, settings)).collect()
 }
 
 /// The address on which the client of `spec` will wait for its network, if it does.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::info;
 
-use super::with_client;
+use super::{applications, with_client};
 use crate::backends::{BackendKind, ContractError, Start};
 use crate::client_dirs::ClientDirs;
 use crate::config::Settings;
@@ -136,7 +136,7 @@ fn is_reserved(name: &str) -> bool {
         let keys = kind.contract().accounts().map_or(&[][..], |table| table.keys);
         keys.iter().any(|known| !known.is_parameter && Some(known.name) == key)
     };
-    RESERVED.contains(&name) || BackendKind::ALL.iter().any(is_operators)
+    RESERVED.contains(&name) || applications::is_reserved(name) || BackendKind::ALL.iter().any(is_operators)
 }
 
 /// The same start, with its files where clients keep them now: an earlier controller may have kept them elsewhere.
@@ -227,6 +227,8 @@ mod tests {
             ("plugin_openqq_port", "1"),
             ("onebot_token_file", "/etc/shadow"),
             ("onebot_qrcode_path", "/etc/shadow"),
+            ("onebot_server_default_token_file", "/etc/shadow"),
+            ("ONEBOT_SERVER_DEFAULT_CONNECT", "ws://h/"),
         ];
         assert!(bench.check(&given).unwrap().params.is_empty());
     }

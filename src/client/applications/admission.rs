@@ -1,13 +1,16 @@
 //! [`Admission`]: who an application is, and what it may do.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use subtle::ConstantTimeEq;
+use tracing::warn;
 
 use super::hub::ApplicationKey;
+use super::secrets::Tokens;
 use crate::client::settings::ApplicationToken;
+use crate::locks::locked;
 use crate::wire::onebot::{DOOR, Vouch};
 
 /// The longest name of an application, in bytes.
@@ -39,16 +42,35 @@ pub(super) enum NotAdmitted {
     TokenWrong,
     /// Its name is too long, or empty.
     BadName,
+    /// The file with the tokens can't be used.
+    NoTokens,
 }
 
 /// The tokens that open this account.
 pub(super) struct AppGuard {
-    tokens: Arc<[ApplicationToken]>,
+    tokens: Tokens,
+    /// What is wrong with their file, as it was logged: once, not at each request.
+    trouble: Mutex<Option<String>>,
 }
 
 impl AppGuard {
-    pub(super) fn new(tokens: Arc<[ApplicationToken]>) -> Self {
-        Self { tokens }
+    pub(super) fn new(tokens: Tokens) -> Self {
+        Self { tokens, trouble: Mutex::new(None) }
+    }
+
+    /// The tokens as they are now. While their file can't be used, none opens the account.
+    fn tokens(&self) -> Result<Arc<[ApplicationToken]>, NotAdmitted> {
+        let tokens = self.tokens.now();
+        let mut trouble = locked(&self.trouble);
+        match &tokens {
+            Ok(_) => *trouble = None,
+            Err(why) if trouble.as_ref() == Some(why) => {}
+            Err(why) => {
+                warn!("token_file of [onebot_server]: {why}; until it is right no token opens this account");
+                *trouble = Some(why.clone());
+            }
+        }
+        tokens.map_err(|_| NotAdmitted::NoTokens)
     }
 
     /// Decides on a request. Without tokens all programs that reach the port are let in, as to the rest of the API.
@@ -66,12 +88,15 @@ impl AppGuard {
         };
         let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
         // A program of this machine that writes this header itself could call the port without it.
-        match header(DOOR).map(Vouch::of) {
+        let vouch = header(DOOR).map(Vouch::of);
+        match vouch {
             Some(Vouch::Full) => return Ok(Admission { access: AppAccess::Full, key: named }),
             Some(Vouch::ReadOnly) => return Ok(Admission { access: AppAccess::ReadOnly, key: named }),
-            Some(Vouch::Account) => {}
-            None if self.tokens.is_empty() => return Ok(Admission { access: AppAccess::Full, key: named }),
-            None => {}
+            Some(Vouch::Account) | None => {}
+        }
+        let tokens = self.tokens()?;
+        if vouch.is_none() && tokens.is_empty() {
+            return Ok(Admission { access: AppAccess::Full, key: named });
         }
         let of_header = header(AUTHORIZATION.as_str()).and_then(|value| {
             let (scheme, shown) = value.split_once(' ')?;
@@ -81,7 +106,7 @@ impl AppGuard {
         });
         let shown = of_header.or_else(|| of_query("access_token")).ok_or(NotAdmitted::TokenNeeded)?;
         // All are compared, in constant time, so that the time does not show how much of a guess is right.
-        let found = self.tokens.iter().fold(None, |found, own| {
+        let found = tokens.iter().fold(None, |found, own| {
             let is_it = bool::from(own.secret().as_bytes().ct_eq(shown.as_bytes()));
             if is_it { Some(own) } else { found }
         });
@@ -94,6 +119,8 @@ impl AppGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::settings::TokenSource;
+    use crate::files::replace;
     use http::Request;
 
     fn admit(guard: &AppGuard, query: &str, headers: &[(&str, &str)]) -> Result<Admission, NotAdmitted> {
@@ -104,8 +131,8 @@ mod tests {
 
     #[test]
     fn token_opens_the_account_and_names_the_application() {
-        let guard =
-            AppGuard::new([ApplicationToken::of("bot", "word"), ApplicationToken::of("b", "w2")].into());
+        let tokens = [ApplicationToken::of("bot", "word"), ApplicationToken::of("b", "w2")];
+        let guard = AppGuard::new(Tokens::Given(tokens.into()));
         let bot = |key| Ok(Admission { access: AppAccess::Full, key: Some(key) });
         let token = || ApplicationKey::Token("bot".into());
         assert_eq!(admit(&guard, "", &[("authorization", "Bearer word")]), bot(token()));
@@ -125,8 +152,27 @@ mod tests {
         // What the controller has let in needs no token of the account.
         let read_only = Admission { access: AppAccess::ReadOnly, key: Some(named) };
         assert_eq!(admit(&guard, "app=x", &[(DOOR, "read-only")]), Ok(read_only));
-        let open = AppGuard::new([].into());
+        let open = AppGuard::new(Tokens::Given([].into()));
         assert_eq!(admit(&open, "", &[(DOOR, "account")]), Err(NotAdmitted::TokenNeeded));
         assert_eq!(admit(&open, "", &[]), Ok(Admission { access: AppAccess::Full, key: None }));
+    }
+
+    #[test]
+    fn account_is_closed_while_the_file_of_its_tokens_cannot_be_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let guard = AppGuard::new(Tokens::from(&TokenSource::File(path.clone())));
+        let shown = [("authorization", "Bearer word")];
+        for headers in [&[][..], &shown] {
+            assert_eq!(admit(&guard, "", headers), Err(NotAdmitted::NoTokens));
+        }
+        assert!(admit(&guard, "", &[(DOOR, "full")]).is_ok());
+        replace(&path, b"word", 0o600).unwrap();
+        assert_eq!(admit(&guard, "", &[]), Err(NotAdmitted::TokenNeeded));
+        assert!(admit(&guard, "", &shown).is_ok());
+        replace(&path, b"renewed", 0o600).unwrap();
+        assert_eq!(admit(&guard, "", &shown), Err(NotAdmitted::TokenWrong));
+        replace(&path, b"word", 0o644).unwrap();
+        assert_eq!(admit(&guard, "", &shown), Err(NotAdmitted::NoTokens));
     }
 }

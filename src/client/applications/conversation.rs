@@ -22,6 +22,7 @@ use super::meta_event::{LifecycleKind, heartbeat, lifecycle};
 use super::request::ActionCall;
 use crate::client::backend::Backend;
 use crate::client::process::unix_seconds;
+use crate::client::settings::SocketRole;
 
 /// The largest frame that is accepted: an image in base64.
 const MAX_MESSAGE: usize = 32 * 1024 * 1024;
@@ -43,37 +44,6 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// How long reading goes on when nothing can be written any more.
 const LAST_READ: Duration = Duration::from_secs(1);
-
-/// What a WebSocket is for (onebot-11, `communication/ws.md`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SocketRole {
-    /// Actions and events.
-    Universal,
-    /// Actions.
-    Api,
-    /// Events.
-    Event,
-}
-
-impl SocketRole {
-    fn acts(self) -> bool {
-        self != Self::Event
-    }
-
-    /// Whether events are sent on it.
-    pub(super) fn listens(self) -> bool {
-        self != Self::Api
-    }
-
-    /// Its name, as the header `X-Client-Role` has it.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Universal => "Universal",
-            Self::Api => "API",
-            Self::Event => "Event",
-        }
-    }
-}
 
 /// Why a connection has ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,17 +81,18 @@ pub(super) fn config() -> WebSocketConfig {
     config
 }
 
-/// Talks until the connection ends. `attachment` has the events, if they are for it.
+/// Talks until the connection ends. `attachment` has the events, if they are for it; `whose` is the account that the request of the
+/// connection has named.
 pub(super) async fn run<B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
     socket: WebSocketStream<S>,
     applications: &Applications<B>,
-    role: SocketRole,
+    (role, whose): (SocketRole, Option<u64>),
     attachment: Option<Attachment>,
     ending: &CancellationToken,
 ) -> Ended {
     let (sink, stream) = socket.split();
     let (answers, unwritten) = mpsc::channel(UNWRITTEN);
-    let writer = Writer { sink, unwritten, applications };
+    let writer = Writer { sink, unwritten, applications, whose };
     let mut under_way = UnderWay::new();
     let ended = {
         // Independent of each other: if both ends only wrote, neither would read.
@@ -192,6 +163,7 @@ struct Writer<'a, B, S> {
     sink: SplitSink<WebSocketStream<S>, Message>,
     unwritten: mpsc::Receiver<Value>,
     applications: &'a Applications<B>,
+    whose: Option<u64>,
 }
 
 impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin> Writer<'_, B, S> {
@@ -222,6 +194,9 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin> Writer<'_, B, S> {
         let mut next_beat = far(Instant::now(), beat);
         loop {
             let now = *status.borrow_and_update();
+            if self.whose.is_some() && now.number != self.whose {
+                return Err(Ended::OtherAccount);
+            }
             if listens && now.number != number {
                 let (None, Some(account)) = (number, now.number) else { return Err(Ended::OtherAccount) };
                 number = Some(account);

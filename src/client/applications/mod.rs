@@ -2,7 +2,7 @@
 //!
 //! Events go from the [`hub`] to each of them, actions from them to the backend.
 //!
-//! - `admission`: who an application is, and what it may do
+//! - `admission`: who an application is, and what it may do; `secrets`: the tokens that say so
 //! - `hub`: which applications listen, and what waits for each
 //! - `actions`: carries out what they ask for; `request`: how they ask
 //! - `cq_code`: messages as one text
@@ -22,6 +22,7 @@ mod post;
 mod quick_operation;
 mod request;
 mod reverse;
+mod secrets;
 mod server;
 mod status;
 
@@ -39,6 +40,7 @@ use self::actions::Actions;
 use self::admission::AppGuard;
 use self::hub::Hub;
 use self::request::ActionCall;
+use self::secrets::{Signing, Tokens};
 pub(super) use self::status::follow_status;
 use super::backend::Backend;
 use super::backend::action::Answer;
@@ -65,7 +67,7 @@ pub(super) fn open<B: Backend>(
     ending: CancellationToken,
 ) -> (Arc<Applications<B>>, ActionQueue<B>) {
     let (actions, queue) = actions::open(backend);
-    let guard = AppGuard::new(settings.tokens.clone());
+    let guard = AppGuard::new(Tokens::from(&settings.tokens));
     let heartbeat = settings.heartbeat;
     (Arc::new(Applications { actions, hub, guard, heartbeat, ending }), queue)
 }
@@ -97,14 +99,17 @@ pub(super) fn outgoing<B: Backend>(
         });
         found.ok().flatten().map(Arc::new)
     });
+    let tokens = Arc::new(Tokens::from(&settings.connect_tokens));
     for (place, url) in settings.connect.iter().enumerate() {
         let (url, policy) = ((place, url.clone()), checked.clone().flatten());
-        all.push(reverse::ReverseConnection::new(applications.clone(), url, policy).run().boxed());
+        let connection = reverse::ReverseConnection::new(applications.clone(), url, tokens.clone(), policy);
+        all.push(connection.run().boxed());
     }
+    let signing = settings.secret.as_ref().map(|secret| Arc::new(Signing::from(secret)));
     for (place, url) in settings.post.iter().enumerate() {
         let guard = ReceiverGuard::of(url, &policy);
-        let secret = settings.secret.as_ref();
-        let (posting, operations) = post::open(applications.clone(), (place, url.clone()), secret, guard);
+        let (posting, operations) =
+            post::open(applications.clone(), (place, url.clone()), signing.clone(), guard);
         let ending = applications.ending.clone();
         let both = async move {
             ending.run_until_cancelled(futures_util::future::join(posting.run(), operations.run())).await;

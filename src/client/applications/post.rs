@@ -19,11 +19,11 @@ use super::Applications;
 use super::hub::{ApplicationKey, Attachment, Next};
 use super::meta_event::{LifecycleKind, heartbeat, lifecycle};
 use super::quick_operation;
+use super::secrets::Signing;
 use crate::client::backend::Backend;
 use crate::client::backend::action::{Action, Answer};
 use crate::client::backoff::{AttemptFailure, Backoff};
 use crate::client::process::unix_seconds;
-use crate::client::settings::PostSecret;
 use crate::config::Endpoint;
 use crate::http_client::{ReceiverGuard, client_builder};
 use crate::model::error_chain::ErrorChain;
@@ -67,7 +67,7 @@ struct Target {
     url: Endpoint,
     key: ApplicationKey,
     guard: ReceiverGuard,
-    signing: Option<hmac::Key>,
+    signing: Option<Arc<Signing>>,
     /// None until TLS is set up: the system's certificates may be missing, and come later.
     client: Option<Client>,
 }
@@ -100,14 +100,12 @@ pub(super) struct Operations<B> {
 pub(super) fn open<B: Backend>(
     applications: Arc<Applications<B>>,
     (place, url): (usize, Endpoint),
-    secret: Option<&PostSecret>,
+    signing: Option<Arc<Signing>>,
     guard: ReceiverGuard,
 ) -> (Posting<B>, Operations<B>) {
     let key = ApplicationKey::Url(place, shown(&url));
     let first = applications.hub.attach(Some(key.clone())).ok();
     let (operations, waiting) = mpsc::channel(MAX_OPERATIONS);
-    let signing =
-        secret.map(|secret| hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_str().as_bytes()));
     let backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let carrying = Operations { applications: applications.clone(), waiting, key: key.clone() };
     let target = Target { url, key, guard, signing, client: None };
@@ -283,6 +281,11 @@ impl Target {
         if let Err(refused) = self.guard.check().await {
             return Posted::NotSent(format!("it is not called: {refused}"));
         }
+        let signature = match self.signing.as_ref().map(|signing| signing.now()).transpose() {
+            Ok(secret) => secret.map(|secret| signature(secret.as_str(), &event)),
+            // Not without a signature, by which the application knows us.
+            Err(why) => return Posted::NotSent(format!("secret_file of [onebot_server]: {why}")),
+        };
         let client = match &mut self.client {
             Some(client) => client,
             none => match client(&self.url) {
@@ -297,8 +300,8 @@ impl Target {
         if let Ok(Own { self_id: Some(own) }) = serde_json::from_slice(&event) {
             request = request.header("x-self-id", HeaderValue::from(own));
         }
-        if let Some(key) = &self.signing {
-            request = request.header("x-signature", signature(key, &event));
+        if let Some(signature) = signature {
+            request = request.header("x-signature", signature);
         }
         match request.body(event).send().await {
             Ok(response) => taken(response).await,
@@ -351,8 +354,9 @@ async fn taken(mut response: Response) -> Posted {
 }
 
 /// The value of `X-Signature`.
-fn signature(key: &hmac::Key, body: &[u8]) -> String {
-    let tag = hmac::sign(key, body);
+fn signature(secret: &str, body: &[u8]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
+    let tag = hmac::sign(&key, body);
     tag.as_ref().iter().fold("sha1=".to_owned(), |mut text, byte| {
         // Writing to a text can't fail.
         let _ = write!(text, "{byte:02x}");
@@ -367,9 +371,8 @@ mod tests {
     #[test]
     fn signature_is_that_of_the_standard() {
         // RFC 2202, test case 2.
-        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, b"Jefe");
         let expected = "sha1=effcdf6ae5eb2fa2d27416d5f184df9c259a7c79";
-        assert_eq!(signature(&key, b"what do ya want for nothing?"), expected);
+        assert_eq!(signature("Jefe", b"what do ya want for nothing?"), expected);
     }
 
     #[test]

@@ -19,11 +19,12 @@ use tracing::{debug, info, warn};
 use url::Url;
 
 use super::Applications;
-use super::conversation::{self, Ended, SocketRole};
+use super::conversation::{self, Ended};
 use super::hub::{ApplicationKey, Attachment};
+use super::secrets::Tokens;
 use crate::client::backend::Backend;
 use crate::client::backoff::{AttemptFailure, Backoff};
-use crate::client::settings::SocketUrl;
+use crate::client::settings::{ApplicationToken, SocketUrl};
 use crate::http_client::tls_connector;
 use crate::model::error_chain::ErrorChain;
 use crate::peers::PeerPolicy;
@@ -55,11 +56,20 @@ enum NoConnection {
     Foreign(String),
     #[error("no TLS connection: {0}")]
     Tls(String),
+    #[error("token_file of [onebot_server]: {0}")]
+    TokenFile(String),
+    #[error("token_file of [onebot_server] has no token named {0:?}: write {0}=TOKEN there")]
+    NoSuchToken(String),
     #[error(
-        "it refuses the token (HTTP {0}): onebot_server_token must have the access token of the application, \
-         and the application must be set up for this account"
+        "it refuses the token (HTTP {0}): onebot_server_token must have the access token of the application, or token_file \
+         of [onebot_server] for an address of that table, and the application must be set up for this account"
     )]
     TokenRefused(u16),
+    #[error(
+        "it refuses a connection without a token (HTTP {0}): give onebot_server_token, as token_file of [onebot_server] is for \
+         the addresses of that table alone, and set the application up for this account"
+    )]
+    TokenNeeded(u16),
     #[error(
         "it has no WebSocket at the path {0} (HTTP 404): correct the path in onebot_server_connect; NoneBot has \
          /onebot/v11/ws, Koishi /onebot"
@@ -77,6 +87,7 @@ enum NoConnection {
 pub(super) struct ReverseConnection<B> {
     applications: Arc<Applications<B>>,
     url: SocketUrl,
+    tokens: Arc<Tokens>,
     key: ApplicationKey,
     policy: Option<Arc<PeerPolicy>>,
     /// From the start on, so that the first events wait for the first connection.
@@ -92,12 +103,13 @@ impl<B: Backend> ReverseConnection<B> {
     pub(super) fn new(
         applications: Arc<Applications<B>>,
         (place, url): (usize, SocketUrl),
+        tokens: Arc<Tokens>,
         policy: Option<Arc<PeerPolicy>>,
     ) -> Self {
         let key = ApplicationKey::Url(place, url.shown());
-        let first = applications.hub.attach(Some(key.clone())).ok();
+        let first = url.role.listens().then(|| applications.hub.attach(Some(key.clone())).ok()).flatten();
         let backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        Self { applications, url, key, policy, first, backoff, trouble: None }
+        Self { applications, url, tokens, key, policy, first, backoff, trouble: None }
     }
 
     /// Connects, talks, and connects again, until the client ends.
@@ -135,7 +147,11 @@ impl<B: Backend> ReverseConnection<B> {
     /// One connection. Returns how long it lasted; none if the client ends.
     async fn connect(&mut self, number: u64) -> Option<Duration> {
         let ending = self.applications.ending.clone();
-        let opened = ending.run_until_cancelled(open(&self.url, number, self.policy.as_deref())).await?;
+        let opening = async {
+            let shown = shown(&self.url, &self.tokens)?;
+            open(&self.url, number, shown, self.policy.as_deref()).await
+        };
+        let opened = ending.run_until_cancelled(opening).await?;
         let socket = match opened {
             Ok(socket) => socket,
             Err(error) => {
@@ -143,15 +159,18 @@ impl<B: Backend> ReverseConnection<B> {
                 return Some(Duration::ZERO);
             }
         };
+        let role = self.url.role;
         // Only now, as until now the application was away.
-        let Ok(attachment) = self.applications.hub.attach(Some(self.key.clone())) else {
+        let attached = role.listens().then(|| self.applications.hub.attach(Some(self.key.clone())));
+        let Ok(attachment) = attached.transpose() else {
             self.note("too many applications are connected to this account".to_owned());
             return Some(Duration::ZERO);
         };
         self.trouble = None;
-        let (key, role, since) = (&self.key, SocketRole::Universal, Instant::now());
+        let (key, since) = (&self.key, Instant::now());
         info!("connected to {key}");
-        let ended = conversation::run(socket, &self.applications, role, Some(attachment), &ending).await;
+        let (applications, whose) = (&self.applications, Some(number));
+        let ended = conversation::run(socket, applications, (role, whose), attachment, &ending).await;
         match ended {
             Ended::Ending => return None,
             Ended::Closed => info!("{key} closed the connection; connecting again"),
@@ -177,6 +196,7 @@ impl<B: Backend> ReverseConnection<B> {
 async fn open(
     url: &SocketUrl,
     number: u64,
+    shown: Option<String>,
     policy: Option<&PeerPolicy>,
 ) -> Result<WebSocketStream<Box<dyn Carrier>>, NoConnection> {
     let late = |_| NoConnection::TooSlow;
@@ -194,13 +214,15 @@ async fn open(
         true => Box::new(timeout(OPEN_TIME, secure(stream, &url.host)).await.map_err(late)??),
         false => Box::new(stream),
     };
-    let request = request(url, number).map_err(NoConnection::Handshake)?;
+    let shows = shown.is_some();
+    let request = request(url, number, shown).map_err(NoConnection::Handshake)?;
     let config = Some(conversation::config());
     let opened = timeout(OPEN_TIME, client_async_with_config(request, stream, config)).await;
     match opened.map_err(late)? {
         Ok((socket, _)) => Ok(socket),
         Err(Error::Http(answer)) => Err(match answer.status().as_u16() {
-            status @ (401 | 403) => NoConnection::TokenRefused(status),
+            status @ (401 | 403) if shows => NoConnection::TokenRefused(status),
+            status @ (401 | 403) => NoConnection::TokenNeeded(status),
             404 => NoConnection::NoPath(url.path().to_owned()),
             status => NoConnection::NoWebSocket(status),
         }),
@@ -219,17 +241,13 @@ async fn secure(
 }
 
 /// The request of the upgrade. The error is for people, and has no secret.
-fn request(url: &SocketUrl, number: u64) -> Result<Request, String> {
+fn request(url: &SocketUrl, number: u64, shown: Option<String>) -> Result<Request, String> {
     let read = url.as_str().into_client_request();
     let mut request = read.map_err(|error| error.to_string())?;
     let headers = request.headers_mut();
     headers.insert("x-self-id", number.into());
-    headers.insert("x-client-role", HeaderValue::from_static(SocketRole::Universal.as_str()));
+    headers.insert("x-client-role", HeaderValue::from_static(url.role.as_str()));
     headers.insert(USER_AGENT, HeaderValue::from_static(OWN_NAME));
-    let shown = match basic(url.as_str()) {
-        Some(user) => Some(user),
-        None => url.token.as_ref().map(|token| format!("Bearer {}", token.secret())),
-    };
     if let Some(shown) = shown {
         let value = HeaderValue::try_from(shown);
         let mut value = value.map_err(|_| "the token cannot be sent in a header".to_owned())?;
@@ -238,6 +256,22 @@ fn request(url: &SocketUrl, number: u64) -> Result<Request, String> {
         headers.insert(AUTHORIZATION, value);
     }
     Ok(request)
+}
+
+/// What the application is shown, as `Authorization` has it.
+fn shown(url: &SocketUrl, tokens: &Tokens) -> Result<Option<String>, NoConnection> {
+    if let Some(user) = basic(url.as_str()) {
+        return Ok(Some(user));
+    }
+    let tokens = tokens.now().map_err(NoConnection::TokenFile)?;
+    let bearer = |token: &ApplicationToken| format!("Bearer {}", token.secret());
+    match &url.token_name {
+        None => Ok(tokens.first().map(bearer)),
+        Some(name) => {
+            let named = tokens.iter().find(|token| token.name == *name);
+            named.map(bearer).map(Some).ok_or_else(|| NoConnection::NoSuchToken(name.clone()))
+        }
+    }
 }
 
 /// What shows the user and the password of a URL, if it has any (RFC 7617). They are for this application alone, so they win over a
@@ -264,10 +298,6 @@ mod tests {
     use tokio_tungstenite::tungstenite::handshake::server;
     use tokio_util::sync::CancellationToken;
 
-    fn url(token: &str, text: &str) -> SocketUrl {
-        settings(token, text).connect[0].clone()
-    }
-
     fn settings(token: &str, text: &str) -> ApplicationSettings {
         let vars = [
             ("ACCOUNT", "a"),
@@ -281,27 +311,38 @@ mod tests {
 
     #[test]
     fn request_has_the_headers_of_the_standard() {
-        let of = |url: &SocketUrl| {
-            let request = request(url, 10001).unwrap();
+        let of = |token: &str, text: &str| {
+            let url = SocketUrl::read(text).unwrap();
+            let tokens = Tokens::from(&settings("hush", "").tokens);
+            let tokens = if token.is_empty() { Tokens::Given([].into()) } else { tokens };
+            let request = request(&url, 10001, shown(&url, &tokens).unwrap()).unwrap();
             assert!(!format!("{request:?}").contains("hush"));
             let header =
                 |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
             (header("x-self-id"), header("x-client-role"), header("authorization"), header("host"))
         };
-        let expected = |shown: Option<&str>| {
+        let expected = |role: &str, shown: Option<&str>| {
             let some = |text: &str| Some(text.to_owned());
-            (some("10001"), some("Universal"), shown.map(str::to_owned), some("h:81"))
+            (some("10001"), some(role), shown.map(str::to_owned), some("h:81"))
         };
-        assert_eq!(of(&url("hush", "ws://h:81/x")), expected(Some("Bearer hush")));
-        assert_eq!(of(&url("", "ws://h:81/x")), expected(None));
-        assert_eq!(of(&url("hush", "ws://me:a%20b@h:81/x")), expected(Some("Basic bWU6YSBi")));
+        assert_eq!(of("hush", "ws://h:81/x"), expected("Universal", Some("Bearer hush")));
+        assert_eq!(of("", "api+ws://h:81/x"), expected("API", None));
+        assert_eq!(of("hush", "event+ws://me:a%20b@h:81/x"), expected("Event", Some("Basic bWU6YSBi")));
+        let (named, none) = (SocketUrl::read("x=ws://h/").unwrap(), Tokens::Given([].into()));
+        assert!(shown(&named, &none).err().unwrap().to_string().contains("has no token named \"x\""));
     }
     #[tokio::test]
-    #[expect(clippy::result_large_err, reason = "the library's callback has this type")]
     async fn another_account_gets_a_connection_of_its_own() {
+        for role in ["", "api+"] {
+            another_account_in(role).await;
+        }
+    }
+
+    #[expect(clippy::result_large_err, reason = "the library's callback has this type")]
+    async fn another_account_in(role: &str) {
         let (sandbox, _driver, _news, _folder) = sandbox();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let settings = settings("", &format!("ws://{}/", listener.local_addr().unwrap()));
+        let settings = settings("", &format!("{role}ws://{}/", listener.local_addr().unwrap()));
         let (hub, ending) = (Hub::new(Duration::from_secs(60)), CancellationToken::new());
         let backend = Arc::new(sandbox);
         let (applications, _actions) = applications::open(&settings, backend, hub.clone(), ending.clone());
@@ -320,7 +361,9 @@ mod tests {
             };
             let mut socket = tokio_tungstenite::accept_hdr_async(stream, seen).await.unwrap();
             assert_eq!(own.unwrap(), number.to_string());
-            assert_eq!(first(socket.next().await)["self_id"], number);
+            if role.is_empty() {
+                assert_eq!(first(socket.next().await)["self_id"], number);
+            }
             hub.set_status(AccountStatus { number: Some(number + 1), is_online: true });
             let Some(Ok(Message::Close(Some(why)))) = socket.next().await else { panic!("not closed") };
             assert_eq!(why.reason.as_str(), "another account is logged in now");

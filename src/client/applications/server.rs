@@ -17,10 +17,11 @@ use tracing::{info, warn};
 
 use super::Applications;
 use super::admission::{Admission, AppAccess, NotAdmitted};
-use super::conversation::{self, Ended, SocketRole};
+use super::conversation::{self, Ended};
 use super::http_action;
 use crate::client::backend::Backend;
 use crate::client::backend::action::{Answer, Refusal};
+use crate::client::settings::SocketRole;
 use crate::http::body::{Body, empty};
 use crate::http::server::UpgradeTask;
 use crate::wire::onebot::ROOT;
@@ -98,7 +99,7 @@ impl<B: Backend> Applications<B> {
             let io = TokioIo::new(upgraded);
             let config = Some(conversation::config());
             let socket = WebSocketStream::from_raw_socket(io, Role::Server, config).await;
-            match conversation::run(socket, &shared, role, attachment, &shared.ending).await {
+            match conversation::run(socket, &shared, (role, None), attachment, &shared.ending).await {
                 Ended::Closed => info!("{who} closed its connection ({})", role.as_str()),
                 Ended::Ending => {}
                 ended => warn!("the connection of {who} ({}) has ended: {ended}", role.as_str()),
@@ -140,6 +141,10 @@ fn not_admitted(refused: NotAdmitted) -> Response<Body> {
         NotAdmitted::TokenWrong => {
             let why = "the token is none of those that open this account";
             refuse(StatusCode::FORBIDDEN, Refusal::NotAllowed, why)
+        }
+        NotAdmitted::NoTokens => {
+            let why = "the file with the tokens of this account can't be used; the account's log says why";
+            refuse(StatusCode::SERVICE_UNAVAILABLE, Refusal::NotAllowed, why)
         }
         NotAdmitted::BadName => {
             let why = "app must be a name of 1 to 64 bytes";

@@ -110,11 +110,17 @@ fn redactor(context: &Context, config: Option<&Path>) -> Redactor {
     });
     let accounts =
         settings.accounts.iter().filter_map(|(.., account)| account.get("token_file").map(Into::into));
-    for file in tokens.chain(accounts) {
+    let applications = [settings.onebot_server.token_file, settings.onebot_server.secret_file];
+    for file in tokens.chain(accounts).chain(applications.into_iter().flatten()) {
         if let Ok((open, _)) = files::open_regular(&file) {
             let mut content = String::new();
             if open.take(MAX_SECRET).read_to_string(&mut content).is_ok() {
                 redactor.hide_value(&content);
+                // Those of applications may be several, each after its name.
+                for one in content.split(',') {
+                    redactor.hide_value(one);
+                    one.split_once('=').into_iter().for_each(|(_, token)| redactor.hide_value(token));
+                }
             }
         }
     }

@@ -12,8 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use rustix::fs::FileType;
 
 use super::launch_file::{LaunchFile, LaunchFileError};
-use crate::backends::secrets;
-use crate::environ::PREFIX;
+use crate::environ::{PREFIX, secrets};
 use crate::files::{FileError, replace};
 use crate::model::error_chain::ErrorChain;
 use crate::model::name::{ClientName, NameError, UnitId};

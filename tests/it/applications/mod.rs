@@ -1,6 +1,7 @@
 //! Applications that speak OneBot v11 to the built-in client, well and badly.
 
 mod away;
+mod configured;
 mod door;
 mod hostile;
 mod post;

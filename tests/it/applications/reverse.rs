@@ -5,6 +5,7 @@ use std::net::TcpListener;
 
 use rustix::process::Signal;
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
 
 use super::socket::{Socket, accepted};
 use super::{PERSON, hear};
@@ -45,6 +46,43 @@ fn reverse_connections_say_who_they_are_and_speak() {
     assert_eq!(sent["status"], "ok", "{sent}");
     assert_eq!((one.hears(), two.hears()), ("你好".into(), "你好".into()));
     assert!(!client.setup.log().contains("hush"), "{}", client.setup.log());
+}
+
+#[test]
+fn addresses_for_actions_and_for_events_alone_get_no_more() {
+    let (api, event) = (listener(), listener());
+    let _client = running(&format!("api+ws://{}/api,event+ws://{}/event", api.1, event.1), &[]);
+    let (mut actions, request) = Socket::accept(&api.0);
+    assert_eq!(
+        (request.uri().path(), &request.headers()["x-client-role"]),
+        ("/api", &"API".parse().unwrap())
+    );
+    let own = request.headers()["x-self-id"].to_str().unwrap().parse::<u64>().unwrap();
+    let (mut events, request) = Socket::accept(&event.0);
+    let role = &request.headers()["x-client-role"];
+    assert_eq!((request.uri().path(), role), ("/event", &"Event".parse().unwrap()));
+    assert_eq!(events.read()["sub_type"], "connect");
+    // Not carried out, and not answered: the person would echo it.
+    let say = |words: &str| {
+        let params = json!({ "user_id": PERSON, "message": words });
+        Message::text(json!({ "action": "send_private_msg", "params": params, "echo": words }).to_string())
+    };
+    events.send(say("by the wrong door"));
+    // The client reads its connections in whatever order, so this one is answered, and the next one certainly later than that.
+    for words in ["1", "2"] {
+        actions.send(say(words));
+        // The first frame of all: not that it is connected, no heartbeat, no event.
+        let answer = actions.read();
+        assert_eq!((&answer["echo"], &answer["status"]), (&json!(words), &json!("ok")), "{answer}");
+        assert_eq!(events.hears(), words);
+    }
+    let info = json!({ "action": "get_login_info", "echo": 3 }).to_string();
+    actions.send(Message::text(info));
+    assert_eq!(actions.read()["data"]["user_id"], own);
+    actions.close();
+    let (mut actions, _) = Socket::accept(&api.0);
+    actions.send(say("3"));
+    assert_eq!((actions.read()["echo"].clone(), events.hears()), (json!("3"), "3".into()));
 }
 
 #[test]
