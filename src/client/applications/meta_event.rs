@@ -6,20 +6,24 @@ use serde_json::{Value, json};
 
 use super::hub::AccountStatus;
 
-/// A connection has begun, or an application is posted to from now on.
+/// What has become of the connection or the posts to an application. Only posts are enabled and disabled, and only WebSockets are
+/// connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LifecycleKind {
     /// A WebSocket.
     Connect,
     /// Posts.
     Enable,
+    /// Posts have ended, as the client ends.
+    Disable,
 }
 
-/// The first event of a connection.
+/// The first event of a connection, and the last one of posts.
 pub(super) fn lifecycle(number: u64, kind: LifecycleKind, time: u64) -> Value {
     let sub_type = match kind {
         LifecycleKind::Connect => "connect",
         LifecycleKind::Enable => "enable",
+        LifecycleKind::Disable => "disable",
     };
     json!({
         "time": time, "self_id": number, "post_type": "meta_event", "meta_event_type": "lifecycle",

@@ -111,10 +111,11 @@ pub(super) fn outgoing<B: Backend>(
         let (posting, operations) =
             post::open(applications.clone(), (place, url.clone()), signing.clone(), guard);
         let ending = applications.ending.clone();
-        let both = async move {
-            ending.run_until_cancelled(futures_util::future::join(posting.run(), operations.run())).await;
+        let operations = async move {
+            ending.run_until_cancelled(operations.run()).await;
         };
-        all.push(both.boxed());
+        let both = futures_util::future::join(posting.run(), operations);
+        all.push(both.map(drop).boxed());
     }
     all
 }

@@ -1,20 +1,17 @@
 //! Events posted to applications (onebot-11, `communication/http-post.md`), and the quick operations that they answer.
 
-use std::fmt::Write;
+mod target;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Response, redirect};
-use ring::hmac;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_tungstenite::tungstenite::Bytes;
 use tracing::{debug, info, warn};
 
+use self::target::{Posted, Target};
 use super::Applications;
 use super::hub::{ApplicationKey, Attachment, Next};
 use super::meta_event::{LifecycleKind, heartbeat, lifecycle};
@@ -25,24 +22,13 @@ use crate::client::backend::action::{Action, Answer};
 use crate::client::backoff::{AttemptFailure, Backoff};
 use crate::client::process::unix_seconds;
 use crate::config::Endpoint;
-use crate::http_client::{ReceiverGuard, client_builder};
-use crate::model::error_chain::ErrorChain;
-
-/// How long a post may take, its answer included.
-const POST_TIME: Duration = Duration::from_secs(30);
-
-/// How long opening its connection may take.
-const CONNECT_TIME: Duration = Duration::from_secs(10);
-
-/// How long an idle connection is kept. Shorter than any server keeps one: what is written to one that the server closes meanwhile may
-/// have arrived, and would not be posted again.
-const IDLE_TIME: Duration = Duration::from_secs(1);
-
-/// The largest answer that is read: an image in base64.
-const MAX_ANSWER: usize = 32 * 1024 * 1024;
+use crate::http_client::ReceiverGuard;
 
 /// How many quick operations may wait for the one that is carried out. Meanwhile no more events are posted.
 const MAX_OPERATIONS: usize = 64;
+
+/// How long the end of the client waits for the post under way, and for the last one.
+const LAST_TIME: Duration = Duration::from_secs(1);
 
 /// The first pause before another attempt, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -62,33 +48,6 @@ pub(super) struct Posting<B> {
     told: Option<u64>,
 }
 
-/// Where to post to.
-struct Target {
-    url: Endpoint,
-    key: ApplicationKey,
-    guard: ReceiverGuard,
-    signing: Option<Arc<Signing>>,
-    /// None until TLS is set up: the system's certificates may be missing, and come later.
-    client: Option<Client>,
-}
-
-/// What became of a post.
-#[derive(Debug)]
-enum Posted {
-    /// It was answered with success, and with this.
-    Answered(Vec<u8>),
-    /// It may have arrived, but was not answered with success: why.
-    Unanswered(String),
-    /// It did not arrive: why.
-    NotSent(String),
-}
-
-/// The member of an event that says whose it is.
-#[derive(Deserialize)]
-struct Own {
-    self_id: Option<u64>,
-}
-
 /// Carries out the quick operations of one application, in order.
 pub(super) struct Operations<B> {
     applications: Arc<Applications<B>>,
@@ -99,28 +58,18 @@ pub(super) struct Operations<B> {
 /// Prepares posts to the URL at this place in the settings. `guard` decides before each whose program may get it.
 pub(super) fn open<B: Backend>(
     applications: Arc<Applications<B>>,
-    (place, url): (usize, Endpoint),
+    at: (usize, Endpoint),
     signing: Option<Arc<Signing>>,
     guard: ReceiverGuard,
 ) -> (Posting<B>, Operations<B>) {
-    let key = ApplicationKey::Url(place, shown(&url));
+    let target = Target::new(at, signing, guard);
+    let key = target.key.clone();
     let first = applications.hub.attach(Some(key.clone())).ok();
     let (operations, waiting) = mpsc::channel(MAX_OPERATIONS);
     let backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-    let carrying = Operations { applications: applications.clone(), waiting, key: key.clone() };
-    let target = Target { url, key, guard, signing, client: None };
+    let carrying = Operations { applications: applications.clone(), waiting, key };
     let posting = Posting { applications, target, backoff, first, trouble: None, operations, told: None };
     (posting, carrying)
-}
-
-/// The URL for people, without user, password and query.
-fn shown(url: &Endpoint) -> String {
-    let Ok(mut url) = url::Url::parse(url.as_str()) else { return "***".to_owned() };
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_query(None);
-    url.set_fragment(None);
-    url.into()
 }
 
 impl<B: Backend> Operations<B> {
@@ -135,12 +84,44 @@ impl<B: Backend> Operations<B> {
 }
 
 impl<B: Backend> Posting<B> {
-    /// Posts until the client ends.
+    /// Posts until the client ends, and that it does.
     pub(super) async fn run(mut self) {
-        loop {
+        let ending = self.applications.ending.clone();
+        let key = self.target.key.clone();
+        let late = async {
+            ending.cancelled().await;
+            sleep(LAST_TIME).await;
+        };
+        let whole = async {
+            self.post_until_end().await;
+            self.say_disabled().await;
+        };
+        tokio::select! {
+            () = whole => {}
+            () = late => debug!("{key} takes too long, so it may not learn that the client ends"),
+        }
+    }
+
+    /// Says that nothing more is posted, if the application knows that anything is.
+    async fn say_disabled(&mut self) {
+        let Some(number) = self.told else { return };
+        let event = lifecycle(number, LifecycleKind::Disable, unix_seconds());
+        if let Posted::NotSent(why) | Posted::Unanswered(why) =
+            self.target.post(event.to_string().into()).await
+        {
+            debug!("{} may not have learnt that the client ends: {why}", self.target.key);
+        }
+    }
+
+    /// Returns between two posts, once the client ends.
+    async fn post_until_end(&mut self) {
+        let ending = self.applications.ending.clone();
+        while !ending.is_cancelled() {
             // The first post of a time in which the application is there says whose account it is. Until it arrives the
             // application is away, and what happens meanwhile waits for as long as the hold says.
-            self.arrive().await;
+            if !self.arrive().await {
+                return;
+            }
             let Ok(attachment) = self.applications.hub.attach(Some(self.target.key.clone())) else {
                 self.note("too many applications are connected to this account".to_owned());
                 self.pause().await;
@@ -150,27 +131,31 @@ impl<B: Backend> Posting<B> {
         }
     }
 
-    /// Posts that the account is there, until that arrives.
-    async fn arrive(&mut self) {
+    /// Posts that the account is there, until that arrives. Returns false if the client ends.
+    async fn arrive(&mut self) -> bool {
         let mut status = self.applications.hub.status();
-        loop {
+        let ending = self.applications.ending.clone();
+        while !ending.is_cancelled() {
             let number = status.borrow_and_update().number;
             let Some(number) = number else {
                 // The hub, and with it the sender, lives as long as this.
-                let _ = status.changed().await;
+                ending.run_until_cancelled(status.changed()).await;
                 continue;
             };
             self.first = None;
             if self.tell(&lifecycle(number, LifecycleKind::Enable, unix_seconds())).await {
                 self.told = Some(number);
-                return;
+                return true;
             }
             self.pause().await;
         }
+        false
     }
 
+    /// Waits before another attempt, or until the client ends.
     async fn pause(&mut self) {
-        sleep(self.backoff.next_pause(AttemptFailure::Unavailable)).await;
+        let pause = sleep(self.backoff.next_pause(AttemptFailure::Unavailable));
+        self.applications.ending.run_until_cancelled(pause).await;
     }
 
     /// Posts events and heartbeats until the application is away, or falls too far behind.
@@ -178,7 +163,8 @@ impl<B: Backend> Posting<B> {
         let mut status = self.applications.hub.status();
         let interval = self.applications.heartbeat;
         let mut next_beat = Instant::now() + interval;
-        loop {
+        let ending = self.applications.ending.clone();
+        while !ending.is_cancelled() {
             let now = *status.borrow_and_update();
             if let Some(number) = now.number.filter(|number| self.told != Some(*number)) {
                 if !self.tell(&lifecycle(number, LifecycleKind::Enable, unix_seconds())).await {
@@ -187,6 +173,7 @@ impl<B: Backend> Posting<B> {
                 self.told = Some(number);
             }
             let goes_on = tokio::select! {
+                () = ending.cancelled() => false,
                 Ok(()) = status.changed() => true,
                 next = attachment.next() => match next {
                     Next::Event(event, text) => {
@@ -273,111 +260,5 @@ impl<B: Backend> Posting<B> {
             warn!("an event did not reach {key}: {trouble}");
             self.trouble = Some(trouble);
         }
-    }
-}
-
-impl Target {
-    async fn post(&mut self, event: Bytes) -> Posted {
-        if let Err(refused) = self.guard.check().await {
-            return Posted::NotSent(format!("it is not called: {refused}"));
-        }
-        let signature = match self.signing.as_ref().map(|signing| signing.now()).transpose() {
-            Ok(secret) => secret.map(|secret| signature(secret.as_str(), &event)),
-            // Not without a signature, by which the application knows us.
-            Err(why) => return Posted::NotSent(format!("secret_file of [onebot_server]: {why}")),
-        };
-        let client = match &mut self.client {
-            Some(client) => client,
-            none => match client(&self.url) {
-                Ok(client) => none.insert(client),
-                Err(error) => {
-                    return Posted::NotSent(format!("TLS cannot be set up ({})", ErrorChain(&error)));
-                }
-            },
-        };
-        let mut request = client.post(self.url.as_str());
-        request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Ok(Own { self_id: Some(own) }) = serde_json::from_slice(&event) {
-            request = request.header("x-self-id", HeaderValue::from(own));
-        }
-        if let Some(signature) = signature {
-            request = request.header("x-signature", signature);
-        }
-        match request.body(event).send().await {
-            Ok(response) => taken(response).await,
-            // Only here nothing of the event has been written.
-            Err(error) if error.is_connect() => {
-                Posted::NotSent(format!("no connection ({})", ErrorChain(&error.without_url())))
-            }
-            Err(error) if error.is_timeout() => {
-                Posted::Unanswered(format!("it does not answer within {} s", POST_TIME.as_secs()))
-            }
-            Err(error) => Posted::Unanswered(ErrorChain(&error.without_url()).to_string()),
-        }
-    }
-}
-
-fn client(url: &Endpoint) -> reqwest::Result<Client> {
-    client_builder(url.as_str())
-        .timeout(POST_TIME)
-        .connect_timeout(CONNECT_TIME)
-        .pool_max_idle_per_host(1)
-        .pool_idle_timeout(IDLE_TIME)
-        // Events are private: they go to the configured URL and nowhere else.
-        .redirect(redirect::Policy::none())
-        .build()
-}
-
-/// The body of an answer of success.
-async fn taken(mut response: Response) -> Posted {
-    let status = response.status();
-    if !status.is_success() {
-        return Posted::Unanswered(format!("it answers HTTP {}", status.as_u16()));
-    }
-    let mut body = Vec::new();
-    if status == StatusCode::NO_CONTENT {
-        return Posted::Answered(body);
-    }
-    loop {
-        match response.chunk().await {
-            Ok(None) => return Posted::Answered(body),
-            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER => body.extend_from_slice(&chunk),
-            Ok(Some(_)) => {
-                return Posted::Unanswered(format!("its answer is larger than {MAX_ANSWER} bytes"));
-            }
-            Err(error) => {
-                let why = ErrorChain(&error.without_url()).to_string();
-                return Posted::Unanswered(format!("its answer broke off ({why})"));
-            }
-        }
-    }
-}
-
-/// The value of `X-Signature`.
-fn signature(secret: &str, body: &[u8]) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
-    let tag = hmac::sign(&key, body);
-    tag.as_ref().iter().fold("sha1=".to_owned(), |mut text, byte| {
-        // Writing to a text can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signature_is_that_of_the_standard() {
-        // RFC 2202, test case 2.
-        let expected = "sha1=effcdf6ae5eb2fa2d27416d5f184df9c259a7c79";
-        assert_eq!(signature("Jefe", b"what do ya want for nothing?"), expected);
-    }
-
-    #[test]
-    fn url_is_shown_without_secrets() {
-        let url = Endpoint::new("http://me:hush@h:81/x?token=hush#hush").unwrap();
-        assert_eq!(shown(&url), "http://h:81/x");
     }
 }

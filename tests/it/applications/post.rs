@@ -118,6 +118,47 @@ fn event_that_may_have_arrived_is_not_posted_again() {
 }
 
 #[test]
+fn end_is_told_by_the_last_post_and_by_no_websocket() {
+    let receiver = Receiver::new(|_| String::new());
+    let mut client =
+        running(&receiver.url, &[("ONEBOT_SERVER_HEARTBEAT", "0"), ("ONEBOT_SERVER_SECRET", "hush")]);
+    let mut socket = Socket::open(&client, "/ws");
+    let first = receiver.next().json;
+    assert_eq!(first["sub_type"], "enable");
+    hear(&client, "1");
+    assert_eq!((words(&receiver), socket.hears()), ("1".into(), "1".into()));
+    client.signal(rustix::process::Signal::TERM);
+    let last = receiver.next();
+    assert_eq!(
+        (&last.json["meta_event_type"], &last.json["sub_type"], &last.json["self_id"]),
+        (&json!("lifecycle"), &json!("disable"), &first["self_id"])
+    );
+    assert!(last.head.contains("x-signature: sha1="), "{}", last.head);
+    assert_eq!(socket.next(), None, "it is closed");
+    client.until_exit();
+    assert!(receiver.is_quiet());
+}
+
+#[test]
+fn receiver_that_takes_no_goodbye_does_not_hold_up_the_end() {
+    let (goes_on, waits) = channel::<()>();
+    let waits = std::sync::Mutex::new(waits);
+    let hanging = Server::new(move |_, request| {
+        if String::from_utf8_lossy(&request.body).contains("\"disable\"") {
+            let _ = waits.lock().unwrap().recv();
+        }
+        server::OK.to_owned()
+    });
+    let mut client = running(&hanging.url("/"), &[("ONEBOT_SERVER_HEARTBEAT", "0")]);
+    assert_eq!(hanging.wait_for(1).len(), 1);
+    client.signal(rustix::process::Signal::TERM);
+    client.until_exit();
+    let log = client.setup.log();
+    assert!(!log.contains("aborted tasks") && !log.contains("did not reach"), "{log}");
+    drop(goes_on);
+}
+
+#[test]
 fn receiver_that_hangs_holds_up_neither_others_nor_the_end() {
     let (goes_on, waits) = channel::<()>();
     let waits = std::sync::Mutex::new(waits);

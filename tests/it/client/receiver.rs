@@ -65,6 +65,11 @@ impl Receiver {
         self.reports.recv_timeout(PATIENCE).expect("waited in vain for a report")
     }
 
+    /// Whether no more reports have come.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.reports.try_recv().is_err()
+    }
+
     /// The parameters of the next event of this name.
     pub(crate) fn next_event(&self, name: &str) -> Value {
         loop {
