@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
@@ -48,9 +49,9 @@ const LAST_READ: Duration = Duration::from_secs(1);
 /// Why a connection has ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Ended {
-    /// The application closed it.
-    #[error("it closed the connection")]
-    Closed,
+    /// The application closed it, and may have said why.
+    #[error("it closed the connection{0}")]
+    Closed(String),
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broke(String),
@@ -102,7 +103,7 @@ pub(super) async fn run<B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
             ended = &mut reading => ended,
             ended = writing => match ended {
                 // A program may send a message and leave: what it wrote before is still to be read.
-                Ended::Closed | Ended::Broke(_) => timeout(LAST_READ, reading).await.unwrap_or(ended),
+                Ended::Closed(_) | Ended::Broke(_) => timeout(LAST_READ, reading).await.unwrap_or(ended),
                 ended => ended,
             },
         }
@@ -110,6 +111,16 @@ pub(super) async fn run<B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
     // And done.
     ending.run_until_cancelled(async { while under_way.next().await.is_some() {} }).await;
     ended
+}
+
+/// What an application says of why it closes the connection, for the log: Koishi, for one, does not take every account.
+fn reason(frame: Option<&CloseFrame>) -> String {
+    match frame {
+        Some(frame) if !frame.reason.is_empty() => {
+            format!(", saying {:?} ({})", frame.reason.as_str(), u16::from(frame.code))
+        }
+        _ => String::new(),
+    }
 }
 
 /// The actions of a connection that are not yet answered.
@@ -136,12 +147,18 @@ async fn read<'a, B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
         };
         let frame = match message {
             Err(_) => return Ended::Silent,
-            Ok(None) => return Ended::Closed,
-            Ok(Some(Err(Error::ConnectionClosed | Error::AlreadyClosed))) => return Ended::Closed,
+            Ok(None) | Ok(Some(Err(Error::ConnectionClosed | Error::AlreadyClosed))) => {
+                return Ended::Closed(String::new());
+            }
             Ok(Some(Err(error))) => return Ended::Broke(error.to_string()),
             Ok(Some(Ok(Message::Text(text)))) => Some(Bytes::from(text)),
             Ok(Some(Ok(Message::Binary(bytes)))) => Some(bytes),
-            // The library answers pings and a close.
+            Ok(Some(Ok(Message::Close(frame)))) => {
+                // The library answers it as this reads on. Nothing follows it, but some leave the connection itself open.
+                let _ = timeout(LAST_READ, stream.next()).await;
+                return Ended::Closed(reason(frame.as_ref()));
+            }
+            // The library answers pings.
             Ok(Some(Ok(_))) => None,
         };
         silent = Instant::now() + SILENCE;
@@ -239,7 +256,12 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin> Writer<'_, B, S> {
         // A peer that reads nothing keeps its window closed, and TCP would wait for it without end (RFC 9293, 3.8.6.1).
         match timeout(WRITE_TIME, self.sink.send(message)).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(Error::ConnectionClosed | Error::AlreadyClosed)) => Err(Ended::Closed),
+            // The last one: the application has closed it, and the reader is about to notice why.
+            Ok(Err(
+                Error::ConnectionClosed
+                | Error::AlreadyClosed
+                | Error::Protocol(ProtocolError::SendAfterClosing),
+            )) => Err(Ended::Closed(String::new())),
             Ok(Err(error)) => Err(Ended::Broke(error.to_string())),
             Err(_) => Err(Ended::Hangs),
         }
@@ -250,7 +272,7 @@ impl<B: Backend, S: AsyncRead + AsyncWrite + Unpin> Writer<'_, B, S> {
         let code = match ended {
             Ended::Ending | Ended::OtherAccount => CloseCode::Away,
             Ended::TooSlow => CloseCode::Again,
-            Ended::Closed | Ended::Broke(_) | Ended::Silent | Ended::Hangs => return,
+            Ended::Closed(_) | Ended::Broke(_) | Ended::Silent | Ended::Hangs => return,
         };
         let frame = CloseFrame { code, reason: Utf8Bytes::from(ended.to_string()) };
         // It may be gone, and ends anyway.

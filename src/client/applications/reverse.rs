@@ -173,7 +173,7 @@ impl<B: Backend> ReverseConnection<B> {
         let ended = conversation::run(socket, applications, (role, whose), attachment, &ending).await;
         match ended {
             Ended::Ending => return None,
-            Ended::Closed => info!("{key} closed the connection; connecting again"),
+            Ended::Closed(why) => info!("{key} closed the connection{why}; connecting again"),
             ended => warn!("the connection to {key} has ended: {ended}; connecting again"),
         }
         Some(since.elapsed())

@@ -100,7 +100,7 @@ impl<B: Backend> Applications<B> {
             let config = Some(conversation::config());
             let socket = WebSocketStream::from_raw_socket(io, Role::Server, config).await;
             match conversation::run(socket, &shared, (role, None), attachment, &shared.ending).await {
-                Ended::Closed => info!("{who} closed its connection ({})", role.as_str()),
+                Ended::Closed(why) => info!("{who} closed its connection{why} ({})", role.as_str()),
                 Ended::Ending => {}
                 ended => warn!("the connection of {who} ({}) has ended: {ended}", role.as_str()),
             }

@@ -6,6 +6,8 @@ use std::net::TcpListener;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::socket::{Socket, accepted};
 use super::{PERSON, hear};
@@ -129,6 +131,19 @@ fn server_that_refuses_is_named_once_with_what_to_do() {
     assert_eq!(warned("onebot_server_token must have the access token"), 1, "{log}");
     assert_eq!(warned("no WebSocket at the path /bot (HTTP 404)"), 1, "{log}");
     assert!(!log.contains("hush"), "{log}");
+}
+
+#[test]
+fn log_has_what_a_server_says_as_it_closes() {
+    let (listener, address) = listener();
+    let client = running(&format!("ws://{address}/"), &[]);
+    let (mut application, _) = Socket::accept(&listener);
+    assert_eq!(application.read()["sub_type"], "connect");
+    let frame = CloseFrame { code: CloseCode::Policy, reason: "invalid \"x-self-id\"\n".into() };
+    application.inner.close(Some(frame)).unwrap();
+    while application.next().is_some() {}
+    let line = r#"closed the connection, saying "invalid \"x-self-id\"\n" (1008); connecting again"#;
+    until("the line", || client.setup.log().contains(line).then_some(()));
 }
 
 #[test]
