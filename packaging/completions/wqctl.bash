@@ -18,7 +18,7 @@ _wqctl() {
         door+=("${word%% *}" "${word#* }")
         ((at += 1))
         ;;
-      --config | --state | --timeout | --parameters-file | --lines | -n | --delay | -d | --account | --junit | --port | --folder)
+      --config | --state | --timeout | --parameters-file | --lines | -n | --delay | -d | --account | --junit | --port | --folder | --connect | --wait)
         ((at += 1))
         ;;
       -*) ;;
@@ -35,7 +35,7 @@ _wqctl() {
       mapfile -t COMPREPLY < <(compgen -W 'init loading scaning confirming updating running stop' -- "$current")
       return
       ;;
-    --url | --timeout | --lines | -n | --delay | -d | --port) return ;;
+    --url | --timeout | --lines | -n | --delay | -d | --port | --connect | --wait) return ;;
   esac
   case $command in
     '')
@@ -48,8 +48,8 @@ _wqctl() {
     forget) options+=' --yes' ;;
     logs) options+=' --follow --lines' ;;
     top) options+=' --delay' ;;
-    scene) options+=' --account --junit --timeout' ;;
-    sandbox) options+=' --port --folder' ;;
+    scene) options+=' --account --junit --timeout --wait' ;;
+    sandbox) options+=' --port --folder --connect' ;;
     check | effective | bugreport) options+=' --config' ;;
   esac
   if [[ $previous == --account ]]; then

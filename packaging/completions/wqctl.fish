@@ -51,6 +51,8 @@ complete -c wqctl -n '__fish_seen_subcommand_from scene' -F
 complete -c wqctl -n '__fish_seen_subcommand_from scene' -l account -x -a '(__wqctl_accounts)' -d 'The account that plays the bot'
 complete -c wqctl -n '__fish_seen_subcommand_from scene' -l junit -r -F -d 'Write the outcome to this file'
 complete -c wqctl -n '__fish_seen_subcommand_from scene' -l timeout -x -d 'How long an answer may take, in seconds'
+complete -c wqctl -n '__fish_seen_subcommand_from scene' -l wait -x -d 'How long a bot that is not connected yet is waited for, in seconds'
 complete -c wqctl -n '__fish_seen_subcommand_from sandbox' -l port -x -d 'The port to listen on'
 complete -c wqctl -n '__fish_seen_subcommand_from sandbox' -l folder -r -F -d 'Keep the files of the account in this folder'
+complete -c wqctl -n '__fish_seen_subcommand_from sandbox' -l connect -x -d 'Connect to a bot that waits for a WebSocket here'
 complete -c wqctl -n '__fish_seen_subcommand_from check effective bugreport' -l config -r -F -d 'Read this file alone'

@@ -67,9 +67,11 @@ _wqctl() {
     top) _arguments $general {-d,--delay}'[seconds between two looks]:seconds:' ;;
     scene)
       _arguments $general '--account[the account that plays the bot]:account:_wqctl_accounts' \
-        '--junit[write the outcome to this file]:file:_files' '--timeout[how long an answer may take]:seconds:' '1:file:_files'
+        '--junit[write the outcome to this file]:file:_files' '--timeout[how long an answer may take]:seconds:' \
+        '--wait[how long a bot that is not connected yet is waited for]:seconds:' '1:file:_files'
       ;;
-    sandbox) _arguments $general '--port[the port to listen on]:port:' '--folder[keep the files of the account in this folder]:folder:_files -/' ;;
+    sandbox) _arguments $general '--port[the port to listen on]:port:' '--folder[keep the files of the account in this folder]:folder:_files -/' \
+        '*--connect[connect to a bot that waits for a WebSocket here]:URL:' ;;
     check | effective | bugreport) _arguments $general '--config[read this file alone]:file:_files' ;;
     *) _arguments $general ;;
   esac

@@ -167,6 +167,9 @@ pub(super) struct Scene {
     /// How long an answer may take where the scene does not say, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(super) timeout: u64,
+    /// How long a bot that is not connected yet is waited for, and a controller that does not run yet, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=3600))]
+    pub(super) wait: u64,
 }
 
 #[derive(Debug, Args)]
@@ -177,6 +180,9 @@ pub(super) struct Sandbox {
     /// Keep the account's files in this folder, instead of a temporary one.
     #[arg(long, value_name = "FOLDER")]
     pub(super) folder: Option<PathBuf>,
+    /// Connect to a bot that waits for a WebSocket here; may be given several times.
+    #[arg(long, value_name = "URL")]
+    pub(super) connect: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -90,7 +90,7 @@ impl Failure {
 
 /// A name as a shell takes it.
 pub(super) fn quoted(name: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | ':' | '+');
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | ':' | '+' | '/');
     match !name.starts_with('-') && name.chars().all(is_plain) {
         true => name.to_owned(),
         false => {

@@ -122,6 +122,11 @@ impl Hub {
         !locked(&self.0.listeners).all.is_empty()
     }
 
+    /// How many applications listen now; those that are away do not.
+    pub(crate) fn present(&self) -> usize {
+        locked(&self.0.listeners).all.values().filter(|listener| listener.away_until.is_none()).count()
+    }
+
     /// Tells an event, a text of JSON, to all applications. Never waits.
     pub(crate) fn publish(&self, event: &str) {
         let mut listeners = locked(&self.0.listeners);

@@ -40,6 +40,11 @@ impl News {
         Self { events, applications, frames, account }
     }
 
+    /// How many applications listen to the account.
+    pub(super) fn listening(&self) -> usize {
+        self.applications.present()
+    }
+
     /// Tells a message that the account `own` received from this sender (see `View::sender`).
     ///
     /// # Errors

@@ -155,11 +155,13 @@ impl Sandbox {
         response
     }
 
-    /// People, groups and requests, as the account knows them.
+    /// People, groups and requests, as the account knows them, and how many applications listen to it: where a bot does not answer,
+    /// whether there is one is the first question.
     fn world(&self) -> Value {
         let is_online = self.logged_in().is_ok();
         let mut world = self.shared.view().shown();
         world["online"] = is_online.into();
+        world["applications"] = self.told.listening().into();
         world
     }
 }

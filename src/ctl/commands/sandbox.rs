@@ -23,7 +23,7 @@ use super::configuration::ITSELF;
 use crate::ctl::account::Account;
 use crate::ctl::arguments::Sandbox as Arguments;
 use crate::ctl::client::{Client, path_of};
-use crate::ctl::failure::{Failure, Kind, Outcome};
+use crate::ctl::failure::{Failure, Kind, Outcome, quoted};
 use crate::ctl::screen::{complain, print, print_json};
 
 /// The account.
@@ -43,19 +43,18 @@ fn failed(what: &str) -> impl Fn(io::Error) -> Failure {
 }
 
 pub(super) async fn sandbox(arguments: &Arguments, json: bool) -> Outcome {
-    let port = arguments.port;
-    check_port(port)?;
+    check_port(arguments.port)?;
     // Before there is a folder or a process that a signal could leave behind.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD]);
     let mut signals = signals.map_err(failed("signals can't be waited for"))?;
     let Some(given) = &arguments.folder else {
         let made = tempfile::Builder::new().prefix("wqctl-sandbox-").tempdir();
         let temporary = made.map_err(failed("no temporary folder can be made"))?;
-        let ended = run(temporary.path(), port, json, &mut signals).await;
+        let ended = run(temporary.path(), arguments, json, &mut signals).await;
         remove(temporary).await;
         return ended;
     };
-    run(&own_folder(given)?, port, json, &mut signals).await
+    run(&own_folder(given)?, arguments, json, &mut signals).await
 }
 
 /// Removes the folder. A client whose controller was killed notices that and ends, and may be writing to it meanwhile.
@@ -71,7 +70,8 @@ async fn remove(temporary: TempDir) {
 }
 
 /// Runs it in this folder, until it is to end.
-async fn run(folder: &Path, port: u16, json: bool, signals: &mut Signals) -> Outcome {
+async fn run(folder: &Path, arguments: &Arguments, json: bool, signals: &mut Signals) -> Outcome {
+    let (port, connect) = (arguments.port, arguments.connect.as_slice());
     let config = folder.join("wqcontroller.toml");
     std::fs::write(&config, configuration(folder, port)?)
         .map_err(failed("the configuration can't be written"))?;
@@ -79,8 +79,11 @@ async fn run(folder: &Path, port: u16, json: bool, signals: &mut Signals) -> Out
     let client = Client::new(Some(&format!("http://127.0.0.1:{port}")), None)?;
     let starting = async {
         controller.is_there(&folder.join("pid")).await?;
-        let own = begin(&client).await?;
-        show(port, &own, folder, json)
+        let own = begin(&client, connect).await?;
+        if json {
+            return print_json(&told(port, &own, folder));
+        }
+        print(&instructions(port, own["uid"].as_str().unwrap_or_default(), connect, &own_command()))
     };
     let ended = tokio::select! {
         // The controller's own end is noticed while it starts.
@@ -225,18 +228,21 @@ impl Drop for Controller {
     }
 }
 
-/// Has the account run. Returns what the world knows of it.
-async fn begin(client: &Client) -> Outcome<Value> {
+/// Has the account run, connected to these bots. Returns what the world knows of it.
+async fn begin(client: &Client, connect: &[String]) -> Outcome<Value> {
     let path = path_of(NAME, "");
     match client.get(&path).await {
         // A folder of an earlier run: its parameters may have been changed.
-        Ok(_) => client.act(Method::POST, &path_of(NAME, "/start"), None).await?,
-        Err(failure) if failure.kind == Kind::NoAccount => {
-            let parameters = json!({ "backend": "sandbox", "sandbox_login_time": "0" });
+        Ok(_) if connect.is_empty() => client.act(Method::POST, &path_of(NAME, "/start"), None).await?,
+        Err(failure) if failure.kind != Kind::NoAccount => return Err(failure),
+        _ => {
+            let mut parameters = json!({ "backend": "sandbox", "sandbox_login_time": "0" });
+            if !connect.is_empty() {
+                parameters["onebot_server_connect"] = connect.join(",").into();
+            }
             let body = json!({ "parameters": parameters, "desired": "running" });
             client.act(Method::PUT, &path, Some(body)).await?
         }
-        Err(failure) => return Err(failure),
     };
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -252,43 +258,82 @@ async fn begin(client: &Client) -> Outcome<Value> {
     }
 }
 
-/// Prints what is to be pasted where.
-fn show(port: u16, own: &Value, folder: &Path, json: bool) -> Outcome {
-    let door = format!("http://127.0.0.1:{port}");
-    let socket = format!("ws://127.0.0.1:{port}/clients/{NAME}/onebot/v11/ws");
-    let (page, chat) = (format!("{door}/"), format!("{door}/#/chat/{NAME}"));
-    let uid = own["uid"].as_str().unwrap_or_default();
-    if json {
-        return print_json(&json!({
-            "account": NAME, "uid": uid, "websocket": socket, "page": page, "chat": chat, "folder": folder,
-        }));
+/// The WebSocket of the account for bots.
+fn socket(port: u16) -> String {
+    format!("ws://127.0.0.1:{port}/clients/{NAME}/onebot/v11/ws")
+}
+
+/// The chat page of the account.
+fn chat(port: u16) -> String {
+    format!("http://127.0.0.1:{port}/#/chat/{NAME}")
+}
+
+/// Where all is, for programs.
+fn told(port: u16, own: &Value, folder: &Path) -> Value {
+    let page = format!("http://127.0.0.1:{port}/");
+    json!({
+        "account": NAME, "uid": own["uid"], "websocket": socket(port), "page": page, "chat": chat(port), "folder": folder,
+    })
+}
+
+/// How this program is called from any folder. A build that is not installed is in no PATH.
+fn own_command() -> String {
+    let called = std::env::args().next().unwrap_or_default();
+    match called.contains('/').then(|| std::path::absolute(&called)) {
+        Some(Ok(path)) => quoted(&path.display().to_string()),
+        _ => "wqctl".to_owned(),
     }
-    print(&format!(
-        "\
-The sandbox runs, with the account {NAME} ({uid}). Control-C ends it.
+}
 
-Chat with the bot:   {chat}
-All accounts:        {page}
-OneBot v11:          {socket}
-
-NoneBot, in .env:
-  DRIVER=~httpx+~websockets
+/// Where all is, and what is to be pasted where.
+fn instructions(port: u16, uid: &str, connect: &[String], wqctl: &str) -> String {
+    let (socket, chat) = (socket(port), chat(port));
+    let for_bots = match connect {
+        [] => format!(
+            "\
+NoneBot, in the .env file that has DRIVER:
+  DRIVER=~websockets
   ONEBOT_WS_URLS='[\"{socket}\"]'
 
-Koishi, in koishi.yml:
+Koishi, in koishi.yml below plugins:
   adapter-onebot:
     selfId: '{uid}'
     protocol: ws
     endpoint: {socket}
 
-A bot that waits for a connection, such as NoneBot with DRIVER=~fastapi:
-  wqctl --url {door} start {NAME} backend=sandbox sandbox_login_time=0 onebot_server_connect=ws://127.0.0.1:8080/onebot/v11/ws
+For a bot that waits for connections, start this anew with its address:
+  --connect ws://127.0.0.1:8080/onebot/v11/ws   NoneBot with DRIVER=~fastapi
+  --connect ws://127.0.0.1:5140/onebot          Koishi with protocol: ws-reverse
+"
+        ),
+        _ => format!(
+            "\
+The bot is connected to at the latest 15 s after it is there.
 
+NoneBot, in the .env file that has DRIVER:
+  DRIVER=~fastapi
+
+Koishi, in koishi.yml below plugins:
+  adapter-onebot:
+    selfId: '{uid}'
+    protocol: ws-reverse
+"
+        ),
+    };
+    format!(
+        "\
+The sandbox runs, with the account {NAME} ({uid}). Control-C ends it.
+
+Chat with the bot:   {chat}
+All accounts:        http://127.0.0.1:{port}/
+OneBot v11:          {socket}
+
+{for_bots}
 A test of the bot:
-  wqctl --url {door} scene FILE
+  {wqctl} --url http://127.0.0.1:{port} scene FILE
 
 "
-    ))
+    )
 }
 
 #[cfg(test)]

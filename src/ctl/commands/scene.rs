@@ -10,14 +10,14 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::Method;
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Context, about, checked};
 use crate::ctl::account::Account;
 use crate::ctl::arguments::Scene as Arguments;
 use crate::ctl::client::{Client, path_of};
 use crate::ctl::events::Events;
-use crate::ctl::failure::{Failure, Outcome, quoted};
+use crate::ctl::failure::{Failure, Kind, Outcome, quoted};
 use crate::ctl::scene::expectation::{Expected, Heard, Spot, Waiting};
 use crate::ctl::scene::file::{Place, Scene, Scenes, What, Who};
 use crate::ctl::scene::junit::{self, Played};
@@ -31,6 +31,12 @@ const MAX_IMAGE: u64 = 8 * 1024 * 1024;
 /// How long a stream is waited for at once: less than it may be silent for.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// People, groups, and how many bots listen.
+const WORLD: &str = "/sandbox/world";
+
+/// How often is looked whether a bot is connected.
+const LOOK_FOR_BOT: Duration = Duration::from_millis(100);
+
 /// Shows what the account does from now on, without what it did before.
 const FRAMES: &str = "/sandbox/frames?kept=0";
 
@@ -42,13 +48,9 @@ pub(super) async fn scene(context: &Context, arguments: &Arguments) -> Outcome {
     let text = text.map_err(|why| Failure::usage(format!("the scenes can't be read: {file}: {why}")))?;
     let wrong = |mistake| Failure::usage(format!("{file}: {mistake}")).next(next);
     let scenes = Scenes::parse(&text).map_err(wrong)?;
-    let named = arguments.account.clone().or(scenes.account);
-    let name = match named {
-        Some(name) => checked(name)?,
-        None => the_only_one(context).await?,
-    };
-    let sandbox = client_of(context, &name).await?;
-    let people = People::new(sandbox.get("/sandbox/world").await.map_err(about(&name))?);
+    let named = arguments.account.clone().or(scenes.account).map(checked).transpose()?;
+    let found = find(context, named.as_deref(), Duration::from_secs(arguments.wait)).await?;
+    let Found { name, sandbox, people } = found;
     let folder = arguments.file.parent().unwrap_or(Path::new(""));
     let patience = Duration::from_secs(arguments.timeout);
     let mut all = Vec::with_capacity(scenes.scenes.len());
@@ -137,6 +139,46 @@ async fn client_of(context: &Context, name: &str) -> Outcome<Client> {
     let Some(port) = account.client.port else { return refused("it has no port", "wqctl explain NAME") };
     // No token: a client has none.
     Client::new(Some(&format!("http://127.0.0.1:{port}")), None)
+}
+
+/// What scenes are played with.
+struct Found {
+    name: String,
+    sandbox: Client,
+    people: People,
+}
+
+/// Finds the account. So long at most, a controller, an account and a bot that are not there yet are waited for.
+async fn find(context: &Context, named: Option<&str>, patience: Duration) -> Outcome<Found> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let found = look(context, named).await;
+        let may_come = match &found {
+            Ok((_, world)) => is_alone(world),
+            Err(failure) => matches!(failure.kind, Kind::Refused | Kind::Unreachable | Kind::NoAccount),
+        };
+        if !may_come || Instant::now() >= deadline {
+            let ((name, sandbox), world) = found?;
+            return Ok(Found { name, sandbox, people: People::new(world) });
+        }
+        sleep(LOOK_FOR_BOT).await;
+    }
+}
+
+/// The account as it is now, with its client and its world.
+async fn look(context: &Context, named: Option<&str>) -> Outcome<((String, Client), Value)> {
+    let name = match named {
+        Some(name) => name.to_owned(),
+        None => the_only_one(context).await?,
+    };
+    let sandbox = client_of(context, &name).await?;
+    let world = sandbox.get(WORLD).await.map_err(about(&name))?;
+    Ok(((name, sandbox), world))
+}
+
+/// Whether no bot is connected to the account of this world.
+fn is_alone(world: &Value) -> bool {
+    world["applications"] == 0
 }
 
 /// Plays a scene. An error says why it failed.
@@ -258,8 +300,13 @@ impl Playing<'_> {
                     Expected::Action(_) => String::new(),
                     _ => format!(" {spot}"),
                 };
-                let instead =
-                    instead.map_or_else(|| "nothing came".to_owned(), |said| format!("there came {said}"));
+                let instead = match instead {
+                    Some(said) => format!("there came {said}"),
+                    None if self.sandbox.get(WORLD).await.is_ok_and(|world| is_alone(&world)) => {
+                        "nothing came, as no bot is connected".to_owned()
+                    }
+                    None => "nothing came".to_owned(),
+                };
                 let seconds = time.as_secs_f64();
                 return Err(format!("expected {expected}{place} within {seconds} s, but {instead}"));
             }

@@ -105,6 +105,10 @@ fn sandbox_serves_the_address_that_it_prints_and_leaves_nothing() {
     assert!(printed.contains(&format!("http://127.0.0.1:{port}/#/chat/bot\n")), "{printed}");
     let own = login_info(&url);
     assert!(printed.contains(&format!("selfId: '{}'", own["user_id"])), "{own}: {printed}");
+    // What is printed can be typed in any folder.
+    let scene = printed.lines().find(|line| line.ends_with("scene FILE")).unwrap();
+    let program = Path::new(scene.split_whitespace().next().unwrap());
+    assert!(program.is_absolute() && program.exists(), "{scene}");
     let processes = sandbox.below();
     assert!(processes.len() >= 2, "{processes:?}");
     // The door is shut to another one.
@@ -120,6 +124,29 @@ fn sandbox_serves_the_address_that_it_prints_and_leaves_nothing() {
     assert!(TcpListener::bind(format!("127.0.0.1:{port}")).is_ok());
     let left: Vec<_> = std::fs::read_dir(sandbox.temporary.path()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn sandbox_connects_to_bots_that_wait() {
+    let bots = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
+    let urls: Vec<_> = bots.iter().map(|bot| format!("ws://{}/bot", bot.local_addr().unwrap())).collect();
+    let port = free_port().to_string();
+    let mut sandbox = Sandbox::start(&["--port", &port, "--connect", &urls[0], "--connect", &urls[1]]);
+    let printed = sandbox.out.wait_for("scene FILE");
+    assert!(printed.contains("DRIVER=~fastapi\n") && printed.contains("protocol: ws-reverse\n"), "{printed}");
+    for bot in bots {
+        let mut socket = tungstenite::accept(bot.accept().unwrap().0).unwrap();
+        let first = socket.read().unwrap();
+        assert!(first.to_text().unwrap().contains("connect"), "{first}");
+    }
+    assert_eq!(sandbox.end(Signal::TERM).code(), Some(0));
+    let complaint = {
+        let mut wrong = Sandbox::start(&["--port", &port, "--connect", "http://127.0.0.1:1/"]);
+        let complaint = wrong.complaint.wait_for("ws or wss URLs");
+        wait_until("it has ended", || wrong.child.try_wait().unwrap().is_some());
+        complaint
+    };
+    assert!(complaint.contains("onebot_server_connect"), "{complaint}");
 }
 
 #[test]

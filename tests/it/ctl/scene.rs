@@ -56,7 +56,13 @@ fn with_bot() -> Controller {
     let controller = Builder::new().built_in();
     controller.start_client_with("bot", "sandbox_login_time=0");
     controller.wait_for_state("bot", "running");
-    let port = json(&controller, &["show", "bot"])["client"]["port"].as_u64().unwrap();
+    connect_bot(&controller);
+    controller
+}
+
+/// Connects a bot.
+fn connect_bot(controller: &Controller) {
+    let port = json(controller, &["show", "bot"])["client"]["port"].as_u64().unwrap();
     let stream = TcpStream::connect(("127.0.0.1", u16::try_from(port).unwrap())).unwrap();
     let url = format!("ws://127.0.0.1:{port}/onebot/v11/ws");
     let mut socket = tungstenite::client(url, stream).unwrap().0;
@@ -71,7 +77,6 @@ fn with_bot() -> Controller {
             }
         }
     });
-    controller
 }
 
 /// Plays these scenes.
@@ -79,6 +84,13 @@ fn play(controller: &Controller, scenes: &str, more: &[&str]) -> Ran {
     let file = controller.path("scenes.toml");
     write_file(&file, scenes, 0o644);
     ran(controller, &[&["scene", file.to_str().unwrap()], more].concat())
+}
+
+/// Plays these scenes, from another file.
+fn play_beside(controller: &Controller, scenes: &str) -> Ran {
+    let file = controller.path("others.toml");
+    write_file(&file, scenes, 0o644);
+    ran(controller, &["scene", file.to_str().unwrap()])
 }
 
 /// The line of each scene, without its time.
@@ -231,6 +243,27 @@ steps = [{{ say = "ping" }}, {{ expect = "pong" }}]
     let as_json = play(&controller, &scenes, &["--timeout", "60", "--json"]).1;
     let outcomes: Vec<Value> = as_json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((&outcomes[5]["passed"], &outcomes[1]["passed"]), (&Value::Bool(true), &Value::Bool(false)));
+}
+
+#[test]
+fn bot_that_is_not_there_is_waited_for_and_named() {
+    let controller = Builder::new().built_in();
+    let scenes = "[[scene]]\nname = \"a\"\nas = 10001\nsteps = [{ say = \"ping\" }, { expect = \"pong\", within = 0.1 }]\n";
+    let patient = scenes.replace(", within = 0.1", "");
+    std::thread::scope(|scope| {
+        // Neither the account is there nor the bot.
+        let playing = scope.spawn(|| play(&controller, &patient, &["--wait", "600", "--timeout", "60"]));
+        controller.start_client_with("bot", "sandbox_login_time=0");
+        controller.wait_for_state("bot", "running");
+        let (status, printed, _) = play_beside(&controller, scenes);
+        assert_eq!(status, Some(1));
+        let said = lines(&printed)[0];
+        assert!(said.ends_with("within 0.1 s, but nothing came, as no bot is connected"), "{said}");
+        assert!(!playing.is_finished());
+        connect_bot(&controller);
+        let (status, printed, complaint) = playing.join().unwrap();
+        assert_eq!((status, lines(&printed)), (Some(0), vec!["ok      a"]), "{complaint}");
+    });
 }
 
 #[test]

@@ -50,7 +50,9 @@ async fn application_that_comes_back_is_told_what_was_not_written() {
     }
     let Next::Event(number, _) = known.next().await else { panic!() };
     known.written(number);
+    assert_eq!(hub.present(), 2);
     drop((known, anonymous));
+    assert_eq!(hub.present(), 0, "one is waited for");
     hub.publish("3");
     tokio::time::advance(HOLD - Duration::from_secs(1)).await;
     assert_eq!(read(&hub.attach(named("a")).unwrap()), ["2", "3"]);
