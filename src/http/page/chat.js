@@ -15,20 +15,48 @@ import { t } from "./texts.js";
 const CLOSE = 24;
 /** Changes of the world come in bursts; it is asked for once after all of them. */
 const ASK_AFTER = 300;
-/** How often it is asked for besides: who has a client by now is in no frame. In milliseconds. */
+/** How often it is asked for besides: who has a client by now is in no frame. And while no bot is there. In milliseconds. */
 const ASK_EVERY = 10000;
+const ASK_ALONE = 1000;
 
 /** What `Conversation with` has for the account itself, among the uids of groups. */
 const WITH_BOT = "";
 
-/** Sets the choices of a field, and keeps what is chosen if it is still there. */
-function setChoices(select, choices) {
+/** What stands before a choice in which the bot has said something that was not looked at. */
+const UNREAD = "● ";
+
+/** Sets the choices of a field, and keeps what is chosen if it is still there; at first that is `wanted`. */
+function setChoices(select, choices, wanted) {
     const now = JSON.stringify(choices);
     if (select.dataset.choices === now) return;
+    const chosen = select.dataset.choices === undefined ? wanted : select.value;
     select.dataset.choices = now;
-    const chosen = select.value;
     select.replaceChildren(...choices.map(([value, textContent]) => el("option", { value, textContent })));
     if (choices.some(([value]) => value === chosen)) select.value = chosen;
+}
+
+/** Who wrote where in this tab, for a page that is loaded again. Browsers may refuse to keep it. */
+function remembered(name) {
+    try {
+        return JSON.parse(sessionStorage.getItem(`chat ${name}`)) ?? {};
+    } catch {
+        return {};
+    }
+}
+
+function remember(name, chosen) {
+    try {
+        sessionStorage.setItem(`chat ${name}`, JSON.stringify(chosen));
+    } catch {
+        // It is a convenience.
+    }
+}
+
+/** The address of an account for bots. */
+function botAddress(name) {
+    const url = api.address(`/clients/${encodeURIComponent(name)}/onebot/v11/ws`);
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    return url.href;
 }
 
 /** The view. `canChange` says whether the caller may speak for a person. */
@@ -41,6 +69,11 @@ export function chatView({ name, canChange }) {
     let ended = false;
     let stream = null;
     let asking = null;
+    let asked = 0;
+    const before = remembered(name);
+    /** Where the bot has said something since this page was opened that was not looked at: see `keyOf`. */
+    const unread = new Set();
+    const opened = Math.floor(api.now());
 
     const heading = el("h1", { id: "heading", tabIndex: -1, textContent: t("chat_title", { name }) });
     const alerts = alertBox();
@@ -50,6 +83,7 @@ export function chatView({ name, canChange }) {
     const poke = canChange
         ? el("button", { type: "button", textContent: t("chat_poke"), on: { click: () => act("poke", inPlace()) } })
         : null;
+    const alone = el("p", { class: "hint alone", role: "status" });
     const list = el("ol");
     const box = el("div", { class: "chat-box", tabIndex: 0, role: "log", "aria-label": t("chat_conversation") }, list);
     const none = el("p", { class: "muted none", textContent: t("chat_none") });
@@ -64,6 +98,7 @@ export function chatView({ name, canChange }) {
             "section",
             { class: "card chat-panel", "aria-label": t("chat_conversation") },
             el("div", { class: "chat-top" }, field(t("chat_you_are"), person), field(t("chat_place"), place), poke),
+            alone,
             el("div", { class: "chat-frame" }, box, none),
             write?.element ?? readOnly,
         ),
@@ -79,13 +114,19 @@ export function chatView({ name, canChange }) {
         present,
     );
 
+    let top = 0;
     box.addEventListener("scroll", () => {
-        atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < CLOSE;
+        const isThere = box.scrollHeight - box.scrollTop - box.clientHeight < CLOSE;
+        // Only those who scroll up leave the end. A picture that comes, or a quote below, moves it away just as well.
+        atEnd = isThere || (atEnd && box.scrollTop >= top);
+        top = box.scrollTop;
     });
 
     const toEnd = () => {
         if (atEnd) box.scrollTop = box.scrollHeight;
     };
+    const sizes = new ResizeObserver(toEnd);
+    for (const sized of [box, list]) sizes.observe(sized);
 
     const group = () => (place.value === WITH_BOT ? null : place.value);
     const inPlace = () => (group() === null ? {} : { group_id: group() });
@@ -108,7 +149,12 @@ export function chatView({ name, canChange }) {
         atEnd = true;
         write?.replyTo(null);
         draw();
+        remember(name, { person: person.value, place: place.value });
     }
+
+    /** Where a message of the bot belongs: a group, or a person. */
+    const keyOf = (frame) => (frame.message_type === "group" ? `group ${frame.group_id}` : `person ${frame.target_id}`);
+    const keyShown = () => (group() === null ? `person ${person.value}` : `group ${group()}`);
 
     /** Why the person can't speak. */
     function refusal() {
@@ -123,11 +169,18 @@ export function chatView({ name, canChange }) {
         // Those who have a client of their own last: they speak for themselves.
         const ready = friends.filter((known) => known.speaks !== "client");
         const people = [...ready, ...friends.filter((known) => known.speaks === "client")];
-        setChoices(person, people.map((known) => [known.uid, t("chat_person", { name: known.name, uid: known.uid })]));
+        unread.delete(keyShown());
+        const mark = (key) => (unread.has(key) ? UNREAD : "");
+        // What was said to the person who is played is marked at the place.
+        const personMark = (uid) => (uid === person.value ? "" : mark(`person ${uid}`));
+        const personText = ({ name, uid }) => personMark(uid) + t("chat_person", { name, uid });
+        setChoices(person, people.map((known) => [known.uid, personText(known)]), before.person);
         const there = world.groups.filter((one) => isIn(one, person.value) && isIn(one, world.self.uid));
         const isFriend = world.people.find((known) => known.uid === person.value)?.friend;
-        const bot = isFriend ? [[WITH_BOT, t("chat_with_bot", { name: world.self.name })]] : [];
-        setChoices(place, [...bot, ...there.map((one) => [one.uid, t("chat_in_group", { name: one.name })])]);
+        const botText = mark(`person ${person.value}`) + t("chat_with_bot", { name: world.self.name });
+        const bot = isFriend ? [[WITH_BOT, botText]] : [];
+        const groupText = ({ name, uid }) => mark(`group ${uid}`) + t("chat_in_group", { name });
+        setChoices(place, [...bot, ...there.map((one) => [one.uid, groupText(one)])], before.place);
     }
 
     const isIn = (one, uid) => one.members.some((member) => same(member.uid, uid));
@@ -153,6 +206,8 @@ export function chatView({ name, canChange }) {
         if (!world) return;
         drawChoices();
         const refused = refusal();
+        setText(alone, world.applications === 0 ? t("chat_alone", { address: botAddress(name) }) : "");
+        alone.hidden = world.applications !== 0;
         write?.set({ present: groupNow()?.members ?? [], person: person.value, refusal: refused });
         if (poke) {
             if (refused) poke.setAttribute("aria-disabled", "true");
@@ -169,7 +224,6 @@ export function chatView({ name, canChange }) {
             person: person.value,
             names: known,
             find: model.find,
-            grown: toEnd,
             reply: canChange && !refused ? (entry) => write.replyTo(entry, summary(entry, known)) : null,
             recall: canChange && !refused ? (entry) => act("recall", { message_id: entry.number }) : null,
         };
@@ -197,6 +251,7 @@ export function chatView({ name, canChange }) {
     async function ask() {
         clearTimeout(asking);
         asking = null;
+        asked = Date.now();
         try {
             world = await api.sandboxWorld(name);
             trouble = null;
@@ -218,6 +273,8 @@ export function chatView({ name, canChange }) {
         // What the account wrote is in no frame of its own: an action and its answer tell it.
         if (kind !== "sent") frames.add(kind, data);
         const { post_type: type } = data.frame ?? {};
+        const isLive = data.time >= opened;
+        if (kind === "sent" && data.frame && isLive && keyOf(data.frame) !== keyShown()) unread.add(keyOf(data.frame));
         if (kind === "event" && (type === "notice" || type === "request")) askSoon();
         draw();
     }
@@ -259,7 +316,10 @@ export function chatView({ name, canChange }) {
         if (changed.has(name)) askSoon();
         draw();
     });
-    const timer = setInterval(() => document.hidden || askSoon(), ASK_EVERY);
+    const timer = setInterval(() => {
+        const isDue = world?.applications === 0 || Date.now() - asked >= ASK_EVERY;
+        if (isDue && !document.hidden) askSoon();
+    }, ASK_ALONE);
     ask();
     visible();
     draw();
@@ -272,6 +332,7 @@ export function chatView({ name, canChange }) {
             close();
             unsubscribe();
             clearInterval(timer);
+            sizes.disconnect();
             clearTimeout(asking);
             document.removeEventListener("visibilitychange", visible);
             write?.end();

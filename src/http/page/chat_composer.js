@@ -10,6 +10,10 @@ const MAX_PICTURE = 10 * 1024 * 1024;
 const MAX_PICTURES = 4;
 /** How much all of them may have together: a call has at most 16 MiB, in which three bytes are four. */
 const MAX_TOGETHER = 11 * 1024 * 1024;
+/** How many texts that were sent can be had back. */
+const MOST_SENT = 50;
+/** What is taken as a picture. */
+const PICTURES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 /** The longest text, in UTF-16 units. */
 const MAX_TEXT = 20000;
 
@@ -30,6 +34,9 @@ export function composer({ send, fail, clear }) {
     let pictures = [];
     let busy = false;
     let able = false;
+    /** Texts that were sent, and which of them is shown: their number, where a new one is written. */
+    let sent = [];
+    let shown = 0;
 
     const text = el("textarea", {
         id: "chat-text",
@@ -37,7 +44,7 @@ export function composer({ send, fail, clear }) {
         maxLength: MAX_TEXT,
         placeholder: t("chat_write_hint"),
         "aria-label": t("chat_write"),
-        on: { keydown: onKey },
+        on: { keydown: onKey, paste: takePasted },
     });
     const quote = el("div", { class: "draft-quote", hidden: true });
     const previews = el("ul", { class: "draft-pictures", hidden: true });
@@ -46,9 +53,9 @@ export function composer({ send, fail, clear }) {
         id: "chat-files",
         type: "file",
         hidden: true,
-        accept: "image/png,image/jpeg,image/gif,image/webp",
+        accept: PICTURES.join(),
         multiple: true,
-        on: { change: takeFiles },
+        on: { change: takeChosen },
     });
     const choose = el("button", { type: "button", textContent: t("chat_add_picture"), on: { click: () => files.click() } });
     const mention = el("select", { class: "mention", "aria-label": t("chat_mention"), on: { change: mentionOne } });
@@ -72,6 +79,18 @@ export function composer({ send, fail, clear }) {
             element.requestSubmit();
         }
         if (event.key === "Escape" && replied) replyTo(null);
+        if (event.key === "ArrowUp" || event.key === "ArrowDown") goBack(event);
+    }
+
+    /** Bots are tried with the same words again and again: those that were sent come back, as in a terminal. */
+    function goBack(event) {
+        // What is being written is neither lost nor hard to move about in.
+        if (text.value !== (sent[shown] ?? "") || event.isComposing) return;
+        const to = shown + (event.key === "ArrowUp" ? -1 : 1);
+        if (to < 0 || to > sent.length) return;
+        event.preventDefault();
+        shown = to;
+        text.value = sent[shown] ?? "";
     }
 
     function mentionOne() {
@@ -82,9 +101,20 @@ export function composer({ send, fail, clear }) {
         text.focus();
     }
 
-    async function takeFiles() {
+    function takeChosen() {
         const chosen = [...files.files];
         files.value = "";
+        return takePictures(chosen);
+    }
+
+    function takePasted(event) {
+        const pasted = [...event.clipboardData.files].filter((file) => PICTURES.includes(file.type));
+        if (pasted.length === 0) return;
+        event.preventDefault();
+        takePictures(pasted);
+    }
+
+    async function takePictures(chosen) {
         clear();
         for (const file of chosen) {
             const together = pictures.reduce((sum, picture) => sum + picture.size, file.size);
@@ -167,7 +197,10 @@ export function composer({ send, fail, clear }) {
         clear();
         setBusy(true);
         try {
+            const written = text.value.trimEnd();
             await send(parts);
+            if (written !== "" && written !== sent.at(-1)) sent = [...sent, written].slice(-MOST_SENT);
+            shown = sent.length;
             empty();
             announce(t("chat_sent"));
         } catch (problem) {

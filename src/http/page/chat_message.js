@@ -65,18 +65,19 @@ function quote(part, { names, find }) {
     return el("blockquote", { textContent: text });
 }
 
-function picture(part, account, inform) {
+function picture(part, account) {
     const address = fileAddress(account, part.data?.url);
     if (!address) return el("span", { class: "word", textContent: t("chat_word_image") });
     const image = el("img", { alt: t("chat_picture"), src: address.href, loading: "lazy" });
-    image.addEventListener("load", inform);
-    image.addEventListener("error", () => image.replaceWith(el("span", { class: "word", textContent: t("chat_picture_gone") })));
-    return image;
+    // It is shown small; in a tab of its own it has its size.
+    const link = el("a", { href: address.href, target: "_blank", rel: "noopener" }, image);
+    image.addEventListener("error", () => link.replaceWith(el("span", { class: "word", textContent: t("chat_picture_gone") })));
+    return link;
 }
 
 function shownPart(part, entry, context) {
     if (part.type === "reply") return quote(part, context);
-    if (part.type === "image") return picture(part, context.account, context.grown);
+    if (part.type === "image") return picture(part, context.account);
     const text = inWords(part, entry.group, context.names);
     if (part.type === "text") return el("span", { textContent: text });
     if (part.type === "at") return el("span", { class: "at", textContent: text });
@@ -96,8 +97,8 @@ function noticeLine(entry, names) {
 }
 
 /**
- * One entry of a conversation. `context`: the account, the bot's uid, the person who is played, `names`, `find`, what is called when a
- * picture has made it higher, and what the buttons do, which are not there for callers who only read.
+ * One entry of a conversation. `context`: the account, the bot's uid, the person who is played, `names`, `find`, and what the
+ * buttons do, which are not there for callers who only read.
  */
 export function entryLine(entry, context) {
     if (entry.notice) return noticeLine(entry, context.names);

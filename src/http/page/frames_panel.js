@@ -9,6 +9,9 @@ const MOST = 400;
 /** How close to the end counts as being there, in pixels: browsers round. */
 const CLOSE = 24;
 
+/** How much of a message is shown before a frame is opened, in UTF-16 units. */
+const MOST_GIST = 200;
+
 const KINDS = ["event", "action", "answer"];
 
 /** What a frame is about, in the words of the protocol. */
@@ -19,6 +22,15 @@ function headline(kind, frame) {
     }
     const outcome = kind === "answer" ? ` ${frame.status ?? ""} ${frame.retcode ?? ""}` : "";
     return `${frame.action ?? ""}${outcome}`;
+}
+
+/** What a frame says, cut: a message, or what went wrong. */
+function gist(kind, frame) {
+    if (!frame) return "";
+    const said = { event: frame.message, action: frame.params?.message, answer: frame.wording ?? frame.message }[kind];
+    const parts = Array.isArray(said) ? said : [said];
+    const words = parts.map((part) => (typeof part === "object" ? (part?.data?.text ?? `[${part?.type}]`) : (part ?? "")));
+    return words.join("").replace(/\s+/g, " ").slice(0, MOST_GIST);
 }
 
 function line({ kind, data }) {
@@ -36,6 +48,7 @@ function line({ kind, data }) {
                 el("time", { textContent: timeOfDay(data.time), title: fullTime(data.time) }),
                 el("span", { class: "kind", textContent: t(`chat_frame_${kind}`) }),
                 el("span", { class: "what", textContent: headline(kind, data.frame) }),
+                el("span", { class: "gist", textContent: gist(kind, data.frame) }),
             ),
             el("pre", { textContent: content }),
         ),

@@ -20,12 +20,19 @@ export const CHAT_TEXTS = {
     chat_none: ["Nothing has been said here yet.", "这里还没有消息。"],
     chat_read_only: ["Your access is read-only, so you can look on, and not write.", "您的权限为只读，只能查看，不能发言。"],
     chat_offline: ["The account is not logged in, so nothing reaches it.", "帐号尚未登录，收不到任何消息。"],
+    chat_alone: [
+        "No bot is connected, so nothing answers. Bots find this account at {address}",
+        "还没有机器人连接，因此不会有回答。机器人的连接地址：{address}",
+    ],
     chat_nobody: ["There is nobody in this world to be played.", "沙箱世界中没有可以扮演的人。"],
     chat_has_client: ["This person is an account of its own, which speaks for itself.", "此人自己就是一个帐号，不能代为发言。"],
 
     // Writing.
     chat_write: ["Message", "消息"],
-    chat_write_hint: ["Enter sends, Shift+Enter begins a new line", "回车发送，Shift+回车换行"],
+    chat_write_hint: [
+        "Enter sends, Shift+Enter begins a new line, ↑ brings back what you sent",
+        "回车发送，Shift+回车换行，↑ 找回发过的内容",
+    ],
     chat_send: ["Send", "发送"],
     chat_sent: ["Sent.", "已发送。"],
     chat_add_picture: ["Add a picture…", "添加图片…"],

@@ -1,6 +1,9 @@
 //! The chat page: a person of the sandbox's world writes, a bot answers, and what both see.
 
+use std::net::TcpStream;
+
 use serde_json::{Value, json};
+use tungstenite::WebSocket;
 
 use super::browser::{Browser, Look, Tab};
 use super::{PHONE, page, with_tokens};
@@ -79,6 +82,7 @@ fn person_of_the_world_talks_with_a_bot() {
     choose(&mut tab, "chat-person", LI_LEI);
     choose(&mut tab, "chat-place", GROUP);
     tab.until_text("Nothing has been said here yet.");
+    let _listening = listening_bot(&controller);
     write(&mut tab, "hello @mybot, <b>are</b> you there?");
     until_said(&mut tab, "hello @mybot, <b>are</b> you there?");
     tab.until("it names the bot", "document.querySelector('.bubble .at')?.textContent === '@mybot'");
@@ -122,6 +126,10 @@ fn person_of_the_world_talks_with_a_bot() {
     let sent = bot(&controller, "get_msg", &json!({ "message_id": own }));
     let kinds: Vec<_> = sent["message"].as_array().unwrap().iter().map(|part| part["type"].clone()).collect();
     assert_eq!(kinds, ["reply", "text", "image"], "{sent}");
+    let links =
+        "[...document.querySelectorAll('.bubble a')].map(x => new URL(x.href).pathname.split('/')[4]).join()";
+    assert_eq!(tab.eval(links), "sandbox,sandbox", "each can be had in its size");
+    tab.until("the bot is known", "document.querySelector('.alone').hidden");
     tab.picture("chat");
     tab.eval(
         "[...document.querySelectorAll('.said.own')].at(-1).querySelectorAll('.message-buttons button')[1].click()",
@@ -179,6 +187,83 @@ fn person_of_the_world_talks_with_a_bot() {
     phone.until("nothing else is there", "document.querySelectorAll('.chat-box li').length === 1");
 }
 
+/// Connects a bot that only listens.
+fn listening_bot(controller: &Controller) -> WebSocket<TcpStream> {
+    let url = controller.url("/clients/mybot/onebot/v11/ws").replacen("http", "ws", 1);
+    let authority = url.strip_prefix("ws://").unwrap().split('/').next().unwrap();
+    let stream = TcpStream::connect(authority).unwrap();
+    tungstenite::client(url.as_str(), stream).unwrap().0
+}
+
+#[test]
+fn chat_page_shows_what_would_be_missed_and_keeps_what_was_chosen() {
+    let Some(browser) = Browser::start() else { return };
+    let controller = Builder::new().built_in();
+    controller.start_client_with("mybot", "sandbox_login_time=0");
+    controller.wait_for_state("mybot", "running");
+    let mut tab = browser.tab(Look { width: 1280, height: 700, ..Look::default() });
+    tab.open(&page(&controller, "chat/mybot"));
+    let address = controller.url("/clients/mybot/onebot/v11/ws").replacen("http", "ws", 1);
+    tab.until_text(&format!("No bot is connected, so nothing answers. Bots find this account at {address}"));
+    tab.picture("chat-alone");
+    let socket = listening_bot(&controller);
+    tab.until("it is there", "document.querySelector('.alone').hidden");
+    drop(socket);
+    tab.until("it is gone", "!document.querySelector('.alone').hidden");
+
+    choose(&mut tab, "chat-person", LI_LEI);
+    choose(&mut tab, "chat-place", GROUP);
+    for text in ["one", "two"] {
+        write(&mut tab, text);
+    }
+    let written = "document.querySelector('#chat-text').value";
+    for (key, text) in [("ArrowUp", "two"), ("ArrowUp", "one"), ("ArrowUp", "one"), ("ArrowDown", "two")] {
+        press_key(&mut tab, key);
+        assert_eq!(tab.eval(written), text, "{key}");
+    }
+    tab.fill("#chat-text", "!");
+    press_key(&mut tab, "ArrowUp");
+    assert_eq!(tab.eval(written), "two!", "what is being written stays");
+
+    let marked = "[...document.querySelectorAll('.chat-top option')].filter(x => x.textContent.startsWith('● ')) \
+                  .map(x => x.value).join()";
+    assert_eq!(tab.eval(marked), "");
+    for person in [LI_LEI, HUI] {
+        bot(&controller, "send_private_msg", &json!({ "user_id": person, "message": "psst" }));
+    }
+    tab.until("both are marked", &format!("({marked}) === '{HUI},'"));
+    choose(&mut tab, "chat-place", "");
+    tab.until("one was looked at", &format!("({marked}) === '{HUI}'"));
+
+    // The end stays in view when something comes that takes its room.
+    for _ in 0..12 {
+        bot(&controller, "send_private_msg", &json!({ "user_id": LI_LEI, "message": "a\nb" }));
+    }
+    tab.eval("[...document.querySelectorAll('.said:not(.own) .message-buttons button')].at(-1).click()");
+    let rest = "(x => x.scrollHeight - x.scrollTop - x.clientHeight)(document.querySelector('.chat-box'))";
+    tab.until("the quote is there and the end in view", &format!(
+        "!document.querySelector('.draft-quote').hidden && document.querySelectorAll('.said').length > 12 && ({rest}) < 2"
+    ));
+    tab.eval("document.querySelector('.chat-box').scrollTop = 0");
+    tab.until("it is at the top", "document.querySelector('.chat-box').scrollTop === 0");
+    bot(&controller, "send_private_msg", &json!({ "user_id": LI_LEI, "message": "more" }));
+    until_said(&mut tab, "more");
+    assert_eq!(tab.eval("document.querySelector('.chat-box').scrollTop"), 0, "it stays where it was put");
+
+    tab.open("about:blank");
+    tab.open(&page(&controller, "chat/mybot"));
+    until_said(&mut tab, "more");
+    let chosen = "['person', 'place'].map(x => document.querySelector('#chat-' + x).value).join()";
+    assert_eq!(tab.eval(chosen), format!("{LI_LEI},"));
+    tab.until("there is a field", "Boolean(document.querySelector('#chat-text'))");
+    tab.eval(
+        "(data => { data.items.add(new File([Uint8Array.from(atob('R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7'), \
+         x => x.charCodeAt(0))], 'x.gif', { type: 'image/gif' })); document.querySelector('#chat-text').dispatchEvent( \
+         new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true })); })(new DataTransfer())",
+    );
+    tab.until("what was pasted is there", "document.querySelectorAll('.draft-pictures img').length === 1");
+}
+
 #[test]
 fn frames_make_conversations() {
     let Some(browser) = Browser::start() else { return };
@@ -211,6 +296,8 @@ fn frames_are_shown(tab: &mut Tab, controller: &Controller) {
     let words = "[...document.querySelectorAll('.frame summary .what')].map(x => x.textContent).join()";
     tab.until("an event is there", &format!("({words}).includes('message.group.normal')"));
     tab.until("an action is there", &format!("({words}).includes('send_group_msg')"));
+    let gists = "[...document.querySelectorAll('.frame .gist')].map(x => x.textContent).join()";
+    tab.until("messages are there", &format!("({gists}).includes('[reply][at] 在的[image]')"));
     let before = tab.eval("document.querySelectorAll('.frame').length");
     tab.press("Pause");
     bot(controller, "get_login_info", &json!({}));
