@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
 use super::implementation::{GROUP, Implementation};
-use super::{at, figure, heading, one_account, times};
+use super::{at, figure, heading, load, one_account, times};
 
 const ROUNDS: usize = 3000;
 /// Calls that are not measured, so that all has been used once.
 const FIRST: usize = 100;
 
-pub(super) fn measure() {
+pub(super) fn measure() -> String {
     let implementation = Implementation::new();
     let controller = one_account(&implementation, "");
     let (ours, theirs) = (controller.address, implementation.address());
@@ -34,6 +34,7 @@ pub(super) fn measure() {
         let [direct, through] = in_turn(|place| by_websocket[place].call());
         lines(&format!("{action} by WebSocket"), direct, through);
     }
+    load()
 }
 
 /// How long each call of the first and of the second took, made in turn.

@@ -8,7 +8,7 @@ use super::fixture::Builder;
 use super::hearing::Applications;
 use super::implementation::Implementation;
 use super::processor_time::processor_time;
-use super::{figure, from_environment, pid, pss, start};
+use super::{figure, from_environment, load, pid, pss, start};
 
 /// How many clients may be starting at a time: others use this machine as well.
 const AT_A_TIME: usize = 4;
@@ -17,7 +17,7 @@ const REST: Duration = Duration::from_secs(20);
 /// How long all starts may take.
 const PATIENCE: Duration = Duration::from_secs(1200);
 
-pub(super) fn measure() {
+pub(super) fn measure() -> String {
     let count = usize::try_from(from_environment("WQ_BENCH_CLIENTS", 1000)).unwrap();
     let watched = Duration::from_secs(if count < 1000 { 10 } else { 60 });
     let (implementation, applications) = (Implementation::new(), Applications::new());
@@ -45,8 +45,8 @@ pub(super) fn measure() {
     let accounts = controller.clients();
     let pids: BTreeSet<u32> = accounts.iter().map(pid).collect();
     assert_eq!(pids.len(), count, "each has a process");
-    let running = accounts.iter().filter(|account| account["state"] == "running").count();
     std::thread::sleep(REST);
+    let running = controller.clients().iter().filter(|account| account["state"] == "running").count();
     let clients: Vec<u64> = pids.iter().map(|pid| u64::from(*pid)).collect();
     let used = || [processor_time(&[controller.pid().into()]), processor_time(&clients)];
     let (before, began) = (used(), Instant::now());
@@ -76,7 +76,10 @@ pub(super) fn measure() {
         "2 MiB",
     );
     figure("PSS of the controller", &format!("{:.1} MiB", pss(controller.pid())), "");
+    // Before they all end at once.
+    let load = load();
     controller.end();
+    load
 }
 
 fn seconds(time: Duration) -> String {

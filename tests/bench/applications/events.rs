@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::hearing::{Applications, Heard, Poured};
 use super::implementation::{EventSink, Implementation, message, text_frame};
 use super::processor_time::processor_time;
-use super::{figure, from_environment, heading, one_account, pid, pss, times};
+use super::{figure, from_environment, heading, load, one_account, pid, pss, times};
 
 /// Poured before anything is measured, so that all has been used once.
 const FIRST: usize = 500;
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The time between two looks at the memory.
 const LOOK: Duration = Duration::from_millis(500);
 
-pub(super) fn measure() {
+pub(super) fn measure() -> String {
     let rate = from_environment("WQ_BENCH_RATE", 5000);
     let seconds = from_environment("WQ_BENCH_SECONDS", 20);
     let (implementation, applications) = (Implementation::new(), Applications::new());
@@ -41,13 +41,14 @@ pub(super) fn measure() {
 
     let pids = [pid(account), controller.pid()];
     let sinks = [to_client, to_direct];
-    // The first of them again and again, until one that has just connected hears it.
+    until(|| ours.iter().all(|(_, heard)| heard.has_begun.load(Ordering::Acquire)));
     pour(&sinks, &poured, 0..FIRST, rate);
     until_heard(&everyone, FIRST);
     let before = pids.map(pss);
     let used = pids.map(|pid| processor_time(&[pid.into()]));
     let (most, took, late) = with_memory_watched(pids, || pour(&sinks, &poured, FIRST..poured.len(), rate));
     until_heard(&everyone, poured.len());
+    let load = load();
     let used = [0, 1].map(|place| (processor_time(&[pids[place].into()]) - used[place]) / took.as_secs_f64());
 
     heading();
@@ -76,6 +77,7 @@ pub(super) fn measure() {
     for heard in everyone {
         assert_eq!(heard.lost_and_doubled(), (0, 0), "events were lost or came twice");
     }
+    load
 }
 
 /// The delays, without those of the first events.
@@ -110,11 +112,15 @@ fn pour(
     (began.elapsed(), late)
 }
 
-/// Waits until all of them heard so many events, or for as long as that may take.
+/// Waits until all of them heard so many events.
 fn until_heard(everyone: &[&Arc<Heard>], count: usize) {
+    until(|| everyone.iter().all(|heard| heard.events.load(Ordering::Acquire) >= count));
+}
+
+/// Waits until it is so, or for as long as that may take: what is missing is shown.
+fn until(mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
-    let have_heard = || everyone.iter().all(|heard| heard.events.load(Ordering::Acquire) >= count);
-    while !have_heard() && began.elapsed() < PATIENCE {
+    while !is_so() && began.elapsed() < PATIENCE {
         thread::sleep(Duration::from_millis(20));
     }
 }

@@ -1,7 +1,7 @@
 //! Applications that hear events: all on one thread, as waking a thread for each would be most of what is measured.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -49,18 +49,30 @@ pub(super) struct Heard {
     delays: Mutex<Vec<Duration>>,
     /// How many different events came.
     pub(super) events: AtomicUsize,
+    /// Whether the event came by which a connection begins: from then on none is missed.
+    pub(super) has_begun: AtomicBool,
 }
 
 impl Heard {
     fn new(poured: Arc<Poured>) -> Arc<Self> {
         let (counts, delays) = (vec![0; poured.len()], Vec::with_capacity(poured.len()));
-        Arc::new(Self { poured, counts: counts.into(), delays: delays.into(), events: AtomicUsize::new(0) })
+        let (counts, delays) = (counts.into(), delays.into());
+        Arc::new(Self {
+            poured,
+            counts,
+            delays,
+            events: AtomicUsize::new(0),
+            has_begun: AtomicBool::new(false),
+        })
     }
 
     fn take(&self, frame: &[u8]) {
         let now = self.poured.now();
-        // Others are those that a connection begins with, and heartbeats.
-        let Some(number) = number_in(frame) else { return };
+        let Some(number) = number_in(frame) else {
+            // The beginning of the connection, and heartbeats.
+            self.has_begun.store(true, Ordering::Release);
+            return;
+        };
         let poured = self.poured.times[number].load(Ordering::Acquire);
         self.delays.lock().unwrap().push(Duration::from_nanos(now - poured));
         let mut counts = self.counts.lock().unwrap();
