@@ -35,9 +35,12 @@ use fixture::{Builder, Controller};
 use implementation::Implementation;
 use serde_json::Value;
 
+/// The name of a part, and what measures it and returns the load at its end.
+type Part = (&'static str, fn() -> String);
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let parts: [(&str, fn() -> String); 3] =
+    let parts: [Part; 3] =
         [("events", events::measure), ("actions", actions::measure), ("crowd", crowd::measure)];
     for (name, measure) in parts {
         if arguments.is_empty() || arguments.iter().any(|word| word == name) {
