@@ -11,7 +11,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 /// Decides which of many similar messages are logged.
 #[derive(Debug)]
-pub(super) struct LogRateLimiter {
+pub(crate) struct LogRateLimiter {
     /// How many are logged in each [`WINDOW`].
     most: u32,
     window: Mutex<Window>,
@@ -19,7 +19,7 @@ pub(super) struct LogRateLimiter {
 
 /// How many messages were suppressed before one that is logged; text to put behind that one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Suppressed(u64);
+pub(crate) struct Suppressed(u64);
 
 impl fmt::Display for Suppressed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,13 +39,13 @@ struct Window {
 
 impl LogRateLimiter {
     /// Allows `most` messages a minute.
-    pub(super) fn new(most: u32) -> Self {
+    pub(crate) fn new(most: u32) -> Self {
         Self { most, window: Mutex::default() }
     }
 
     /// Whether to log another message, and how many were suppressed since the last one. A message that is not
     /// logged is counted.
-    pub(super) fn allow(&self) -> Option<Suppressed> {
+    pub(crate) fn allow(&self) -> Option<Suppressed> {
         self.allow_at(Instant::now())
     }
 

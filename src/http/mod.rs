@@ -22,7 +22,7 @@ pub mod auth;
 pub mod body;
 pub mod control;
 mod etag;
-mod log_limit;
+pub(crate) mod log_limit;
 pub mod metrics;
 pub mod page;
 pub mod proxy;

@@ -46,10 +46,21 @@ pub fn is_own(path: &str) -> bool {
     path.strip_prefix(ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Actions whose answer opens the account itself elsewhere: the web sites of the network take it for the person (onebot-11,
+/// `api/public.md`; `get_clientkey` is of NapCat).
+const GIVE_THE_ACCOUNT: [&str; 4] = ["get_cookies", "get_csrf_token", "get_credentials", "get_clientkey"];
+
 /// Whether a request changes nothing: an action that only reads, by GET.
 pub fn only_reads(method: &Method, path: &str) -> bool {
     let name = path.strip_prefix(ROOT).unwrap_or_default().trim_matches('/');
-    matches!(*method, Method::GET | Method::HEAD) && name.starts_with("get_")
+    matches!(*method, Method::GET | Method::HEAD) && is_read(name)
+}
+
+/// Whether an action changes nothing, and gives its caller nothing to change anything with.
+pub fn is_read(action: &str) -> bool {
+    // Only what can be a name: a slash may lead to another action of an implementation that is asked by HTTP.
+    let is_name = action.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'.');
+    is_name && action.starts_with("get_") && !GIVE_THE_ACCOUNT.iter().any(|secret| action.starts_with(secret))
 }
 
 /// The account and the path without it, of `/clients/NAME/onebot/v11/…`. The name is as it stands in the path, percent-encoded.
@@ -104,6 +115,11 @@ mod tests {
             (Method::GET, "/onebot/v11/send_msg"),
             (Method::GET, "/onebot/v11/ws"),
             (Method::GET, "/onebot/v11/"),
+            (Method::GET, "/onebot/v11/get_cookies"),
+            (Method::GET, "/onebot/v11/get_credentials_async"),
+            (Method::GET, "/onebot/v11/get_clientkey/"),
+            (Method::GET, "/onebot/v11/get_status/../send_msg"),
+            (Method::GET, "/onebot/v11/get_status%2f..%2fsend_msg"),
         ] {
             assert!(!only_reads(&method, path), "{path}");
         }

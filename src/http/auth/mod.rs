@@ -6,6 +6,7 @@
 //! call.
 
 mod applications;
+mod lease;
 mod sessions;
 mod sites;
 mod tokens;
@@ -26,6 +27,8 @@ use crate::http::server::Peer;
 use crate::wire::Reply;
 use crate::wire::calls::only_reads;
 use crate::wire::v1::routes;
+pub use lease::Lease;
+use lease::OpenedBy;
 pub use sessions::{NoRandom, Sessions};
 pub use sites::{Sites, answer_preflight, is_preflight, open_to};
 pub use tokens::{TokenError, Tokens};
@@ -48,6 +51,16 @@ pub enum ListenerKind {
     },
 }
 
+impl ListenerKind {
+    /// By what a request is let in while there are no tokens.
+    fn opens(self) -> OpenedBy {
+        match self {
+            Self::Unix { require_token: false } => OpenedBy::Listener,
+            _ => OpenedBy::NoTokens,
+        }
+    }
+}
+
 /// The configuration of who is let in.
 #[derive(Debug, Default)]
 pub struct Guard {
@@ -58,12 +71,14 @@ pub struct Guard {
 }
 
 /// What a request that is let in may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Admission {
     /// What its token opens; everything where it needs none.
     pub access: Access,
     /// Whether its token is that of a session.
     pub by_session: bool,
+    /// How long it is let in.
+    pub lease: Lease,
 }
 
 /// Why no session is opened.
@@ -173,25 +188,32 @@ impl Guard {
             self.sites.check_host(request.uri(), request.headers())?;
         }
         self.sites.check_site(request.headers())?;
-        let all = Admission { access: Access::ReadWrite, by_session: false };
+        let all =
+            |opened_by| Admission { access: Access::ReadWrite, by_session: false, lease: Lease(opened_by) };
         if self.tokens.is_empty() {
-            return Ok(all);
+            return Ok(all(listener_kind.opens()));
         }
         // Before the exception below: also where no token is needed, none may reach a client.
         let shown = take_token(request)?;
         if matches!(listener_kind, ListenerKind::Unix { require_token: false }) {
-            return Ok(all);
+            return Ok(all(OpenedBy::Listener));
         }
         let (method, path) = (request.method(), request.uri().path());
         // A caller who signs in or out has no token yet, or none any more.
         if routes::is_sign_in_or_out(method, path) {
-            return Ok(Admission { access: Access::ReadOnly, by_session: false });
+            let lease = Lease(OpenedBy::NoTokens);
+            return Ok(Admission { access: Access::ReadOnly, by_session: false, lease });
         }
-        let (known, by_session) = match shown {
-            Some(shown) => (self.tokens.find(&shown).ok_or(Refusal::UnknownToken)?, false),
+        let (known, by_session, lease) = match shown {
+            Some(shown) => {
+                let known = self.tokens.find(&shown).ok_or(Refusal::UnknownToken)?;
+                (known, false, Lease::of_token(known))
+            }
             None if routes::is_own(path) => {
-                let session = self.sessions.find(request.headers(), &self.tokens, Instant::now());
-                (session.ok_or(Refusal::NoToken)?, true)
+                let headers = request.headers();
+                let session = self.sessions.find(headers, &self.tokens, Instant::now());
+                let cookie = Sessions::shown(headers).ok_or(Refusal::NoToken)?;
+                (session.ok_or(Refusal::NoToken)?, true, Lease(OpenedBy::Session(cookie)))
             }
             None => return Err(Refusal::NoToken),
         };
@@ -200,7 +222,7 @@ impl Guard {
             Access::ReadOnly => only_reads(method, path) && !has_body(request.headers()),
         };
         match may {
-            true => Ok(Admission { access: known.access, by_session }),
+            true => Ok(Admission { access: known.access, by_session, lease }),
             false => Err(Refusal::ReadOnly(known.name.clone())),
         }
     }

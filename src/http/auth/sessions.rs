@@ -12,6 +12,7 @@ use http::header::COOKIE;
 use ring::digest::{Digest, SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
 use super::tokens::{ApiToken, Tokens};
 use crate::locks::locked;
@@ -31,7 +32,11 @@ const BYTES: usize = 32;
 
 /// All sessions. They end with the controller.
 #[derive(Debug, Default)]
-pub struct Sessions(Mutex<VecDeque<Session>>);
+pub struct Sessions {
+    all: Mutex<VecDeque<Session>>,
+    /// Changes when a session ends before its time.
+    ended: watch::Sender<()>,
+}
 
 #[derive(Debug)]
 struct Session {
@@ -56,12 +61,17 @@ impl Sessions {
             token: token.digest,
             until: now + LIFETIME,
         };
-        let mut all = locked(&self.0);
+        let mut all = locked(&self.all);
         all.retain(|session| session.until > now);
-        if all.len() >= MOST {
+        let gives_way = all.len() >= MOST;
+        if gives_way {
             all.pop_front();
         }
         all.push_back(session);
+        drop(all);
+        if gives_way {
+            self.ended.send_replace(());
+        }
         Ok(set_cookie(&cookie, LIFETIME, over_tls))
     }
 
@@ -72,18 +82,35 @@ impl Sessions {
         tokens: &'a Tokens,
         now: Instant,
     ) -> Option<&'a ApiToken> {
-        let shown = digest(&SHA256, cookie(headers)?.as_bytes());
-        let all = locked(&self.0);
+        let shown = Self::shown(headers)?;
+        let all = locked(&self.all);
         let session = all.iter().find(|session| is_same(session.cookie, shown) && session.until > now)?;
         // One whose token was taken out of the configuration opens nothing.
         tokens.by_digest(session.token)
     }
 
+    /// The digest of the cookie that a request shows, if it shows one.
+    pub(super) fn shown(headers: &HeaderMap) -> Option<Digest> {
+        Some(digest(&SHA256, cookie(headers)?.as_bytes()))
+    }
+
+    /// Until when the session of a cookie lasts; none if it is over, or its token is gone.
+    pub(super) fn until(&self, cookie: Digest, tokens: &Tokens, now: Instant) -> Option<Instant> {
+        let all = locked(&self.all);
+        let session = all.iter().find(|session| is_same(session.cookie, cookie) && session.until > now)?;
+        tokens.by_digest(session.token).map(|_| session.until)
+    }
+
+    /// Changes when a session ends before its time.
+    pub(super) fn ended(&self) -> watch::Receiver<()> {
+        self.ended.subscribe()
+    }
+
     /// Ends the session that a request shows; the value of `Set-Cookie`.
     pub fn close(&self, headers: &HeaderMap) -> String {
-        if let Some(cookie) = cookie(headers) {
-            let shown = digest(&SHA256, cookie.as_bytes());
-            locked(&self.0).retain(|session| !is_same(session.cookie, shown));
+        if let Some(shown) = Self::shown(headers) {
+            locked(&self.all).retain(|session| !is_same(session.cookie, shown));
+            self.ended.send_replace(());
         }
         set_cookie("", Duration::ZERO, false)
     }

@@ -12,7 +12,7 @@ mod sandbox;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri};
@@ -21,14 +21,14 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use crate::accounts::Accounts;
-use crate::http::auth::{Guard, ListenerKind, RejectionLog, answer_preflight, is_preflight, open_to};
+use crate::http::auth::{Guard, Lease, ListenerKind, RejectionLog, answer_preflight, is_preflight, open_to};
 use crate::http::body::{self, Body, CLOSE};
 use crate::http::metrics::Scraping;
 use crate::http::page;
 use crate::http::proxy::{Prepared, Proxy, Upgrade};
 use crate::http::request::{framing, paths};
 use crate::http::server::{Downstream, Peer};
-use crate::http::v1::{self, V1};
+use crate::http::v1::{self, Ends, V1};
 use crate::wire::Reply;
 use crate::wire::calls::{self, CONTROLLER_CALLS, ControllerCall, ROOT};
 use crate::wire::onebot;
@@ -62,8 +62,8 @@ enum Dispatch {
     Answered(Box<Response<Body>>),
     /// To a client. Most requests do.
     ToClient(Prepared),
-    /// To the sandbox of a client, whose answers a browser takes for the page's own.
-    ToSandbox(Prepared),
+    /// To the sandbox of a client, whose answers a browser takes for the page's own. With what ends its streams.
+    ToSandbox(Prepared, Box<Ends>),
 }
 
 /// The HTTP service of the controller.
@@ -100,7 +100,7 @@ impl ApiService {
         name_in_query(request.uri_mut());
         let api = Api::of(request.uri().path());
         let admitted = self.admit(&mut request, downstream.peer, api);
-        let upgrade = Upgrade::take(&mut request);
+        let upgrade = Upgrade::take(&mut request, &self.guard);
         let (parts, body) = request.into_parts();
         // For a refused request, too: what was not read of its body must not be taken for the next request.
         if !body.is_end_stream() {
@@ -112,25 +112,26 @@ impl ApiService {
                 Ok(dispatch) => dispatch,
                 Err(refusal) => return *refusal,
             };
-            let is_sandbox = matches!(dispatch, Ok(Dispatch::ToSandbox(_)));
-            let proxied = match dispatch {
-                Ok(
-                    Dispatch::ToClient(Prepared::Ready(proxied))
-                    | Dispatch::ToSandbox(Prepared::Ready(proxied)),
-                ) => Ok(proxied),
-                Ok(
-                    Dispatch::ToClient(Prepared::ReadsForm(reading))
-                    | Dispatch::ToSandbox(Prepared::ReadsForm(reading)),
-                ) => reading.await,
+            let (prepared, ends) = match dispatch {
+                Ok(Dispatch::ToClient(prepared)) => (Ok(prepared), None),
+                Ok(Dispatch::ToSandbox(prepared, ends)) => (Ok(prepared), Some(ends)),
                 Ok(Dispatch::Own(answering)) => return finish(origin, answering.await, api),
                 Ok(Dispatch::Answered(response)) => return finish(origin, Ok(*response), api),
+                Err(reply) => (Err(reply), None),
+            };
+            let proxied = match prepared {
+                Ok(Prepared::Ready(proxied)) => Ok(proxied),
+                Ok(Prepared::ReadsForm(reading)) => reading.await,
                 Err(reply) => Err(reply),
             };
             let answered = match proxied {
                 Ok(proxied) => self.proxy.forward(proxied, &downstream).await,
                 Err(reply) => Err(reply),
             };
-            let answered = if is_sandbox { answered.map(sandbox::contained) } else { answered };
+            let answered = match ends {
+                Some(ends) => answered.map(|response| sandbox::contained(response, ends)),
+                None => answered,
+            };
             finish(origin, answered, api)
         }
     }
@@ -169,7 +170,8 @@ impl ApiService {
         }
         if api == Api::OneBot && !(origin.is_some() && is_preflight(request)) {
             return match guard.admit_application(request, self.listener_kind(peer)) {
-                Ok(vouch) => {
+                Ok((vouch, lease)) => {
+                    keep_for_tunnel(request, lease);
                     if let Some(vouch) = vouch {
                         let word = HeaderValue::from_static(vouch.as_str());
                         request.headers_mut().insert(onebot::DOOR, word);
@@ -189,6 +191,7 @@ impl ApiService {
                 if api == Api::V1 {
                     request.extensions_mut().insert(admission);
                 }
+                keep_for_tunnel(request, admission.lease);
                 return Ok(origin);
             }
             Err(refusal) => {
@@ -241,8 +244,9 @@ impl ApiService {
             let answering = self.v1.clone().scan(token.to_owned(), request);
             return Ok(Dispatch::Own(Box::pin(async move { Ok(answering.await) })));
         }
-        if let Some(request) = sandbox::to_client(&request) {
-            return self.proxy.prepare(request, body, None, downstream).map(Dispatch::ToSandbox);
+        if let Some(to_client) = sandbox::to_client(&request) {
+            let prepared = self.proxy.prepare(to_client, body, None, downstream)?;
+            return Ok(Dispatch::ToSandbox(prepared, Box::new(self.v1.ends(&request))));
         }
         if routes::is_own(path) {
             let answering = self.v1.clone().answer(request, body, downstream.clone());
@@ -283,6 +287,13 @@ pub fn unavailable(headers: &HeaderMap) -> Response<Body> {
     }
     answer.headers_mut().insert(CONNECTION, CLOSE);
     answer
+}
+
+/// Keeps by what a request is let in, if it may become a tunnel, which goes on.
+fn keep_for_tunnel<B>(request: &mut Request<B>, lease: Lease) {
+    if request.headers().contains_key(UPGRADE) {
+        request.extensions_mut().insert(lease);
+    }
 }
 
 /// Makes `client=NAME` of the account in a path such as `/clients/NAME/onebot/v11/ws`.

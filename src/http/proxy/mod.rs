@@ -97,7 +97,9 @@ impl Proxy {
             let mut parts = head.into_parts(method);
             headers::set_protocol(&mut parts.headers, granted);
             let (name, limit) = (record.spec.name.clone(), settings.inactivity_timeout);
-            upgrade.task.set(tunnel::run(name, upgrade.downstream, connection, proxied.permit, limit));
+            let Upgrade { task, downstream, lease, guard } = upgrade;
+            let closing = async move { lease.over(guard).await };
+            task.set(tunnel::run(name, downstream, connection, proxied.permit, limit, closing));
             return Ok(Response::from_parts(parts, Body::Whole(None)));
         }
 

@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, Request, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Proxy;
@@ -19,6 +20,7 @@ use super::request_writer::RequestWriter;
 use super::route::{self, RoutedRequest};
 use super::upstream::InFlightPermit;
 use crate::config::Settings;
+use crate::http::auth::{Guard, Lease};
 use crate::http::request::form::FormKind;
 use crate::http::server::{Downstream, UpgradeTask};
 use crate::registry::ClientView;
@@ -32,13 +34,20 @@ const STOP: &str = "/openqq/stop_client";
 pub(in crate::http) struct Upgrade {
     pub(super) task: UpgradeTask,
     pub(super) downstream: OnUpgrade,
+    /// By what its caller was let in, and who is let in now.
+    pub(super) lease: Lease,
+    pub(super) guard: watch::Receiver<Arc<Guard>>,
 }
 
 impl Upgrade {
-    /// Takes it out of a request with `Upgrade`.
-    pub(in crate::http) fn take(request: &mut Request<Incoming>) -> Option<Self> {
+    /// Takes it out of a request with `Upgrade`, which was let in.
+    pub(in crate::http) fn take(
+        request: &mut Request<Incoming>,
+        guard: &watch::Receiver<Arc<Guard>>,
+    ) -> Option<Self> {
         let task = request.extensions_mut().remove()?;
-        Some(Self { task, downstream: hyper::upgrade::on(request) })
+        let lease = request.extensions_mut().remove()?;
+        Some(Self { task, downstream: hyper::upgrade::on(request), lease, guard: guard.clone() })
     }
 }
 

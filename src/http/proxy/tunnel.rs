@@ -17,14 +17,15 @@ use super::connection::UpstreamConnection;
 use super::upstream::InFlightPermit;
 use crate::model::name::ClientName;
 
-/// Copies between caller and client until one side ends it, or nothing passes for `limit`. Holds `permit`
-/// meanwhile.
+/// Copies between caller and client until one side ends it, nothing passes for `limit`, or `over` says that the caller is not let in
+/// any more. Holds `permit` meanwhile.
 pub(super) async fn run(
     client: ClientName,
     downstream: OnUpgrade,
     connection: Box<UpstreamConnection>,
     permit: InFlightPermit,
     limit: Duration,
+    over: impl Future<Output = ()>,
 ) {
     let ended = async {
         let downstream = downstream.await.map_err(io::Error::other)?;
@@ -36,6 +37,7 @@ pub(super) async fn run(
         tokio::select! {
             // Passes on that one side has closed, and goes on in the other direction.
             ended = copy_bidirectional(&mut downstream, &mut upstream) => ended.map(drop),
+            () = over => Err(io::ErrorKind::PermissionDenied.into()),
             () = activity.inactivity(limit) => Err(io::ErrorKind::TimedOut.into()),
         }
     };

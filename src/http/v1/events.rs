@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::V1;
 use super::refusals::Reading;
 use crate::accounts::{ChangeKind, Changes};
-use crate::http::auth::Guard;
+use crate::http::auth::{Admission, Guard, Lease};
 use crate::http::body::{Body, BodyError};
 use crate::wire::v1::problem::Problem;
 
@@ -58,7 +58,7 @@ pub(super) fn follow(v1: &Arc<V1>, request: &Parts) -> Result<Response<Body>, Pr
         changes: v1.changes.clone(),
         newest,
         last,
-        ends: Ends::new(v1),
+        ends: Ends::new(v1, request),
         next: None,
         _place: place,
     };
@@ -89,24 +89,38 @@ fn asked(headers: &HeaderMap) -> Option<(&str, Option<u64>)> {
 }
 
 /// What ends a stream besides its caller.
-pub(super) struct Ends {
+#[derive(Debug)]
+pub struct Ends {
     ending: CancellationToken,
     guard: watch::Receiver<Arc<Guard>>,
+    /// By what its caller was let in.
+    lease: Option<Lease>,
 }
 
 impl Ends {
-    pub(super) fn new(v1: &V1) -> Self {
+    /// The ends of the answer to `request`, which was let in.
+    pub(super) fn new(v1: &V1, request: &Parts) -> Self {
         let mut guard = v1.guard.clone();
         guard.mark_unchanged();
-        Self { ending: v1.ending.clone(), guard }
+        let lease = request.extensions.get::<Admission>().map(|admission| admission.lease);
+        Self { ending: v1.ending.clone(), guard, lease }
     }
 
-    /// Returns when the stream has to end: the controller does, or has read its configuration again, by which this caller may not be
-    /// let in any more. One that still is comes back.
-    pub(super) async fn wait(&mut self) {
+    /// Returns when the stream has to end: the controller does, its caller has signed out or was signed in for too long, or the
+    /// configuration was read again, by which this caller may not be let in any more. One that still is comes back.
+    pub async fn wait(&mut self) {
+        let Self { ending, guard, lease } = self;
+        let watched = guard.clone();
+        let over = async {
+            match lease {
+                Some(lease) => lease.over(watched).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            () = self.ending.cancelled() => {}
-            _ = self.guard.changed() => {}
+            () = ending.cancelled() => {}
+            () = over => {}
+            _ = guard.changed() => {}
         }
     }
 }

@@ -135,7 +135,7 @@ impl Call {
         let journal = journal.map(|journal| journal.follow(&of, lines)).transpose();
         let journal = journal.map_err(|error| unread(&error))?;
         let memory = self.v1.log.memory.clone().map(|memory| FollowedMemory::new(memory, of.account, lines));
-        let follower = Follower { journal, memory, ends: Ends::new(&self.v1), _place: place };
+        let follower = Follower { journal, memory, ends: Ends::new(&self.v1, &self.request), _place: place };
         Ok(stream(unfold(follower, |mut follower| async move {
             let text = follower.next().await?;
             Some((Ok::<_, BodyError>(Frame::data(text)), follower))

@@ -45,6 +45,7 @@ use crate::http::server::Downstream;
 use crate::service::log::ReadableLog;
 use crate::wire::v1::problem::Problem;
 use crate::wire::v1::routes::{self, Action, Route};
+pub use events::Ends;
 
 /// For each refusal because there is no token.
 pub const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"wqcontroller\"");
@@ -93,6 +94,11 @@ impl V1 {
             Err(problem) => Err(problem),
         };
         answered.unwrap_or_else(|problem| response_of(&problem))
+    }
+
+    /// What ends the answer to `request`, which was let in, if that goes on.
+    pub fn ends(&self, request: &Parts) -> Ends {
+        Ends::new(self, request)
     }
 
     /// Takes one of the places for streams.

@@ -1,5 +1,6 @@
 //! Safe with the defaults: who is let in, and who is not.
 
+mod access;
 mod listeners;
 mod sites;
 mod tokens;
