@@ -7,6 +7,8 @@ use std::path::Path;
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
+use serde_json::Value;
+use wqcontroller::client::applications::{cq_code, read_frame};
 use wqcontroller::config::{Access, Settings};
 use wqcontroller::http::auth::{Guard, ListenerKind, Tokens};
 use wqcontroller::http::proxy::body_decoder::BodyDecoder;
@@ -89,6 +91,49 @@ pub fn registry_file(data: &[u8]) {
         && let Ok(text) = serde_json::to_vec(&saved)
     {
         assert_eq!(PersistedState::parse(&text).ok(), Some(saved), "what is written is read");
+    }
+}
+
+/// A message as one text: what is read of it and written is read the same again.
+pub fn cq_codes(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let segments = cq_code::parse(&text);
+    for segment in &segments {
+        let kind = segment["type"].as_str().unwrap_or_default();
+        assert!(!kind.is_empty() && segment["data"].is_object(), "{segment}");
+        assert!(segment["data"].as_object().into_iter().flatten().all(|(_, value)| value.is_string()));
+    }
+    // Five bytes for each code, and a text between any two of them.
+    assert!(segments.len() <= text.len() / 3 + 1);
+    let written = cq_code::write(&segments);
+    assert!(written.len() <= text.len() * 5, "each character is at most `&#91;`");
+    let again = cq_code::parse(&written);
+    assert_eq!(cq_code::write(&again), written);
+    // What is no code is kept to the letter.
+    if !text.contains("[CQ:") && !text.contains('&') {
+        let plain = if text.is_empty() { vec![] } else { vec![text.clone().into_owned()] };
+        let found: Vec<_> =
+            segments.iter().map(|one| one["data"]["text"].as_str().unwrap_or_default()).collect();
+        assert_eq!(found, plain);
+    }
+}
+
+/// A frame of an application: an action, something that is not answered, or something whose answer says what is wrong.
+pub fn frames(data: &[u8]) {
+    let read: Option<Value> = serde_json::from_slice(data).ok();
+    let echo = read.as_ref().and_then(|frame| frame.get("echo"));
+    match read_frame(data) {
+        Ok(None) => assert!(read.as_ref().is_some_and(|frame| frame.get("action").is_none())),
+        Ok(Some((name, params, repeated))) => {
+            let Some(frame) = read.as_ref() else { unreachable!("it was read") };
+            assert!(frame["action"].as_str().is_some_and(|action| action.starts_with(&name)));
+            assert_eq!(repeated.as_ref(), echo);
+            assert!(params.is_empty() || frame["params"] == Value::Object(params));
+        }
+        Err(answer) => {
+            assert_eq!((&answer["status"], &answer["retcode"]), (&"failed".into(), &1400.into()));
+            assert_eq!(answer.get("echo"), echo, "an answer goes back to its call");
+        }
     }
 }
 

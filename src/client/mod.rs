@@ -14,7 +14,7 @@ mod run;
 
 // The account, and the chat networks that it may be on.
 mod account;
-mod applications;
+pub mod applications;
 mod backend;
 mod milky;
 mod onebot;

@@ -10,10 +10,12 @@ mod targets;
 type Target = fn(&[u8]);
 
 /// Every target, by its name.
-const TARGETS: [(&str, Target); 8] = [
+const TARGETS: [(&str, Target); 10] = [
     ("answers", targets::answers),
     ("config", targets::config),
+    ("cq_codes", targets::cq_codes),
     ("forms", targets::forms),
+    ("frames", targets::frames),
     ("headers", targets::headers),
     ("params", targets::params),
     ("registry_file", targets::registry_file),

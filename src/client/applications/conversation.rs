@@ -31,6 +31,9 @@ const MAX_MESSAGE: usize = 32 * 1024 * 1024;
 /// How many actions of one connection may be under way. Meanwhile no more are read.
 const IN_FLIGHT: usize = 16;
 
+/// How many bytes their frames may have. One frame is always taken.
+const BYTES_IN_FLIGHT: usize = 2 * MAX_MESSAGE;
+
 /// How many answers may wait to be written.
 const UNWRITTEN: usize = IN_FLIGHT;
 
@@ -123,8 +126,8 @@ fn reason(frame: Option<&CloseFrame>) -> String {
     }
 }
 
-/// The actions of a connection that are not yet answered.
-type UnderWay<'a> = FuturesUnordered<BoxFuture<'a, Value>>;
+/// The frames of a connection that are not yet answered: the answer of each, if it gets one, and its length in bytes.
+type UnderWay<'a> = FuturesUnordered<BoxFuture<'a, (Option<Value>, usize)>>;
 
 async fn read<'a, B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: SplitStream<WebSocketStream<S>>,
@@ -133,13 +136,18 @@ async fn read<'a, B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
     answers: mpsc::Sender<Value>,
     under_way: &mut UnderWay<'a>,
 ) -> Ended {
+    let mut bytes = 0;
     let mut silent = Instant::now() + SILENCE;
     loop {
         let message = tokio::select! {
-            message = timeout_at(silent, stream.next()), if under_way.len() < IN_FLIGHT => message,
-            Some(answer) = under_way.next() => {
-                // The writer ends this future with the connection.
-                let _ = answers.send(answer).await;
+            message = timeout_at(silent, stream.next()),
+                if under_way.len() < IN_FLIGHT && bytes < BYTES_IN_FLIGHT => message,
+            Some((answer, length)) = under_way.next() => {
+                bytes -= length;
+                if let Some(answer) = answer {
+                    // The writer ends this future with the connection.
+                    let _ = answers.send(answer).await;
+                }
                 // While nothing could be read, nothing could come.
                 silent = silent.max(Instant::now() + PING);
                 continue;
@@ -163,14 +171,19 @@ async fn read<'a, B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
         };
         silent = Instant::now() + SILENCE;
         let Some(frame) = frame.filter(|_| role.acts()) else { continue };
+        bytes += frame.len();
         let answering = async move {
-            match ActionCall::read(&frame) {
-                Ok(call) => {
+            let (read, length) = (ActionCall::read(&frame), frame.len());
+            drop(frame);
+            let answer = match read {
+                Ok(Some(call)) => {
                     let echo = call.echo.clone();
-                    applications.call(call).await.to_json(echo.as_ref())
+                    Some(applications.call(call).await.to_json(echo.as_ref()))
                 }
-                Err(answer) => answer,
-            }
+                Ok(None) => None,
+                Err(answer) => Some(answer),
+            };
+            (answer, length)
         };
         under_way.push(answering.boxed());
     }
@@ -285,3 +298,7 @@ fn far(now: Instant, time: Duration) -> Instant {
     // A year is long enough, and can be added to any `Instant`.
     now + time.min(Duration::from_secs(365 * 86_400))
 }
+
+#[cfg(test)]
+#[path = "conversation_tests.rs"]
+mod tests;

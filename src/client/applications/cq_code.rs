@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 const BEGIN: &str = "[CQ:";
 
 /// Reads a text into segments. All values are texts.
-pub(in crate::client) fn parse(text: &str) -> Vec<Value> {
+pub fn parse(text: &str) -> Vec<Value> {
     let (mut segments, mut plain, mut rest) = (Vec::new(), String::new(), text);
     while let Some(at) = rest.find(BEGIN) {
         let (before, code) = rest.split_at(at);
@@ -57,7 +57,7 @@ fn segment(code: &str) -> Option<Value> {
 }
 
 /// Writes segments as one text. What is no segment is left out.
-pub(in crate::client) fn write(segments: &[Value]) -> String {
+pub fn write(segments: &[Value]) -> String {
     let mut written = String::new();
     for segment in segments {
         let Some(kind) = segment["type"].as_str() else { continue };

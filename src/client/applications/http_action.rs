@@ -8,6 +8,7 @@ use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Map, Value};
 
+use super::bounded_json;
 use super::request::ActionCall;
 use crate::client::backend::action::{Answer, Refusal};
 use crate::http::body::{self, Body};
@@ -92,7 +93,7 @@ pub(crate) async fn parameters(
         match kind {
             _ if body.is_empty() => {}
             Some(FormKind::Json) => {
-                let json: Map<String, Value> = serde_json::from_slice(&body)
+                let json: Map<String, Value> = bounded_json::read(&body)
                     .map_err(|error| unreadable(format!("the body is no object of JSON: {error}")))?;
                 all.extend(json);
             }

@@ -165,10 +165,8 @@ impl Hub {
                 }
                 (id, listener.changed.clone())
             }
+            None if listeners.all.len() >= MAX_LISTENERS && !listeners.make_room() => return Err(TooMany),
             None => {
-                if listeners.all.len() >= MAX_LISTENERS {
-                    listeners.forget_longest_away()?;
-                }
                 listeners.next += 1;
                 let (id, changed) = (listeners.next, Arc::new(Notify::new()));
                 let backlog = EventBacklog::new(listeners.last);
@@ -213,15 +211,19 @@ impl Hub {
 }
 
 impl Listeners {
-    /// Makes room for an application that is there.
-    fn forget_longest_away(&mut self) -> Result<(), TooMany> {
-        let away = self.all.iter().filter_map(|(id, listener)| Some((listener.away_until?, *id)));
-        let (_, id) = away.min().ok_or(TooMany)?;
+    /// Forgets the application that has been away longest, if one is away that has only a name or a token: any number of names can
+    /// be made up. Returns whether there was one.
+    fn make_room(&mut self) -> bool {
+        let away = self.all.iter().filter_map(|(id, listener)| {
+            let is_fixed = matches!(listener.key, Some(ApplicationKey::Url(..)));
+            listener.away_until.filter(|_| !is_fixed).map(|until| (until, *id))
+        });
+        let Some((_, id)) = away.min() else { return false };
         if let Some(Listener { key: Some(key), backlog, .. }) = self.all.remove(&id) {
             let count = backlog.len_with_lost();
-            info!("{key} is away, and others need its place; {count} events for it are dropped");
+            warn!("{key} is away and makes room for another application; {count} events for it are dropped");
         }
-        Ok(())
+        true
     }
 
     /// Forgets applications that were away for too long.

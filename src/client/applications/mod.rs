@@ -5,7 +5,7 @@
 //! - `admission`: who an application is, and what it may do; `secrets`: the tokens that say so
 //! - `hub`: which applications listen, and what waits for each
 //! - `actions`: carries out what they ask for; `request`: how they ask
-//! - `cq_code`: messages as one text
+//! - `cq_code`: messages as one text; `bounded_json`: what they write, within bounds
 //! - `conversation`: a WebSocket, opened by either side; `meta_event`: what it tells of itself
 //! - `server`: `/onebot/v11/` on the client's port; `http_action`: actions by HTTP
 //! - `reverse`: WebSockets that the client opens; `post`: events that it posts; `quick_operation`: what those are answered with
@@ -13,8 +13,9 @@
 
 mod actions;
 mod admission;
+mod bounded_json;
 mod conversation;
-pub(super) mod cq_code;
+pub mod cq_code;
 pub(super) mod http_action;
 pub(super) mod hub;
 mod meta_event;
@@ -43,8 +44,9 @@ use self::request::ActionCall;
 use self::secrets::{Signing, Tokens};
 pub(super) use self::status::follow_status;
 use super::backend::Backend;
-use super::backend::action::Answer;
+use super::backend::action::{Answer, Refusal};
 use super::settings::ApplicationSettings;
+use crate::http::log_limit::LogRateLimiter;
 use crate::http_client::ReceiverGuard;
 use crate::peers::{OwnersUnavailable, PeerPolicy};
 
@@ -56,7 +58,12 @@ pub(crate) struct Applications<B> {
     /// The time between two heartbeats; zero: there are none.
     heartbeat: Duration,
     ending: CancellationToken,
+    /// Limits what is logged of wrong tokens.
+    refusals: LogRateLimiter,
 }
+
+/// How many wrong tokens are logged a minute.
+const MAX_LOGGED: u32 = 10;
 
 /// Makes the applications of an account, and the task of actions whose callers do not wait. `ending` is cancelled when the client
 /// ends.
@@ -69,11 +76,28 @@ pub(super) fn open<B: Backend>(
     let (actions, queue) = actions::open(backend);
     let guard = AppGuard::new(Tokens::from(&settings.tokens));
     let heartbeat = settings.heartbeat;
-    (Arc::new(Applications { actions, hub, guard, heartbeat, ending }), queue)
+    let refusals = LogRateLimiter::new(MAX_LOGGED);
+    (Arc::new(Applications { actions, hub, guard, heartbeat, ending, refusals }), queue)
+}
+
+/// What a frame of an application asks for: the name of an action, its parameters, and what its answer repeats. None: it asks for
+/// nothing.
+///
+/// # Errors
+/// It can't be understood: the answer.
+#[expect(clippy::type_complexity, reason = "for the fuzz targets alone")]
+pub fn read_frame(frame: &[u8]) -> Result<Option<(String, Map<String, Value>, Option<Value>)>, Value> {
+    let call = ActionCall::read(frame)?;
+    Ok(call.map(|call| (call.action.name, call.action.params, call.echo)))
 }
 
 impl<B: Backend> Applications<B> {
     async fn call(&self, call: ActionCall) -> Answer {
+        let own = self.hub.status().borrow().number;
+        if quick_operation::is_of_another(&call.action, own) {
+            let why = "the event in context is another account's: answer it on that account's connection";
+            return Answer::refused(Refusal::BadParameter, why);
+        }
         self.actions.call(call).await
     }
 

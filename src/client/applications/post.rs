@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use self::target::{Posted, Target};
 use super::Applications;
+use super::bounded_json;
 use super::hub::{ApplicationKey, Attachment, Next};
 use super::meta_event::{LifecycleKind, heartbeat, lifecycle};
 use super::quick_operation;
@@ -237,9 +238,9 @@ impl<B: Backend> Posting<B> {
         if answer.trim_ascii().is_empty() {
             return;
         }
-        let Ok(operation) = serde_json::from_slice::<Map<String, Value>>(answer) else {
+        let Ok(operation) = bounded_json::read::<Map<String, Value>>(answer) else {
             // Many programs answer `ok`.
-            debug!("{key} answers an event with what is no object of JSON");
+            debug!("{key} answers an event with what is no object of JSON, or too large a one");
             return;
         };
         let Ok(context) = serde_json::from_slice(event) else { return };

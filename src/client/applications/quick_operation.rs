@@ -10,6 +10,21 @@ const NAME: &str = ".handle_quick_operation";
 /// How long a member is muted where the operation does not say it, in seconds.
 const BAN_TIME: u64 = 30 * 60;
 
+/// Whether a call answers an event of another account than `own`: done here, its answer would come from the wrong one.
+pub(super) fn is_of_another(action: &Action, own: Option<u64>) -> bool {
+    if action.name != NAME {
+        return false;
+    }
+    let context = match action.params.get("context") {
+        // By a form, which has only texts.
+        Some(Value::String(text)) => serde_json::from_str(text).unwrap_or_default(),
+        Some(context) => context.clone(),
+        None => Value::Null,
+    };
+    let its = context.get("self_id").and_then(|id| id.as_u64().or_else(|| id.as_str()?.parse().ok()));
+    its.is_some_and(|its| own.is_some_and(|own| own != its))
+}
+
 /// The actions of a call of `.handle_quick_operation`. None for any other action.
 pub(super) fn of_call(action: &Action) -> Option<Result<Vec<Action>, Answer>> {
     (action.name == NAME).then(|| {

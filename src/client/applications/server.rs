@@ -24,7 +24,7 @@ use crate::client::backend::action::{Answer, Refusal};
 use crate::client::settings::SocketRole;
 use crate::http::body::{Body, empty};
 use crate::http::server::UpgradeTask;
-use crate::wire::onebot::ROOT;
+use crate::wire::onebot::{ROOT, is_read};
 
 impl<B: Backend> Applications<B> {
     /// Answers a request below [`ROOT`].
@@ -32,8 +32,22 @@ impl<B: Backend> Applications<B> {
         let (mut parts, body) = request.into_parts();
         let admission = match self.guard.admit(&parts) {
             Ok(admission) => admission,
-            Err(refused) => return not_admitted(refused),
+            Err(refused) => {
+                if refused == NotAdmitted::TokenWrong
+                    && let Some(suppressed) = self.refusals.allow()
+                {
+                    warn!("an application was refused: its token does not open this account{suppressed}");
+                }
+                return not_admitted(refused);
+            }
         };
+        // Only implementations say whose account they have: this is one that takes the address of another for that of an application.
+        // What it sends are events, and their answers would come back as more of them.
+        if parts.headers.contains_key("x-self-id") {
+            let why = "this is the address of an account, not of an application; onebot_server_connect and onebot_server_post lead \
+                       to applications";
+            return refuse(StatusCode::BAD_REQUEST, Refusal::BadRequest, why);
+        }
         let name = parts.uri.path().strip_prefix(ROOT).unwrap_or_default().trim_matches('/').to_owned();
         let role = match name.as_str() {
             "" | "ws" => Some(SocketRole::Universal),
@@ -118,9 +132,9 @@ impl<B: Backend> Applications<B> {
             let why = "actions are called by GET or POST";
             return refuse(StatusCode::METHOD_NOT_ALLOWED, Refusal::BadRequest, why);
         }
-        let reads = parts.method == Method::GET && name.starts_with("get_");
+        let reads = parts.method == Method::GET && is_read(name);
         if access == AppAccess::ReadOnly && !reads {
-            let why = "a read-only token calls get_* by GET only";
+            let why = "a read-only token calls get_* by GET only, and none that gives cookies or keys of the account";
             return refuse(StatusCode::FORBIDDEN, Refusal::NotAllowed, why);
         }
         match http_action::read(name, parts, body).await {

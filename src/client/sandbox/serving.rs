@@ -124,7 +124,9 @@ impl Sandbox {
     }
 
     async fn file(&self, name: &str) -> Response<Body> {
-        let Some((file, content)) = self.media.read(name).await else { return empty(StatusCode::NOT_FOUND) };
+        let Some((file, content)) = self.media.read(name).await else {
+            return shown(StatusCode::NOT_FOUND, &failed("there is no such file"));
+        };
         let kind = media::type_of(&file.name);
         let mut response = Response::new(whole_body(content));
         let headers = response.headers_mut();

@@ -245,6 +245,9 @@ impl ApiService {
             return Ok(Dispatch::Own(Box::pin(async move { Ok(answering.await) })));
         }
         if let Some(to_client) = sandbox::to_client(&request) {
+            if let Err(problem) = routes::check_sandbox(&request.method, to_client.uri.path()) {
+                return Ok(Dispatch::Answered(Box::new(v1::response_of(&problem))));
+            }
             let prepared = self.proxy.prepare(to_client, body, None, downstream)?;
             return Ok(Dispatch::ToSandbox(prepared, Box::new(self.v1.ends(&request))));
         }

@@ -10,6 +10,7 @@
 //! - `explain`: why an account is as it is
 //! - `scan`: links that show a login code elsewhere
 //! - `session`: signing in on the page
+//! - `sandbox`: what is said of the paths that clients answer
 //! - `specification`: OpenAPI, generated from the handlers and their types; `refusals`: what it says of refusals
 
 mod accounts;
@@ -20,6 +21,7 @@ mod forget;
 mod log;
 mod qrcode;
 mod refusals;
+mod sandbox;
 mod scan;
 mod session;
 mod specification;

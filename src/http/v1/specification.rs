@@ -13,6 +13,7 @@ use super::explain::__path_explanation;
 use super::forget::__path_delete;
 use super::log::__path_log;
 use super::qrcode::__path_qrcode;
+use super::sandbox::{__path_file, __path_frames, __path_people, __path_world};
 use super::scan::__path_link;
 use super::session::{__path_show, __path_sign_in, __path_sign_out};
 use super::text;
@@ -40,7 +41,11 @@ use crate::wire::v1::problem::Problem;
         link,
         show,
         sign_in,
-        sign_out
+        sign_out,
+        world,
+        frames,
+        file,
+        people
     ),
     components(schemas(Problem))
 )]

@@ -113,6 +113,23 @@ pub fn sandbox(path: &str) -> Option<(&str, &str)> {
     (!name.is_empty() && ["world", "frames", "people", "file"].contains(&part)).then_some((name, path))
 }
 
+/// Whether a path of the sandbox, as [`sandbox`] has found it, takes a method.
+///
+/// # Errors
+/// It takes another.
+pub fn check_sandbox(method: &Method, path: &str) -> Result<(), Problem> {
+    let part = path.strip_prefix(SANDBOX).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let allow = match part {
+        "people" => "POST",
+        "frames" => "GET",
+        _ => "GET, HEAD",
+    };
+    match allow.split(", ").any(|allowed| allowed == method.as_str()) {
+        true => Ok(()),
+        false => Err(Problem::wrong_method(allow)),
+    }
+}
+
 /// Whether a request only reads, so that a read-only token opens it. Of the sandbox's paths, those that do something take no GET.
 pub fn only_reads(method: &Method, path: &str) -> bool {
     let is_known = path == METRICS

@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use crate::client::process::request;
 use crate::fixture::{Answer, Builder, Controller};
 
 /// Calls an action by GET.
@@ -123,6 +124,49 @@ fn tokens_of_the_door_and_of_the_account_open_what_is_theirs() {
     assert_eq!(call("own", "get_login_info", Some("of-own")), 200);
     assert!([401, 403].contains(&call("plain", "get_login_info", Some("of-own"))), "it is another account's");
     assert!(on_socket(&controller, "/clients/own/onebot/v11/ws", Some("of-own")).is_ok());
+    start("third", "&onebot_server_token=of-third");
+    crate::fixture::wait_until("it runs", || call("third", "get_status", Some("opens-all-accounts")) == 200);
+    let port_of = |account: &str| {
+        let path = format!("/openqq/check_client?client={account}");
+        let shown = get(&controller, &path, &[("authorization", "Bearer opens-all-accounts")]).json();
+        shown["client"][0]["port"].as_u64().unwrap()
+    };
+    for (own, other) in [("own", "third"), ("third", "own")] {
+        let (token, foreign) = (format!("of-{own}"), format!("of-{other}"));
+        let at = |account: &str| format!("/clients/{account}/onebot/v11/");
+        // At the door, by each of its ways.
+        assert_eq!(call(own, "get_status", Some(&foreign)), 403);
+        assert_eq!(on_socket(&controller, &format!("{}ws", at(own)), Some(&foreign)).unwrap_err(), 403);
+        let query = format!("{}get_status?access_token={foreign}", at(own));
+        assert_eq!(get(&controller, &query, &[]).status, 403);
+        let scheme = [("authorization", format!("Token {foreign}"))];
+        let scheme = scheme.each_ref().map(|(name, value)| (*name, value.as_str()));
+        assert_eq!(get(&controller, &format!("{}get_status", at(own)), &scheme).status, 403);
+        // A token beside the account's own one does not choose the account.
+        let both = format!("/onebot/v11/get_status?client={other}&access_token={token}&client={own}");
+        assert_ne!(get(&controller, &both, &[]).status, 200);
+        // At the port of the client.
+        let direct = |token: &str, more: &str| {
+            let head = format!("Authorization: Bearer {token}\r\n{more}");
+            let port = u16::try_from(port_of(own)).unwrap();
+            request(port, "GET /onebot/v11/get_status", &head, "").unwrap().status
+        };
+        assert_eq!((direct(&token, ""), direct(&foreign, "")), (200, 403));
+        assert_eq!(direct(&foreign, "X-Wqcontroller-Access: account\r\n"), 403);
+        assert_eq!(direct(&foreign, "X-Wqcontroller-Access: something\r\n"), 403);
+    }
+    // They are logged, but no flood of them floods the log.
+    for _ in 0..30 {
+        assert_eq!(call("own", "get_login_info", Some("of-third")), 403);
+    }
+    let refused = "an application was refused: its token does not open this account";
+    let log = || {
+        let path = "/v1/clients/own/log?lines=1000";
+        get(&controller, path, &[("authorization", "Bearer opens-all-accounts")]).text()
+    };
+    crate::fixture::wait_until("it is logged", || log().contains(refused));
+    // As many as may be logged in two minutes, should one have passed.
+    assert!((1..=20).contains(&log().matches(refused).count()), "{}", log());
     let by_query = |token: &str| {
         get(&controller, &format!("/onebot/v11/get_login_info?client=own&access_token={token}"), &[]).status
     };

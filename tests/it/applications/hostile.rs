@@ -176,6 +176,17 @@ fn quick_operation_is_an_action_of_every_application() {
     assert_eq!(socket.hears(), "b");
     let by_http = act(&client, ".handle_quick_operation", &call("c"));
     assert_eq!((&by_http["status"], socket.hears().as_str()), (&json!("ok"), "c"));
+    // An event of another account is not answered by this one.
+    let own = socket.call("get_login_info", &json!({}))["data"]["user_id"].as_u64().unwrap();
+    for (whose, code) in
+        [(json!(own), 0), (json!(own.to_string()), 0), (json!(own + 1), 100), (json!("1"), 100)]
+    {
+        let mut params = call("d");
+        params["context"]["self_id"] = whose.clone();
+        let answer = socket.call(".handle_quick_operation", &params);
+        assert_eq!(answer["retcode"], code, "{whose} {answer}");
+    }
+    assert_eq!(socket.hears_all(2), ["d", "d"]);
     let wrong = socket.call(".handle_quick_operation", &json!({ "context": context, "operation": 7 }));
     assert_eq!((&wrong["status"], &wrong["retcode"]), (&json!("failed"), &json!(100)));
 }

@@ -1,5 +1,6 @@
 //! Applications that speak OneBot v11 to the built-in client, well and badly.
 
+mod abuse;
 mod away;
 mod configured;
 mod door;

@@ -117,6 +117,24 @@ async fn number_of_applications_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn made_up_names_keep_no_other_application_out() {
+    let hub = Hub::new(HOLD);
+    let url = || Some(ApplicationKey::Url(0, "ws://h/".to_owned()));
+    drop(hub.attach(url()).unwrap());
+    let known = hub.attach(named("known")).unwrap();
+    for count in 0..10 * MAX_LISTENERS {
+        tokio::time::advance(Duration::from_millis(1)).await;
+        drop(hub.attach(named(&count.to_string())).unwrap());
+    }
+    hub.publish("1");
+    assert_eq!(read(&known), ["1"]);
+    assert_eq!(read(&hub.attach(url()).unwrap()), ["1"], "it is in the settings, so it keeps its place");
+    let newest = (10 * MAX_LISTENERS - 1).to_string();
+    assert_eq!(read(&hub.attach(named(&newest)).unwrap()), ["1"]);
+    assert!(read(&hub.attach(named("0")).unwrap()).is_empty(), "the first one gave way");
+}
+
+#[tokio::test(start_paused = true)]
 async fn events_of_an_account_are_not_told_after_another_has_logged_in() {
     let hub = Hub::new(HOLD);
     let (away, there) = (hub.attach(named("away")).unwrap(), hub.attach(None).unwrap());

@@ -225,3 +225,51 @@ async fn logged_out_account_does_nothing() {
     assert_eq!(code(&sandbox, "get_login_info", json!({})).await, Refusal::LoggedOut.code());
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
+
+/// Names of parameters, of all actions.
+const PARAMS: &str = "message messages user_id group_id message_id message_seq id times duration enable card group_name special_title \
+    is_dismiss flag sub_type type approve remark reason reject_add_request file name out_format no_cache nickname count target_id \
+    emoji_id set content image file_id folder auto_escape message_type domain delay anonymous anonymous_flag";
+
+#[tokio::test(start_paused = true)]
+async fn parameters_of_any_kind_are_answered() {
+    let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
+    let kinds = [
+        json!(null),
+        json!([]),
+        json!([null, 7, "x", [[]], {}]),
+        json!({}),
+        json!({ "type": 7, "data": [] }),
+        json!([{ "type": "image", "data": { "file": 7 } }, { "type": "node", "data": { "content": [{}] } }]),
+        json!(""),
+        json!("x\0\u{1f600}[CQ:"),
+        json!("[CQ:reply,id=99999999999999999999][CQ:at,qq=][CQ:image,file=base64://!]"),
+        json!(-1),
+        json!(0),
+        json!(1.5),
+        json!(i64::MIN),
+        json!(u64::MAX),
+        json!(9_223_372_036_854_775_808_u64),
+        json!(i32::MIN),
+        json!(1e300),
+        json!("9223372036854775808"),
+        json!("-9223372036854775808"),
+        json!(true),
+        deep,
+    ];
+    for (name, _) in ACTIONS {
+        let (sandbox, mut news, _folder) = logged_in().await;
+        tokio::spawn(async move { while news.recv().await.is_some() {} });
+        for wrong in PARAMS.split_whitespace() {
+            for kind in &kinds {
+                let mut params = json!({ "user_id": 10002, "group_id": 700_100_200, "message": "x" });
+                params[wrong] = kind.clone();
+                let shown = params.to_string();
+                let answered = call(&sandbox, name, params);
+                let answered = tokio::time::timeout(Duration::from_secs(600), answered).await;
+                let answer = answered.unwrap_or_else(|_| panic!("{name} {shown} has no answer"));
+                assert!(answer.to_json(None)["retcode"].is_i64(), "{name} {shown}");
+            }
+        }
+    }
+}

@@ -288,3 +288,56 @@ fn table_has_each_action() {
     let Ok(Plan::Done(status)) = planned("get_status", &json!({}), &offline) else { panic!() };
     assert_eq!(status, json!({ "online": false, "good": false }));
 }
+
+/// Names of parameters, of all actions.
+const PARAMS: &str = "message messages user_id group_id message_id message_seq id times duration enable card group_name special_title \
+    is_dismiss flag sub_type type approve remark reason reject_add_request file name out_format no_cache nickname count target_id \
+    emoji_id set content image file_id folder auto_escape message_type domain delay anonymous anonymous_flag";
+
+#[test]
+fn parameters_and_answers_of_any_kind_are_borne() {
+    let context = context();
+    let id = number(&context, Scene::Group, 5);
+    let kinds = [
+        json!(null),
+        json!([]),
+        json!([null, 7, "x", [[]], {}]),
+        json!({}),
+        json!({ "type": 7, "data": [] }),
+        json!([{ "type": "image", "data": { "file": 7 } }, { "type": "node", "data": { "content": [{}] } }]),
+        json!(""),
+        json!("x\0\u{1f600}[CQ:"),
+        json!("[CQ:reply,id=99999999999999999999][CQ:at,qq=][CQ:image,file=base64://!]"),
+        json!(-1),
+        json!(1.5),
+        json!(i64::MIN),
+        json!(u64::MAX),
+        json!(9_223_372_036_854_775_808_u64),
+        json!("9223372036854775808"),
+        json!(true),
+    ];
+    for (name, ..) in ACTIONS {
+        for wrong in PARAMS.split_whitespace() {
+            for kind in &kinds {
+                for known in
+                    [json!({}), json!({ "user_id": 7, "group_id": 5, "message": "x", "message_id": id })]
+                {
+                    let mut params = known;
+                    params[wrong] = kind.clone();
+                    for answer in &kinds {
+                        let mut next = planned(name, &params, &context);
+                        // What the implementation answers is as odd.
+                        for _ in 0..10 {
+                            next = match next {
+                                Ok(Plan::Ask(requests, then)) => then(vec![answer.clone(); requests.len()]),
+                                Ok(Plan::Do(_, read)) => Ok(Plan::Done(read(answer.clone()))),
+                                done => done,
+                            };
+                        }
+                        assert!(matches!(next, Ok(Plan::Done(_)) | Err(_)), "{name} {params} never ends");
+                    }
+                }
+            }
+        }
+    }
+}
