@@ -61,6 +61,7 @@ pub(super) enum Verb {
     params(("name" = String, Path, description = "Its name", example = "bot")),
     responses(
         (status = 200, description = "The world", body = World),
+        (status = 400, description = "This is no name of an account", body = Problem, content_type = "application/problem+json"),
         (status = 502, description = "The client can't be reached", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The client does not listen yet", body = Problem, content_type = "application/problem+json"),
         Reading,
@@ -83,6 +84,7 @@ fn world() {}
     ),
     responses(
         (status = 200, description = "The frames, without an end", body = String, content_type = "text/event-stream"),
+        (status = 400, description = "This is no name of an account", body = Problem, content_type = "application/problem+json"),
         (status = 502, description = "The client can't be reached", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The client does not listen yet, or too many look already", content(
             (Problem = "application/problem+json"), (SandboxAnswer = "application/json"),
@@ -107,6 +109,7 @@ fn frames() {}
         (status = 404, description = "There is no such account or file", content(
             (Problem = "application/problem+json"), (SandboxAnswer = "application/json"),
         )),
+        (status = 400, description = "This is no name of an account", body = Problem, content_type = "application/problem+json"),
         (status = 502, description = "The client can't be reached", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The client does not listen yet", body = Problem, content_type = "application/problem+json"),
         Reading,
