@@ -138,3 +138,7 @@ async fn operate<B: Backend>(backend: &B, actions: Vec<Action>) -> Answer {
         Some(failed) => failed,
     }
 }
+
+#[cfg(test)]
+#[path = "actions_tests.rs"]
+mod tests;

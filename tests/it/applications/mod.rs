@@ -7,6 +7,7 @@ mod door;
 mod hostile;
 mod post;
 mod reverse;
+mod rules;
 mod socket;
 
 use serde_json::{Value, json};
