@@ -1,5 +1,7 @@
 use serde_json::json;
 
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 use crate::client::sandbox::Sandbox;
 use crate::client::sandbox::tests::logged_in;
@@ -31,7 +33,7 @@ async fn rate_limited_actions_are_answered_at_once_and_done_in_order_with_a_paus
         assert_eq!(actions.call(renamed("_rate_limited", name)).await, Answer::Accepted);
     }
     assert_ne!(group_name(&actions).await, "1", "the queue does not run yet");
-    tokio::spawn(queue.run());
+    tokio::spawn(queue.run(CancellationToken::new()));
     for name in ["1", "2", "3"] {
         sleep(PAUSE / 10).await;
         assert_eq!(group_name(&actions).await, name);
@@ -54,7 +56,7 @@ async fn actions_that_are_not_waited_for_are_done_at_once_and_bounded() {
             "{refused:?}"
         );
     }
-    tokio::spawn(queue.run());
+    tokio::spawn(queue.run(CancellationToken::new()));
     sleep(PAUSE / 10).await;
     assert_eq!(actions.call(renamed("_async", "z")).await, Answer::Accepted);
     sleep(PAUSE / 10).await;

@@ -54,7 +54,7 @@ fn what_an_application_asked_for_is_done_though_it_leaves_at_once() {
             leaving
                 .send(Message::text(json!({ "action": "send_private_msg", "params": params }).to_string()));
         }
-        drop(leaving);
+        leaving.close();
         assert_eq!(listening.hears_all(words.len()), words);
     }
 }
