@@ -96,24 +96,15 @@ fn access_depends_on_address_of_activated_socket() {
     refused("the socket \"api\" that the service manager hands over is no TCP or Unix stream socket");
 }
 
-/// The commands that README has for another address, and what is to be written in the editor.
+/// The commands that the manual has for another address, and what is to be written in the editor.
 fn recipe() -> (Vec<String>, String) {
-    let read = |name: &str| {
-        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
-    };
-    let readme = read("README.md");
-    let blocks: Vec<_> = readme.split("```").collect();
-    let at = blocks.iter().position(|block| block.contains("systemctl edit wqcontroller.socket\n")).unwrap();
-    let commands = blocks[at].strip_prefix("sh\n").unwrap().lines().map(|line| line.replace("sudo ", ""));
-    let (commands, drop_in): (Vec<_>, _) =
-        (commands.collect(), blocks[at + 2].strip_prefix("ini\n").unwrap());
-    // The manual and the other README have the same.
-    let manual = read("man/wqcontroller.8");
-    for text in [commands.join("\n") + "\n", drop_in.to_owned()] {
-        assert!(manual.contains(&format!(".Bd -literal -offset indent\n{text}.Ed\n")), "{text}");
-    }
-    assert!(read("README.zh-CN.md").contains(drop_in));
-    (commands, drop_in.to_owned())
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("man/wqcontroller.8");
+    let manual = std::fs::read_to_string(path).unwrap();
+    let mut blocks =
+        manual.split(".Bd -literal -offset indent\n").map(|rest| rest.split(".Ed\n").next().unwrap());
+    let commands = blocks.find(|block| block.starts_with("systemctl edit wqcontroller.socket\n")).unwrap();
+    let drop_in = blocks.next().unwrap();
+    (commands.lines().map(str::to_owned).collect(), drop_in.to_owned())
 }
 
 impl Machine {

@@ -119,7 +119,7 @@ fn odd_values_are_answered_or_given_back() {
     ] {
         socket.send(Message::text(json!({ "action": "get_status", "echo": echo }).to_string()));
         loop {
-            let answer = socket.read();
+            let answer = socket.answer();
             if answer.get("retcode").is_some() {
                 assert_eq!(answer["echo"], echo);
                 break;
@@ -135,7 +135,7 @@ fn odd_values_are_answered_or_given_back() {
         r#"{"action":"get_status","echo":1e999}"#.to_owned(),
     ] {
         socket.send(Message::text(frame));
-        let answer = socket.read();
+        let answer = socket.answer();
         assert_eq!((&answer["status"], &answer["retcode"]), (&json!("failed"), &json!(1400)));
     }
     // Codes that are never closed are text, however many there are.
@@ -147,7 +147,7 @@ fn odd_values_are_answered_or_given_back() {
     }
     let huge = json!({ "user_id": PERSON, "message": "[CQ:".repeat(1 << 20) });
     socket.send(Message::text(json!({ "action": "send_private_msg", "params": huge }).to_string()));
-    assert_eq!(socket.read()["retcode"], 1400);
+    assert_eq!(socket.answer()["retcode"], 1400);
     let by_query = format!("/onebot/v11/send_private_msg?user_id={PERSON}&message={}", "[CQ:".repeat(2000));
     assert_eq!(client.get(&by_query).json()["status"], "ok");
     assert_eq!(act(&client, "get_status", &json!({}))["data"]["online"], true);

@@ -18,19 +18,19 @@ fn broken_frames_are_answered_and_the_connection_goes_on() {
     let mut socket = Socket::open(&client, "/ws");
     for frame in ["{", "", "[]", "7", r#"{"action":7}"#, r#"{"action":"get_status","params":[]}"#] {
         socket.send(Message::text(frame));
-        let answer = socket.read();
+        let answer = socket.answer();
         assert_eq!((&answer["status"], &answer["retcode"]), (&json!("failed"), &json!(1400)), "{frame}");
     }
     socket.send(Message::binary(vec![0xff, 0, 0xfe]));
-    assert_eq!(socket.read()["retcode"], 1400);
+    assert_eq!(socket.answer()["retcode"], 1400);
     // Some programs send all frames as bytes.
     socket.send(Message::binary(r#"{"action":"get_login_info","echo":1}"#));
-    let answer = socket.read();
+    let answer = socket.answer();
     assert_eq!((&answer["status"], &answer["echo"]), (&json!("ok"), &json!(1)));
     assert_eq!(socket.call("fly", &json!({}))["retcode"], 1404);
     let deep = format!(r#"{{"action":"get_status","params":{}1{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
     socket.send(Message::text(deep));
-    assert_eq!(socket.read()["retcode"], 1400);
+    assert_eq!(socket.answer()["retcode"], 1400);
     assert_eq!(socket.call("get_status", &json!({}))["data"]["online"], true);
 }
 
@@ -49,7 +49,7 @@ fn frame_that_is_too_large_ends_its_own_connection_only() {
     // The largest that are taken hold an image in base64.
     let large = json!({ "action": "get_status", "params": { "x": "x".repeat(31 << 20) }, "echo": 7 });
     socket.send(Message::text(large.to_string()));
-    assert_eq!(socket.read()["echo"], 7);
+    assert_eq!(socket.answer()["echo"], 7);
     // The client closes before it has read all, which may fail the write.
     let _ = socket.inner.send(Message::text("x".repeat((32 << 20) + 1)));
     until_closed(&mut socket);
@@ -153,7 +153,7 @@ fn same_echo_of_two_applications_comes_back_to_each() {
     }
     hear(&client, "你好");
     for (place, socket) in both.iter_mut().enumerate() {
-        let answer = socket.read();
+        let answer = socket.answer();
         assert_eq!((&answer["echo"], answer["data"].is_array()), (&json!("1"), place == 0), "{answer}");
         assert_eq!(socket.hears(), "你好");
     }

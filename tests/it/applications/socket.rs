@@ -107,14 +107,25 @@ impl Socket {
         let echo = json!({ "call": self.calls });
         let frame = json!({ "action": action, "params": params, "echo": echo });
         self.send(Message::text(frame.to_string()));
+        self.answer_to(Some(&echo))
+    }
+
+    /// The next frame that is no event.
+    pub(super) fn answer(&mut self) -> Value {
+        self.answer_to(None)
+    }
+
+    /// Waits for the answer with this echo, or for any. Events come before it: messages, and on a slow machine heartbeats.
+    fn answer_to(&mut self, echo: Option<&Value>) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            assert!(Instant::now() < deadline, "waited in vain for the answer to {action}");
+            assert!(Instant::now() < deadline, "waited in vain for the answer to {echo:?}");
             let frame = self.read();
-            if frame.get("echo") == Some(&echo) {
-                return frame;
+            match echo {
+                Some(_) if frame.get("echo") == echo => return frame,
+                None if frame.get("post_type").is_none() => return frame,
+                _ => self.events.push_back(frame),
             }
-            self.events.push_back(frame);
         }
     }
 
