@@ -9,6 +9,7 @@ mod machine;
 #[path = "../suite/conformance.rs"]
 mod suite;
 
+mod applications;
 mod bus;
 mod conformance;
 mod endings;
