@@ -33,7 +33,7 @@ pub struct ApplicationSettings {
     pub tokens: TokenSource,
     /// The applications to which the client opens WebSockets.
     pub connect: Arc<[SocketUrl]>,
-    /// The tokens of which these applications are shown one each.
+    /// The tokens. Each of these applications is shown one.
     pub connect_tokens: TokenSource,
     /// The applications to which the client posts events.
     pub post: Arc<[Endpoint]>,
@@ -48,7 +48,7 @@ pub struct ApplicationSettings {
 /// Where tokens are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSource {
-    /// Here. If there are none: whoever reaches the port is let in, and applications are shown none.
+    /// Here. If there are none, every program that reaches the port is let in, and applications are shown none.
     Given(Arc<[ApplicationToken]>),
     /// In a file of the operator.
     File(PathBuf),

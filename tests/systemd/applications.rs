@@ -39,7 +39,7 @@ fn token_of_all_applications_reaches_a_unit_and_is_renewed() {
     assert_eq!((status("WORD-TWO").as_str(), status("WORD-ONE").as_str()), ("200", "403"));
     let said = machine.journal(&[]);
     assert!(!said.contains("WORD-"), "{said}");
-    let shown =
-        machine.shell("cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' '\\n' | grep -c 'WORD[-]' || true");
+    let shown = machine
+        .shell("cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' '\\n' | grep -c 'WORD[-]' || true");
     assert_eq!(shown, "0");
 }

@@ -34,7 +34,7 @@ const LOOK: Duration = Duration::from_secs(30);
 /// People, groups, and how many bots listen.
 const WORLD: &str = "/sandbox/world";
 
-/// How often is looked whether a bot is connected.
+/// The time between two looks whether a bot is connected.
 const LOOK_FOR_BOT: Duration = Duration::from_millis(100);
 
 /// Shows what the account does from now on, without what it did before.
