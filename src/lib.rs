@@ -75,6 +75,9 @@ pub mod login;
 // Clients together with the programs that hold their accounts.
 pub mod accounts;
 
+// Other machines with a controller, and their accounts.
+pub mod machines;
+
 // What people and programs talk to.
 pub mod http;
 

@@ -30,6 +30,10 @@ pub struct Paths {
     pub implementation_state: PathBuf,
     /// The folder of what waits to be posted to `[login] notify`.
     pub notifications: PathBuf,
+    /// Which accounts live on which other machines.
+    pub machines: PathBuf,
+    /// The folder of the sockets that lead to other machines.
+    pub tunnels: PathBuf,
     /// The parent of the folders in which implementations show their login codes.
     pub implementations_runtime: PathBuf,
 }
@@ -68,6 +72,8 @@ impl Paths {
             implementations: implementations.into(),
             implementation_state: lasting.join("implementations"),
             notifications: lasting.join("notifications"),
+            machines: lasting.join("machines.json"),
+            tunnels: tmpdir.join("machines"),
             implementations_runtime: tmpdir.join("implementation_codes"),
             pid: or_in_tmpdir(&settings.pid_path, "mojo_webqq_controller_process.pid"),
             template: tmpdir.join("mojo_webqq_controller_template.pl"),

@@ -199,9 +199,9 @@ fn forwarded(request: &Request<()>, length: Option<u64>) {
     let protocol = proxied::wanted_protocol(&parts, length != Some(0));
     assert!(protocol.is_none() || length == Some(0), "where a body ends must be clear");
     let us = proxied::ViaToken::default();
-    let hop = proxied::Hop { address: "192.168.1.9", port: 5000, via_token: &us };
+    let hop = proxied::Hop { address: "192.168.1.9", to: proxied::NextHop::Client(5000), via_token: &us };
     let query = request.uri().query().unwrap_or_default().as_bytes();
-    let sent = proxied::to_client(&parts, query, hop, length, protocol.as_ref());
+    let sent = proxied::to_next_hop(&parts, query, hop, length, protocol.as_ref());
     let Ok(sent) = sent else { unreachable!("nobody knows the new name") };
     // What is written is one head, and all of that.
     let mut lines = [httparse::EMPTY_HEADER; 64];

@@ -35,15 +35,15 @@ _wqctl() {
       mapfile -t COMPREPLY < <(compgen -W 'init loading scaning confirming updating running stop' -- "$current")
       return
       ;;
-    --url | --timeout | --lines | -n | --delay | -d | --port | --connect | --wait) return ;;
+    --url | --timeout | --lines | -n | --delay | -d | --machine | --port | --connect | --wait) return ;;
   esac
   case $command in
     '')
       options+=' --version'
       words='list show start stop restart relogin remove forget qr logs events explain top scene sandbox check effective bugreport help'
       ;;
-    list) options+=' --state --needs-person --names --wide' ;;
-    start) options+=' --parameters-file --no-wait --timeout' ;;
+    list) options+=' --state --needs-person --machine --names --wide' ;;
+    start) options+=' --parameters-file --machine --no-wait --timeout' ;;
     relogin) options+=' --forget' ;;
     forget) options+=' --yes' ;;
     logs) options+=' --follow --lines' ;;

@@ -49,12 +49,12 @@ _wqctl() {
   case $words[1] in
     list)
       _arguments $general '--state[only accounts in this state]:state:(init loading scaning confirming updating running stop)' \
-        '--needs-person[only accounts that wait for a person]' '--names[print names alone]' '--wide[cut nothing off]' \
+        '--needs-person[only accounts that wait for a person]' '--machine[only accounts of this machine]:machine:' '--names[print names alone]' '--wide[cut nothing off]' \
         '1:part of the name:_wqctl_accounts'
       ;;
     start)
       _arguments $general '--parameters-file[read more parameters from this file]:file:_files' \
-        '--no-wait[return as soon as its process runs]' '--timeout[how long to wait]:seconds:' '1:account:_wqctl_accounts'
+        '--machine[where it starts if it is new]:machine:' '--no-wait[return as soon as its process runs]' '--timeout[how long to wait]:seconds:' '1:account:_wqctl_accounts'
       ;;
     stop | restart | remove) _arguments $general '*:account:_wqctl_accounts' ;;
     relogin) _arguments $general '--forget[remove the saved login first]' '*:account:_wqctl_accounts' ;;

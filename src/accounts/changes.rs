@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::Accounts;
 use crate::config::Settings;
@@ -31,7 +31,7 @@ pub struct Change {
     pub number: u64,
     /// What has changed.
     pub kind: ChangeKind,
-    /// JSON: the [`Account`], or the name of one that is gone.
+    /// JSON: the account, the name of one that is gone, or what there is to say of the controller or a machine.
     pub text: Bytes,
 }
 
@@ -44,6 +44,28 @@ pub enum ChangeKind {
     Gone,
     /// The controller itself has trouble, or has none any more.
     Controller,
+    /// An account of another machine is new, or other than before.
+    Elsewhere,
+    /// An account of another machine has left its list.
+    GoneElsewhere,
+    /// Another machine can be reached, or can't be any more.
+    Machine,
+}
+
+impl ChangeKind {
+    /// Whether it is about another machine, which tells it itself.
+    pub fn is_elsewhere(self) -> bool {
+        matches!(self, Self::Elsewhere | Self::GoneElsewhere | Self::Machine)
+    }
+}
+
+/// A change that others than [`ChangeWatch`] find out about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutsideChange {
+    /// What has changed.
+    pub kind: ChangeKind,
+    /// JSON.
+    pub text: Bytes,
 }
 
 /// Changes were dropped that a reader has not read.
@@ -143,6 +165,8 @@ pub struct ChangeWatch {
     accounts: Accounts,
     settings: watch::Receiver<Arc<Settings>>,
     changes: Changes,
+    /// What others find out.
+    outside: mpsc::Receiver<OutsideChange>,
     known: BTreeMap<ClientName, Known>,
     /// Whether the list was looked at before.
     has_looked: bool,
@@ -151,9 +175,22 @@ pub struct ChangeWatch {
 }
 
 impl ChangeWatch {
-    /// Makes it.
-    pub fn new(accounts: Accounts, settings: watch::Receiver<Arc<Settings>>, changes: Changes) -> Self {
-        Self { accounts, settings, changes, known: BTreeMap::new(), has_looked: false, trouble: None }
+    /// Makes it. `outside` brings changes that others find out about.
+    pub fn new(
+        accounts: Accounts,
+        settings: watch::Receiver<Arc<Settings>>,
+        changes: Changes,
+        outside: mpsc::Receiver<OutsideChange>,
+    ) -> Self {
+        Self {
+            accounts,
+            settings,
+            changes,
+            outside,
+            known: BTreeMap::new(),
+            has_looked: false,
+            trouble: None,
+        }
     }
 
     /// Works until a registry ends.
@@ -172,6 +209,13 @@ impl ChangeWatch {
                 changed = implementations.changed() => if changed.is_err() { return },
                 // Its end is that of the controller, and so are those of the registries.
                 Ok(()) = logins.changed() => {}
+                // The list need not be looked at, and others may wait.
+                Some(told) = self.outside.recv() => {
+                    self.changes.add(told.kind, told.text);
+                    while let Ok(told) = self.outside.try_recv() {
+                        self.changes.add(told.kind, told.text);
+                    }
+                }
             }
         }
     }

@@ -28,7 +28,7 @@ mod scan_links;
 mod usage;
 
 pub use actions::{AnewError, SpecRefusal};
-pub use changes::{Change, ChangeKind, ChangeWatch, Changes, Gap};
+pub use changes::{Change, ChangeKind, ChangeWatch, Changes, Gap, OutsideChange};
 pub use forget::{ForgetError, KeptFolders};
 pub use login_code::LoginCode;
 pub use reconciler::Reconciler;

@@ -14,6 +14,8 @@ pub struct AuthSettings {
     pub tokens: Vec<TokenSource>,
     /// Whether other machines are let in where there is no token at all.
     pub allow_unauthenticated: bool,
+    /// Whether controllers of other machines may be a door to this one.
+    pub doors: bool,
 }
 
 /// A token: where it is and what it opens.
@@ -55,6 +57,7 @@ impl AuthSettings {
         Self {
             tokens: options.get("auth.tokens", vec![], tokens),
             allow_unauthenticated: options.get("auth.allow_unauthenticated", false, yes_or_no),
+            doors: options.get("auth.doors", true, yes_or_no),
         }
     }
 

@@ -12,8 +12,8 @@ use crate::redact::redact;
 /// The reference file: every option with its default or, where there is none, an example.
 const REFERENCE: &str = include_str!("../../packaging/wqcontroller.toml");
 
-/// The option whose tables are programs; those of accounts are named by their contracts.
-const IMPLEMENTATIONS: &str = "implementations";
+/// The options whose tables are no accounts; those of accounts are named by their contracts.
+const TABLES: [&str; 2] = ["implementations", "machines"];
 
 /// An option as it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ fn effective(fragments: &[Fragment]) -> Vec<Effective> {
 /// Whether the option is a table for each name, which files add to.
 fn is_merged(name: &str) -> bool {
     let mut tables = BackendKind::ALL.iter().filter_map(|kind| kind.contract().accounts());
-    name == IMPLEMENTATIONS || tables.any(|table| table.option == name)
+    TABLES.contains(&name) || tables.any(|table| table.option == name)
 }
 
 /// The keys of such a table, each by the last file that has it.

@@ -10,6 +10,7 @@ use super::endpoint::Endpoint;
 use super::fragment::{Fault, Item, Value};
 use super::log_level::LogLevel;
 use super::options::Checked;
+use crate::model::machine::Placement;
 use crate::model::restart::RestartPolicy;
 
 /// The shortest duration other than none: finer ones are below what timers do, and would keep the CPU busy.
@@ -133,6 +134,15 @@ pub(super) fn restart_policy(item: &Item) -> Checked<RestartPolicy> {
     policy.ok_or_else(|| {
         wrong_shown(item, &format!("one of {}", RestartPolicy::ALL.map(RestartPolicy::as_str).join(", ")))
     })
+}
+
+/// Where accounts start that no machine is named for.
+pub(super) fn placement(item: &Item) -> Checked<Placement> {
+    let known = match &item.value {
+        Value::Text(text) => Placement::WORDS.into_iter().find(|(word, _)| word == text),
+        _ => None,
+    };
+    known.map(|(_, placement)| placement).ok_or_else(|| wrong_shown(item, "local or spread"))
 }
 
 /// A switch.

@@ -13,15 +13,17 @@ use super::implementations;
 use super::listen::ListenAddress;
 use super::log_level::LogLevel;
 use super::login::LoginSettings;
+use super::machines::{self, Machines};
 use super::onebot_server::OneBotServerSettings;
 use super::options::Options;
 use super::rules::{
-    absolute_path, encoding, endpoint, list_of, log_level, optional, parameter_name, restart_policy, seconds,
-    seconds_or_zero, unprivileged_port, whole, yes_or_no,
+    absolute_path, encoding, endpoint, list_of, log_level, optional, parameter_name, placement,
+    restart_policy, seconds, seconds_or_zero, unprivileged_port, whole, yes_or_no,
 };
 use super::units::{LimitSettings, Mode, SystemdSettings, mode};
 use crate::backends::Accounts;
 use crate::implementations::Implementations;
+use crate::model::machine::Placement;
 use crate::model::restart::RestartPolicy;
 
 /// The parameters of `start_client` that are secrets whatever the configuration says: the account's password, and what opens
@@ -76,6 +78,10 @@ pub struct Settings {
     pub onebot_server: OneBotServerSettings,
     /// `[implementations]`: the programs that can hold an account.
     pub implementations: Implementations,
+    /// `[machines]`: other machines with a controller, to which this one is the door.
+    pub machines: Machines,
+    /// Where an account starts that no machine is named for.
+    pub placement: Placement,
     /// `[login]`.
     pub login: LoginSettings,
     /// `[auth]`.
@@ -178,6 +184,8 @@ impl Settings {
             accounts: accounts::read(options),
             onebot_server: OneBotServerSettings::read(options),
             implementations: implementations::read(options),
+            machines: machines::read(options),
+            placement: options.get("placement", Placement::default(), placement),
             login: LoginSettings::read(options),
             auth: AuthSettings::read(options),
             http: HttpSettings::read(options),
@@ -341,7 +349,7 @@ mod tests {
         let broken = "\
             listen = []\nbackend_start_port = 80\nimplementation_start_port = 80\npost_api = 'x'\npoll_api = 1\npoll_interval = 0\n\
             max_clients = 0\ntmpdir = 'tmp'\npid_path = 'x'\nbackend_path = 'x'\ncheck_interval = -1\n\
-            log_level = 'loud'\nlog_path = 'x'\nlog_encoding = ' '\ntemplate_path = 'x'\n\
+            log_level = 'loud'\nlog_path = 'x'\nlog_encoding = ' '\ntemplate_path = 'x'\nplacement = 'far'\n\
             supervisor.stop_timeout = 86401\nsupervisor.restart = 'maybe'\nsupervisor.restart_limit = 0\n\
             supervisor.restore = 1\nsupervisor.start_interval = -1\nsupervisor.mode = 'both'\n\
             systemd.manager = 'root'\nsystemd.unit = 'scope'\nsystemd.slice = 'a/b.slice'\n\
@@ -353,8 +361,8 @@ mod tests {
             http.worker_threads = 0\nhttp.max_form_body = 1023\nhttp.hosts = ['h:1']\nhttp.allowed_origins = ['*']\nhttp.public_url = 'h'\n\
             onebot_server.connect = ['x']\nonebot_server.post = ['x']\nonebot_server.hold = 3601\nonebot_server.heartbeat = -1\n\
             onebot_server.token_file = 'x'\nonebot_server.secret_file = 'x'\n\
-            onebot.clients = [{}]\nmilky.clients = [{}]\nimplementations = 1\nlogin.offline_after = 0\nlogin.when_offline = 'x'\nlogin.when_put_out = 1\n\
-            login.code_attempts = 0\nlogin.notify = ['x']\nauth.tokens = [{ name = 'a' }]\nauth.allow_unauthenticated = 1";
+            onebot.clients = [{}]\nmilky.clients = [{}]\nimplementations = 1\nmachines = 1\nlogin.offline_after = 0\nlogin.when_offline = 'x'\nlogin.when_put_out = 1\n\
+            login.code_attempts = 0\nlogin.notify = ['x']\nauth.tokens = [{ name = 'a' }]\nauth.allow_unauthenticated = 1\nauth.doors = 1";
         let error = read(broken).unwrap_err();
         assert_eq!(error.lines().count(), broken.lines().count(), "{error}");
         for (line, (message, option)) in (1..).zip(error.lines().zip(broken.lines())) {

@@ -28,6 +28,11 @@ pub(super) struct Account {
     pub(super) backend: Option<String>,
     pub(super) limits: Option<Limits>,
     pub(super) usage: Option<Usage>,
+    /// The machine on which it lives; none: the one that was asked.
+    pub(super) machine: Option<String>,
+    /// `unreachable` where that is so.
+    machine_state: Option<String>,
+    machine_reason: Option<String>,
 }
 
 /// What waits in its client.
@@ -140,12 +145,18 @@ impl Account {
         self.client.held || implementation.is_some_and(|process| process.held)
     }
 
+    /// Whether its machine can't be reached, so that nothing is known of it.
+    fn is_away(&self) -> bool {
+        self.machine_state.as_deref() == Some("unreachable")
+    }
+
     pub(super) fn is_stopped(&self) -> bool {
         self.desired == "stopped"
     }
 
     pub(super) fn mood(&self) -> Mood {
         match () {
+            () if self.is_away() => Mood::OnTheWay,
             () if self.is_stopped() => Mood::Off,
             () if self.needs_person || self.is_held() => Mood::Waits,
             () if self.is_running() => Mood::Well,
@@ -156,6 +167,7 @@ impl Account {
     /// Its state in a word: that of a client that is to be stopped, or is not there, is its last one.
     pub(super) fn word(&self) -> &str {
         match (self.client.phase.as_str(), self.is_held()) {
+            _ if self.is_away() => "unreachable",
             _ if self.is_stopped() => "stopped",
             (_, true) => "held",
             _ if self.client.frozen => "frozen",
@@ -177,6 +189,9 @@ impl Account {
 
     /// Why it is so.
     pub(super) fn reason(&self) -> String {
+        if self.is_away() {
+            return self.machine_reason.clone().unwrap_or_default();
+        }
         if self.is_stopped() {
             return String::new();
         }
@@ -192,7 +207,7 @@ impl Account {
 
     /// What to type, or when it goes on by itself.
     fn outlook(&self, now: u64) -> String {
-        if self.is_stopped() {
+        if self.is_away() || self.is_stopped() {
             return String::new();
         }
         let next = self.processes().filter_map(|process| process.next_start).max();
@@ -244,6 +259,9 @@ mod tests {
             (held.word(), held.mood(), held.why(0)),
             ("held", Mood::Waits, "wqctl start a; x".to_owned())
         );
+        let away =
+            with(json!({ "machine_state": "unreachable", "machine_reason": "no route", "reason": "x" }));
+        assert_eq!((away.word(), away.why(0)), ("unreachable", "no route".to_owned()));
         let stopped = with(json!({ "desired": "stopped", "client": { "phase": "gone", "held": true } }));
         assert_eq!((stopped.word(), stopped.mood(), stopped.why(0)), ("stopped", Mood::Off, String::new()));
     }

@@ -78,6 +78,9 @@ pub(super) struct List {
     /// Only accounts that wait for a person.
     #[arg(long)]
     pub(super) needs_person: bool,
+    /// Only accounts of this machine.
+    #[arg(long, value_name = "NAME")]
+    pub(super) machine: Option<String>,
     /// Print names alone, one a line.
     #[arg(long)]
     pub(super) names: bool,
@@ -109,6 +112,9 @@ pub(super) struct Start {
     /// Read more of them here, such as a password.
     #[arg(long, value_name = "FILE")]
     pub(super) parameters_file: Option<PathBuf>,
+    /// The machine where it starts if it is new.
+    #[arg(long, value_name = "NAME")]
+    pub(super) machine: Option<String>,
     /// Return as soon as its process runs.
     #[arg(long)]
     pub(super) no_wait: bool,

@@ -29,6 +29,7 @@ use crate::http::server::{Gate, Limits};
 use crate::http::v1::V1;
 use crate::http_client::heartbeat;
 use crate::login::{ClientNews, LoginWatch, Logins, WatchContext};
+use crate::machines::{self, Machines, Remembered};
 use crate::metrics::Metrics;
 use crate::model::client::ClientSpec;
 use crate::model::persisted::PersistedState;
@@ -43,7 +44,7 @@ use crate::statefile::StateFiles;
 use crate::store::Store;
 use crate::supervisor::detect::{DetectError, Detected, DetectionInput, detect};
 use crate::supervisor::{AnySupervisor, EventSender, boot_id, random_id};
-use crate::tasks::spawn_supervised;
+use crate::tasks::{on_blocking_thread, spawn_supervised};
 
 /// How many inputs of processes, state files and workers may wait for the registry.
 pub(super) const INPUTS: usize = 1024;
@@ -227,7 +228,12 @@ impl Controller {
         let folders = (implementations.runtime.clone(), paths.implementation_state.as_path().into());
         let reconciler = Reconciler::new(accounts.clone(), woken, refusals, folders);
         let changes = Changes::new(random_id().context("cannot read a random ID from the kernel")?);
-        let change_watch = ChangeWatch::new(accounts.clone(), current.clone(), changes.clone());
+        let (for_outside, outside) = mpsc::channel(machines::NEWS);
+        let change_watch = ChangeWatch::new(accounts.clone(), current.clone(), changes.clone(), outside);
+        let remembered = Remembered::new(paths.machines.clone());
+        let known = remembered.clone();
+        let known = on_blocking_thread(move || known.read()).await;
+        let machines = Machines::new(&configured, &known, for_outside);
         // Each of them lasts as long as the controller. The first one to end ends it.
         let supervisors = [supervisor.clone(), implementations.supervisor.clone()];
         let parts = async move {
@@ -253,6 +259,15 @@ impl Controller {
         );
         let mut tasks = vec![
             state_file_watcher,
+            spawn_supervised("the connections to other machines", {
+                let (machines, current) = (machines.clone(), current.clone());
+                let folder: Arc<Path> = paths.tunnels.as_path().into();
+                move || machines.clone().run(current.clone(), folder.clone())
+            }),
+            spawn_supervised("what is remembered of other machines", {
+                let machines = machines.clone();
+                move || remembered.clone().follow(machines.clone())
+            }),
             spawn_supervised("the proxy's idle connections", {
                 let (upstreams, current) = (upstreams.clone(), current.clone());
                 move || {
@@ -286,13 +301,18 @@ impl Controller {
             move || watchdog::beat(registries.clone(), notifier.clone(), metrics.clone(), pause)
         }));
         let (guard, current_guard) = watch::channel(Arc::new(served.guard));
-        let v1 =
-            V1::new((accounts.clone(), changes, log), current.clone(), current_guard.clone(), ending.clone());
-        let scraping = Scraping::new(accounts.clone(), metrics);
+        let v1 = V1::new(
+            (accounts.clone(), changes, log),
+            machines.clone(),
+            current.clone(),
+            current_guard.clone(),
+            ending.clone(),
+        );
+        let scraping = Scraping::new(accounts.clone(), machines.clone(), metrics);
         let service = ApiService {
             accounts,
             v1: Arc::new(v1),
-            proxy: Proxy { registry: registry.clone(), settings: current, upstreams },
+            proxy: Proxy { registry: registry.clone(), settings: current, upstreams, machines },
             guard: current_guard,
             require_token: served.require_token,
             rejections: RejectionLog::default(),

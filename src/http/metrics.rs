@@ -9,7 +9,9 @@ use tracing::error;
 use crate::accounts::Accounts;
 use crate::blocking::BlockingTurns;
 use crate::http::body::{Body, whole_body};
-use crate::metrics::{AccountFacts, Facts, Format, Metrics, ProcessKind, encode};
+use crate::machines::{LinkState, Machine, Machines};
+use crate::metrics::{AccountFacts, Facts, Format, MachineFacts, Metrics, ProcessKind, encode};
+use crate::model::machine::MachineName;
 use crate::registry::ClientView;
 use crate::wire::Reply;
 
@@ -20,6 +22,7 @@ const SCRAPES: usize = 2;
 #[derive(Clone, Debug)]
 pub struct Scraping {
     accounts: Accounts,
+    machines: Machines,
     metrics: Arc<Metrics>,
     /// A thousand accounts are half a megabyte of text, for which no other request should wait.
     turns: BlockingTurns,
@@ -27,8 +30,8 @@ pub struct Scraping {
 
 impl Scraping {
     /// Of these accounts and counters.
-    pub fn new(accounts: Accounts, metrics: Arc<Metrics>) -> Self {
-        Self { accounts, metrics, turns: BlockingTurns::new(SCRAPES) }
+    pub fn new(accounts: Accounts, machines: Machines, metrics: Arc<Metrics>) -> Self {
+        Self { accounts, machines, metrics, turns: BlockingTurns::new(SCRAPES) }
     }
 
     /// The response to a scrape.
@@ -37,9 +40,10 @@ impl Scraping {
     /// It could not be made, which the log explains.
     pub async fn answer(self, headers: HeaderMap) -> Result<Response<Body>, Reply> {
         let format = wanted(&headers);
-        let Self { accounts, metrics, turns } = self;
+        let Self { accounts, machines, metrics, turns } = self;
         let made = turns.run(move || {
-            let facts = facts(&accounts, &metrics);
+            let mut facts = facts(&accounts, &metrics);
+            facts.machines = machine_facts(&machines);
             encode(metrics, facts, format)
         });
         let text = match made.await {
@@ -76,6 +80,16 @@ fn facts(accounts: &Accounts, metrics: &Metrics) -> Facts {
     };
     facts.accounts = clients.named().map(account).collect();
     facts
+}
+
+/// What is to be seen of other machines.
+fn machine_facts(machines: &Machines) -> Vec<MachineFacts> {
+    let facts = |(name, machine): (&MachineName, &Machine)| MachineFacts {
+        name: name.as_str().to_owned(),
+        is_reachable: matches!(machine.link, LinkState::Reachable { .. }),
+        accounts: machine.accounts.len() as u64,
+    };
+    machines.look(|table| table.machines().iter().map(facts).collect())
 }
 
 /// The format that a caller wants (RFC 9110, 12.5.1). OpenMetrics only for one that names it: people read the other one.

@@ -208,6 +208,16 @@ impl Scrape {
         for (kind, fails) in ProcessKind::ALL.into_iter().zip(self.facts.write_fails) {
             failing.gauge(&[("kind", kind.label())], u32::from(fails))?;
         }
+        let help = "Whether the controller of another machine can be reached.";
+        let mut reachable = family(encoder, MetricType::Gauge, "wqcontroller_machine_reachable", None, help)?;
+        for machine in &self.facts.machines {
+            reachable.gauge(&[("machine", machine.name.as_str())], u32::from(machine.is_reachable))?;
+        }
+        let help = "Accounts of another machine, as far as is known.";
+        let mut accounts = family(encoder, MetricType::Gauge, "wqcontroller_machine_accounts", None, help)?;
+        for machine in &self.facts.machines {
+            accounts.gauge(&[("machine", machine.name.as_str())], machine.accounts)?;
+        }
         let help = "Since the registries answered the last time.";
         let name = "wqcontroller_watchdog_age";
         let mut age = family(encoder, MetricType::Gauge, name, Some(&Unit::Seconds), help)?;

@@ -58,6 +58,17 @@ impl AccountFacts {
     }
 }
 
+/// Another machine, to which this one is the door.
+#[derive(Clone, Debug)]
+pub struct MachineFacts {
+    /// Its name.
+    pub name: String,
+    /// Whether its controller can be reached.
+    pub is_reachable: bool,
+    /// How many accounts it has, as far as is known.
+    pub accounts: u64,
+}
+
 /// All that is looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -67,6 +78,8 @@ pub struct Facts {
     pub requests: RequestCounts,
     /// Whether the registry file of clients can't be written now, and that of implementations.
     pub write_fails: [bool; ProcessKind::ALL.len()],
+    /// The other machines.
+    pub machines: Vec<MachineFacts>,
     /// How many processes are in each phase.
     processes: [[u64; PHASES.len()]; ProcessKind::ALL.len()],
 }

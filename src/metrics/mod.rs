@@ -15,7 +15,7 @@ mod requests;
 
 pub use causes::{EndCause, ProcessKind};
 pub use exposition::{Format, encode};
-pub use facts::{AccountFacts, Facts};
+pub use facts::{AccountFacts, Facts, MachineFacts};
 pub use requests::{AccountRequests, RequestCounts};
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@ pub mod error_chain;
 pub mod fleet;
 pub mod lenient;
 pub mod login;
+pub mod machine;
 pub mod name;
 pub mod persisted;
 pub mod restart;

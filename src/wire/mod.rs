@@ -4,6 +4,8 @@
 //! - [`reply`]: every reply, with its HTTP status, code and text
 //! - [`outcome`]: the reply to a start or a stop
 //! - [`client_list`]: the answer of `check_client`
+//! - [`door`]: what controllers of several machines say to each other
+//! - [`machines`]: what a door answers about other machines
 //! - [`onebot`]: the paths of applications that speak OneBot v11
 //! - [`v1`]: the API below `/v1`
 //!
@@ -11,6 +13,8 @@
 
 pub mod calls;
 pub mod client_list;
+pub mod door;
+pub mod machines;
 pub mod onebot;
 mod outcome;
 pub mod reply;

@@ -24,6 +24,7 @@ mod fuzz;
 mod heartbeat;
 mod implementation;
 mod layers;
+mod machines;
 mod manual;
 mod metrics;
 mod packaging;

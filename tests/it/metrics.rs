@@ -285,7 +285,10 @@ fn rules_of_the_example_fire_when_they_must() {
 /// What the rules and the manual name is there.
 #[test]
 fn every_metric_that_is_named_elsewhere_exists() {
-    let controller = Builder::new().built_in();
+    let other = Builder::new().built_in();
+    let machine = format!("[machines.tokyo]\nurl = '{}'", other.url(""));
+    let controller = Builder::new().config(&machine).built_in();
+    controller.log.wait_for("tokyo: its controller is reached");
     controller.start_client_with("a", "sandbox_login_time=0&post_api=http://127.0.0.1:1/");
     wait_until("it says how many reports wait", || {
         Scrape::of(&controller).of_client("a").iter().any(|series| series.contains("reports_waiting"))

@@ -29,10 +29,13 @@ pub(super) async fn list(context: &Context, list: &List) -> Outcome {
         return print(&accounts.iter().map(|account| printable(&account.name) + "\n").collect::<String>());
     }
     if accounts.is_empty() && context.screen.is_terminal {
-        return print(match list.part.is_none() && list.state.is_none() && !list.needs_person {
-            true => "There are no accounts yet: wqctl start NAME\n",
-            false => "There are no such accounts.\n",
-        });
+        return print(
+            match list.part.is_none() && list.state.is_none() && list.machine.is_none() && !list.needs_person
+            {
+                true => "There are no accounts yet: wqctl start NAME\n",
+                false => "There are no such accounts.\n",
+            },
+        );
     }
     let columns = (!list.wide).then(|| context.screen.size().0);
     let lines = table(&accounts).lines(context.screen, columns);
@@ -62,6 +65,9 @@ pub(super) async fn fetch(context: &Context, list: &List) -> Outcome<Found> {
     if list.needs_person {
         add("needs_person", "true");
     }
+    if let Some(machine) = &list.machine {
+        add("machine", machine);
+    }
     let (mut found, mut after) = (Found { accounts: Vec::new(), trouble: None }, String::new());
     for _ in 0..MAX_PAGES {
         let mut page = context.client.get(&format!("/v1/clients?limit=1000{filters}{after}")).await?;
@@ -80,15 +86,20 @@ pub(super) async fn fetch(context: &Context, list: &List) -> Outcome<Found> {
 
 fn table(accounts: &[Account]) -> Rows {
     let now = now();
-    let mut rows = Rows::new(&["NAME", "STATE", "PORT", "PID", "REASON"], &[2, 3]);
+    // Where there is but this one machine, nobody has to read that.
+    let has_machines = accounts.iter().any(|account| account.machine.is_some());
+    let mut rows = match has_machines {
+        true => Rows::new(&["NAME", "STATE", "MACHINE", "PORT", "PID", "REASON"], &[3, 4]),
+        false => Rows::new(&["NAME", "STATE", "PORT", "PID", "REASON"], &[2, 3]),
+    };
     for account in accounts {
-        let cells = vec![
-            account.name.clone(),
-            account.word().to_owned(),
+        let mut cells = vec![account.name.clone(), account.word().to_owned()];
+        cells.extend(has_machines.then(|| account.machine.clone().unwrap_or_else(|| "-".to_owned())));
+        cells.extend([
             number(account.client.port.filter(|_| account.client.phase != "gone")),
             number(account.client.pid),
             account.why(now),
-        ];
+        ]);
         rows.add(cells, account.mood());
     }
     rows
@@ -119,6 +130,7 @@ pub(super) async fn show(context: &Context, name: &str) -> Outcome {
     };
     add("name", &account.name);
     add("id", &account.id);
+    add("machine", account.machine.as_deref().unwrap_or_default());
     add("state", &with_time(&account.state, account.since, now));
     add("desired", &account.desired);
     add("reason", &account.why(now));

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use http::Method;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -37,7 +38,8 @@ pub(super) async fn start(context: &Context, start: Start) -> Outcome {
         false => Some(Events::open(&context.client, "/v1/events", None).await?),
     };
     let mut following = Following { context, name: &name, shown: String::new() };
-    let started = begin(context, &name, parameters, events.as_mut(), &mut following).await?;
+    let new = (parameters, start.machine.as_deref());
+    let started = begin(context, &name, new, events.as_mut(), &mut following).await?;
     let Some(events) = events else { return finish(context, &name, &started) };
     let waiting = following.until_settled(started, events);
     let ended = match timeout(Duration::from_secs(start.timeout), waiting).await {
@@ -109,7 +111,7 @@ fn add(parameters: &mut BTreeMap<String, String>, text: &str, is_secret: bool) -
 async fn begin(
     context: &Context,
     name: &str,
-    parameters: BTreeMap<String, String>,
+    (parameters, machine): (BTreeMap<String, String>, Option<&str>),
     mut events: Option<&mut Events>,
     following: &mut Following<'_>,
 ) -> Outcome<Value> {
@@ -118,7 +120,8 @@ async fn begin(
         Err(failure) if failure.kind == Kind::NoAccount => false,
         Err(failure) => return Err(about(name)(failure)),
     };
-    let put = path_of(name, "");
+    let query = machine.map(|machine| format!("?machine={}", utf8_percent_encode(machine, NON_ALPHANUMERIC)));
+    let put = path_of(name, &query.unwrap_or_default());
     let post = path_of(name, "/start");
     let (method, path, body) = match (is_known, parameters.is_empty()) {
         (true, true) => (Method::POST, &post, None),

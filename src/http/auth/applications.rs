@@ -9,6 +9,7 @@ use super::lease::OpenedBy;
 use super::{Guard, Lease, ListenerKind, Refusal, TOKEN, bearer, has_body};
 use crate::config::Access;
 use crate::http::request::params::{ParamError, take};
+use crate::wire::door::Said;
 use crate::wire::onebot::{self, Vouch};
 
 /// The query parameter with the token, as OneBot v11 names it (onebot-11, `communication/authorization.md`).
@@ -29,6 +30,17 @@ impl Guard {
             self.sites.check_host(request.uri(), request.headers())?;
         }
         self.sites.check_site(request.headers())?;
+        let said = self.said(request.headers())?;
+        let (vouch, lease) = self.vouch(request, listener_kind, said.is_some())?;
+        Ok((said.map_or(vouch, |said| lowered(vouch, said)), lease))
+    }
+
+    fn vouch<B>(
+        &self,
+        request: &mut Request<B>,
+        listener_kind: ListenerKind,
+        by_door: bool,
+    ) -> Result<(Option<Vouch>, Lease), Refusal> {
         if self.tokens.is_empty() {
             return Ok((None, Lease(listener_kind.opens())));
         }
@@ -40,7 +52,10 @@ impl Guard {
         if known.is_some() {
             // Ours, so no client may have it.
             request.headers_mut().remove(AUTHORIZATION);
-            remove_from_query(request, ACCESS_TOKEN);
+            // A door shows its own token in the header, and that of the account in the query.
+            if !by_door {
+                remove_from_query(request, ACCESS_TOKEN);
+            }
         }
         // It is ours alone, known or not.
         remove_from_query(request, TOKEN);
@@ -61,6 +76,15 @@ impl Guard {
                 }
             }
         }
+    }
+}
+
+/// What a door's caller may do, where the door itself may do this.
+fn lowered(vouch: Option<Vouch>, said: Said) -> Option<Vouch> {
+    match (vouch, said) {
+        (vouch, Said::Full) => vouch,
+        (_, Said::Account) | (Some(Vouch::Account), _) => Some(Vouch::Account),
+        (_, Said::ReadOnly) => Some(Vouch::ReadOnly),
     }
 }
 

@@ -26,6 +26,8 @@ use crate::http::request::params::{ParamError, take};
 use crate::http::server::Peer;
 use crate::wire::Reply;
 use crate::wire::calls::only_reads;
+use crate::wire::door::{DOOR, Said};
+use crate::wire::machines::MachineRefusal;
 use crate::wire::v1::routes;
 pub use lease::Lease;
 use lease::OpenedBy;
@@ -68,6 +70,8 @@ pub struct Guard {
     sites: Sites,
     sessions: Arc<Sessions>,
     has_page: bool,
+    /// Whether the controllers of other machines may pass calls on to this one.
+    doors: bool,
 }
 
 /// What a request that is let in may do.
@@ -111,6 +115,9 @@ pub enum Refusal {
     /// The token does not open this call; the name of the token.
     #[error("its token {0} is read-only")]
     ReadOnly(String),
+    /// It comes through the controller of another machine.
+    #[error("it comes through the controller of another machine, and auth.doors is false")]
+    Door,
 }
 
 impl Refusal {
@@ -123,6 +130,7 @@ impl Refusal {
             Self::UnknownToken => Reply::token_unknown(),
             Self::MalformedToken(why) => Reply::bad_request(*why),
             Self::ReadOnly(_) => Reply::token_read_only(),
+            Self::Door => Reply::from(&MachineRefusal::NoDoor),
         }
     }
 }
@@ -134,7 +142,8 @@ impl Guard {
         let (mut hosts, origins) = (settings.http.hosts.clone(), settings.http.allowed_origins.clone());
         let public = settings.http.public_url.as_deref().and_then(|url| Url::parse(url).ok());
         hosts.extend(public.and_then(|url| Some(url.host_str()?.to_ascii_lowercase())));
-        Self { tokens, sites: Sites { hosts, origins }, sessions, has_page: !is_open }
+        let doors = settings.auth.doors;
+        Self { tokens, sites: Sites { hosts, origins }, sessions, has_page: !is_open, doors }
     }
 
     /// The sessions of the page.
@@ -188,6 +197,11 @@ impl Guard {
             self.sites.check_host(request.uri(), request.headers())?;
         }
         self.sites.check_site(request.headers())?;
+        if self.said(request.headers())?.is_some_and(|said| said != Said::Full)
+            && !only_reads(request.method(), request.uri().path())
+        {
+            return Err(Refusal::ReadOnly("of a door".to_owned()));
+        }
         let all =
             |opened_by| Admission { access: Access::ReadWrite, by_session: false, lease: Lease(opened_by) };
         if self.tokens.is_empty() {
@@ -224,6 +238,20 @@ impl Guard {
         match may {
             true => Ok(Admission { access: known.access, by_session, lease }),
             false => Err(Refusal::ReadOnly(known.name.clone())),
+        }
+    }
+}
+
+impl Guard {
+    /// What a door says of its caller; none where the request comes from no door.
+    ///
+    /// # Errors
+    /// Doors are not let in.
+    pub(super) fn said(&self, headers: &HeaderMap) -> Result<Option<Said>, Refusal> {
+        let Some(word) = headers.get(DOOR) else { return Ok(None) };
+        match self.doors {
+            true => Ok(Some(Said::of(word.to_str().unwrap_or_default()))),
+            false => Err(Refusal::Door),
         }
     }
 }

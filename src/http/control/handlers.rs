@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
+use super::elsewhere::{Place, Start};
 use super::{ApiService, response_of};
 use crate::accounts::{AnewError, SpecRefusal};
 use crate::http::body::{self, Body};
@@ -20,14 +22,33 @@ use crate::model::name::ClientName;
 use crate::registry::CallError;
 use crate::wire::Reply;
 use crate::wire::client_list::client_list;
+use crate::wire::door::DOOR;
+
+/// The paths of calls that go to another machine.
+const START: &str = "/openqq/start_client";
+const STOP: &str = "/openqq/stop_client";
+const RELOGIN: &str = "/openqq/relogin_client";
+pub(super) const QRCODE: &str = "/openqq/get_qrcode";
 
 /// A response, or a reply of the controller.
 pub(super) type HandlerResult = Result<Response<Body>, Reply>;
 
 /// Starts a client. Answers when its process runs.
 pub(super) async fn start_client(call: CallContext) -> HandlerResult {
-    let (service, (name, params)) = call.read().await?;
+    let by_door = call.is_by_door();
+    let (service, (name, mut params)) = call.read().await?;
     let name = name.ok_or_else(Reply::no_client_given)?;
+    let Start { place, reserved } = service.start_place(name, &mut params, by_door)?;
+    let name = match place {
+        Place::Here(name) => name,
+        Place::On(machine, name) => {
+            let (answer, code) = service.call_machine((&machine, &name), START, params).await?;
+            if let Some(reserved) = reserved {
+                reserved.settle(&machine, code == Some(0));
+            }
+            return Ok(answer);
+        }
+    };
     let settings = service.proxy.settings.borrow().clone();
     let spec = service.accounts.spec(name, params, settings).await.map_err(|refusal| match refusal {
         SpecRefusal::Invalid(error) => Reply::invalid(ErrorChain(&error).to_string()),
@@ -39,8 +60,15 @@ pub(super) async fn start_client(call: CallContext) -> HandlerResult {
 
 /// Stops a client. Answers when its process is gone, or at once with `async=1`.
 pub(super) async fn stop_client(call: CallContext) -> HandlerResult {
+    let by_door = call.is_by_door();
     let (service, (name, params)) = call.read().await?;
     let name = name.ok_or_else(Reply::no_client_given)?;
+    let name = match service.place(name, by_door)? {
+        Place::Here(name) => name,
+        Place::On(machine, name) => {
+            return Ok(service.call_machine((&machine, &name), STOP, params).await?.0);
+        }
+    };
     let mode = if params.get("async") == Some("1") { StopMode::NoWait } else { StopMode::Wait };
     service.proxy.upstreams.close_idle_for(&name);
     let settings = service.proxy.settings.borrow().clone();
@@ -50,8 +78,15 @@ pub(super) async fn stop_client(call: CallContext) -> HandlerResult {
 
 /// Logs an account in anew, with `forget=1` without the login that was saved. Answers when its implementation runs again.
 pub(super) async fn relogin_client(call: CallContext) -> HandlerResult {
+    let by_door = call.is_by_door();
     let (service, (name, params)) = call.read().await?;
     let name = name.ok_or_else(Reply::no_client_given)?;
+    let name = match service.place(name, by_door)? {
+        Place::Here(name) => name,
+        Place::On(machine, name) => {
+            return Ok(service.call_machine((&machine, &name), RELOGIN, params).await?.0);
+        }
+    };
     let settings = service.proxy.settings.borrow().clone();
     let again = service.accounts.relogin(&name, params.get("forget") == Some("1"), &settings).await;
     let view = again.map_err(|error| match error {
@@ -72,20 +107,33 @@ fn no_outcome(error: CallError) -> Reply {
     }
 }
 
-/// Lists all clients, or one.
+/// Lists all clients, or one. A door lists those of other machines with its own.
 pub(super) async fn check_client(call: CallContext) -> HandlerResult {
+    let by_door = call.is_by_door();
     let (service, (name, params)) = call.read().await?;
     // An empty name matches no client. As in the original, only a call without the parameter lists all.
     if name.is_none() && params.get("client").is_some() {
         return Err(Reply::no_such_client());
     }
     let (snapshot, settings) = (service.proxy.registry.snapshot(), service.proxy.settings.borrow().clone());
-    let text = match name {
-        Some(name) => {
+    let machines = &service.proxy.machines;
+    let text = match name.map(|name| service.place(name, by_door)).transpose()? {
+        Some(Place::Here(name)) => {
             let view = snapshot.get(&name).ok_or_else(Reply::no_such_client)?;
             client_list([service.accounts.object(view, &settings)])
         }
-        None => client_list(snapshot.iter().map(|view| service.accounts.object(view, &settings))),
+        Some(Place::On(machine, name)) => {
+            let found = machines.look(|table| table.checked(&machine, &name));
+            client_list([found.ok_or_else(Reply::no_such_client)?])
+        }
+        None => {
+            let own = snapshot.iter().map(|view| service.accounts.object(view, &settings));
+            let elsewhere = match by_door {
+                true => Vec::new(),
+                false => machines.look(|table| table.all_checked(|name| snapshot.get(name).is_some())),
+            };
+            client_list(own.chain(elsewhere.into_iter().map(Bytes::from)))
+        }
     };
     Ok(body::json(StatusCode::OK, text))
 }
@@ -99,6 +147,11 @@ pub(super) struct CallContext {
 }
 
 impl CallContext {
+    /// Whether another controller makes it. Such a call goes no further.
+    pub(super) fn is_by_door(&self) -> bool {
+        self.request.headers.contains_key(DOOR)
+    }
+
     /// Reads the parameters of the query and of a form in the body; the query wins. As in the original, other
     /// bodies are ignored. `client` is taken out, unless it is empty.
     pub(super) async fn read(self) -> Result<(Arc<ApiService>, (Option<ClientName>, Params)), Reply> {

@@ -3,8 +3,10 @@
 //! - [`ApiService`]: a request from its arrival to its response
 //! - `handlers`: `start_client`, `stop_client`, `relogin_client` and `check_client`
 //! - `qrcode`: `get_qrcode`
+//! - `elsewhere`: the same where an account lives on another machine
 //! - `sandbox`: what of a client's sandbox the page reaches below `/v1`
 
+mod elsewhere;
 mod handlers;
 mod qrcode;
 mod sandbox;
@@ -34,6 +36,7 @@ use crate::wire::calls::{self, CONTROLLER_CALLS, ControllerCall, ROOT};
 use crate::wire::onebot;
 use crate::wire::v1::problem::Problem;
 use crate::wire::v1::routes::{self, Health};
+use elsewhere::PassedOn;
 use handlers::CallContext;
 
 /// Which API a request is for, which decides how refusals look.
@@ -251,7 +254,31 @@ impl ApiService {
             let prepared = self.proxy.prepare(to_client, body, None, downstream)?;
             return Ok(Dispatch::ToSandbox(prepared, Box::new(self.v1.ends(&request))));
         }
-        if routes::is_own(path) {
+        let mut request = request;
+        match self.elsewhere(&request) {
+            Ok(None) => {}
+            Ok(Some(PassedOn::Here(path))) => set_path(&mut request.uri, &path),
+            Ok(Some(PassedOn::Known(text))) => {
+                return Ok(Dispatch::Answered(Box::new(body::json(StatusCode::OK, text))));
+            }
+            Ok(Some(PassedOn::On { machine, target, name, path, reserved })) => {
+                set_path(&mut request.uri, &path);
+                let to = (machine, target, name, reserved);
+                return self.proxy.prepare_for(to, &request, body, downstream).map(Dispatch::ToClient);
+            }
+            Ok(Some(PassedOn::New(reserved))) => {
+                let answering = self.v1.clone().answer(request, body, downstream.clone());
+                return Ok(Dispatch::Own(Box::pin(async move {
+                    let answer = answering.await;
+                    drop(reserved);
+                    Ok(answer)
+                })));
+            }
+            Err(refusal) => {
+                return Ok(Dispatch::Answered(Box::new(v1::response_of(&Problem::from(&refusal)))));
+            }
+        }
+        if routes::is_own(request.uri.path()) {
             let answering = self.v1.clone().answer(request, body, downstream.clone());
             return Ok(Dispatch::Own(Box::pin(async move { Ok(answering.await) })));
         }
@@ -324,6 +351,15 @@ fn named_in_query(name: &str, path: &str, query: Option<&str>) -> Option<Uri> {
     }
     // Made of parts of a URI, so it is one.
     PathAndQuery::try_from(target).ok().map(Uri::from)
+}
+
+/// Gives a request another path. Its query stays.
+fn set_path(uri: &mut Uri, path: &str) {
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    // Both are parts of a URI, so they are one.
+    if let Ok(target) = PathAndQuery::try_from(format!("{path}{query}")) {
+        *uri = target.into();
+    }
 }
 
 /// Completes a response; pages of `origin` may read it.

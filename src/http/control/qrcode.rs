@@ -4,7 +4,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue};
 use http::{Response, StatusCode};
 use ring::digest::{SHA256, digest};
 
-use super::handlers::{CallContext, HandlerResult};
+use super::elsewhere::Place;
+use super::handlers::{CallContext, HandlerResult, QRCODE};
 use crate::accounts::LoginCode;
 use crate::http::{body, etag};
 use crate::wire::Reply;
@@ -12,8 +13,15 @@ use crate::wire::Reply;
 /// Answers with the image of the login code.
 pub(super) async fn get_qrcode(call: CallContext) -> HandlerResult {
     let headers = call.request.headers.clone();
-    let (service, (name, _)) = call.read().await?;
+    let by_door = call.is_by_door();
+    let (service, (name, params)) = call.read().await?;
     let name = name.ok_or_else(Reply::no_client_given)?;
+    let name = match service.place(name, by_door)? {
+        Place::Here(name) => name,
+        Place::On(machine, name) => {
+            return Ok(service.call_machine((&machine, &name), QRCODE, params).await?.0);
+        }
+    };
     let view = service.proxy.registry.client(&name).ok_or_else(Reply::no_such_client)?;
     let settings = service.proxy.settings.borrow().clone();
     let Some(LoginCode { kind, image, .. }) = service.accounts.login_code(&view, &settings).await else {

@@ -39,6 +39,7 @@ function factsOf(account) {
         ["nickname", login?.nickname],
         ["login", login && loginText(login)],
         ["program", implementation?.name ?? account.backend],
+        ["machine", account.machine],
         ["client", processText(client)],
         ["implementation", other && processText(other)],
         ["port", client.port && String(client.port)],

@@ -67,7 +67,8 @@ function fillRow(row, account) {
     row.known.hidden = nickname === "" && uin === "";
     setText(row.why, why);
     if (row.why.title !== why) row.why.title = why;
-    setText(row.program, account.implementation?.name ?? account.backend ?? account.parameters?.backend ?? "");
+    const program = account.implementation?.name ?? account.backend ?? account.parameters?.backend ?? "";
+    setText(row.program, [program, account.machine].filter(Boolean).join(" @ "));
     setText(row.memory, usage ? size(usage.memory) : "");
     setText(row.port, account.client.port ? String(account.client.port) : "");
     showSince(row);

@@ -14,6 +14,7 @@ const TONES = {
     updating: "busy",
     waiting: "busy",
     offline: "busy",
+    unreachable: "busy",
     stopping: "idle",
     stopped: "idle",
     frozen: "idle",
@@ -37,6 +38,8 @@ export function isStopped(account) {
 function kindOf(account) {
     const { client, login, state } = account;
     const all = processes(account);
+    // What is known of it is from before.
+    if (account.machine_state === "unreachable") return "unreachable";
     if (client.phase === "stopping") return "stopping";
     if (isStopped(account)) return "stopped";
     if (login?.state === "put_out") return "put_out";
@@ -97,6 +100,7 @@ export function advice(account, kind) {
 /** Why it is so, in the words of the one that told it. What runs well needs no reason. */
 export function reason(account, kind) {
     if (["running", "stopping", "stopped", "updating"].includes(kind)) return null;
+    if (kind === "unreachable") return `${account.machine}: ${account.machine_reason}`;
     const ended = account.login?.put_out;
     if (ended) return t(ended.reason ? "why_put_out_because" : "why_put_out", { why: ended.reason });
     const told = account.reason || account.login?.reason || account.implementation?.reason;

@@ -156,7 +156,8 @@ export function follow({ state, session, controller }) {
             state("lost");
         },
         // `ready` is the first event of each stream. Events that came in between are missing then.
-        events: { ready: whole, missed: whole, account: toldAccount, gone: toldGone, controller: toldController },
+        // A machine that is away, or back, is a change of all its accounts.
+        events: { ready: whole, missed: whole, machine: whole, account: toldAccount, gone: toldGone, controller: toldController },
     });
     plan();
 }

@@ -12,8 +12,6 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::io::poll_read_buf;
@@ -21,6 +19,7 @@ use tokio_util::io::poll_read_buf;
 use super::body_decoder::BodyDecoder;
 use super::headers::ResponseHead;
 use super::request_writer::{RequestWriter, WriteError};
+use super::upstream_stream::UpstreamStream;
 use crate::http::body::BodyError;
 use crate::http::timer::Deadline;
 
@@ -41,7 +40,7 @@ pub(super) struct UpstreamRequest {
 
 /// A connection to a client.
 pub(super) struct UpstreamConnection {
-    stream: TcpStream,
+    stream: UpstreamStream,
     /// Bytes that are read and not taken yet.
     read: BytesMut,
     /// How much is read at once.
@@ -80,7 +79,12 @@ impl UpstreamConnection {
         let stream = connected.map_err(|_| io::ErrorKind::TimedOut)??;
         // Fails only on a socket that is already dead; the first write reports that.
         let _ = stream.set_nodelay(true);
-        Ok(Box::new(Self {
+        Ok(Self::over(UpstreamStream::Client(stream), limit))
+    }
+
+    /// A connection by this stream, whose requests have this limit, more or less.
+    pub(super) fn over(stream: UpstreamStream, limit: Duration) -> Box<Self> {
+        Box::new(Self {
             stream,
             read: BytesMut::new(),
             read_size: READ[0],
@@ -90,11 +94,15 @@ impl UpstreamConnection {
             responses: 0,
             closed: false,
             deadline: Deadline::new(Instant::now() + limit),
-        }))
+        })
     }
 
-    pub(super) fn stream(&self) -> &TcpStream {
-        &self.stream
+    /// The stream, if it leads to a client.
+    pub(super) fn to_client(&self) -> Option<&TcpStream> {
+        match &self.stream {
+            UpstreamStream::Client(stream) => Some(stream),
+            UpstreamStream::Machine(_) => None,
+        }
     }
 
     /// Sends a request and waits for the head of the response, at most `limit` of the time that the client
@@ -226,9 +234,10 @@ impl UpstreamConnection {
     pub(super) fn is_quiet(&mut self) -> bool {
         // Some clients close after every response without saying so. After the first response the kernel is
         // asked, which knows before tokio does.
-        if self.responses == 1 {
-            let looked = recv(&self.stream, &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-            return looked.is_err_and(|error| error == Errno::WOULDBLOCK);
+        if self.responses == 1
+            && let Some(has_arrived) = self.stream.has_arrived()
+        {
+            return !has_arrived;
         }
         self.is_silent()
     }
@@ -240,7 +249,7 @@ impl UpstreamConnection {
     }
 
     /// The socket after a protocol switch, and the bytes that were read already.
-    pub(super) async fn into_tunnel(mut self) -> io::Result<(TcpStream, Bytes)> {
+    pub(super) async fn into_tunnel(mut self) -> io::Result<(UpstreamStream, Bytes)> {
         std::future::poll_fn(|context| self.poll_write(context))
             .await
             .map_err(|_| io::ErrorKind::BrokenPipe)?;

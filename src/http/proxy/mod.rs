@@ -23,6 +23,7 @@ mod response_body;
 mod route;
 mod tunnel;
 mod upstream;
+mod upstream_stream;
 
 pub(super) use request::{Prepared, ProxyRequest, Upgrade};
 pub use upstream::Upstreams;
@@ -35,10 +36,12 @@ use tokio::sync::watch;
 use crate::config::Settings;
 use crate::http::body::Body;
 use crate::http::server::Downstream;
+use crate::machines::Machines;
 use crate::model::fleet::Launch;
 use crate::registry::Registry;
 use crate::wire::Reply;
 use headers::ResponseHead;
+use request::Addressee;
 
 /// Passes requests on to clients.
 #[derive(Clone, Debug)]
@@ -47,8 +50,10 @@ pub struct Proxy {
     pub registry: Registry,
     /// The current settings.
     pub settings: watch::Receiver<Arc<Settings>>,
-    /// The connections to clients.
+    /// The connections to clients and to other machines.
     pub upstreams: Upstreams,
+    /// The other machines, and which accounts live there.
+    pub machines: Machines,
 }
 
 impl Proxy {
@@ -77,12 +82,15 @@ impl Proxy {
                 downstream.send_informational(&head.informational_head());
             }
         };
-        let to = (&proxied.client.record, &self.registry);
+        let to = proxied.addressee.destination(&self.registry);
         let (head, connection) = proxied
             .permit
             .send(&mut proxied.upstream_request, to, &proxied.settings.http, on_informational)
             .await?;
-        let (record, settings) = (&proxied.client.record, &proxied.settings.http);
+        if let Some((reserved, machine)) = proxied.reserved.take() {
+            reserved.settle(&machine, head.parts.status.is_success());
+        }
+        let settings = &proxied.settings.http;
         let (status, method) = (head.parts.status, &proxied.upstream_request.method);
         if status == StatusCode::SWITCHING_PROTOCOLS {
             let granted = head.protocol.clone();
@@ -96,7 +104,7 @@ impl Proxy {
             };
             let mut parts = head.into_parts(method);
             headers::set_protocol(&mut parts.headers, granted);
-            let (name, limit) = (record.spec.name.clone(), settings.inactivity_timeout);
+            let (name, limit) = (proxied.addressee.name().clone(), settings.inactivity_timeout);
             let Upgrade { task, downstream, lease, guard } = upgrade;
             let closing = async move { lease.over(guard).await };
             task.set(tunnel::run(name, downstream, connection, proxied.permit, limit, closing));
@@ -104,8 +112,11 @@ impl Proxy {
         }
 
         // Otherwise its exit would count as a failure, and it would be started again.
-        if proxied.stops && status.is_success() {
-            let (name, generation) = (record.spec.name.clone(), record.generation);
+        if let Addressee::Client(client) = &proxied.addressee
+            && proxied.stops
+            && status.is_success()
+        {
+            let (name, generation) = (client.record.spec.name.clone(), client.record.generation);
             self.registry.stop_accepted(Launch { name, generation });
         }
         // Some clients send a body where none is allowed, which must not be taken for the next response. Nor is

@@ -15,16 +15,23 @@ use tokio::time::Instant;
 
 use super::Proxy;
 use super::connection::UpstreamRequest;
-use super::headers::{self, Hop};
+use super::headers::{self, Hop, NextHop};
 use super::request_writer::RequestWriter;
 use super::route::{self, RoutedRequest};
-use super::upstream::InFlightPermit;
+use super::upstream::{Destination, InFlightPermit};
 use crate::config::Settings;
 use crate::http::auth::{Guard, Lease};
 use crate::http::request::form::FormKind;
+use crate::http::request::params::take;
 use crate::http::server::{Downstream, UpgradeTask};
-use crate::registry::ClientView;
+use crate::machines::{Location, Reservation, Target};
+use crate::model::machine::MachineName;
+use crate::model::name::ClientName;
+use crate::registry::{ClientView, Registry};
 use crate::wire::Reply;
+use crate::wire::door::DOOR;
+use crate::wire::machines::MachineRefusal;
+use crate::wire::v1::routes;
 
 /// As a POST this call tells a client to stop. As a GET it is the controller's own. With other methods a client
 /// may respond, but does not stop.
@@ -53,8 +60,8 @@ impl Upgrade {
 
 /// A request on its way to a client, with what is needed when the response arrives.
 pub(in crate::http) struct ProxyRequest {
-    /// The client, as it was when the request arrived.
-    pub(super) client: Arc<ClientView>,
+    /// Who answers it.
+    pub(super) addressee: Addressee,
     pub(super) permit: InFlightPermit,
     pub(super) upstream_request: UpstreamRequest,
     pub(super) arrived: Instant,
@@ -69,6 +76,54 @@ pub(in crate::http) struct ProxyRequest {
     pub(super) stops: bool,
     /// Whether the connection may be reused, as far as the request is concerned.
     pub(super) reusable: bool,
+    /// The name that it takes for a new account on that machine.
+    pub(super) reserved: Option<(Reservation, MachineName)>,
+}
+
+/// Who answers a request.
+pub(super) enum Addressee {
+    /// A client, as it was when the request arrived.
+    Client(Arc<ClientView>),
+    /// The controller of the machine on which the account lives.
+    Machine(ClientName, Arc<Target>),
+}
+
+impl Addressee {
+    /// Who is called by a name: an account of this machine or of another one. `goes_on` says whether it may be of another one.
+    fn find(proxy: &Proxy, named: &ClientName, goes_on: bool) -> Result<(Self, Option<MachineName>), Reply> {
+        let client = |name: &ClientName| proxy.registry.client(name);
+        let here = |name: &ClientName| {
+            client(name).map(|view| (Self::Client(view), None)).ok_or_else(Reply::no_such_client)
+        };
+        if !goes_on || proxy.machines.is_empty() {
+            return here(named);
+        }
+        match proxy.machines.locate(named, |name| client(name).is_some()) {
+            Location::Here => here(named),
+            Location::HereAs(name) => here(&name),
+            Location::On(machine, name) => {
+                let target = proxy.machines.target(&machine).map_err(|refusal| Reply::from(&refusal))?;
+                Ok((Self::Machine(name, target), Some(machine)))
+            }
+            Location::Ambiguous(names) => Err(Reply::from(&MachineRefusal::Ambiguous(names))),
+        }
+    }
+
+    /// What the account is called where the request goes.
+    pub(super) fn name(&self) -> &ClientName {
+        match self {
+            Self::Client(view) => &view.record.spec.name,
+            Self::Machine(name, _) => name,
+        }
+    }
+
+    /// Where the request goes.
+    pub(super) fn destination<'a>(&'a self, registry: &'a Registry) -> Destination<'a> {
+        match self {
+            Self::Client(view) => Destination::Client(&view.record, registry),
+            Self::Machine(_, target) => Destination::Machine(target),
+        }
+    }
 }
 
 /// A request that is prepared as far as possible without waiting.
@@ -122,6 +177,31 @@ impl Proxy {
     }
 }
 
+/// A query without the machine that it names.
+fn without_machine(query: &[u8]) -> Vec<u8> {
+    take(query, "machine").map_or_else(|_| query.to_vec(), |(_, rest)| rest.into_owned())
+}
+
+impl Proxy {
+    /// Prepares a request below `/v1` for an account of another machine, which its path names.
+    pub(in crate::http) fn prepare_for(
+        &self,
+        (machine, target, name, reserved): (MachineName, Arc<Target>, ClientName, Option<Reservation>),
+        request: &Parts,
+        body: Incoming,
+        downstream: &Arc<Downstream>,
+    ) -> Result<Prepared, Reply> {
+        let settings = self.settings.borrow().clone();
+        let body = route::body(body, downstream, &settings.http);
+        let query = request.uri.query().unwrap_or_default().as_bytes().into();
+        let route = RoutedRequest { client: name.clone(), query, body };
+        let to = (Addressee::Machine(name, target), Some(machine.clone()));
+        let mut proxied = ProxyRequest::to(self, settings, request, to, route, downstream)?;
+        proxied.reserved = reserved.map(|reserved| (reserved, machine));
+        Ok(Prepared::Ready(proxied))
+    }
+}
+
 impl ProxyRequest {
     fn new(
         proxy: &Proxy,
@@ -130,21 +210,51 @@ impl ProxyRequest {
         route: RoutedRequest<'_>,
         downstream: &Downstream,
     ) -> Result<Box<Self>, Reply> {
-        let client = proxy.registry.client(&route.client).ok_or_else(Reply::no_such_client)?;
-        let upstream = proxy.upstreams.get(&client.record, &proxy.registry);
-        if client.record.frozen {
-            return Err(upstream.refuse(Reply::frozen(&route.client, client.record.unit())));
-        }
+        let goes_on = !request.headers.contains_key(DOOR);
+        let (addressee, machine) = Addressee::find(proxy, &route.client, goes_on)?;
+        Self::to(proxy, settings, request, (addressee, machine), route, downstream)
+    }
+
+    fn to(
+        proxy: &Proxy,
+        settings: Arc<Settings>,
+        request: &Parts,
+        (addressee, machine): (Addressee, Option<MachineName>),
+        route: RoutedRequest<'_>,
+        downstream: &Downstream,
+    ) -> Result<Box<Self>, Reply> {
+        let upstream = match (&addressee, &machine) {
+            (Addressee::Machine(name, target), Some(machine)) => {
+                let is_known = |name: &ClientName| proxy.machines.knows(name);
+                proxy.upstreams.elsewhere(name, (machine, target), is_known)
+            }
+            (Addressee::Client(client), _) => {
+                let upstream = proxy.upstreams.get(&client.record, &proxy.registry);
+                if client.record.frozen {
+                    return Err(upstream.refuse(Reply::frozen(&route.client, client.record.unit())));
+                }
+                upstream
+            }
+            (Addressee::Machine(..), None) => return Err(Reply::no_such_client()),
+        };
         let permit = upstream.admit(settings.http.max_inflight_per_client)?;
 
         let (method, length) = (&request.method, route.body.length());
         let protocol = headers::wanted_protocol(request, length != Some(0));
-        let hop = Hop {
-            address: &downstream.address,
-            port: client.record.port,
-            via_token: &proxy.upstreams.via_token,
+        let (to, query) = match &addressee {
+            Addressee::Client(client) => (NextHop::Client(client.record.port), route.query),
+            Addressee::Machine(name, target) => {
+                let said = route::said(request);
+                let query = match routes::is_own(request.uri.path()) {
+                    // Which machine is meant is the door's business.
+                    true => without_machine(&route.query).into(),
+                    false => route::for_machine(request, name, &route.query, said).into(),
+                };
+                (NextHop::Machine { target, said }, query)
+            }
         };
-        let head = headers::to_client(request, &route.query, hop, length, protocol.as_ref())
+        let hop = Hop { address: &downstream.address, to, via_token: &proxy.upstreams.via_token };
+        let head = headers::to_next_hop(request, &query, hop, length, protocol.as_ref())
             .map_err(|_| permit.refuse(Reply::looped()))?;
         // A client may take a body that it does not expect for another request.
         let expects_body = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
@@ -159,7 +269,7 @@ impl ProxyRequest {
             spare: HeaderMap::new(),
         };
         Ok(Box::new(Self {
-            client,
+            addressee,
             permit,
             upstream_request,
             arrived,
@@ -170,6 +280,7 @@ impl ProxyRequest {
             // `paths::normalize` leaves one spelling of it.
             stops: request.uri.path() == STOP && *method == Method::POST,
             reusable,
+            reserved: None,
         }))
     }
 }

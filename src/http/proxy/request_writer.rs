@@ -110,6 +110,8 @@ impl RequestWriter {
             }
             self.bytes.clear();
             self.written = 0;
+            // TLS may hold bytes back; TCP has nothing to flush.
+            ready!(Pin::new(&mut *stream).poll_flush(context)).map_err(WriteError::Client)?;
             match self.unread {
                 UnreadBody::Nothing => return Poll::Ready(Ok(())),
                 // `gather` has polled the body, which will wake this task.

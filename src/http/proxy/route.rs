@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http_body::Body as _;
 use hyper::body::Incoming;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::request_writer::RequestBody;
 use crate::config::HttpSettings;
@@ -17,6 +18,8 @@ use crate::http::request::params::take;
 use crate::http::server::Downstream;
 use crate::model::name::ClientName;
 use crate::wire::Reply;
+use crate::wire::door::Said;
+use crate::wire::onebot::{self, Vouch};
 
 /// A request and its client.
 pub(super) struct RoutedRequest<'a> {
@@ -70,6 +73,35 @@ pub(super) async fn in_form(
 
 /// The parameter that names the client.
 const CLIENT: &str = "client";
+
+/// What the caller of a request may do, as far as that was found out here. A read-only token has opened only what reads.
+pub(super) fn said(request: &Parts) -> Said {
+    let vouch = request.headers.get(onebot::DOOR).and_then(|word| word.to_str().ok()).map(Vouch::of);
+    match vouch {
+        Some(Vouch::Account) => Said::Account,
+        Some(Vouch::ReadOnly) => Said::ReadOnly,
+        Some(Vouch::Full) | None => Said::Full,
+    }
+}
+
+/// The query for the controller of another machine: with the name of the account, and with the token of the account that an application has
+/// shown in its headers, which are needed for the machine's own.
+pub(super) fn for_machine(request: &Parts, name: &ClientName, query: &[u8], said: Said) -> Vec<u8> {
+    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let mut all = format!("{CLIENT}={}", encoded(name.as_str())).into_bytes();
+    let token = request.headers.get(AUTHORIZATION).filter(|_| said == Said::Account);
+    if let Some((_, token)) = token.and_then(|token| token.to_str().ok()?.split_once(' ')) {
+        all.extend_from_slice(format!("&{ACCESS_TOKEN}={}", encoded(token.trim())).as_bytes());
+    }
+    if !query.is_empty() {
+        all.push(b'&');
+        all.extend_from_slice(query);
+    }
+    all
+}
+
+/// The parameter with the token of an application (onebot-11, `communication/authorization.md`).
+const ACCESS_TOKEN: &str = "access_token";
 
 fn take_name(parameters: &[u8]) -> Result<(Option<ClientName>, Cow<'_, [u8]>), Reply> {
     let (name, left) = take(parameters, CLIENT).map_err(|error| Reply::invalid(error.to_string()))?;

@@ -2,6 +2,8 @@
 //!
 //! All of it belongs to one generation of the client. The next generation starts empty, so a connection to a
 //! process that is gone never carries a request for the process that has its port now.
+//!
+//! Accounts of another machine share the idle connections to its controller.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,14 +18,17 @@ use tracing::{debug, warn};
 use super::connection::{ExchangeError, UpstreamConnection, UpstreamRequest};
 use super::headers::{ResponseHead, ViaToken};
 use super::request_writer::RequestWriter;
+use super::upstream_stream::UpstreamStream;
 use crate::config::HttpSettings;
 use crate::http::body::BodyError;
 use crate::http::log_limit::LogRateLimiter;
 use crate::http::server::Gate;
 use crate::locks::locked;
+use crate::machines::Target;
 use crate::metrics::{AccountRequests, Metrics};
 use crate::model::client::{ClientRecord, Generation, Handle, Phase};
 use crate::model::error_chain::ErrorChain;
+use crate::model::machine::MachineName;
 use crate::model::name::ClientName;
 use crate::model::state::ClientState;
 use crate::registry::Registry;
@@ -32,6 +37,9 @@ use crate::wire::Reply;
 /// How many times idle connections are checked within the idle timeout.
 const CHECKS_PER_TIMEOUT: u32 = 8;
 
+/// From how many accounts of other machines on those that are gone are dropped.
+const MAX_UNUSED: usize = 1000;
+
 /// How many failed requests of a client are logged a minute.
 const MAX_LOGGED: u32 = 3;
 
@@ -39,6 +47,10 @@ const MAX_LOGGED: u32 = 3;
 #[derive(Clone, Debug, Default)]
 pub struct Upstreams {
     all: Arc<Mutex<HashMap<ClientName, Arc<Upstream>>>>,
+    /// Accounts of other machines.
+    elsewhere: Arc<Mutex<HashMap<ClientName, Arc<Upstream>>>>,
+    /// The connections to other machines.
+    machines: Arc<Mutex<HashMap<MachineName, ToMachine>>>,
     /// Wakes the task that closes idle connections.
     reaper: Arc<Notify>,
     gate: Gate,
@@ -62,10 +74,25 @@ pub(super) struct Upstream {
     /// moment is lost, since it can't be known whether it was received. So no connection is kept.
     keepalive_unreliable: AtomicBool,
     in_flight: AtomicUsize,
-    /// A stack: the last one used is used next, so that surplus connections grow old.
-    idle: Mutex<Vec<IdleConnection>>,
+    idle: Arc<Idle>,
     /// Wakes the task that closes idle connections.
     reaper: Arc<Notify>,
+}
+
+/// Idle connections to one place. A stack: the last one used is used next, so that surplus connections grow old.
+#[derive(Debug, Default)]
+struct Idle(Mutex<Vec<IdleConnection>>);
+
+/// How a machine is reached, and the idle connections by that way.
+type ToMachine = (Arc<Target>, Arc<Idle>);
+
+/// Where a request goes.
+#[derive(Clone, Copy)]
+pub(super) enum Destination<'a> {
+    /// To the process of a client, as it was when the request arrived.
+    Client(&'a ClientRecord, &'a Registry),
+    /// To the controller of another machine.
+    Machine(&'a Target),
 }
 
 struct IdleConnection {
@@ -106,28 +133,66 @@ impl Upstreams {
                 // A new launch is also the time to drop clients that are gone.
                 let snapshot = registry.snapshot();
                 all.retain(|name, _| snapshot.get(name).is_some());
-                let new = Arc::new(Upstream {
-                    client: name.clone(),
-                    error_log: LogRateLimiter::new(MAX_LOGGED),
-                    generation: record.generation,
-                    gate: self.gate.clone(),
-                    requests: self.metrics.requests_of(name),
-                    was_reached: AtomicBool::new(false),
-                    keepalive_unreliable: AtomicBool::new(false),
-                    in_flight: AtomicUsize::new(0),
-                    idle: Mutex::default(),
-                    reaper: self.reaper.clone(),
-                });
+                let new = self.upstream(name, record.generation, Arc::default());
                 all.insert(name.clone(), new.clone());
                 new
             }
         }
     }
 
+    /// The state of an account of another machine, whose controller is reached at `target`. `is_known` says whether there is an account
+    /// of a name on any of them.
+    pub(super) fn elsewhere(
+        &self,
+        name: &ClientName,
+        (machine, target): (&MachineName, &Arc<Target>),
+        is_known: impl Fn(&ClientName) -> bool,
+    ) -> Arc<Upstream> {
+        let idle = {
+            let mut machines = locked(&self.machines);
+            match machines.get(machine) {
+                // Another connection to the machine: those of before lead nowhere.
+                Some((known, idle)) if Arc::ptr_eq(known, target) => idle.clone(),
+                _ => {
+                    let idle = Arc::new(Idle::default());
+                    machines.insert(machine.clone(), (target.clone(), idle.clone()));
+                    idle
+                }
+            }
+        };
+        let mut all = locked(&self.elsewhere);
+        match all.get(name) {
+            Some(known) if Arc::ptr_eq(&known.idle, &idle) => known.clone(),
+            _ => {
+                if all.len() >= MAX_UNUSED {
+                    all.retain(|name, upstream| is_known(name) || Arc::strong_count(upstream) > 1);
+                }
+                let new = self.upstream(name, Generation::default(), idle);
+                all.insert(name.clone(), new.clone());
+                new
+            }
+        }
+    }
+
+    fn upstream(&self, name: &ClientName, generation: Generation, idle: Arc<Idle>) -> Arc<Upstream> {
+        Arc::new(Upstream {
+            client: name.clone(),
+            error_log: LogRateLimiter::new(MAX_LOGGED),
+            generation,
+            gate: self.gate.clone(),
+            requests: self.metrics.requests_of(name),
+            was_reached: AtomicBool::new(false),
+            keepalive_unreliable: AtomicBool::new(false),
+            in_flight: AtomicUsize::new(0),
+            idle,
+            reaper: self.reaper.clone(),
+        })
+    }
+
     /// Closes the idle connections to a client that is to stop, so that it need not wait for them.
     pub fn close_idle_for(&self, client: &ClientName) {
         if let Some(upstream) = locked(&self.all).get(client) {
-            locked(&upstream.idle).clear();
+            locked(&upstream.idle.0).clear();
         }
     }
 
@@ -155,10 +220,11 @@ impl Upstreams {
     fn close_older(&self, age: Duration) -> bool {
         let now = Instant::now();
         // Copied, as every request takes this lock, and closing many connections takes a while.
-        let upstreams: Vec<_> = locked(&self.all).values().cloned().collect();
+        let of_clients: Vec<_> = locked(&self.all).values().map(|upstream| upstream.idle.clone()).collect();
+        let of_machines: Vec<_> = locked(&self.machines).values().map(|(_, idle)| idle.clone()).collect();
         let mut any = false;
-        for upstream in upstreams {
-            let mut idle = locked(&upstream.idle);
+        for idle in of_clients.into_iter().chain(of_machines) {
+            let mut idle = locked(&idle.0);
             idle.retain(|idle| idle.is_usable(age, now));
             any |= !idle.is_empty();
         }
@@ -201,7 +267,7 @@ impl Upstream {
     }
 
     fn checkout(&self, limit: Duration, now: Instant) -> Option<Box<UpstreamConnection>> {
-        let mut idle = locked(&self.idle);
+        let mut idle = locked(&self.idle.0);
         while let Some(mut last) = idle.pop() {
             if !last.is_usable(limit, now) {
                 continue;
@@ -249,18 +315,19 @@ impl InFlightPermit {
     pub(super) async fn send(
         &self,
         request: &mut UpstreamRequest,
-        to: (&ClientRecord, &Registry),
+        to: Destination<'_>,
         settings: &HttpSettings,
         on_informational: impl Fn(&ResponseHead),
     ) -> Result<(ResponseHead, Box<UpstreamConnection>), Reply> {
-        let (record, registry) = to;
-        let name = &record.spec.name;
-        // Before the launch another program may have the port, and the request is not for it.
-        if let Phase::Reserved | Phase::Starting = record.phase {
-            return Err(Reply::starting(name));
-        }
-        if !record.has_process() {
-            return Err(Reply::unreachable(name, "the client is down"));
+        let name = &self.0.client;
+        if let Destination::Client(record, _) = to {
+            // Before the launch another program may have the port, and the request is not for it.
+            if let Phase::Reserved | Phase::Starting = record.phase {
+                return Err(Reply::starting(name));
+            }
+            if !record.has_process() {
+                return Err(Reply::unreachable(name, "the client is down"));
+            }
         }
         // Saves reading the clock: the request was created a moment ago.
         let now = request
@@ -273,7 +340,7 @@ impl InFlightPermit {
             let (mut connection, is_new) = match self.0.checkout(settings.idle_timeout, now) {
                 Some(connection) => (connection, false),
                 // Boxed: most requests need no new connection, and their future no room for it.
-                None => (Box::pin(self.connect(record, registry, settings.connect_timeout)).await?, true),
+                None => (Box::pin(self.connect(to, settings.connect_timeout)).await?, true),
             };
             let error = match connection.send(request, settings.header_timeout, &on_informational).await {
                 Ok(head) => return Ok((head, connection)),
@@ -299,7 +366,20 @@ impl InFlightPermit {
         }
     }
 
-    async fn connect(
+    async fn connect(&self, to: Destination<'_>, limit: Duration) -> Result<Box<UpstreamConnection>, Reply> {
+        match to {
+            Destination::Client(record, registry) => self.connect_to_client(record, registry, limit).await,
+            Destination::Machine(target) => match target.connect().await {
+                Ok(stream) => Ok(UpstreamConnection::over(UpstreamStream::Machine(stream), limit)),
+                Err(error) => {
+                    debug!(client = %self.0.client, "cannot connect to {}: {error}", target.host());
+                    Err(self.unreachable("the controller of its machine can't be reached"))
+                }
+            },
+        }
+    }
+
+    async fn connect_to_client(
         &self,
         record: &ClientRecord,
         registry: &Registry,
@@ -317,8 +397,9 @@ impl InFlightPermit {
                     return Err(Reply::unreachable(name, "the client is down"));
                 }
                 // While the client does not listen, another account's process can listen at its port.
-                if let Some(Handle::Unit { name: unit, .. }) = &record.handle
-                    && let Err(error) = self.0.gate.check_upstream(connection.stream(), unit).await
+                if let (Some(Handle::Unit { name: unit, .. }), Some(stream)) =
+                    (&record.handle, connection.to_client())
+                    && let Err(error) = self.0.gate.check_upstream(stream, unit).await
                 {
                     debug!(client = %name, "port {} is not used: {error}", record.port);
                     return Err(self.unreachable(&error.to_string()));
@@ -357,7 +438,7 @@ impl InFlightPermit {
         if !is_free || self.0.keepalive_unreliable.load(Ordering::Relaxed) {
             return;
         }
-        locked(&self.0.idle).push(IdleConnection { connection, since: Instant::now(), keep_alive });
+        locked(&self.0.idle.0).push(IdleConnection { connection, since: Instant::now(), keep_alive });
         self.0.reaper.notify_one();
     }
 }

@@ -3,16 +3,18 @@
 use http::Response;
 use http::request::Parts;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::refusals::{OneAccount, Reading, WithQuery};
-use super::{text, unless_known, unless_tagged};
-use crate::accounts::Accounts;
+use super::{V1, text, unless_known, unless_tagged};
 use crate::config::Settings;
 use crate::http::body::Body;
 use crate::http::etag;
 use crate::http::request::params::Params;
+use crate::model::machine::LOCAL;
 use crate::model::name::ClientName;
+use crate::wire::door::DOOR;
 use crate::wire::v1::account::Account;
 use crate::wire::v1::problem::Problem;
 
@@ -23,7 +25,8 @@ const MOST: usize = 1000;
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AccountPage {
     /// The accounts of this page.
-    accounts: Vec<Account>,
+    #[schema(value_type = Vec<Account>)]
+    accounts: Vec<Listed>,
     /// How many accounts the filters leave, on all pages.
     #[schema(example = 12)]
     total: usize,
@@ -32,6 +35,16 @@ pub(super) struct AccountPage {
     /// Why no account can be started or stopped just now, such as a full disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     trouble: Option<String>,
+}
+
+/// An account of a list.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Listed {
+    /// One of this machine.
+    Here(Box<Account>),
+    /// One of another machine, as JSON.
+    Elsewhere(Box<RawValue>),
 }
 
 /// Which accounts are listed, and which page of them. What is not given leaves all.
@@ -48,6 +61,9 @@ struct AccountQuery {
     login: Option<String>,
     /// Whether a person has to act.
     needs_person: Option<bool>,
+    /// The machine; `local` is the one that is called.
+    #[param(example = "tokyo")]
+    machine: Option<String>,
     /// Only accounts that follow this name.
     after: Option<String>,
     /// How many accounts a page has.
@@ -76,6 +92,7 @@ impl AccountQuery {
             state: take("state"),
             login: take("login"),
             needs_person,
+            machine: take("machine"),
             after: take("after"),
             limit,
         };
@@ -85,15 +102,22 @@ impl AccountQuery {
         }
     }
 
-    fn takes(&self, account: &Account) -> bool {
+    fn takes(&self, account: &Looked<'_>) -> bool {
         self.q.as_deref().is_none_or(|part| account.name.contains(part))
             && self.state.as_deref().is_none_or(|state| account.state == state)
-            && self
-                .login
-                .as_deref()
-                .is_none_or(|state| account.login.as_ref().is_some_and(|login| login.state.as_str() == state))
+            && self.login.as_deref().is_none_or(|state| account.login == Some(state))
             && self.needs_person.is_none_or(|needs| account.needs_person == needs)
+            && self.machine.as_deref().is_none_or(|machine| account.machine == machine)
     }
+}
+
+/// What a query looks at.
+struct Looked<'a> {
+    name: &'a str,
+    state: &'a str,
+    login: Option<&'a str>,
+    needs_person: bool,
+    machine: &'a str,
 }
 
 /// Lists accounts.
@@ -110,26 +134,60 @@ impl AccountQuery {
         WithQuery,
     )
 )]
-pub(super) fn list(
-    accounts: &Accounts,
-    settings: &Settings,
-    request: &Parts,
-) -> Result<Response<Body>, Problem> {
+pub(super) fn list(v1: &V1, settings: &Settings, request: &Parts) -> Result<Response<Body>, Problem> {
     let query = AccountQuery::parse(request.uri.query().unwrap_or_default())?;
+    let (accounts, goes_on) = (&v1.accounts, !request.headers.contains_key(DOOR));
     let snapshot = accounts.clients.snapshot();
     let usages = accounts.usages();
-    let all =
-        snapshot.iter().map(|view| Account { usage: usages.of(view), ..accounts.account(view, settings) });
-    let mut found: Vec<_> = all.filter(|account| query.takes(account)).collect();
+    let mut found: Vec<(String, Listed)> = Vec::new();
+    for view in snapshot.iter() {
+        let mut account = Account { usage: usages.of(view), ..accounts.account(view, settings) };
+        if goes_on && v1.machines.knows(&view.record.spec.name) {
+            account.name = format!("{}@{LOCAL}", account.name);
+        }
+        let looked = Looked {
+            name: &account.name,
+            state: &account.state,
+            login: account.login.as_ref().map(|login| login.state.as_str()),
+            needs_person: account.needs_person,
+            machine: LOCAL,
+        };
+        if query.takes(&looked) {
+            found.push((account.name.clone(), Listed::Here(Box::new(account))));
+        }
+    }
+    if goes_on {
+        let own = found.len();
+        v1.machines.look(|table| {
+            for (name, machine, known, account) in table.accounts(|name| snapshot.get(name).is_some()) {
+                let looked = Looked {
+                    name: &name,
+                    state: &account.state,
+                    login: account.login.as_deref(),
+                    needs_person: account.needs_person,
+                    machine: machine.as_str(),
+                };
+                if query.takes(&looked)
+                    && let Ok(text) = RawValue::from_string(account.to_json(&name, machine, &known.link))
+                {
+                    found.push((name, Listed::Elsewhere(text)));
+                }
+            }
+        });
+        if found.len() > own {
+            found.sort_by(|one, other| one.0.cmp(&other.0));
+        }
+    }
     let total = found.len();
     if let Some(after) = &query.after {
-        found.retain(|account| account.name > *after);
+        found.retain(|(name, _)| name > after);
     }
     let limit = query.limit.unwrap_or(MOST);
-    let next = found.get(limit).and_then(|_| found.get(limit - 1)).map(|last| last.name.clone());
+    let next = found.get(limit).and_then(|_| found.get(limit - 1)).map(|(name, _)| name.clone());
     found.truncate(limit);
     let trouble = accounts.write_error().as_deref().map(str::to_owned);
-    Ok(unless_known(request, text(&AccountPage { accounts: found, total, next, trouble })))
+    let accounts = found.into_iter().map(|(_, account)| account).collect();
+    Ok(unless_known(request, text(&AccountPage { accounts, total, next, trouble })))
 }
 
 /// Shows an account.
@@ -145,11 +203,12 @@ pub(super) fn list(
     )
 )]
 pub(super) async fn one(
-    accounts: &Accounts,
+    v1: &V1,
     settings: &Settings,
     request: &Parts,
     name: &ClientName,
 ) -> Result<Response<Body>, Problem> {
+    let accounts = &v1.accounts;
     let view = accounts.clients.client(name).ok_or_else(Problem::no_such_account)?;
     let account = accounts.account(&view, settings);
     // Its tag is that of all else: what it uses is another number each time.
@@ -170,6 +229,7 @@ mod tests {
             state: Some("running".into()),
             login: None,
             needs_person: Some(true),
+            machine: None,
             after: Some("a".into()),
             limit: Some(10),
         };

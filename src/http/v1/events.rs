@@ -21,6 +21,7 @@ use super::refusals::Reading;
 use crate::accounts::{ChangeKind, Changes};
 use crate::http::auth::{Admission, Guard, Lease};
 use crate::http::body::{Body, BodyError};
+use crate::wire::door::DOOR;
 use crate::wire::v1::problem::Problem;
 
 /// The pause after which something is sent, so that a connection that is dead is noticed, and one that is alive is kept by the
@@ -29,6 +30,9 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(25);
 
 /// How many changes are sent as one piece.
 const AT_ONCE: usize = 64;
+
+/// A comment, which tells nothing but that the connection is alive.
+const NOTHING: Bytes = Bytes::from_static(b": \n\n");
 
 /// Where a browser goes on after its connection broke.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -39,7 +43,8 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 /// Sends every change of every account.
 ///
 /// Server-Sent Events: `ready` first, then `account` with an account as it is now, and `gone` with the name of one that has left the
-/// list; `controller` with its `trouble`, or null: why no account can be started or stopped. `missed` says that changes are missing, so the list is to be read again. After a break, `Last-Event-ID` goes on where it was.
+/// list; `controller` with its `trouble`, or null: why no account can be started or stopped; `machine` with the
+/// `name` and `state` of another machine to which this one is the door. `missed` says that changes are missing, so the list is to be read again. After a break, `Last-Event-ID` goes on where it was.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -60,6 +65,7 @@ pub(super) fn follow(v1: &Arc<V1>, request: &Parts) -> Result<Response<Body>, Pr
         last,
         ends: Ends::new(v1, request),
         next: None,
+        goes_on: !request.headers.contains_key(DOOR),
         _place: place,
     };
     listener.next = Some(listener.begin(asked(&request.headers)));
@@ -134,6 +140,8 @@ struct Listener {
     ends: Ends,
     /// What is sent next, before any change.
     next: Option<Bytes>,
+    /// Whether changes of other machines are told: not to a door, which hears them there.
+    goes_on: bool,
     _place: OwnedSemaphorePermit,
 }
 
@@ -172,14 +180,20 @@ impl Listener {
                 self.last = newest;
                 return Some(self.event("missed", "{}", newest).into());
             };
-            let mut text = String::new();
+            let (mut text, is_read) = (String::new(), !changes.is_empty());
             for change in changes {
                 let kind = match change.kind {
                     ChangeKind::Account => "account",
                     ChangeKind::Gone => "gone",
                     ChangeKind::Controller => "controller",
+                    ChangeKind::Elsewhere => "account",
+                    ChangeKind::GoneElsewhere => "gone",
+                    ChangeKind::Machine => "machine",
                 };
                 self.last = change.number;
+                if change.kind.is_elsewhere() && !self.goes_on {
+                    continue;
+                }
                 // JSON has no line breaks of its own, and writing to a text can't fail.
                 let _ = write!(text, "event: {kind}\nid: {}-{}\ndata: ", self.changes.run(), change.number);
                 text.push_str(&String::from_utf8_lossy(&change.text));
@@ -188,11 +202,14 @@ impl Listener {
             if !text.is_empty() {
                 return Some(text.into());
             }
+            if is_read {
+                return Some(NOTHING);
+            }
             tokio::select! {
                 biased;
                 () = self.ends.wait() => return None,
                 changed = self.newest.changed() => changed.ok()?,
-                () = sleep(HEARTBEAT) => return Some(Bytes::from_static(b": \n\n")),
+                () = sleep(HEARTBEAT) => return Some(NOTHING),
             }
         }
     }

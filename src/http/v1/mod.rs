@@ -8,6 +8,7 @@
 //! - `log`: what an account and the controller said of it
 //! - `events`: what changes, as it changes
 //! - `explain`: why an account is as it is
+//! - `machine`: how this machine is, for a door
 //! - `scan`: links that show a login code elsewhere
 //! - `session`: signing in on the page
 //! - `sandbox`: what is said of the paths that clients answer
@@ -19,6 +20,7 @@ mod events;
 mod explain;
 mod forget;
 mod log;
+mod machine;
 mod qrcode;
 mod refusals;
 mod sandbox;
@@ -44,6 +46,7 @@ use crate::http::auth::Guard;
 use crate::http::body::{self, Body};
 use crate::http::etag;
 use crate::http::server::Downstream;
+use crate::machines::Machines;
 use crate::service::log::ReadableLog;
 use crate::wire::v1::problem::Problem;
 use crate::wire::v1::routes::{self, Action, Route};
@@ -59,6 +62,7 @@ const STREAMS: usize = 256;
 #[derive(Debug)]
 pub struct V1 {
     accounts: Accounts,
+    machines: Machines,
     settings: watch::Receiver<Arc<Settings>>,
     changes: Changes,
     log: ReadableLog,
@@ -73,11 +77,21 @@ impl V1 {
     /// Joins its parts. `ending` is cancelled when the controller begins to end.
     pub fn new(
         (accounts, changes, log): (Accounts, Changes, ReadableLog),
+        machines: Machines,
         settings: watch::Receiver<Arc<Settings>>,
         guard: watch::Receiver<Arc<Guard>>,
         ending: CancellationToken,
     ) -> Self {
-        Self { accounts, settings, changes, log, guard, ending, streams: Arc::new(Semaphore::new(STREAMS)) }
+        Self {
+            accounts,
+            machines,
+            settings,
+            changes,
+            log,
+            guard,
+            ending,
+            streams: Arc::new(Semaphore::new(STREAMS)),
+        }
     }
 
     /// Answers a request that was let in.
@@ -122,11 +136,12 @@ struct Call {
 
 impl Call {
     async fn answer(self, route: Route) -> Result<Response<Body>, Problem> {
-        let (accounts, settings, request) = (&self.v1.accounts, &self.settings, &self.request);
+        let (settings, request) = (&self.settings, &self.request);
         match route {
-            Route::Accounts => accounts::list(accounts, settings, request),
-            Route::Account(name) => accounts::one(accounts, settings, request, &name).await,
+            Route::Accounts => accounts::list(&self.v1, settings, request),
+            Route::Account(name) => accounts::one(&self.v1, settings, request, &name).await,
             Route::Events => events::follow(&self.v1, request),
+            Route::Machine => Ok(machine::about(&self.v1)),
             Route::ScanLink(name) => scan::link(&self, &name),
             Route::Explain(name) => explain::explanation(&self, &name),
             Route::Session => Ok(session::show(&self)),

@@ -12,6 +12,7 @@ use super::events::__path_follow;
 use super::explain::__path_explanation;
 use super::forget::__path_delete;
 use super::log::__path_log;
+use super::machine::__path_about;
 use super::qrcode::__path_qrcode;
 use super::sandbox::{__path_file, __path_frames, __path_people, __path_world};
 use super::scan::__path_link;
@@ -29,6 +30,7 @@ use crate::wire::v1::problem::Problem;
         list,
         one,
         follow,
+        about,
         put,
         delete,
         start,

@@ -4,11 +4,13 @@
 //! - [`account`]: an account, with its processes and its login
 //! - [`explain`]: why an account is as it is, in words
 //! - [`requests`]: what callers send in bodies
+//! - [`event_text`]: the events of a stream, for those who read one
 //! - [`problem`]: what went wrong with a request, by RFC 9457
 //!
 //! Pure. The specification is generated from these types and from the handlers in `http::v1`.
 
 pub mod account;
+pub mod event_text;
 pub mod explain;
 pub mod log;
 pub mod problem;

@@ -1,7 +1,7 @@
 //! The paths below `/v1`, and those beside it that tell whether the controller is well.
 
 use http::Method;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::problem::Problem;
 use crate::model::name::ClientName;
@@ -43,6 +43,8 @@ pub enum Route {
     Log(ClientName),
     /// What changes, as it changes.
     Events,
+    /// How the machine is.
+    Machine,
     /// Who the caller is.
     Session,
     /// The caller signs in.
@@ -85,6 +87,7 @@ pub fn find(method: &Method, path: &str) -> Result<Route, Problem> {
     Ok(match target {
         Target::Accounts => Route::Accounts,
         Target::Events => Route::Events,
+        Target::Machine => Route::Machine,
         Target::Session => match *method {
             Method::POST => Route::SignIn,
             Method::DELETE => Route::SignOut,
@@ -102,6 +105,18 @@ pub fn find(method: &Method, path: &str) -> Result<Route, Problem> {
         Target::Log(name) => Route::Log(account(name)?),
         Target::Action(name, action) => Route::Act(account(name)?, action),
     })
+}
+
+/// The account of a path, and what follows its name there. The name is as it stands in the path, percent-encoded.
+pub fn of_account(path: &str) -> Option<(&str, &str)> {
+    let rest = path.strip_prefix(ROOT)?.strip_prefix("clients/")?;
+    let (name, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    (!name.is_empty()).then_some((name, rest))
+}
+
+/// The path of an account, with what follows its name.
+pub fn path_of(name: &ClientName, rest: &str) -> String {
+    format!("{ROOT}clients/{}{rest}", utf8_percent_encode(name.as_str(), NON_ALPHANUMERIC))
 }
 
 /// The account and the path at its client, of `/v1/clients/NAME/sandbox/…`. The name is as it stands in the path, percent-encoded.
@@ -153,6 +168,7 @@ enum Target<'a> {
     Log(&'a str),
     Action(&'a str, Action),
     Events,
+    Machine,
     Session,
     Specification,
 }
@@ -176,6 +192,7 @@ fn target(path: &str) -> Option<(Target<'_>, &'static str)> {
         [Some("clients"), Some(name), Some("relogin"), None] => action(name, Action::Relogin),
         [Some("session"), None, ..] => Some((Target::Session, "GET, HEAD, POST, DELETE")),
         [Some("events"), None, ..] => Some((Target::Events, READ)),
+        [Some("machine"), None, ..] => Some((Target::Machine, READ)),
         [Some("openapi.json"), None, ..] => Some((Target::Specification, READ)),
         _ => None,
     }

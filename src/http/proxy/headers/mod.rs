@@ -9,7 +9,7 @@ mod request;
 mod response;
 mod via;
 
-pub use request::{Hop, to_client, wanted_protocol};
+pub use request::{Hop, NextHop, to_next_hop, wanted_protocol};
 pub use response::{BodyEnd, MalformedHead, ResponseHead, set_protocol};
 pub use via::{LoopDetected, ViaToken};
 

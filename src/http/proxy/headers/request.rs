@@ -2,26 +2,43 @@
 
 use std::io::Write;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, UPGRADE, VIA};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, UPGRADE, VIA};
 use http::request::Parts;
 use http::{Method, Version};
 
 use super::{LoopDetected, ViaToken, is_hop_by_hop, is_named, tokens, write_header};
+use crate::machines::Target;
+use crate::wire::door::{DOOR, Said};
+use crate::wire::onebot;
 
 /// One hop: from whom, through whom, to whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Hop<'a> {
     /// The caller's address, or `unknown`.
     pub address: &'a str,
-    /// The client's port on loopback.
-    pub port: u16,
+    /// Where it goes.
+    pub to: NextHop<'a>,
     /// Our name.
     pub via_token: &'a ViaToken,
 }
 
-/// The head of a request, as the client gets it: request line, headers, empty line. Its query becomes `query`;
+/// Where a request goes.
+#[derive(Clone, Copy, Debug)]
+pub enum NextHop<'a> {
+    /// To a client, by its port on loopback.
+    Client(u16),
+    /// To the controller of another machine.
+    Machine {
+        /// How it is reached.
+        target: &'a Target,
+        /// What the caller may do.
+        said: Said,
+    },
+}
+
+/// The head of a request, as the next hop gets it: request line, headers, empty line. Its query becomes `query`;
 /// `length` is that of the body, if known; `protocol` is the result of [`wanted_protocol`].
-pub fn to_client(
+pub fn to_next_hop(
     request: &Parts,
     query: &[u8],
     hop: Hop<'_>,
@@ -33,10 +50,22 @@ pub fn to_client(
     let named: Vec<&[u8]> = tokens(headers, CONNECTION).collect();
     // The headers that are added take about 250 bytes.
     let mut head = Vec::with_capacity(512);
-    write_line(&mut head, request, query);
-    let _ = write!(head, "Host: 127.0.0.1:{}\r\n", hop.port);
+    match hop.to {
+        NextHop::Client(port) => {
+            write_line(&mut head, request, "", query);
+            let _ = write!(head, "Host: 127.0.0.1:{port}\r\n");
+        }
+        NextHop::Machine { target, said } => {
+            write_line(&mut head, request, &target.prefix, query);
+            let _ = write!(head, "Host: {}\r\n", target.host());
+            write_header(&mut head, &HeaderName::from_static(DOOR), &HeaderValue::from_static(said.as_str()));
+            if let Some(token) = &target.token {
+                write_header(&mut head, &AUTHORIZATION, token);
+            }
+        }
+    }
     for (name, value) in headers {
-        if is_for_client(name) && !is_named(&named, name) {
+        if is_for_next(name, hop.to) && !is_named(&named, name) {
             write_header(&mut head, name, value);
         }
     }
@@ -57,21 +86,26 @@ pub fn to_client(
 
 /// Whether a header of the caller is passed on: not if it is about the connection, or is written anew. `Expect`
 /// is not, as our own server sends the 100 once the client has read the head.
-fn is_for_client(name: &HeaderName) -> bool {
+fn is_for_next(name: &HeaderName, to: NextHop<'_>) -> bool {
     let name = name.as_str();
     if name.contains('_') {
         // Clients that turn headers into variables, as CGI does, can't tell `_` from `-`.
         let twin = HeaderName::from_bytes(name.replace('_', "-").as_bytes());
-        return twin.is_ok_and(|twin| is_for_client(&twin));
+        return twin.is_ok_and(|twin| is_for_next(&twin, to));
     }
+    // What opens this controller is nothing to another one, and neither is what we say to clients alone.
+    let is_kept_here = matches!(to, NextHop::Machine { .. })
+        && matches!(name, "authorization" | "cookie" | "referer" | "origin" | onebot::DOOR);
     !is_hop_by_hop(name)
-        && !matches!(name, "host" | "content-length" | "expect" | "forwarded")
+        && !is_kept_here
+        && !matches!(name, "host" | "content-length" | "expect" | "forwarded" | DOOR)
         && !name.starts_with("x-forwarded-")
 }
 
 /// Method and path were parsed from such a line, so neither can break this one.
-fn write_line(head: &mut Vec<u8>, request: &Parts, query: &[u8]) {
-    for part in [request.method.as_str().as_bytes(), b" ", request.uri.path().as_bytes()] {
+fn write_line(head: &mut Vec<u8>, request: &Parts, prefix: &str, query: &[u8]) {
+    let (method, path) = (request.method.as_str(), request.uri.path());
+    for part in [method.as_bytes(), b" ", prefix.as_bytes(), path.as_bytes()] {
         head.extend_from_slice(part);
     }
     if !query.is_empty() {
@@ -133,10 +167,10 @@ mod tests {
         via_token: &ViaToken,
         length: Option<u64>,
     ) -> Result<Vec<String>, LoopDetected> {
-        let head = to_client(
+        let head = to_next_hop(
             request,
             b"b=c",
-            Hop { address: &peer.address(), port: 5000, via_token },
+            Hop { address: &peer.address(), to: NextHop::Client(5000), via_token },
             length,
             None,
         )?;

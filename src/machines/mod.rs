@@ -1,0 +1,301 @@
+//! Other machines with a controller, to which this one is the door: what is known of their accounts, and the connections to them.
+//!
+//! Each machine's controller is the master of its accounts. The door keeps a table of them, which their event streams keep up to date,
+//! and asks nothing when it is called.
+//!
+//! - [`Machines`]: the handle of all of it; `table`: what is known; `remote_account`: an account as its machine tells it
+//! - `link`: keeps the connection to one machine; `ssh`: the tunnel to its socket; `target`: a connection to its controller;
+//!   `follow`: what it tells
+//! - `remembered`: which account lives where, on disk
+
+mod follow;
+mod link;
+mod remembered;
+mod remote_account;
+mod ssh;
+mod table;
+mod target;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use link::Link;
+pub use remembered::Remembered;
+pub use remote_account::RemoteAccount;
+pub use table::{LinkState, Location, Machine, MachineTable, NameTaken};
+pub use target::{AnyStream, CallFailure, Stream, Target};
+
+use crate::accounts::{ChangeKind, OutsideChange};
+use crate::config::{self, MachineSettings, Settings};
+use crate::locks::locked;
+use crate::model::machine::MachineName;
+use crate::model::name::ClientName;
+use crate::wire::machines::MachineRefusal;
+
+/// How many changes of other machines may wait to be told.
+pub const NEWS: usize = 1024;
+
+/// The other machines. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Machines(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    table: Mutex<MachineTable>,
+    /// Where each machine is reached just now.
+    targets: Mutex<BTreeMap<MachineName, Arc<Target>>>,
+    /// Counts changes of which account lives where, for what is remembered.
+    places: watch::Sender<u64>,
+    news: mpsc::Sender<OutsideChange>,
+}
+
+/// What a machine tells.
+#[derive(Debug)]
+enum Heard {
+    /// It answers.
+    Reachable,
+    /// It does not: why.
+    Unreachable(String),
+    /// All its accounts.
+    All(Vec<RemoteAccount>),
+    /// An account as it is now.
+    Account(RemoteAccount),
+    /// An account has left its list.
+    Gone(ClientName),
+    /// How much of its memory is free, in bytes.
+    FreeMemory(Option<u64>),
+}
+
+/// What becomes of a name that is taken for the start of an account. When this is dropped, the name is free again, unless the account has
+/// come about.
+#[derive(Debug)]
+pub struct Reservation {
+    machines: Machines,
+    name: ClientName,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        locked(&self.machines.0.table).release(&self.name);
+    }
+}
+
+impl Reservation {
+    /// The start on a machine is answered. An account that came about is known before its machine tells of it.
+    pub fn settle(self, machine: &MachineName, is_started: bool) {
+        let mut table = locked(&self.machines.0.table);
+        let is_known = |known: &Machine| known.accounts.contains_key(&self.name);
+        if is_started && !table.machines().get(machine).is_some_and(is_known) {
+            table.insert(machine, RemoteAccount::of_name(self.name.clone()));
+        }
+        // `self` is dropped after the guard, which its drop takes again.
+        drop(table);
+    }
+}
+
+impl Machines {
+    /// Those of the settings, with the names of accounts that are remembered. `news` takes what changes.
+    pub fn new(
+        settings: &Settings,
+        remembered: &BTreeMap<MachineName, Vec<ClientName>>,
+        news: mpsc::Sender<OutsideChange>,
+    ) -> Self {
+        let (mut table, now) = (MachineTable::default(), unix_seconds());
+        for name in settings.machines.keys() {
+            table.add(name, remembered.get(name).into_iter().flatten().cloned(), now);
+        }
+        let (table, targets) = (Mutex::new(table), Mutex::default());
+        Self(Arc::new(Shared { table, targets, places: watch::Sender::new(0), news }))
+    }
+
+    /// Looks at the table. The lock is held meanwhile.
+    pub fn look<T>(&self, look: impl FnOnce(&MachineTable) -> T) -> T {
+        look(&locked(&self.0.table))
+    }
+
+    /// Where the account is that a caller names. `is_here` says whether this machine has one of a name.
+    pub fn locate(&self, named: &ClientName, is_here: impl Fn(&ClientName) -> bool) -> Location {
+        locked(&self.0.table).locate(named, is_here)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        locked(&self.0.table).machines().is_empty()
+    }
+
+    /// Whether another machine has an account of this name.
+    pub fn knows(&self, name: &ClientName) -> bool {
+        locked(&self.0.table).knows(name)
+    }
+
+    /// How the controller of a machine is reached.
+    ///
+    /// # Errors
+    /// It can't be, or there is no such machine.
+    pub fn target(&self, machine: &MachineName) -> Result<Arc<Target>, MachineRefusal> {
+        let unreachable = |since, why: &str| MachineRefusal::Unreachable {
+            machine: machine.as_str().to_owned(),
+            since,
+            why: why.to_owned(),
+        };
+        match locked(&self.0.table).machines().get(machine).map(|machine| machine.link.clone()) {
+            None => return Err(MachineRefusal::NoSuchMachine(machine.as_str().to_owned())),
+            Some(LinkState::Unreachable { since, why }) => return Err(unreachable(since, &why)),
+            Some(LinkState::Reachable { .. }) => {}
+        }
+        let target = locked(&self.0.targets).get(machine).cloned();
+        target.ok_or_else(|| unreachable(unix_seconds(), "its connection has just ended"))
+    }
+
+    /// Takes a name for an account that is to be started on this machine; none: on the machine that is called.
+    ///
+    /// # Errors
+    /// It is taken, or may be.
+    pub fn reserve(&self, name: &ClientName, on: Option<&MachineName>) -> Result<Reservation, NameTaken> {
+        locked(&self.0.table).reserve(name, on)?;
+        Ok(Reservation { machines: self.clone(), name: name.clone() })
+    }
+
+    /// The accounts of each machine, by name.
+    fn places(&self) -> BTreeMap<MachineName, Vec<ClientName>> {
+        let table = locked(&self.0.table);
+        let of = |(name, machine): (&MachineName, &Machine)| {
+            (name.clone(), machine.accounts.keys().cloned().collect())
+        };
+        table.machines().iter().map(of).collect()
+    }
+
+    /// Keeps the connections to the machines of the settings, as they are and become. Runs as long as the controller. Sockets of tunnels
+    /// are in `folder`, which exists.
+    pub async fn run(self, mut settings: watch::Receiver<Arc<Settings>>, folder: Arc<Path>) {
+        let mut links: BTreeMap<MachineName, (MachineSettings, AbortOnDropHandle<()>)> = BTreeMap::new();
+        loop {
+            let wanted = settings.borrow_and_update().machines.clone();
+            links.retain(|name, (connected, _)| wanted.get(name) == Some(connected));
+            self.forget_others(&wanted).await;
+            for (name, own) in wanted {
+                links.entry(name.clone()).or_insert_with(|| {
+                    locked(&self.0.table).add(&name, [], unix_seconds());
+                    let news = MachineNews { machines: self.clone(), name };
+                    let link = Link { settings: own.clone(), news, folder: folder.clone() };
+                    (own, AbortOnDropHandle::new(tokio::spawn(link.run())))
+                });
+            }
+            if settings.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Forgets the machines that the settings name no more, and their accounts.
+    async fn forget_others(&self, wanted: &config::Machines) {
+        for (name, accounts) in self.places().into_iter().filter(|(name, _)| !wanted.contains_key(name)) {
+            locked(&self.0.table).remove(&name);
+            locked(&self.0.targets).remove(&name);
+            for account in accounts {
+                let text = json!({ "name": account, "machine": name.as_str() }).to_string();
+                self.tell(ChangeKind::GoneElsewhere, text).await;
+            }
+        }
+        self.0.places.send_modify(|count| *count += 1);
+    }
+
+    async fn tell(&self, kind: ChangeKind, text: String) {
+        // Its receiver lives as long as the controller.
+        let _ = self.0.news.send(OutsideChange { kind, text: Bytes::from(text) }).await;
+    }
+}
+
+/// What one machine tells goes here.
+#[derive(Clone, Debug)]
+struct MachineNews {
+    machines: Machines,
+    name: MachineName,
+}
+
+impl MachineNews {
+    /// Notes what the machine tells, and tells those who listen what of it is news. Returns whether anything is.
+    async fn hear(&self, heard: Heard) -> bool {
+        let (gone, changed) = match heard {
+            Heard::Reachable => return self.note_link(LinkState::Reachable { since: unix_seconds() }).await,
+            Heard::Unreachable(why) => {
+                let link = LinkState::Unreachable { since: unix_seconds(), why: why.into() };
+                return self.note_link(link).await;
+            }
+            Heard::FreeMemory(bytes) => {
+                locked(&self.machines.0.table).set_free_memory(&self.name, bytes);
+                return false;
+            }
+            Heard::All(accounts) => locked(&self.machines.0.table).replace(&self.name, accounts),
+            Heard::Account(account) => {
+                let key = account.name.clone();
+                let is_news = locked(&self.machines.0.table).insert(&self.name, account);
+                (Vec::new(), is_news.then_some(key).into_iter().collect())
+            }
+            Heard::Gone(account) => {
+                let is_news = locked(&self.machines.0.table).delete(&self.name, &account);
+                (is_news.then_some(account).into_iter().collect(), Vec::new())
+            }
+        };
+        for account in &gone {
+            let text = json!({ "name": account, "machine": self.name.as_str() }).to_string();
+            self.machines.tell(ChangeKind::GoneElsewhere, text).await;
+        }
+        for account in &changed {
+            let text = self.machines.look(|table| table.shown(&self.name, account));
+            if let Some(text) = text {
+                self.machines.tell(ChangeKind::Elsewhere, text).await;
+            }
+        }
+        let is_news = !gone.is_empty() || !changed.is_empty();
+        if is_news {
+            self.machines.0.places.send_modify(|count| *count += 1);
+        }
+        is_news
+    }
+
+    /// Notes whether the machine can be reached. Returns whether that is news.
+    async fn note_link(&self, link: LinkState) -> bool {
+        let name = &self.name;
+        let noted = {
+            let mut table = locked(&self.machines.0.table);
+            let is_news = table.set_link(name, link);
+            table.machines().get(name).filter(|_| is_news).map(|machine| machine.link.clone())
+        };
+        let text = match noted {
+            None => return false,
+            Some(LinkState::Reachable { .. }) => {
+                info!(machine = name.as_str(), "{name}: its controller is reached");
+                json!({ "name": name.as_str(), "state": "reachable" })
+            }
+            Some(LinkState::Unreachable { since, why }) => {
+                warn!(machine = name.as_str(), "{name}: its controller can't be reached: {why}");
+                json!({ "name": name.as_str(), "state": "unreachable", "since": since, "reason": &*why })
+            }
+        };
+        self.machines.tell(ChangeKind::Machine, text.to_string()).await;
+        true
+    }
+}
+
+/// How much memory of this machine is free for more programs, in bytes: `MemAvailable` of proc_meminfo(5). None where that can't be read.
+pub fn free_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+/// The time, in Unix seconds.
+fn unix_seconds() -> u64 {
+    // A clock before 1970 is no clock.
+    SystemTime::now().duration_since(UNIX_EPOCH).map(|since| since.as_secs()).unwrap_or_default()
+}

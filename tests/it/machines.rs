@@ -1,0 +1,197 @@
+//! A door and another machine, here a controller of its own at another port. What ssh and TLS do is tried on real machines.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use crate::fixture::{Builder, Controller, PATIENCE, free_port, wait_until};
+
+/// The token of the other machine.
+const TOKEN: &str = "of-the-other-machine-0123456789";
+
+struct Two {
+    door: Controller,
+    tokyo: Controller,
+}
+
+impl Two {
+    /// A door to `tokyo`, which asks for a token.
+    fn new(tokyo: &str) -> Self {
+        let builder = Builder::new();
+        let file = builder.write_file("token", &format!("{TOKEN}\n"), 0o600);
+        // The same one after a restart.
+        let listen = format!("listen = '127.0.0.1:{}'", free_port());
+        let tokens = format!("{listen}\n[auth]\ntokens = [{{ name = 'door', file = {file:?} }}]\n{tokyo}");
+        let tokyo = builder.config(&tokens).built_in();
+        let builder = Builder::new();
+        let token = builder.write_file("tokyo.token", &format!("{TOKEN}\n"), 0o600);
+        let machines = format!(
+            "[machines.tokyo]\nurl = '{}'\ntoken_file = {token:?}\n",
+            tokyo.url("").trim_end_matches('/')
+        );
+        let door = builder.config(&machines).built_in();
+        let two = Self { door, tokyo };
+        two.wait_for("tokyo: its controller is reached");
+        two
+    }
+
+    fn wait_for(&self, line: &str) {
+        wait_until(line, || self.door.log.text().contains(line));
+    }
+
+    fn call(&self, path: &str) -> Value {
+        self.door.get(path).json()
+    }
+
+    /// Starts an account there, and waits until it runs.
+    fn start(&self, name: &str) {
+        let path = format!("/openqq/start_client?client={name}&machine=tokyo&sandbox_login_time=0");
+        assert_eq!(self.call(&path)["code"], 0);
+        wait_until("it runs", || self.checked(name)["state"] == "running");
+    }
+
+    fn checked(&self, name: &str) -> Value {
+        self.call(&format!("/openqq/check_client?client={name}"))["client"][0].clone()
+    }
+}
+
+#[test]
+fn accounts_of_another_machine_are_called_as_own_ones() {
+    let two = Two::new("");
+    two.start("far");
+    let (far, near) = (two.checked("far"), two.call("/openqq/start_client?client=near&sandbox_login_time=0"));
+    assert_eq!((&far["machine"], &near["code"]), (&json!("tokyo"), &json!(0)));
+    // All are listed, by each API.
+    let all = two.call("/openqq/check_client")["client"].clone();
+    assert_eq!(all.as_array().unwrap().len(), 2);
+    let page = two.call("/v1/clients");
+    let names: Vec<_> = page["accounts"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["far", "near"]);
+    assert_eq!(page["total"], 2);
+    assert_eq!(two.call("/v1/clients?machine=local")["total"], 1);
+    assert_eq!(two.call("/v1/clients?machine=tokyo&state=running")["accounts"][0]["machine"], "tokyo");
+    assert_eq!(two.call("/v1/clients/far")["machine"], "tokyo");
+    // The machine itself knows nothing of the door, and a door's question is about its own accounts alone.
+    let asked = ureq::http::Request::get(two.door.url("/v1/clients")).header("x-wqcontroller-door", "full");
+    assert_eq!(two.door.send(asked.body(()).unwrap()).json()["total"], 1);
+    // Calls to the account go there: of the old API, below /v1, and OneBot's.
+    let friends = two.call("/openqq/get_friend_info?client=far");
+    assert!(!friends.as_array().unwrap().is_empty());
+    let friend = friends[0]["id"].as_str().unwrap();
+    let sent = two.call(&format!("/openqq/send_friend_message?client=far&id={friend}&content=hi"));
+    assert_eq!(sent["code"], 0, "{sent}");
+    assert_eq!(two.call("/onebot/v11/get_login_info?client=far")["status"], "ok");
+    assert_eq!(two.call("/clients/far/onebot/v11/get_status")["data"]["online"], true);
+    assert_eq!(two.call("/v1/clients/far/explain")["summary"].as_str().map(str::is_empty), Some(false));
+    let url = two.door.url("/clients/far/onebot/v11/api").replace("http", "ws");
+    let stream = TcpStream::connect(url.split('/').nth(2).unwrap()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (mut socket, _) = tungstenite::client(url, stream).unwrap();
+    socket.send(Message::text(r#"{"action":"get_login_info","echo":7}"#)).unwrap();
+    let answer: Value = serde_json::from_str(socket.read().unwrap().to_text().unwrap()).unwrap();
+    assert_eq!((&answer["echo"], &answer["status"]), (&json!(7), &json!("ok")));
+    // And it ends there.
+    assert_eq!(two.call("/openqq/stop_client?client=far")["code"], 0);
+    wait_until("it is gone", || two.call("/openqq/check_client?client=far")["code"] == 1);
+    assert_eq!(two.call("/openqq/get_user_info?client=far")["code"], 1);
+    let log = two.door.log.text() + &two.tokyo.log.text();
+    assert!(!log.contains(TOKEN), "{log}");
+}
+
+#[test]
+fn names_are_one_in_all_machines() {
+    let two = Two::new("");
+    two.start("far");
+    let refused = |path: &str, why: &str| {
+        let answer = two.call(path);
+        assert_eq!(answer["code"], 6, "{answer}");
+        assert!(answer["status"].as_str().unwrap().contains(why), "{answer}");
+    };
+    refused("/openqq/start_client?client=far&machine=local", "far lives on the machine tokyo");
+    refused("/openqq/start_client?client=x&machine=osaka", "there is no machine \"osaka\"");
+    // Without a word it is started where it lives.
+    assert_eq!(two.call("/openqq/start_client?client=far")["status"], "client already exists");
+    // One that is made there while nobody looks.
+    assert_eq!(two.call("/openqq/start_client?client=twin&sandbox_login_time=0")["code"], 0);
+    let start = "/openqq/start_client?client=twin&sandbox_login_time=0";
+    let made =
+        ureq::http::Request::get(two.tokyo.url(start)).header("authorization", format!("Bearer {TOKEN}"));
+    assert_eq!(two.tokyo.send(made.body(()).unwrap()).json()["code"], 0);
+    wait_until("both are known", || two.door.get("/openqq/get_user_info?client=twin").status == 409);
+    let names = two.call("/v1/clients?q=twin");
+    let names: Vec<_> = names["accounts"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["twin@local", "twin@tokyo"]);
+    assert_eq!(two.door.get("/v1/clients/twin").json()["code"], "ambiguous_name");
+    for full in ["twin@local", "twin@tokyo"] {
+        wait_until("it runs", || two.door.get(&format!("/openqq/get_user_info?client={full}")).status == 200);
+        assert_eq!(two.call(&format!("/openqq/stop_client?client={full}"))["code"], 0);
+    }
+    wait_until("both are gone", || two.call("/v1/clients?q=twin")["total"] == 0);
+}
+
+#[test]
+fn machine_that_is_away_keeps_its_accounts_in_the_list() {
+    let mut two = Two::new("");
+    two.start("far");
+    two.tokyo.kill();
+    let away = || {
+        let answer = two.door.get("/openqq/get_user_info?client=far");
+        answer.status == 503 && answer.json()["machine"] == "tokyo"
+    };
+    wait_until("it is away", away);
+    let far = two.checked("far");
+    assert_eq!((&far["machine_state"], &far["state"]), (&json!("unreachable"), &json!("running")));
+    // Nothing is started elsewhere, and no new name, for it may be one of those there.
+    let refused = two.call("/openqq/start_client?client=new");
+    assert!(refused["status"].as_str().unwrap().contains("may have an account new"), "{refused}");
+    assert_eq!(two.call("/v1/clients/far/explain")["code"], "machine_unreachable");
+    // Nor is that forgotten by the next controller.
+    wait_until("it is on disk", || {
+        let found = two.door.path("machines.json");
+        std::fs::read_to_string(found).is_ok_and(|text| text.contains("far"))
+    });
+    two.door.kill();
+    two.door.start_again();
+    assert_eq!(two.checked("far")["machine_state"], "unreachable");
+    two.tokyo.start_again();
+    wait_until("it is back", || two.checked("far").get("machine_state").is_none());
+    wait_until("it answers", || two.door.get("/openqq/get_user_info?client=far").status == 200);
+}
+
+#[test]
+fn changes_of_another_machine_are_events_here() {
+    let two = Two::new("");
+    let stream = TcpStream::connect(two.door.url("").split('/').nth(2).unwrap()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap());
+    std::io::Write::write_all(&mut &stream, b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut until = |what: &str| {
+        let deadline = Instant::now() + PATIENCE;
+        let mut line = String::new();
+        while !line.contains(what) {
+            assert!(Instant::now() < deadline, "{what} did not come");
+            line.clear();
+            lines.read_line(&mut line).unwrap();
+        }
+        line
+    };
+    until("event: ready");
+    two.start("far");
+    assert!(until(r#""name":"far""#).contains(r#""machine":"tokyo""#));
+    assert_eq!(two.call("/openqq/stop_client?client=far")["code"], 0);
+    until("event: gone");
+    assert!(until(r#""name":"far""#).contains(r#""machine":"tokyo""#));
+}
+
+#[test]
+fn machine_may_refuse_to_be_reached_through_a_door() {
+    let builder = Builder::new();
+    let tokyo = builder.config("[auth]\ndoors = false").built_in();
+    let machines = format!("[machines.tokyo]\nurl = '{}'\n", tokyo.url("").trim_end_matches('/'));
+    let door = Builder::new().config(&machines).built_in();
+    wait_until("it says why", || door.log.text().contains("auth.doors"));
+    assert_eq!(door.get("/openqq/start_client?client=a&machine=tokyo").json()["code"], 503);
+}
