@@ -52,7 +52,7 @@ struct Shared {
     table: Mutex<MachineTable>,
     /// Where each machine is reached just now.
     targets: Mutex<BTreeMap<MachineName, Arc<Target>>>,
-    /// Counts changes of which account lives where, for what is remembered.
+    /// Counts how often an account came to a machine or left one, so that it is written down.
     places: watch::Sender<u64>,
     news: mpsc::Sender<OutsideChange>,
 }

@@ -55,7 +55,7 @@ struct Told {
 }
 
 impl RemoteAccount {
-    /// One of which only the name is known.
+    /// An account that is known by its name alone.
     pub fn of_name(name: ClientName) -> Self {
         Self {
             name,

@@ -22,7 +22,7 @@ use crate::locks::locked;
 /// How long ssh may take to open the tunnel.
 const OPEN: Duration = Duration::from_secs(20);
 
-/// How often it is looked whether the tunnel is open.
+/// The time between two looks whether the tunnel is open.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// How long its words may take after its end.

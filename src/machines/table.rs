@@ -71,7 +71,7 @@ pub struct MachineTable {
 }
 
 impl MachineTable {
-    /// Adds a machine, of which the names of accounts are remembered, or changes nothing.
+    /// Adds a machine with the accounts that are remembered, unless it is there already.
     pub fn add(&mut self, name: &MachineName, remembered: impl IntoIterator<Item = ClientName>, now: u64) {
         if self.machines.contains_key(name) {
             return;

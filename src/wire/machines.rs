@@ -41,9 +41,7 @@ impl MachineRefusal {
                     "there is no machine {machine:?} in the configuration of this controller ([machines])"
                 )
             }
-            Self::NoDoor => {
-                "this controller is not to be reached through another one (auth.doors)".to_owned()
-            }
+            Self::NoDoor => "this controller takes no calls through another one (auth.doors)".to_owned(),
         }
     }
 }

@@ -114,7 +114,7 @@ fn names_are_one_in_all_machines() {
     refused("/openqq/start_client?client=x&machine=osaka", "there is no machine \"osaka\"");
     // Without a word it is started where it lives.
     assert_eq!(two.call("/openqq/start_client?client=far")["status"], "client already exists");
-    // One that is made there while nobody looks.
+    // One that is made there directly.
     assert_eq!(two.call("/openqq/start_client?client=twin&sandbox_login_time=0")["code"], 0);
     let start = "/openqq/start_client?client=twin&sandbox_login_time=0";
     let made =
