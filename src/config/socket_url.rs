@@ -125,7 +125,7 @@ impl SocketUrl {
         self.url.path()
     }
 
-    /// The URL for people: without user, password and query, any of which may be a secret.
+    /// The URL for people. User, password and query may be secrets, and are left out.
     pub fn shown(&self) -> String {
         let mut shown = self.url.clone();
         // They fail for a URL that can have neither, which one with a host is not.

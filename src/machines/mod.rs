@@ -31,7 +31,7 @@ use link::Link;
 pub use remembered::Remembered;
 pub use remote_account::RemoteAccount;
 pub use table::{LinkState, Location, Machine, MachineTable, NameTaken};
-pub use target::{AnyStream, CallFailure, Stream, Target};
+pub use target::{AnyStream, CallFailure, Place, Stream, Target};
 
 use crate::accounts::{ChangeKind, OutsideChange};
 use crate::config::{self, MachineSettings, Settings};

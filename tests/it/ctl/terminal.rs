@@ -105,7 +105,7 @@ fn code_is_drawn_so_that_it_scans_and_ends_with_the_login() {
 #[test]
 fn renewed_code_is_drawn_in_the_place_of_the_old_one() {
     let controller = Builder::new().built_in();
-    // After ten codes that nobody scans the client would give up, which a slow machine is not in time for.
+    // By default the client gives up after ten codes, and a slow machine draws too few of them by then.
     let codes = ["sandbox_login=scan", "qrcode_expire=2", "qrcode_count_max=10000"];
     printed(&controller, &[&["start", "bot", "--no-wait"][..], &codes].concat());
     controller.wait_for_state("bot", "scaning");

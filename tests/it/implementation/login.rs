@@ -124,7 +124,7 @@ fn expired_code_is_shown_no_more() {
     controller.start_client_with("a", START);
     until_login(&controller, "code");
     happen(&controller, "expired");
-    // By what is told afterwards: another start of the implementation may follow before a look at its state.
+    // The explanation keeps it. The state may have changed again before it is asked for, as the implementation is started anew.
     wait_until("it has expired", || {
         controller.get("/v1/clients/a/explain").text().contains("its login code has expired")
     });

@@ -94,8 +94,10 @@ fn is_for_next(name: &HeaderName, to: NextHop<'_>) -> bool {
         return twin.is_ok_and(|twin| is_for_next(&twin, to));
     }
     // What opens this controller is nothing to another one, and neither is what we say to clients alone.
+    // Its browser was judged here, by the sites that this controller allows.
     let is_kept_here = matches!(to, NextHop::Machine { .. })
-        && matches!(name, "authorization" | "cookie" | "referer" | "origin" | onebot::DOOR);
+        && (matches!(name, "authorization" | "cookie" | "referer" | "origin" | onebot::DOOR)
+            || name.starts_with("sec-fetch-"));
     !is_hop_by_hop(name)
         && !is_kept_here
         && !matches!(name, "host" | "content-length" | "expect" | "forwarded" | DOOR)
@@ -150,6 +152,7 @@ pub fn wanted_protocol(request: &Parts, has_body: bool) -> Option<HeaderValue> {
 mod tests {
     use super::*;
     use crate::http::server::Peer;
+    use crate::machines::Place;
     use http::Request;
 
     fn parts(headers: &[(&str, &str)]) -> Parts {
@@ -189,6 +192,36 @@ mod tests {
         let via: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("Via: ")).collect();
         assert_eq!(via, ["1.1 nginx", &theirs, &ours]);
         assert_eq!(sent(&request, UNIX, &other, Some(0)), Err(LoopDetected));
+    }
+
+    #[test]
+    fn what_opens_the_door_does_not_travel_on() {
+        let request = parts(&[
+            ("authorization", "Bearer hush"),
+            ("cookie", "hush=1"),
+            ("referer", "http://h/?token=hush"),
+            ("origin", "https://console.example"),
+            ("sec-fetch-site", "cross-site"),
+            (onebot::DOOR, "full"),
+            ("x-own", "1"),
+        ]);
+        let target = Target {
+            place: Place::Unix("/run/x".into()),
+            prefix: "/wq".into(),
+            token: Some(HeaderValue::from_static("Bearer of-the-machine")),
+        };
+        let to = NextHop::Machine { target: &target, said: Said::Account };
+        let via_token = &ViaToken::default();
+        let head = to_next_hop(&request, b"b=c", Hop { address: "unknown", to, via_token }, Some(0), None);
+        let head = String::from_utf8(head.unwrap()).unwrap();
+        assert!(head.starts_with("GET /wq/openqq/x?b=c HTTP/1.1\r\nHost: localhost\r\n"), "{head}");
+        for line in ["X-Wqcontroller-Door: account", "Authorization: Bearer of-the-machine", "X-Own: 1"] {
+            assert_eq!(head.matches(&format!("\r\n{line}\r\n")).count(), 1, "{head}");
+        }
+        let lower = head.to_ascii_lowercase();
+        for kept_here in ["hush", "origin:", "sec-fetch", onebot::DOOR] {
+            assert!(!lower.contains(kept_here), "{head}");
+        }
     }
 
     #[test]
