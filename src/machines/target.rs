@@ -1,5 +1,6 @@
 //! [`Target`]: where the controller of a machine is reached, and a connection to it.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -79,6 +80,14 @@ pub enum CallFailure {
     Status(u16),
 }
 
+impl CallFailure {
+    /// The connection failed for this reason. The system's number of it says nothing to people.
+    fn broke(error: &dyn fmt::Display) -> Self {
+        let text = error.to_string();
+        Self::Connection(text.split(" (os error").next().unwrap_or_default().to_owned())
+    }
+}
+
 impl Target {
     /// Connects.
     ///
@@ -124,7 +133,7 @@ impl Target {
         path: &str,
         headers: &HeaderMap,
     ) -> Result<Response<Incoming>, CallFailure> {
-        let failed = |error: &dyn std::fmt::Display| CallFailure::Connection(error.to_string());
+        let failed = |error: &dyn fmt::Display| CallFailure::broke(error);
         let asking = async {
             let stream = self.connect().await.map_err(|error| failed(&error))?;
             let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
@@ -158,7 +167,7 @@ impl Target {
         path: &str,
         form: String,
     ) -> Result<Response<Bytes>, CallFailure> {
-        let failed = |error: &dyn std::fmt::Display| CallFailure::Connection(error.to_string());
+        let failed = |error: &dyn fmt::Display| CallFailure::broke(error);
         let calling = async {
             let stream = self.connect().await.map_err(|_| CallFailure::NoConnection)?;
             let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use crate::ctl::ran_at;
 use crate::fixture::{Builder, Controller, PATIENCE, free_port, wait_until};
 
 /// The token of the other machine.
@@ -51,6 +52,11 @@ impl Two {
         let path = format!("/openqq/start_client?client={name}&machine=tokyo&sandbox_login_time=0");
         assert_eq!(self.call(&path)["code"], 0);
         wait_until("it runs", || self.checked(name)["state"] == "running");
+    }
+
+    /// Runs `wqctl` at the door: its exit status, what it printed and what it complained about.
+    fn wqctl(&self, words: &[&str]) -> (Option<i32>, String, String) {
+        ran_at(&self.door.url(""), words)
     }
 
     fn checked(&self, name: &str) -> Value {
@@ -112,6 +118,9 @@ fn names_are_one_in_all_machines() {
     };
     refused("/openqq/start_client?client=far&machine=local", "far lives on the machine tokyo");
     refused("/openqq/start_client?client=x&machine=osaka", "there is no machine \"osaka\"");
+    let (status, _, complaint) = two.wqctl(&["start", "far", "--machine", "local"]);
+    assert_eq!(status, Some(1));
+    assert!(complaint.contains("far: it lives on the machine tokyo"), "{complaint}");
     // Without a word it is started where it lives.
     assert_eq!(two.call("/openqq/start_client?client=far")["status"], "client already exists");
     // One that is made there directly.
@@ -144,6 +153,10 @@ fn machine_that_is_away_keeps_its_accounts_in_the_list() {
     wait_until("it is away", away);
     let far = two.checked("far");
     assert_eq!((&far["machine_state"], &far["state"]), (&json!("unreachable"), &json!("running")));
+    let (_, list, _) = two.wqctl(&["list"]);
+    let row = list.lines().nth(1).unwrap_or_default();
+    assert!(row.contains("unreachable  tokyo"), "{list}");
+    assert!(!list.contains("os error"), "{list}");
     // Nothing is started elsewhere, and no new name, for it may be one of those there.
     let refused = two.call("/openqq/start_client?client=new");
     assert!(refused["status"].as_str().unwrap().contains("may have an account new"), "{refused}");

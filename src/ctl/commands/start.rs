@@ -19,6 +19,7 @@ use crate::ctl::events::{Event, Events};
 use crate::ctl::failure::{Failure, Kind, Outcome};
 use crate::ctl::screen::{complain, print, print_json, printable};
 use crate::ctl::time::now;
+use crate::model::machine::LOCAL;
 
 /// The most bytes of a file of parameters.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -116,7 +117,13 @@ async fn begin(
     following: &mut Following<'_>,
 ) -> Outcome<Value> {
     let is_known = match context.client.get(&path_of(name, "")).await {
-        Ok(_) => true,
+        Ok(account) => {
+            let lives = account["machine"].as_str().unwrap_or(LOCAL);
+            if machine.is_some_and(|wanted| wanted != lives) {
+                return Err(about(name)(Failure::refused(format!("it lives on the machine {lives}"))));
+            }
+            true
+        }
         Err(failure) if failure.kind == Kind::NoAccount => false,
         Err(failure) => return Err(about(name)(failure)),
     };

@@ -38,7 +38,7 @@ pub fn wqctl() -> (tempfile::TempDir, Command) {
 type Ran = (Option<i32>, String, String);
 
 /// Runs it for the controller at this URL.
-fn ran_at(url: &str, arguments: &[&str]) -> Ran {
+pub(crate) fn ran_at(url: &str, arguments: &[&str]) -> Ran {
     let (_folder, mut command) = wqctl();
     run(command.args(["--url", url]).args(arguments))
 }
