@@ -189,7 +189,8 @@ fn client_that_exits_without_bus_is_not_restarted_early() {
 #[test]
 fn start_is_answered_when_client_exits_while_bus_returns() {
     let Some(machine) = Machine::boot() else { return };
-    machine.script("echo it ran");
+    // It ends when its start is over for systemd, which otherwise may keep the job until all of its programs have ended.
+    machine.script("until test -e /run/started; do sleep 0.1; done; echo it ran");
     // The last of its programs is there until the controller has asked about it.
     let last = "systemctl start dbus.socket; until test -e /run/gate; do sleep 0.1; done";
     machine.client_drop_in(&format!(
@@ -197,9 +198,12 @@ fn start_is_answered_when_client_exits_while_bus_returns() {
     ));
     machine.configure("template_path = \"/etc/wqcontroller/template\"\n");
     machine.start_service();
-    let reply = answer(machine.calls_start_client("a"));
-    assert_eq!(machine.property("wqclient@a", "ActiveState"), "deactivating");
+    let caller = machine.calls_start_client("a");
+    wait_until("systemd has started it", || machine.property("wqclient@a", "SubState") == "running");
+    machine.shell("touch /run/started");
+    let reply = answer(caller);
     assert_eq!((&reply["code"], &reply["pid"].is_u64()), (&0.into(), &true), "{reply}");
+    assert_eq!(machine.property("wqclient@a", "ActiveState"), "deactivating");
     machine.shell("touch /run/gate");
     let a = machine.wait_for_client("a", "was seen to end", |client| client["phase"] == "gone");
     assert_eq!(a["held"], true, "{a}");
