@@ -83,7 +83,8 @@ install:
 	ln -sfr $(DESTDIR)$(SBINDIR)/wqcontroller $(DESTDIR)$(BINDIR)/wqctl
 ifneq ($(SBINDIR),/usr/sbin)
 	sed -i 's|/usr/sbin/wqcontroller|$(SBINDIR)/wqcontroller|' $(DESTDIR)$(UNITDIR)/wqcontroller.service \
-	  $(DESTDIR)$(UNITDIR)/wqclient@.service $(DESTDIR)$(UNITDIR)/wqimpl@.service
+	  $(DESTDIR)$(UNITDIR)/wqclient@.service $(DESTDIR)$(UNITDIR)/wqimpl@.service \
+	  $(DESTDIR)$(UNITDIR)/wqmove-client@.service $(DESTDIR)$(UNITDIR)/wqmove-impl@.service
 endif
 ifndef DESTDIR
 	@echo 'Next: systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload && systemctl reload dbus &&'

@@ -24,6 +24,9 @@ pub mod async_fd;
 
 pub mod files;
 
+// What an account keeps on disk, as a stream to another machine.
+pub mod archive;
+
 pub mod client_dirs;
 
 // The networks that can be behind a client's API: the configuration reads accounts by them, a start is prepared by them.
@@ -77,6 +80,9 @@ pub mod accounts;
 
 // Other machines with a controller, and their accounts.
 pub mod machines;
+
+// Accounts on their way from one machine to another.
+pub mod moves;
 
 // What people and programs talk to.
 pub mod http;

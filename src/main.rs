@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use wqcontroller::archive;
 use wqcontroller::config::{ConfigError, Loaded, Settings};
 use wqcontroller::daemon::Preflight;
 use wqcontroller::http::auth::TokenError;
@@ -55,6 +56,9 @@ enum Command {
         #[arg(allow_hyphen_values = true)]
         id: String,
     },
+    /// Send or take what an account keeps in the unit's state directory: what wqmove-client@.service and wqmove-impl@.service execute.
+    #[command(hide = true)]
+    Carry,
     /// Note in the registry that the units named on standard input are stopped by the removal of the package, not by an operator.
     #[command(hide = true)]
     NoteRemoval,
@@ -86,6 +90,7 @@ impl Arguments {
     fn misplaced(&self) -> Option<(&'static str, &'static str)> {
         let (command, reads_configuration) = match self.command.as_ref()? {
             Command::Client => ("client", false),
+            Command::Carry => ("carry", false),
             Command::Launch { .. } => ("launch", false),
             Command::Relay { .. } => ("relay", false),
             Command::Reload { .. } => ("reload", false),
@@ -127,6 +132,7 @@ fn main() -> ExitCode {
             let of = if implementation { RelayOf::Implementation } else { RelayOf::Client };
             return relay::run(&name, pid, of, detached);
         }
+        Some(Command::Carry) => return archive::run(),
         Some(Command::Reload { pid }) => return have_reloaded(pid),
         Some(Command::NoteRemoval) => return note_removal(arguments.config.as_deref()),
         None => {}

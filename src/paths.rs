@@ -32,6 +32,8 @@ pub struct Paths {
     pub notifications: PathBuf,
     /// Which accounts live on which other machines.
     pub machines: PathBuf,
+    /// Which accounts are being moved between machines.
+    pub moves: PathBuf,
     /// The folder of the sockets that lead to other machines.
     pub tunnels: PathBuf,
     /// The parent of the folders in which implementations show their login codes.
@@ -73,6 +75,7 @@ impl Paths {
             implementation_state: lasting.join("implementations"),
             notifications: lasting.join("notifications"),
             machines: lasting.join("machines.json"),
+            moves: lasting.join("moves.json"),
             tunnels: tmpdir.join("machines"),
             implementations_runtime: tmpdir.join("implementation_codes"),
             pid: or_in_tmpdir(&settings.pid_path, "mojo_webqq_controller_process.pid"),

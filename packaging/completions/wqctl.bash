@@ -40,7 +40,7 @@ _wqctl() {
   case $command in
     '')
       options+=' --version'
-      words='list show start stop restart relogin remove forget qr logs events explain top scene sandbox check effective bugreport help'
+      words='list show start stop restart relogin remove forget move qr logs events explain top scene sandbox check effective bugreport help'
       ;;
     list) options+=' --state --needs-person --machine --names --wide' ;;
     start) options+=' --parameters-file --machine --no-wait --timeout' ;;
@@ -64,7 +64,7 @@ _wqctl() {
       mapfile -t COMPREPLY < <(compgen -f -- "$current")
       compopt -o filenames 2>/dev/null
       ;;
-    list | show | start | stop | restart | relogin | remove | forget | qr | logs | explain)
+    list | show | start | stop | restart | relogin | remove | forget | move | qr | logs | explain)
       local name
       while IFS= read -r name; do
         [[ $name == "$current"* ]] || continue

@@ -21,6 +21,7 @@ _wqctl_commands() {
     'relogin:log accounts with an implementation in anew'
     'remove:stop accounts and take them out of the list'
     'forget:delete all that stopped accounts have on disk'
+    'move:take an account to another machine'
     'qr:show the login code of an account'
     "logs:show what an account's programs printed"
     'events:show what changes, as it changes'
@@ -59,6 +60,7 @@ _wqctl() {
     stop | restart | remove) _arguments $general '*:account:_wqctl_accounts' ;;
     relogin) _arguments $general '--forget[remove the saved login first]' '*:account:_wqctl_accounts' ;;
     forget) _arguments $general '--yes[do not ask]' '*:account:_wqctl_accounts' ;;
+    move) _arguments $general '1:account:_wqctl_accounts' '2:machine:' ;;
     show | qr | explain) _arguments $general '1:account:_wqctl_accounts' ;;
     logs)
       _arguments $general {-f,--follow}'[go on with what comes]' {-n,--lines}'[how many lines of what was]:count:' \

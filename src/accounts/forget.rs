@@ -6,6 +6,8 @@
 
 mod files;
 
+pub(super) use files::is_there;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -93,11 +95,7 @@ impl Accounts {
     /// See [`ForgetError`].
     pub async fn forget(&self, name: &ClientName, settings: &Settings) -> Result<(), ForgetError> {
         let known = self.clients.client(name);
-        let implementation = self.implementations.client(name);
-        let is_running = known.as_ref().is_some_and(|view| runs(&view.record))
-            // That of a stopped account is being stopped, and leaves its list then.
-            || implementation.is_some_and(|view| !view.record.history.held || view.record.has_process());
-        if is_running {
+        if self.is_running(name) {
             return Err(ForgetError::Running);
         }
         let spec = known.as_ref().map(|view| view.record.spec.clone());
@@ -119,6 +117,16 @@ impl Accounts {
         }
         info!(client = %name, "forgotten: what it kept on disk is removed");
         Ok(())
+    }
+
+    /// Whether one of its processes is there, or is coming without a further call.
+    pub(super) fn is_running(&self, name: &ClientName) -> bool {
+        self.clients.client(name).is_some_and(|view| runs(&view.record))
+            // That of a stopped account is being stopped, and leaves its list then.
+            || self
+                .implementations
+                .client(name)
+                .is_some_and(|view| !view.record.history.held || view.record.has_process())
     }
 
     /// Removes what an account kept on disk. Returns whether there was something.

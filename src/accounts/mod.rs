@@ -10,6 +10,7 @@
 //!
 //! - `actions`: starts, stops, new starts and new logins
 //! - `forget`: removes what an account kept on disk
+//! - `kept`: the same as a stream, to another machine and from one
 //! - `login_code`, `code_text`: the image of a login code, and the same as text
 //! - `scan_links`: links that show a login code elsewhere
 //! - `plan`: what follows from the two lists
@@ -21,6 +22,7 @@ mod actions;
 mod changes;
 mod code_text;
 mod forget;
+mod kept;
 mod login_code;
 mod plan;
 mod reconciler;
@@ -30,6 +32,7 @@ mod usage;
 pub use actions::{AnewError, SpecRefusal};
 pub use changes::{Change, ChangeKind, ChangeWatch, Changes, Gap, OutsideChange};
 pub use forget::{ForgetError, KeptFolders};
+pub use kept::{KeptError, KeptOf, KeptStream};
 pub use login_code::LoginCode;
 pub use reconciler::Reconciler;
 pub use scan_links::{ScanLink, ScanLinkError, ScanLinks};

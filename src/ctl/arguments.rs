@@ -46,6 +46,8 @@ pub(super) enum Command {
     Remove(Accounts),
     /// Delete all that stopped accounts have on disk.
     Forget(Forget),
+    /// Take an account to another machine, with all that it keeps.
+    Move(Move),
     /// Show the login code of an account, until it is logged in.
     Qr(Account),
     /// Show what an account's programs printed.
@@ -130,6 +132,14 @@ pub(super) struct Relogin {
     /// Remove the saved login first, so that a code has to be scanned.
     #[arg(long)]
     pub(super) forget: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Move {
+    /// The account.
+    pub(super) name: String,
+    /// The machine, as [machines] names it; local is the one that is asked.
+    pub(super) machine: String,
 }
 
 #[derive(Debug, Args)]

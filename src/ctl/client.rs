@@ -32,6 +32,12 @@ const READ: Duration = Duration::from_secs(30);
 /// start sooner.
 const ACT: Duration = Duration::from_secs(600);
 
+/// How long a move may take: a login of QQ has some hundred megabytes, and a link may be slow.
+const CARRY: Duration = Duration::from_secs(6 * 3600);
+
+/// What follows the account in the path of a move.
+pub(super) const MOVE: &str = "/move";
+
 /// A controller, at the first of these doors that opens.
 pub(super) struct Client {
     doors: Vec<Door>,
@@ -97,7 +103,11 @@ impl Client {
         accept: &'static str,
         body: Option<Value>,
     ) -> Outcome<Answer> {
-        let patience = if method == Method::GET { READ } else { ACT };
+        let patience = match &method {
+            &Method::GET => READ,
+            _ if path.ends_with(MOVE) => CARRY,
+            _ => ACT,
+        };
         let answering = async {
             let response = self.send(method, path, accept, body, &HeaderMap::new()).await?;
             let status = response.status();

@@ -33,6 +33,7 @@ use crate::machines::{self, Machines, Remembered};
 use crate::metrics::Metrics;
 use crate::model::client::ClientSpec;
 use crate::model::persisted::PersistedState;
+use crate::moves::Moves;
 use crate::paths::Paths;
 use crate::registry::{
     ClientLauncher, Endpoints, Forgetting, ImplementationLauncher, Launcher, Refusals, Registry,
@@ -301,9 +302,18 @@ impl Controller {
             move || watchdog::beat(registries.clone(), notifier.clone(), metrics.clone(), pause)
         }));
         let (guard, current_guard) = watch::channel(Arc::new(served.guard));
+        let moves = {
+            let (accounts, machines, current) = (accounts.clone(), machines.clone(), current.clone());
+            let path = paths.moves.clone();
+            on_blocking_thread(move || Moves::new(accounts, machines, current, path)).await
+        };
+        tasks.push(spawn_supervised("the moves of accounts between machines", {
+            let moves = moves.clone();
+            move || moves.clone().resume()
+        }));
         let v1 = V1::new(
             (accounts.clone(), changes, log),
-            machines.clone(),
+            (machines.clone(), moves),
             current.clone(),
             current_guard.clone(),
             ending.clone(),

@@ -67,6 +67,11 @@ pub trait ImplementationContract: Sync {
         None
     }
 
+    /// Whether its login works on another machine. QQ's own program ties it to the machine, and may ask for a scan on another one.
+    fn login_is_portable(&self) -> bool {
+        false
+    }
+
     /// How long such a code can be scanned. QQ's own are valid for two minutes.
     fn code_lifetime(&self) -> Duration {
         Duration::from_secs(120)

@@ -75,6 +75,11 @@ impl ImplementationContract for Yogurt {
         Some("qrcode.png")
     }
 
+    // What it tells the network of its device is in its session store, and no property of the machine.
+    fn login_is_portable(&self) -> bool {
+        true
+    }
+
     fn renews_codes(&self) -> bool {
         false
     }

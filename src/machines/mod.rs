@@ -4,12 +4,15 @@
 //! and asks nothing when it is called.
 //!
 //! - [`Machines`]: the handle of all of it; `table`: what is known; `remote_account`: an account as its machine tells it
-//! - `link`: keeps the connection to one machine; `ssh`: the tunnel to its socket; `target`: a connection to its controller;
+//! - `link`: keeps the connection to one machine; `ssh`: the tunnel to its socket; `target`, `exchange`: a connection to its controller;
 //!   `follow`: what it tells
+//! - `moving`: accounts that are on their way from one machine to another
 //! - `remembered`: which account lives where, on disk
 
+mod exchange;
 mod follow;
 mod link;
+mod moving;
 mod remembered;
 mod remote_account;
 mod ssh;
@@ -28,6 +31,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use link::Link;
+pub use moving::Moving;
 pub use remembered::Remembered;
 pub use remote_account::RemoteAccount;
 pub use table::{LinkState, Location, Machine, MachineTable, NameTaken};
@@ -153,6 +157,22 @@ impl Machines {
         }
         let target = locked(&self.0.targets).get(machine).cloned();
         target.ok_or_else(|| unreachable(unix_seconds(), "its connection has just ended"))
+    }
+
+    /// Notes that an account is on its way; none: that it is so no more.
+    pub fn set_moving(&self, name: &ClientName, moving: Option<Moving>) {
+        locked(&self.0.table).set_moving(name, moving);
+    }
+
+    /// Whether an account of this machine is one that is still to come here.
+    pub fn hides_own(&self, name: &ClientName) -> bool {
+        locked(&self.0.table).hides_own(name)
+    }
+
+    /// Notes an account of a machine, before that tells of it. None: it has left there.
+    pub async fn note(&self, machine: &MachineName, name: &ClientName, account: Option<RemoteAccount>) {
+        let news = MachineNews { machines: self.clone(), name: machine.clone() };
+        news.hear(account.map_or(Heard::Gone(name.clone()), Heard::Account)).await;
     }
 
     /// Takes a name for an account that is to be started on this machine; none: on the machine that is called.

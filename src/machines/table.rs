@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::model::machine::{LOCAL, MachineName};
 use crate::model::name::ClientName;
 
+use super::moving::{Moving, MovingAccounts};
 use super::remote_account::RemoteAccount;
 
 /// Whether the controller of a machine can be reached.
@@ -47,6 +48,8 @@ pub enum Location {
     On(MachineName, ClientName),
     /// More than one machine has an account of this name. Their full names.
     Ambiguous(Vec<String>),
+    /// On its way to another machine.
+    Moving(Moving),
 }
 
 /// Why no account may be started under a name.
@@ -68,6 +71,7 @@ pub struct MachineTable {
     places: BTreeMap<ClientName, BTreeSet<MachineName>>,
     /// The names of accounts that are being started.
     reserved: BTreeMap<ClientName, String>,
+    moving: MovingAccounts,
 }
 
 impl MachineTable {
@@ -131,6 +135,9 @@ impl MachineTable {
     pub fn insert(&mut self, name: &MachineName, account: RemoteAccount) -> bool {
         let Some(machine) = self.machines.get_mut(name) else { return false };
         let key = account.name.clone();
+        if self.moving.hides(&key, Some(name)) {
+            return false;
+        }
         match machine.accounts.get_mut(&key) {
             Some(known) if **known == account => return false,
             Some(known) => *known = Arc::new(account),
@@ -182,6 +189,10 @@ impl MachineTable {
     /// Where the account is that a caller names: by its name, or as `NAME@MACHINE`. `is_here` says whether the machine that is called has
     /// one of a name.
     pub fn locate(&self, named: &ClientName, is_here: impl Fn(&ClientName) -> bool) -> Location {
+        if let Some(moving) = self.moving.closed(named) {
+            return Location::Moving(moving.clone());
+        }
+        let is_here = |name: &ClientName| is_here(name) && !self.moving.hides(name, None);
         let own = is_here(named);
         let mut places = self.places.get(named).into_iter().flatten();
         match (places.next(), places.next()) {
@@ -225,7 +236,8 @@ impl MachineTable {
         name: &ClientName,
         is_here: &impl Fn(&ClientName) -> bool,
     ) -> String {
-        let is_one = self.places.get(name).is_none_or(|places| places.len() == 1) && !is_here(name);
+        let is_here = is_here(name) && !self.moving.hides(name, None);
+        let is_one = self.places.get(name).is_none_or(|places| places.len() == 1) && !is_here;
         if is_one { name.to_string() } else { format!("{name}@{machine}") }
     }
 
@@ -260,6 +272,19 @@ impl MachineTable {
         self.accounts(is_here)
             .map(|(name, machine, known, account)| account.to_checked(&name, machine, &known.link))
             .collect()
+    }
+
+    /// Notes that an account is on its way; none: that it is so no more.
+    pub fn set_moving(&mut self, account: &ClientName, moving: Option<Moving>) {
+        match moving {
+            Some(moving) => self.moving.set(account.clone(), moving),
+            None => self.moving.remove(account),
+        }
+    }
+
+    /// Whether an account of the machine that is called is one that is still to come there.
+    pub fn hides_own(&self, account: &ClientName) -> bool {
+        self.moving.hides(account, None)
     }
 
     /// Takes a name for an account that is to be started on `machine`; none: on the machine that is called. The name is taken until

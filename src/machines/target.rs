@@ -82,7 +82,7 @@ pub enum CallFailure {
 
 impl CallFailure {
     /// The connection failed for this reason. The system's number of it says nothing to people.
-    fn broke(error: &dyn fmt::Display) -> Self {
+    pub(super) fn broke(error: &dyn fmt::Display) -> Self {
         let text = error.to_string();
         Self::Connection(text.split(" (os error").next().unwrap_or_default().to_owned())
     }
@@ -192,7 +192,7 @@ impl Target {
     }
 
     /// Gives a request of our own its path and headers.
-    fn complete<B>(&self, request: &mut Request<B>, path: &str) -> Result<(), http::Error> {
+    pub(super) fn complete<B>(&self, request: &mut Request<B>, path: &str) -> Result<(), http::Error> {
         *request.uri_mut() = http::Uri::try_from(format!("{}{path}", self.prefix))?;
         let headers = request.headers_mut();
         headers.insert(HOST, HeaderValue::try_from(self.host())?);

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A name of another machine: 1 to 32 letters, digits, `_`, `.` and `-`, the first of them a letter or a digit. [`LOCAL`] is none.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct MachineName(String);
 
 /// What callers call the machine that they call.
@@ -38,6 +41,20 @@ impl MachineName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for MachineName {
+    type Error = MachineNameError;
+
+    fn try_from(text: String) -> Result<Self, MachineNameError> {
+        Self::new(&text)
+    }
+}
+
+impl From<MachineName> for String {
+    fn from(name: MachineName) -> Self {
+        name.0
     }
 }
 

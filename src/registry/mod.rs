@@ -27,6 +27,7 @@ pub use worker::WorkerContext;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::warn;
 
@@ -38,7 +39,7 @@ use crate::model::name::{ClientName, UnitId};
 use crate::model::persisted::{PersistedClient, ProcessStatus};
 use crate::statefile::Reported;
 use crate::store::Store;
-use crate::supervisor::systemd::CleanError;
+use crate::supervisor::systemd::{CleanError, FolderError};
 use crate::supervisor::{AnySupervisor, ProcessUsage};
 
 /// How many calls may wait for the actor. Each takes microseconds, so a full queue means that something is wrong.
@@ -199,6 +200,14 @@ impl Registry {
     /// See [`CleanError`].
     pub async fn clean_unit(&self, id: &UnitId) -> Result<(), CleanError> {
         self.supervisor.clean_unit(id).await
+    }
+
+    /// A connection to what the unit with this ID keeps on disk. None where processes are no units.
+    ///
+    /// # Errors
+    /// See [`FolderError`].
+    pub async fn open_folder(&self, id: &UnitId) -> Result<Option<UnixStream>, FolderError> {
+        self.supervisor.open_folder(id).await
     }
 
     /// Changes the rules for what follows.

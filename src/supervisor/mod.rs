@@ -31,6 +31,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::UnixStream;
+
 use crate::config::LimitSettings;
 use crate::files::FileError;
 use crate::model::boot::Started;
@@ -41,7 +43,7 @@ use crate::model::persisted::{PersistedClient, ProcessStatus};
 use crate::tasks::on_blocking_thread;
 use crate::template::{TemplateCommand, TemplateError};
 use implementation::ImplementationChild;
-use systemd::{CleanError, CurrentSecret, ReloadIf, Renewal, RenewalError};
+use systemd::{CleanError, CurrentSecret, FolderError, ReloadIf, Renewal, RenewalError};
 
 /// Everything that a launch needs.
 pub struct LaunchPlan {
@@ -311,6 +313,18 @@ impl AnySupervisor {
             Self::Units(units) => units.clean(id).await,
             // Their files are the controller's own user's.
             Self::Direct(_) | Self::Sim(_) => Ok(()),
+        }
+    }
+
+    /// A connection to the state folder of the unit of the client with this ID. None where clients are no units: their folders belong to
+    /// the controller's own user.
+    ///
+    /// # Errors
+    /// See [`FolderError`].
+    pub async fn open_folder(&self, id: &UnitId) -> Result<Option<UnixStream>, FolderError> {
+        match self {
+            Self::Units(units) => units.open_folder(id).await.map(Some),
+            Self::Direct(_) | Self::Sim(_) => Ok(None),
         }
     }
 

@@ -21,6 +21,13 @@ pub enum MachineRefusal {
     Taken(String),
     /// There is no such machine.
     NoSuchMachine(String),
+    /// The account is on its way from one machine to another.
+    Moving {
+        /// Where it lived.
+        from: String,
+        /// Where it will live.
+        to: String,
+    },
     /// The machine is not asked to pass calls on to others.
     NoDoor,
 }
@@ -41,6 +48,7 @@ impl MachineRefusal {
                     "there is no machine {machine:?} in the configuration of this controller ([machines])"
                 )
             }
+            Self::Moving { from, to } => format!("it is being moved from the machine {from} to {to}"),
             Self::NoDoor => "this controller takes no calls through another one (auth.doors)".to_owned(),
         }
     }
@@ -55,6 +63,7 @@ impl From<&MachineRefusal> for Reply {
                 .with("machine_since", *since)
                 .retry_after(2),
             MachineRefusal::Ambiguous(_) => Self::new(409, 409, text),
+            MachineRefusal::Moving { .. } => Self::new(503, 503, text).retry_after(5),
             MachineRefusal::Taken(_) | MachineRefusal::NoSuchMachine(_) => Self::invalid(text),
             MachineRefusal::NoDoor => Self::new(403, 403, text),
         }
@@ -67,12 +76,17 @@ impl From<&MachineRefusal> for Problem {
             MachineRefusal::Unreachable { .. } => {
                 (503, "machine_unreachable", "The machine of the account can't be reached")
             }
+            MachineRefusal::Moving { .. } => (503, "moving", "The account is being moved"),
             MachineRefusal::Ambiguous(_) => (409, "ambiguous_name", "Several machines have such an account"),
             MachineRefusal::Taken(_) => (409, "name_taken", "The name is taken"),
             MachineRefusal::NoSuchMachine(_) => (400, "no_such_machine", "There is no such machine"),
             MachineRefusal::NoDoor => (403, "not_allowed", "The call is not allowed"),
         };
-        let retry_after = matches!(refusal, MachineRefusal::Unreachable { .. }).then_some(2);
+        let retry_after = match refusal {
+            MachineRefusal::Unreachable { .. } => Some(2),
+            MachineRefusal::Moving { .. } => Some(5),
+            _ => None,
+        };
         Self { code, title, status, detail: refusal.text(), allow: None, retry_after }
     }
 }

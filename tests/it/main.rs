@@ -27,6 +27,7 @@ mod layers;
 mod machines;
 mod manual;
 mod metrics;
+mod moves;
 mod packaging;
 mod page;
 mod proxy;

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::model::client::ClientSpec;
 
 /// Whether something is at a path, also a link that leads nowhere.
-pub(super) fn is_there(path: &Path) -> bool {
+pub(in crate::accounts) fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 

@@ -3,6 +3,7 @@
 //! - `list`: the list, and all of one account
 //! - `start`: a start, with its states as they come
 //! - `act`: what is done and over: stop, restart, relogin, remove, forget
+//! - `move_account`: an account goes to another machine
 //! - `qr`: the login code
 //! - `follow`: logs and events
 //! - `explain`: why an account is as it is
@@ -19,6 +20,7 @@ mod explain;
 mod follow;
 mod list;
 mod machine;
+mod move_account;
 mod qr;
 mod sandbox;
 mod scene;
@@ -63,6 +65,7 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
         Command::Relogin(relogin) => act::relogin(&context, relogin).await,
         Command::Remove(accounts) => act::remove(&context, accounts.names).await,
         Command::Forget(forget) => act::forget(&context, forget).await,
+        Command::Move(to) => move_account::move_account(&context, to).await,
         Command::Qr(account) => qr::qr(&context, &checked(account.name)?).await,
         Command::Logs(logs) => follow::logs(&context, logs).await,
         Command::Events => follow::events(&context).await,

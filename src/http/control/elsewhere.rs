@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::ApiService;
 use crate::http::body::{Body, whole_body};
 use crate::http::request::params::Params;
-use crate::machines::{CallFailure, Location, NameTaken, Reservation, Target};
+use crate::machines::{CallFailure, Location, Moving, NameTaken, Reservation, Target};
 use crate::model::machine::{LOCAL, MachineName, Placement};
 use crate::model::name::ClientName;
 use crate::wire::Reply;
@@ -84,6 +84,7 @@ impl ApiService {
             Location::HereAs(name) => Ok(Place::Here(name)),
             Location::On(machine, name) => Ok(Place::On(machine, name)),
             Location::Ambiguous(names) => Err(Reply::from(&MachineRefusal::Ambiguous(names))),
+            Location::Moving(moving) => Err(Reply::from(&moving.refusal())),
         }
     }
 
@@ -95,6 +96,10 @@ impl ApiService {
         let machines = &self.proxy.machines;
         let found = routes::of_account(request.uri.path()).filter(|_| !request.headers.contains_key(DOOR));
         let Some((encoded, rest)) = found.filter(|_| !machines.is_empty()) else { return Ok(None) };
+        // The door does that itself.
+        if rest == "/move" {
+            return Ok(None);
+        }
         let decoded = percent_decode_str(encoded).decode_utf8().ok();
         let Some(named) = decoded.and_then(|name| ClientName::new(name).ok()) else { return Ok(None) };
         match machines.locate(&named, |name| self.is_here(name)) {
@@ -111,6 +116,14 @@ impl ApiService {
             // The route reads the path.
             Location::HereAs(name) => Ok(Some(PassedOn::Here(routes::path_of(&name, rest)))),
             Location::Ambiguous(names) => Err(MachineRefusal::Ambiguous(names)),
+            // It can be looked at.
+            Location::Moving(Moving { from: Some(machine), .. })
+                if rest.is_empty() && request.method == Method::GET =>
+            {
+                Ok(machines.look(|table| table.shown(&machine, &named)).map(PassedOn::Known))
+            }
+            Location::Moving(Moving { from: None, .. }) if request.method == Method::GET => Ok(None),
+            Location::Moving(moving) => Err(moving.refusal()),
             Location::On(machine, name) if rest.is_empty() && request.method == Method::GET => {
                 Ok(machines.look(|table| table.shown(&machine, &name)).map(PassedOn::Known))
             }

@@ -19,7 +19,7 @@ use crate::http::server::Downstream;
 use crate::model::error_chain::ErrorChain;
 use crate::model::fleet::{ClientInfo, RequestOutcome, StopMode};
 use crate::model::name::ClientName;
-use crate::registry::CallError;
+use crate::registry::{CallError, ClientView};
 use crate::wire::Reply;
 use crate::wire::client_list::client_list;
 use crate::wire::door::DOOR;
@@ -127,7 +127,8 @@ pub(super) async fn check_client(call: CallContext) -> HandlerResult {
             client_list([found.ok_or_else(Reply::no_such_client)?])
         }
         None => {
-            let own = snapshot.iter().map(|view| service.accounts.object(view, &settings));
+            let is_shown = |view: &&Arc<ClientView>| by_door || !machines.hides_own(&view.record.spec.name);
+            let own = snapshot.iter().filter(is_shown).map(|view| service.accounts.object(view, &settings));
             let elsewhere = match by_door {
                 true => Vec::new(),
                 false => machines.look(|table| table.all_checked(|name| snapshot.get(name).is_some())),

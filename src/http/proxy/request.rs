@@ -106,6 +106,7 @@ impl Addressee {
                 Ok((Self::Machine(name, target), Some(machine)))
             }
             Location::Ambiguous(names) => Err(Reply::from(&MachineRefusal::Ambiguous(names))),
+            Location::Moving(moving) => Err(Reply::from(&moving.refusal())),
         }
     }
 

@@ -141,6 +141,9 @@ pub(super) fn list(v1: &V1, settings: &Settings, request: &Parts) -> Result<Resp
     let usages = accounts.usages();
     let mut found: Vec<(String, Listed)> = Vec::new();
     for view in snapshot.iter() {
+        if goes_on && v1.machines.hides_own(&view.record.spec.name) {
+            continue;
+        }
         let mut account = Account { usage: usages.of(view), ..accounts.account(view, settings) };
         if goes_on && v1.machines.knows(&view.record.spec.name) {
             account.name = format!("{}@{LOCAL}", account.name);

@@ -1,18 +1,21 @@
 //! What is done with accounts: each call answers when it is done, with the account as it is then.
 
+use http::header::IF_NONE_MATCH;
 use http::{Response, StatusCode};
 use serde::de::DeserializeOwned;
 
 use super::refusals::{Changing, OneAccount, WithBody};
 use super::{Call, text};
-use crate::accounts::{AnewError, SpecRefusal};
+use crate::accounts::{Accounts, AnewError, SpecRefusal};
 use crate::http::body::{self, Body};
 use crate::http::request::body::read_form;
 use crate::http::request::params::Params;
 use crate::model::client::ClientSpec;
 use crate::model::error_chain::ErrorChain;
+use crate::model::fleet::REGISTRATION;
 use crate::model::name::ClientName;
 use crate::registry::CallError;
+use crate::wire::door::DOOR;
 use crate::wire::v1::account::Account;
 use crate::wire::v1::problem::Problem;
 use crate::wire::v1::requests::{DesiredState, Parameters, PutAccount, Relogin, StartAccount};
@@ -32,19 +35,29 @@ type Answered = Result<Response<Body>, Problem>;
         (status = 200, description = "The account, which was there before", body = Account),
         (status = 201, description = "The account, which is new", body = Account),
         (status = 409, description = "It could not be started or stopped", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It was there before, and the request has `If-None-Match: *`", body = Problem, content_type = "application/problem+json"),
         Changing,
         WithBody,
     )
 )]
 pub(super) async fn put(call: Call, name: ClientName) -> Answered {
+    let only_new = call.request.headers.get(IF_NONE_MATCH).is_some_and(|tag| tag == "*");
     let (call, PutAccount { parameters, desired }) = call.json::<PutAccount>().await?;
     let known = call.v1.accounts.clients.client(&name);
+    if only_new && known.is_some() {
+        return Err(Problem::exists_already(&name));
+    }
     let accounts = &call.v1.accounts;
     let status = if known.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     // An account without parameters of its own starts with none, and so does one that is new.
     let spec = match (parameters, &known) {
         (None, Some(_)) => None,
-        (parameters, _) => Some(call.spec(&name, parameters.unwrap_or_default()).await?),
+        (parameters, _) => {
+            let mut parameters = parameters.unwrap_or_default();
+            let is_moved = only_new && call.request.headers.contains_key(DOOR);
+            let registration = is_moved.then(|| parameters.remove(REGISTRATION)).flatten();
+            Some(Accounts::with_registration(call.spec(&name, parameters).await?, registration))
+        }
     };
     match (desired, spec) {
         (DesiredState::Running, Some(spec)) => {

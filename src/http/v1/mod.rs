@@ -8,6 +8,7 @@
 //! - `log`: what an account and the controller said of it
 //! - `events`: what changes, as it changes
 //! - `explain`: why an account is as it is
+//! - `moves`: an account goes to another machine; `kept`: what that is asked for then
 //! - `machine`: how this machine is, for a door
 //! - `scan`: links that show a login code elsewhere
 //! - `session`: signing in on the page
@@ -19,8 +20,10 @@ mod actions;
 mod events;
 mod explain;
 mod forget;
+mod kept;
 mod log;
 mod machine;
+mod moves;
 mod qrcode;
 mod refusals;
 mod sandbox;
@@ -47,6 +50,7 @@ use crate::http::body::{self, Body};
 use crate::http::etag;
 use crate::http::server::Downstream;
 use crate::machines::Machines;
+use crate::moves::Moves;
 use crate::service::log::ReadableLog;
 use crate::wire::v1::problem::Problem;
 use crate::wire::v1::routes::{self, Action, Route};
@@ -63,6 +67,7 @@ const STREAMS: usize = 256;
 pub struct V1 {
     accounts: Accounts,
     machines: Machines,
+    moves: Moves,
     settings: watch::Receiver<Arc<Settings>>,
     changes: Changes,
     log: ReadableLog,
@@ -77,7 +82,7 @@ impl V1 {
     /// Joins its parts. `ending` is cancelled when the controller begins to end.
     pub fn new(
         (accounts, changes, log): (Accounts, Changes, ReadableLog),
-        machines: Machines,
+        (machines, moves): (Machines, Moves),
         settings: watch::Receiver<Arc<Settings>>,
         guard: watch::Receiver<Arc<Guard>>,
         ending: CancellationToken,
@@ -85,6 +90,7 @@ impl V1 {
         Self {
             accounts,
             machines,
+            moves,
             settings,
             changes,
             log,
@@ -152,6 +158,11 @@ impl Call {
             Route::Delete(name) => forget::delete(self, name).await,
             Route::Qrcode(name) => qrcode::qrcode(self, name).await,
             Route::Log(name) => log::log(self, name).await,
+            Route::Move(name) => moves::move_account(self, name).await,
+            Route::Parameters(name) => kept::parameters(&self, &name),
+            Route::Keeps(name) => kept::keeps(&self, &name).await,
+            Route::TakeOut(name, of) => kept::take_out(&self, &name, &of).await,
+            Route::PutIn(name, of) => kept::put_in(self, &name, &of).await,
             Route::Act(name, Action::Start) => actions::start(self, name).await,
             Route::Act(name, Action::Stop) => actions::stop(self, name).await,
             Route::Act(name, Action::Restart) => actions::restart(self, name).await,

@@ -11,8 +11,10 @@ use super::actions::{__path_put, __path_relogin, __path_restart, __path_start, _
 use super::events::__path_follow;
 use super::explain::__path_explanation;
 use super::forget::__path_delete;
+use super::kept::{__path_keeps, __path_parameters, __path_put_in, __path_take_out};
 use super::log::__path_log;
 use super::machine::__path_about;
+use super::moves::__path_move_account;
 use super::qrcode::__path_qrcode;
 use super::sandbox::{__path_file, __path_frames, __path_people, __path_world};
 use super::scan::__path_link;
@@ -37,6 +39,11 @@ use crate::wire::v1::problem::Problem;
         stop,
         restart,
         relogin,
+        move_account,
+        parameters,
+        keeps,
+        take_out,
+        put_in,
         qrcode,
         log,
         explanation,

@@ -170,10 +170,11 @@ impl Fleet {
         let generation = self.last_generation;
         let registration = match self.entries.get(&spec.name).filter(|entry| is_wanted(entry.desired)) {
             Some(entry) => entry.record.spec.params.get(REGISTRATION).cloned(),
-            // Secret: replies and logs need not show it.
-            None => {
-                Some(ParamValue { text: format!("{generation}-{}", self.run_id), secret: true, path: None })
-            }
+            // Secret: replies and logs need not show it. An account from another machine brings its own.
+            None => Some(spec.params.get(REGISTRATION).cloned().unwrap_or_else(|| {
+                let text = format!("{generation}-{}", self.run_id);
+                ParamValue { text, secret: true, path: None }
+            })),
         };
         (registered(spec, registration), generation)
     }

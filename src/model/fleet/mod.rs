@@ -28,6 +28,7 @@ mod stopping;
 #[cfg(test)]
 mod tests;
 
+pub use launching::REGISTRATION;
 pub use message::{
     ClientInfo, Effect, Input, Launch, PortState, ProcessEvent, RequestId, RequestOutcome, Revision, Rules,
     Shutdown, StopMode,

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `start`, `start_job`, `stop`, `adopt` | starts and stops a unit; finds the units of an earlier controller |
 //! | `clean` | removes what a unit kept on disk |
+//! | `folder` | sends that elsewhere, and takes it |
 //! | `renewal` | gives a unit that runs the secrets that have changed |
 //! | `bus`, `connection`, `error` | the connection to systemd, and the calls on it |
 //! | `signals` | reads what systemd sends, and connects again |
@@ -25,6 +26,7 @@ mod connection;
 mod error;
 #[cfg(test)]
 mod fake_bus;
+mod folder;
 mod freezer;
 pub mod launch;
 pub(super) mod launch_file;
@@ -44,6 +46,7 @@ mod usage;
 
 pub use clean::CleanError;
 pub use error::BusError;
+pub use folder::FolderError;
 pub use renewal::{CurrentSecret, ReloadIf, Renewal, RenewalError};
 pub use socket_units::{SocketsError, check_sockets};
 pub use unit::UnitRole;

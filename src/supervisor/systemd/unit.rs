@@ -65,6 +65,22 @@ impl UnitRole {
         }
     }
 
+    /// What the names of the units begin with that carry what the units keep.
+    pub(super) const fn mover(self) -> &'static str {
+        match self {
+            Self::Client => "wqmove-client",
+            Self::Implementation => "wqmove-impl",
+        }
+    }
+
+    /// The folder of the sockets of those, in that of the controller.
+    pub(super) const fn moves(self) -> &'static str {
+        match self {
+            Self::Client => "move-client",
+            Self::Implementation => "move-impl",
+        }
+    }
+
     /// What the names of the users begin with.
     const fn user(self) -> &'static str {
         match self {

@@ -70,6 +70,44 @@ impl Problem {
         Self::new(409, "failed", "It could not be done", why)
     }
 
+    /// There is an account of this name, where only a new one may come about.
+    pub fn exists_already(name: &ClientName) -> Self {
+        let detail = format!("{name} is in the list, and the request has If-None-Match: *");
+        Self::new(412, "exists_already", "There is such an account already", detail)
+    }
+
+    /// An account lives there already.
+    pub fn lives_there(name: &ClientName, machine: &str) -> Self {
+        Self::new(
+            409,
+            "lives_there",
+            "It lives there already",
+            format!("{name} lives on the machine {machine}"),
+        )
+    }
+
+    /// An account is not moved. It is where it was.
+    pub fn not_moved(why: impl Into<String>) -> Self {
+        Self::new(409, "not_moved", "It is not moved", why)
+    }
+
+    /// What becomes of a move is seen later.
+    pub fn move_goes_on(why: impl Into<String>) -> Self {
+        let title = "The move waits for a machine, and goes on by itself";
+        Self::new(503, "move_goes_on", title, why)
+    }
+
+    /// Files are there that came from elsewhere.
+    pub fn files_there(why: impl Into<String>) -> Self {
+        Self::new(409, "files_there", "There are files of an earlier account of this name", why)
+    }
+
+    /// Only the controller of another machine may ask for this.
+    pub fn only_for_doors() -> Self {
+        let detail = "the controller of another machine asks for this when it moves an account: POST /v1/clients/NAME/move";
+        Self::new(403, "not_allowed", "The call is not allowed", detail)
+    }
+
     /// The account has to be stopped first.
     pub fn still_running(name: &ClientName) -> Self {
         let detail = format!("{name} runs, or is started again by itself; stop it first");

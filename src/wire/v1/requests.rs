@@ -38,6 +38,15 @@ pub struct Relogin {
     pub forget: bool,
 }
 
+/// Where an account is to live.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveAccount {
+    /// The name of the machine; `local` is the one that is called.
+    #[schema(example = "tokyo")]
+    pub machine: String,
+}
+
 /// What callers want an account to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -41,6 +41,16 @@ pub enum Route {
     ScanLink(ClientName),
     /// The log of an account.
     Log(ClientName),
+    /// An account goes to another machine.
+    Move(ClientName),
+    /// The start parameters of an account, with secrets.
+    Parameters(ClientName),
+    /// Which files of an account there are.
+    Keeps(ClientName),
+    /// What an account keeps in a folder of this kind.
+    TakeOut(ClientName, String),
+    /// The same is brought.
+    PutIn(ClientName, String),
     /// What changes, as it changes.
     Events,
     /// How the machine is.
@@ -103,6 +113,13 @@ pub fn find(method: &Method, path: &str) -> Result<Route, Problem> {
         Target::ScanLink(name) => Route::ScanLink(account(name)?),
         Target::Explain(name) => Route::Explain(account(name)?),
         Target::Log(name) => Route::Log(account(name)?),
+        Target::Move(name) => Route::Move(account(name)?),
+        Target::Parameters(name) => Route::Parameters(account(name)?),
+        Target::Keeps(name) => Route::Keeps(account(name)?),
+        Target::Kept(name, of) => match *method {
+            Method::PUT => Route::PutIn(account(name)?, of.to_owned()),
+            _ => Route::TakeOut(account(name)?, of.to_owned()),
+        },
         Target::Action(name, action) => Route::Act(account(name)?, action),
     })
 }
@@ -166,6 +183,10 @@ enum Target<'a> {
     Explain(&'a str),
     ScanLink(&'a str),
     Log(&'a str),
+    Move(&'a str),
+    Parameters(&'a str),
+    Keeps(&'a str),
+    Kept(&'a str, &'a str),
     Action(&'a str, Action),
     Events,
     Machine,
@@ -177,19 +198,28 @@ enum Target<'a> {
 fn target(path: &str) -> Option<(Target<'_>, &'static str)> {
     const READ: &str = "GET, HEAD";
     let mut parts = path.strip_prefix(ROOT)?.split('/');
-    let all = [parts.next(), parts.next(), parts.next(), parts.next()];
+    let all = [parts.next(), parts.next(), parts.next(), parts.next(), parts.next()];
     let action = |name, action| Some((Target::Action(name, action), "POST"));
     match all {
         [Some("clients"), None, ..] => Some((Target::Accounts, READ)),
-        [Some("clients"), Some(name), None, _] => Some((Target::Account(name), "GET, HEAD, PUT, DELETE")),
-        [Some("clients"), Some(name), Some("qrcode"), None] => Some((Target::Qrcode(name), READ)),
-        [Some("clients"), Some(name), Some("explain"), None] => Some((Target::Explain(name), READ)),
-        [Some("clients"), Some(name), Some("scan-link"), None] => Some((Target::ScanLink(name), "POST")),
-        [Some("clients"), Some(name), Some("log"), None] => Some((Target::Log(name), READ)),
-        [Some("clients"), Some(name), Some("start"), None] => action(name, Action::Start),
-        [Some("clients"), Some(name), Some("stop"), None] => action(name, Action::Stop),
-        [Some("clients"), Some(name), Some("restart"), None] => action(name, Action::Restart),
-        [Some("clients"), Some(name), Some("relogin"), None] => action(name, Action::Relogin),
+        [Some("clients"), Some(name), None, ..] => Some((Target::Account(name), "GET, HEAD, PUT, DELETE")),
+        [Some("clients"), Some(name), Some("qrcode"), None, _] => Some((Target::Qrcode(name), READ)),
+        [Some("clients"), Some(name), Some("explain"), None, _] => Some((Target::Explain(name), READ)),
+        [Some("clients"), Some(name), Some("scan-link"), None, _] => Some((Target::ScanLink(name), "POST")),
+        [Some("clients"), Some(name), Some("log"), None, _] => Some((Target::Log(name), READ)),
+        [Some("clients"), Some(name), Some("start"), None, _] => action(name, Action::Start),
+        [Some("clients"), Some(name), Some("stop"), None, _] => action(name, Action::Stop),
+        [Some("clients"), Some(name), Some("restart"), None, _] => action(name, Action::Restart),
+        [Some("clients"), Some(name), Some("relogin"), None, _] => action(name, Action::Relogin),
+        [Some("clients"), Some(name), Some("move"), None, _] => Some((Target::Move(name), "POST")),
+        // No GET: a read-only token opens all that take one.
+        [Some("clients"), Some(name), Some("parameters"), None, _] => {
+            Some((Target::Parameters(name), "POST"))
+        }
+        [Some("clients"), Some(name), Some("kept"), None, _] => Some((Target::Keeps(name), READ)),
+        [Some("clients"), Some(name), Some("kept"), Some(of), None] => {
+            Some((Target::Kept(name, of), "POST, PUT"))
+        }
         [Some("session"), None, ..] => Some((Target::Session, "GET, HEAD, POST, DELETE")),
         [Some("events"), None, ..] => Some((Target::Events, READ)),
         [Some("machine"), None, ..] => Some((Target::Machine, READ)),
