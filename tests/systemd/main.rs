@@ -22,6 +22,7 @@ mod llbot_cli;
 mod log;
 mod machines;
 mod many;
+mod moves;
 mod names;
 mod onebot;
 mod operator;
