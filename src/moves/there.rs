@@ -124,7 +124,7 @@ impl There {
                 Full::from(value.to_string()).map_err(|never| match never {}).boxed_unsync()
             }
             Sent::Kept(content) => {
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
                 content
             }
         };

@@ -79,7 +79,7 @@ pub(super) fn parameters(call: &Call, name: &ClientName) -> Answered {
         ("of" = String, Path, description = "`client` or `implementation`", example = "client")
     ),
     responses(
-        (status = 200, description = "All files", content_type = "application/x-tar", body = Vec<u8>),
+        (status = 200, description = "All files", content_type = "application/octet-stream", body = Vec<u8>),
         (status = 204, description = "There are none"),
         (status = 409, description = "It runs, or its files can't be read", body = Problem, content_type = "application/problem+json"),
         Changing,
@@ -94,7 +94,7 @@ pub(super) async fn take_out(call: &Call, name: &ClientName, of: &str) -> Answer
     let Some(content) = content else { return Ok(body::empty(StatusCode::NO_CONTENT)) };
     info!(client = %name, "the controller of another machine takes the files of its {}, to move it", of.as_str());
     let mut response = Response::new(Body::stream(content.map_err(Into::into)));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     Ok(response)
 }
 
@@ -108,7 +108,7 @@ pub(super) async fn take_out(call: &Call, name: &ClientName, of: &str) -> Answer
         ("name" = String, Path, description = "Its name", example = "bot"),
         ("of" = String, Path, description = "`client` or `implementation`", example = "client")
     ),
-    request_body(content = Vec<u8>, content_type = "application/x-tar"),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = 204, description = "All is on disk"),
         (status = 409, description = "It runs, or its files can't be written", body = Problem, content_type = "application/problem+json"),
