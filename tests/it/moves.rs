@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::ctl::ran_at;
 use crate::fixture::{Answer, Builder, Controller, free_port, wait_until, write_file};
+use crate::page::browser::{Browser, Look};
 
 /// The token of each other machine.
 const TOKEN: &str = "of-the-other-machine-0123456789";
@@ -290,4 +291,38 @@ fn door_that_is_killed_while_an_account_moves_goes_on() {
     }
     println!("the door was killed while it was {phases:?}");
     assert!(phases.contains(&"copying"), "{phases:?}");
+}
+
+#[test]
+fn account_is_moved_on_the_page() {
+    let Some(browser) = Browser::start() else { return };
+    let two = Two::new("read-write");
+    two.start("bot");
+    let about = two.call("/v1/machine");
+    assert_eq!(
+        (&about["machines"][0]["name"], &about["machines"][0]["state"]),
+        (&json!("tokyo"), &json!("reachable"))
+    );
+    let mut tab = browser.tab(Look::default());
+    tab.open(&two.door.url("/#/account/bot"));
+    tab.until_text("Move…");
+    tab.press("Move…");
+    tab.until("it asks where to", "document.querySelector('dialog[open] select')?.value === 'tokyo'");
+    tab.picture("move");
+    tab.eval("document.querySelector('dialog[open] button.danger').click()");
+    wait_until("it is there", || two.row("bot")["machine"] == "tokyo");
+    two.wait_until_it_runs("bot");
+    tab.until_text("tokyo");
+    tab.until("it can be moved back", "[...document.querySelectorAll('button')].some(x => x.textContent === 'Move…' && x.getAttribute('aria-disabled') === 'false')");
+    tab.picture("moved");
+    // Without other machines there is nothing to choose.
+    let mut alone = browser.tab(Look { language: "zh-CN", ..Look::default() });
+    let controller = Builder::new().built_in();
+    assert_eq!(controller.get("/openqq/start_client?client=one&sandbox_login_time=0").json()["code"], 0);
+    alone.open(&controller.url("/#/account/one"));
+    alone.until_text("重启");
+    alone.until(
+        "no button is there for it",
+        "[...document.querySelectorAll('button')].find(x => x.textContent === '迁移…').hidden",
+    );
 }

@@ -13,6 +13,7 @@ const ACTIONS = {
     restart: { call: api.restart },
     relogin: { call: api.relogin, implementation: true },
     new_login: { call: api.newLogin, implementation: true, asks: ["gone"], danger: true },
+    move: { call: api.move, asks: ["stops", "scan"], chooses: true },
     remove: { call: api.remove, asks: ["gone", "kept"], danger: true, last: true },
     forget: { call: api.forget, asks: ["gone", "kept"], danger: true, last: true },
 };
@@ -21,6 +22,16 @@ const ACTIONS = {
 export function actionBar({ name, fail, clear, removed }) {
     let account = null;
     let running = null;
+    /** The machines that accounts may live on. */
+    let machines = [];
+    api.machine()
+        .then((about) => {
+            machines = about.machines?.length ? ["local", ...about.machines.map((machine) => machine.name)] : [];
+            if (account) show();
+        })
+        // A controller that does not say is the only one.
+        .catch(() => {});
+    const others = () => machines.filter((machine) => machine !== (account.machine ?? "local"));
 
     const buttons = Object.entries(ACTIONS).map(([action, what]) => {
         const button = el("button", {
@@ -49,7 +60,8 @@ export function actionBar({ name, fail, clear, removed }) {
             // Of what runs, only a stop can be meant to cut it short.
             const free = running === null || (action === "stop" && running !== "stop");
             const busy = running === action;
-            button.hidden = Boolean(what.implementation) && !account.implementation;
+            button.hidden =
+                (Boolean(what.implementation) && !account.implementation) || (Boolean(what.chooses) && others().length === 0);
             button.setAttribute("aria-disabled", String(!can[action] || !free));
             button.setAttribute("aria-busy", String(busy));
             setText(button, t(busy ? `${action}_busy` : action));
@@ -63,17 +75,20 @@ export function actionBar({ name, fail, clear, removed }) {
     async function press(action, what) {
         const { button } = buttons.find((entry) => entry.action === action);
         if (button.getAttribute("aria-disabled") === "true") return;
+        let answered = true;
         if (what.asks) {
             const paragraphs = what.asks.map((part) => t(`ask_${action}_${part}`));
-            const question = { question: t(`ask_${action}`, { name }), paragraphs, yes: t(`ask_${action}_yes`) };
-            if (!(await ask(question))) return;
+            const choice = what.chooses && { label: t(`ask_${action}_choice`), options: others() };
+            const question = { question: t(`ask_${action}`, { name }), paragraphs, yes: t(`ask_${action}_yes`), choice };
+            answered = await ask(question);
+            if (!answered) return;
         }
         clear();
         running = action;
         show();
         const asked = store.moment();
         try {
-            const answer = await what.call(name);
+            const answer = await what.call(name, answered);
             if (answer) store.take(answer, asked);
             else store.drop(name);
             if (!answer) removed();

@@ -95,6 +95,12 @@ export const stop = (name) => call("POST", `${client(name)}/stop`);
 export const restart = (name) => call("POST", `${client(name)}/restart`);
 export const relogin = (name) => call("POST", `${client(name)}/relogin`);
 export const newLogin = (name) => call("POST", `${client(name)}/relogin`, { forget: true });
+export const machine = () => call("GET", "/v1/machine");
+/** Takes it to another machine. Returns it as it is there. */
+export const move = async (name, to) => {
+    await call("POST", `${client(name)}/move`, { machine: to });
+    return account(name);
+};
 export const scanLink = (name) => call("POST", `${client(name)}/scan-link`);
 export const remove = (name) => call("DELETE", client(name));
 export const forget = (name) => call("DELETE", `${client(name)}?forget=1`);

@@ -67,14 +67,17 @@ export function alertBox() {
     };
 }
 
-/** Asks before something is gone. Resolves to whether the user said yes. */
-export function ask({ question, paragraphs, yes }) {
+/** Asks before something is gone. Resolves to false unless the user said yes; then to what was chosen, where there is a `choice`. */
+export function ask({ question, paragraphs, yes, choice }) {
     return new Promise((resolve) => {
+        const options = choice?.options.map((value) => el("option", { value, textContent: value })) ?? [];
+        const select = choice && el("select", {}, ...options);
         const dialog = el(
             "dialog",
             { "aria-labelledby": "question" },
             el("h2", { id: "question", textContent: question }),
             ...paragraphs.map((textContent) => el("p", { textContent })),
+            ...(choice ? [el("label", { class: "choice" }, el("span", { textContent: choice.label }), select)] : []),
             el(
                 "div",
                 { class: "buttons end" },
@@ -84,7 +87,7 @@ export function ask({ question, paragraphs, yes }) {
             ),
         );
         dialog.addEventListener("close", () => {
-            resolve(dialog.returnValue === "yes");
+            resolve(dialog.returnValue === "yes" && (choice ? select.value : true));
             dialog.remove();
         });
         document.body.append(dialog);

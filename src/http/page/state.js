@@ -127,6 +127,7 @@ export function possible(account) {
         // This starts what has ended, too, unless it was asked to be stopped.
         relogin: !stopped && client.phase !== "stopping",
         new_login: !stopped && client.phase !== "stopping",
+        move: client.phase !== "stopping",
         remove: true,
         forget: isGone(account) && (account.implementation?.process?.phase ?? "gone") === "gone",
     };

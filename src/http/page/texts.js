@@ -193,6 +193,8 @@ const TEXTS = {
     relogin_busy: ["Logging in…", "正在重新登录…"],
     new_login: ["New login…", "全新登录…"],
     new_login_busy: ["Logging in…", "正在登录…"],
+    move: ["Move…", "迁移…"],
+    move_busy: ["Moving…", "正在迁移…"],
     remove: ["Remove…", "移除…"],
     remove_busy: ["Removing…", "正在移除…"],
     forget: ["Remove with files…", "连同文件删除…"],
@@ -209,6 +211,17 @@ const TEXTS = {
         "此帐号已保存的登录将被删除，需要重新扫码后才能继续运行。",
     ],
     ask_new_login_yes: ["Delete the login, log in anew", "删除登录并重新登录"],
+    ask_move: ["Move “{name}” to another machine?", "把“{name}”迁移到另一台机器？"],
+    ask_move_stops: [
+        "The account is stopped, goes there with all its files, and runs again there. If that fails it stays where it is.",
+        "帐号将停止，连同全部文件迁移过去并在那里重新运行；若失败，则留在原处。",
+    ],
+    ask_move_scan: [
+        "The chat network may take the other machine for a new device. Then a person has to scan a code.",
+        "聊天网络可能把另一台机器当作新设备，届时需要重新扫码。",
+    ],
+    ask_move_choice: ["Machine", "机器"],
+    ask_move_yes: ["Stop and move", "停止并迁移"],
     ask_remove: ["Remove “{name}” from the list?", "从列表中移除“{name}”？"],
     ask_remove_gone: [
         "The account is stopped and leaves the list. Its parameters are gone from the controller.",

@@ -1,5 +1,6 @@
-//! `GET /v1/machine`: how this machine is. A door asks it each few seconds, and so notices a machine that is gone.
+//! `GET /v1/machine`: how this machine is, and the others that are reached through it. A door asks it each few seconds, and so notices a machine that is gone.
 
+use http::request::Parts;
 use http::{Response, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -7,7 +8,9 @@ use utoipa::ToSchema;
 use super::refusals::Reading;
 use super::{V1, text};
 use crate::http::body::{self, Body};
-use crate::machines::free_memory;
+use crate::machines::{LinkState, Machine, free_memory};
+use crate::model::machine::MachineName;
+use crate::wire::door::DOOR;
 
 /// This machine.
 #[derive(Debug, Serialize, ToSchema)]
@@ -20,12 +23,44 @@ pub(super) struct About {
     accounts: usize,
     /// How much of its memory is free for more programs, in bytes. Null where that is not known.
     free_memory: Option<u64>,
+    /// The other machines to which this one is the door. A door itself is told of none.
+    machines: Vec<Other>,
+}
+
+/// Another machine.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Other {
+    #[schema(example = "tokyo")]
+    name: String,
+    /// `reachable` or `unreachable`.
+    #[schema(example = "reachable")]
+    state: &'static str,
+    /// Since when it is that, in Unix seconds.
+    since: u64,
+    /// Why it can't be reached.
+    reason: Option<String>,
+    /// How many accounts it has.
+    accounts: usize,
+}
+
+impl Other {
+    fn of((name, machine): (&MachineName, &Machine)) -> Self {
+        let (state, since, reason) = match &machine.link {
+            LinkState::Reachable { since } => ("reachable", *since, None),
+            LinkState::Unreachable { since, why } => ("unreachable", *since, Some(why.to_string())),
+        };
+        Self { name: name.to_string(), state, since, reason, accounts: machine.accounts.len() }
+    }
 }
 
 /// Says how this machine is.
 #[utoipa::path(get, path = "/v1/machine", responses((status = 200, description = "This machine", body = About), Reading))]
-pub(super) fn about(v1: &V1) -> Response<Body> {
+pub(super) fn about(v1: &V1, request: &Parts) -> Response<Body> {
     let accounts = v1.accounts.clients.snapshot().iter().count();
-    let about = About { version: env!("CARGO_PKG_VERSION"), accounts, free_memory: free_memory() };
+    let machines = match request.headers.contains_key(DOOR) {
+        true => Vec::new(),
+        false => v1.machines.look(|table| table.machines().iter().map(Other::of).collect()),
+    };
+    let about = About { version: env!("CARGO_PKG_VERSION"), accounts, free_memory: free_memory(), machines };
     body::json(StatusCode::OK, text(&about))
 }

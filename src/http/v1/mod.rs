@@ -147,7 +147,7 @@ impl Call {
             Route::Accounts => accounts::list(&self.v1, settings, request),
             Route::Account(name) => accounts::one(&self.v1, settings, request, &name).await,
             Route::Events => events::follow(&self.v1, request),
-            Route::Machine => Ok(machine::about(&self.v1)),
+            Route::Machine => Ok(machine::about(&self.v1, request)),
             Route::ScanLink(name) => scan::link(&self, &name),
             Route::Explain(name) => explain::explanation(&self, &name),
             Route::Session => Ok(session::show(&self)),
