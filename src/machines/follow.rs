@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::{Instant, interval, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::remote_account::RemoteAccount;
 use super::target::{CallFailure, Target};
@@ -16,11 +16,8 @@ use super::{Heard, MachineNews};
 use crate::model::name::ClientName;
 use crate::wire::v1::event_text::{EventText, StreamEvent};
 
-/// A controller sends something every 25 s; one that is silent for longer is gone.
-const SILENCE: Duration = Duration::from_secs(60);
-
-/// The time between two questions how the machine is. One that does not answer is gone.
-const QUESTION: Duration = Duration::from_secs(5);
+/// A controller tells a door every 5 s how its machine is. One that is silent for longer than this is gone.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// How many pages of a thousand accounts are read: a controller has at most 10,000.
 const MAX_PAGES: usize = 20;
@@ -36,12 +33,13 @@ pub(super) struct Position {
 
 /// A page of `/v1/clients`.
 #[derive(Deserialize)]
-struct Page {
-    accounts: Vec<Box<RawValue>>,
+struct Page<'a> {
+    #[serde(borrow)]
+    accounts: Vec<&'a RawValue>,
     next: Option<String>,
 }
 
-/// What `/v1/machine` answers.
+/// What `/v1/machine` answers, and the event `health` tells anew.
 #[derive(Deserialize)]
 struct About {
     free_memory: Option<u64>,
@@ -92,21 +90,13 @@ async fn followed(
         *before == run && first.id.as_ref() == Some(last)
     });
     if !goes_on {
-        news.hear(Heard::All(list(target).await?)).await;
+        take_list(target, news).await?;
     }
     position.last = first.id.map(|id| (run.clone(), id));
     news.hear(Heard::Reachable).await;
     news.hear(Heard::FreeMemory(about.free_memory)).await;
-    let mut questions = interval(QUESTION);
     loop {
-        let event = tokio::select! {
-            event = stream.next() => event?,
-            // While an answer is waited for, events wait: they come after it, or the machine is gone.
-            _ = questions.tick() => {
-                news.hear(Heard::FreeMemory(ask(target).await?.free_memory)).await;
-                continue;
-            }
-        };
+        let event = stream.next().await?;
         match event.kind.as_str() {
             "account" => {
                 let account = RemoteAccount::of_json(event.data.as_bytes());
@@ -117,7 +107,12 @@ async fn followed(
                 news.hear(Heard::Gone(name)).await;
             }
             "missed" => {
-                news.hear(Heard::All(list(target).await?)).await;
+                take_list(target, news).await?;
+            }
+            "health" => {
+                let About { free_memory } =
+                    serde_json::from_str(&event.data).map_err(|error| unclear(&error))?;
+                news.hear(Heard::FreeMemory(free_memory)).await;
             }
             // What it says of itself.
             _ => {}
@@ -134,14 +129,22 @@ async fn ask(target: &Target) -> Result<About, String> {
     serde_json::from_slice(&answer).map_err(|error| unclear(&error))
 }
 
+/// Reads all accounts of the machine and tells them.
+async fn take_list(target: &Target, news: &MachineNews) -> Result<(), String> {
+    // It is closed never, and then it would only be a matter of memory.
+    let _turn = news.machines.0.lists.acquire().await.ok();
+    news.hear(Heard::All(list(target).await?)).await;
+    Ok(())
+}
+
 /// All accounts of the machine.
 async fn list(target: &Target) -> Result<Vec<RemoteAccount>, String> {
     let mut all = Vec::new();
     let mut after = String::new();
     for _ in 0..MAX_PAGES {
         let answer = target.read(&format!("/v1/clients?limit=1000{after}")).await;
-        let page: Page = serde_json::from_slice(&answer.map_err(|failure| why(&failure))?)
-            .map_err(|error| unclear(&error))?;
+        let answer = answer.map_err(|failure| why(&failure))?;
+        let page: Page<'_> = serde_json::from_slice(&answer).map_err(|error| unclear(&error))?;
         for account in page.accounts {
             all.push(RemoteAccount::of_json(account.get().as_bytes()).map_err(|error| error.to_string())?);
         }
@@ -161,7 +164,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// The next event. Cancel-safe: what was received is kept.
+    /// The next event.
     async fn next(&mut self) -> Result<StreamEvent, String> {
         loop {
             if let Some(event) = self.text.take() {
@@ -200,5 +203,84 @@ fn why(failure: &CallFailure) -> String {
         CallFailure::Status(status) => format!("its controller answers HTTP {status}"),
         CallFailure::NoConnection => failure.to_string(),
         CallFailure::Connection(why) => why.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{UnixListener, UnixStream};
+    use tokio::sync::mpsc;
+    use tokio::time::{interval, sleep};
+
+    use super::*;
+    use crate::machines::table::MachineTable;
+    use crate::machines::{LinkState, Machines, NEWS, Place};
+    use crate::model::machine::MachineName;
+
+    const READY: &str = "event: ready\nid: r-0\ndata: {\"run\":\"r\"}\n\n";
+
+    /// How long a machine tells how it is, every 5 s.
+    const HEALTHY: Duration = Duration::from_secs(60);
+
+    /// A controller with one account.
+    async fn answer(mut stream: UnixStream) {
+        let mut asked = vec![0; 4096];
+        let length = stream.read(&mut asked).await.unwrap();
+        let asked = String::from_utf8_lossy(&asked[..length]).into_owned();
+        let whole = |body: &str| format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        if asked.starts_with("GET /v1/machine ") {
+            stream.write_all(whole(r#"{"free_memory":1}"#).as_bytes()).await.unwrap();
+        } else if asked.starts_with("GET /v1/clients?") {
+            let page = r#"{"accounts":[ { "name":"bot", "state":"running" } ],"next":null}"#;
+            stream.write_all(whole(page).as_bytes()).await.unwrap();
+        } else {
+            let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+            stream.write_all(format!("{head}{READY}").as_bytes()).await.unwrap();
+            let (began, mut ticks) = (Instant::now(), interval(Duration::from_secs(5)));
+            while began.elapsed() < HEALTHY {
+                ticks.tick().await;
+                let health =
+                    format!("event: health\ndata: {{\"free_memory\":{}}}\n\n", began.elapsed().as_secs() + 2);
+                stream.write_all(health.as_bytes()).await.unwrap();
+            }
+            // Open, and silent.
+            sleep(HEALTHY * 10).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn machine_is_followed_until_it_is_silent() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let played = tokio::spawn(async move {
+            loop {
+                tokio::spawn(answer(listener.accept().await.unwrap().0));
+            }
+        });
+        let (name, mut table) = (MachineName::new("tokyo").unwrap(), MachineTable::default());
+        table.add(&name, [], 0);
+        let (news, mut told) = mpsc::channel(NEWS);
+        let machines = Machines::of(table, news);
+        let news = MachineNews { machines: machines.clone(), name: name.clone() };
+        let target = Target { place: Place::Unix(socket), prefix: String::new(), token: None };
+        let (began, mut position) = (Instant::now(), Position::default());
+        assert_eq!(follow(&target, &mut position, &news).await, "nothing came for 15 s");
+        let lasted = began.elapsed();
+        assert!(lasted >= HEALTHY + SILENCE && lasted < HEALTHY + SILENCE * 2, "{lasted:?}");
+        machines.look(|table| {
+            let machine = &table.machines()[&name];
+            assert!(matches!(machine.link, LinkState::Reachable { .. }), "{:?}", machine.link);
+            let names: BTreeMap<_, _> =
+                machine.accounts.iter().map(|(name, one)| (name.as_str(), &*one.state)).collect();
+            assert_eq!(names, BTreeMap::from([("bot", "running")]));
+            assert!(machine.free_memory >= Some(HEALTHY.as_secs()), "{:?}", machine.free_memory);
+        });
+        // The account, and that its machine is reached.
+        assert!(told.try_recv().is_ok() && told.try_recv().is_ok() && told.try_recv().is_err());
+        played.abort();
     }
 }

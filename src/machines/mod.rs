@@ -26,7 +26,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::json;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
@@ -34,7 +34,7 @@ use link::Link;
 pub use moving::Moving;
 pub use remembered::Remembered;
 pub use remote_account::RemoteAccount;
-pub use table::{LinkState, Location, Machine, MachineTable, NameTaken};
+pub use table::{LinkState, ListedElsewhere, Location, Machine, MachineTable, NameTaken};
 pub use target::{AnyStream, CallFailure, Place, Stream, Target};
 
 use crate::accounts::{ChangeKind, OutsideChange};
@@ -47,6 +47,9 @@ use crate::wire::machines::MachineRefusal;
 /// How many changes of other machines may wait to be told.
 pub const NEWS: usize = 1024;
 
+/// How many lists of machines are read at a time.
+const LISTS: usize = 4;
+
 /// The other machines. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Machines(Arc<Shared>);
@@ -56,9 +59,12 @@ struct Shared {
     table: Mutex<MachineTable>,
     /// Where each machine is reached just now.
     targets: Mutex<BTreeMap<MachineName, Arc<Target>>>,
-    /// Counts how often an account came to a machine or left one, so that it is written down.
+    /// How often an account has come to a machine or left one, so that it is written down.
     places: watch::Sender<u64>,
     news: mpsc::Sender<OutsideChange>,
+    /// Lists of machines that may be read at a time. While one is read, it takes several times the memory of what is kept of it, and all
+    /// machines are read when the controller starts.
+    lists: Semaphore,
 }
 
 /// What a machine tells.
@@ -116,8 +122,13 @@ impl Machines {
         for name in settings.machines.keys() {
             table.add(name, remembered.get(name).into_iter().flatten().cloned(), now);
         }
+        Self::of(table, news)
+    }
+
+    fn of(table: MachineTable, news: mpsc::Sender<OutsideChange>) -> Self {
         let (table, targets) = (Mutex::new(table), Mutex::default());
-        Self(Arc::new(Shared { table, targets, places: watch::Sender::new(0), news }))
+        let (places, lists) = (watch::Sender::new(0), Semaphore::new(LISTS));
+        Self(Arc::new(Shared { table, targets, places, news, lists }))
     }
 
     /// Looks at the table. The lock is held meanwhile.
@@ -225,7 +236,13 @@ impl Machines {
                 self.tell(ChangeKind::GoneElsewhere, text).await;
             }
         }
-        self.0.places.send_modify(|count| *count += 1);
+        self.note_places();
+    }
+
+    /// Has it written down which account lives where, if that has changed.
+    fn note_places(&self) {
+        let moves = locked(&self.0.table).moves();
+        self.0.places.send_if_modified(|noted| std::mem::replace(noted, moves) != moves);
     }
 
     async fn tell(&self, kind: ChangeKind, text: String) {
@@ -275,11 +292,8 @@ impl MachineNews {
                 self.machines.tell(ChangeKind::Elsewhere, text).await;
             }
         }
-        let is_news = !gone.is_empty() || !changed.is_empty();
-        if is_news {
-            self.machines.0.places.send_modify(|count| *count += 1);
-        }
-        is_news
+        self.machines.note_places();
+        !gone.is_empty() || !changed.is_empty()
     }
 
     /// Notes whether the machine can be reached. Returns whether that is news.

@@ -1,10 +1,9 @@
 //! [`RemoteAccount`]: an account as its machine tells it. Pure.
 
 use serde::Deserialize;
+use serde::de::Error as _;
 use serde_json::{Map, Value, json};
 
-use super::table::LinkState;
-use crate::model::machine::MachineName;
 use crate::model::name::ClientName;
 
 /// An account of another machine. What it says of itself is kept as text, as the list is written often and read seldom.
@@ -38,21 +37,11 @@ const UNKNOWN: &str = "unknown";
 /// What `/v1` says of such an account, so that no reader misses a key.
 const NOTHING_KNOWN: &str = r#"{"id":"","state":"unknown","desired":"running","reason":null,"needs_person":false,"client":{"phase":"gone","pid":null,"port":0,"unit":null,"frozen":false,"held":false,"exits":0,"last_exit":null,"next_start":null},"implementation":null,"login":null,"parameters":{},"queues":{"reports":null,"messages":null},"backend":null}"#;
 
-/// What is read of an account.
-#[derive(Deserialize)]
-struct Told {
-    name: ClientName,
-    #[serde(default)]
-    state: String,
-    #[serde(default)]
-    needs_person: bool,
-    login: Option<Value>,
-    client: Option<Value>,
-    reason: Option<Value>,
-    implementation: Option<Value>,
-    #[serde(flatten)]
-    others: Map<String, Value>,
-}
+/// What a door says of an account itself: that of the machine is not kept.
+const OF_DOOR: [&str; 4] = ["machine", "machine_state", "machine_since", "machine_reason"];
+
+/// The keys of which no reader misses one, whatever the version of the machine.
+const ALWAYS: [&str; 4] = ["client", "implementation", "login", "reason"];
 
 impl RemoteAccount {
     /// An account that is known by its name alone.
@@ -63,7 +52,7 @@ impl RemoteAccount {
             login: None,
             needs_person: false,
             members: bare(NOTHING_KNOWN).into(),
-            checked: members(checked_of(&Value::Null, UNKNOWN)),
+            checked: members(checked(&Map::from_iter([("state".to_owned(), UNKNOWN.into())]))),
         }
     }
 
@@ -72,63 +61,53 @@ impl RemoteAccount {
     /// # Errors
     /// It is not an account.
     pub fn of_json(text: &[u8]) -> Result<Self, Unreadable> {
-        let told: Told = serde_json::from_slice(text)?;
-        let checked = told.checked();
-        let Told { name, state, needs_person, login, client, reason, implementation, mut others } = told;
-        let of_login = login.as_ref().and_then(|login| Some(login.get("state")?.as_str()?.into()));
-        for (key, value) in
-            [("client", client), ("implementation", implementation), ("login", login), ("reason", reason)]
-        {
-            others.insert(key.to_owned(), value.unwrap_or_default());
+        // Read whole, although it is kept as text: what a machine sends goes to callers of the door, and has to be JSON that they can read.
+        let mut told: Map<String, Value> = serde_json::from_slice(text)?;
+        let name = told.remove("name").ok_or_else(|| serde_json::Error::missing_field("name"))?;
+        let name = ClientName::deserialize(name)?;
+        // A machine may be older: what it does not say is left open.
+        let state = told.entry("state").or_insert_with(|| "".into());
+        let state: Box<str> = <&str>::deserialize(&*state)?.into();
+        let needs_person = bool::deserialize(&*told.entry("needs_person").or_insert(Value::Bool(false)))?;
+        for key in ALWAYS {
+            told.entry(key).or_insert(Value::Null);
         }
-        others.insert("state".to_owned(), state.as_str().into());
-        others.insert("needs_person".to_owned(), needs_person.into());
-        // What a door says of an account is its own, not that of the machine.
-        others.remove("machine");
-        others.remove("machine_state");
-        Ok(Self {
-            name,
-            state: state.into(),
-            login: of_login,
-            needs_person,
-            members: members(others),
-            checked: members(checked),
-        })
+        for key in OF_DOOR {
+            told.remove(key);
+        }
+        let login = told.get("login").and_then(|login| Some(login.get("state")?.as_str()?.into()));
+        let checked = members(checked(&told));
+        Ok(Self { name, state, login, needs_person, members: members(told), checked })
     }
 
-    /// What `/v1` of the door says of it, as JSON: with its machine, and whether that can be reached. `name` is what the door calls it.
-    pub fn to_json(&self, name: &str, machine: &MachineName, link: &LinkState) -> String {
-        with_machine(&json!({ "name": name }), &self.members, machine, link)
+    /// Writes what `/v1` of the door says of it, as JSON. `name` is what the door calls it; `of_machine` is what is the same for all
+    /// accounts of the machine: members of an object.
+    pub fn write_json(&self, text: &mut String, name: &str, of_machine: &str) {
+        write_object(text, ("name", name), [of_machine, &*self.members]);
     }
 
-    /// What `check_client` of the door says of it, as JSON.
-    pub fn to_checked(&self, name: &str, machine: &MachineName, link: &LinkState) -> String {
-        with_machine(&json!({ "account": name }), &self.checked, machine, link)
+    /// Writes what `check_client` of the door says of it, as JSON.
+    pub fn write_checked(&self, text: &mut String, name: &str, of_machine: &str) {
+        write_object(text, ("account", name), [of_machine, &*self.checked]);
     }
 }
 
-impl Told {
-    /// What `check_client` says of an account, out of what `/v1` does.
-    fn checked(&self) -> Map<String, Value> {
-        let mut checked = checked_of(self.client.as_ref().unwrap_or(&Value::Null), &self.state);
-        for (key, value) in [("reason", &self.reason), ("login", &self.login)] {
-            if let Some(value) = value.as_ref().filter(|value| !value.is_null()) {
-                checked.insert(key.to_owned(), value.clone());
-            }
-        }
-        if let Some(name) = self.implementation.as_ref().and_then(|implementation| implementation.get("name"))
-        {
-            checked.insert("implementation".to_owned(), json!({ "name": name }));
-        }
-        checked
-    }
-}
-
-/// What `check_client` says of a client in this state, out of what `/v1` says of its process.
-fn checked_of(client: &Value, state: &str) -> Map<String, Value> {
+/// What `check_client` says of an account, out of what `/v1` does.
+fn checked(told: &Map<String, Value>) -> Map<String, Value> {
+    let of_client =
+        |key: &str| told.get("client").and_then(|client| client.get(key)).cloned().unwrap_or_default();
     let keys = ["exits", "frozen", "held", "last_exit", "next_start", "phase", "pid", "port", "unit"];
-    let of_client = keys.map(|key| (key.to_owned(), client.get(key).cloned().unwrap_or_default()));
-    of_client.into_iter().chain([("state".to_owned(), state.into())]).collect()
+    let mut checked: Map<_, _> = keys.map(|key| (key.to_owned(), of_client(key))).into_iter().collect();
+    checked.insert("state".to_owned(), told.get("state").cloned().unwrap_or_default());
+    for key in ["reason", "login"] {
+        if let Some(value) = told.get(key).filter(|value| !value.is_null()) {
+            checked.insert(key.to_owned(), value.clone());
+        }
+    }
+    if let Some(name) = told.get("implementation").and_then(|implementation| implementation.get("name")) {
+        checked.insert("implementation".to_owned(), json!({ "name": name }));
+    }
+    checked
 }
 
 /// The text of an object without its braces.
@@ -137,22 +116,22 @@ fn members(object: Map<String, Value>) -> Box<str> {
     bare(&text).into()
 }
 
-fn with_machine(name: &Value, members: &str, machine: &MachineName, link: &LinkState) -> String {
-    let of_machine = match link {
-        LinkState::Reachable { .. } => json!({ "machine": machine.as_str() }),
-        LinkState::Unreachable { since, why } => json!({
-            "machine": machine.as_str(), "machine_state": "unreachable", "machine_since": since,
-            "machine_reason": &**why,
-        }),
-    };
-    let (name, of_machine) = (name.to_string(), of_machine.to_string());
-    let parts = [bare(&name), bare(&of_machine), members];
-    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    format!("{{{}}}", parts.join(","))
+/// Writes an object with a name and members that are text already.
+fn write_object(text: &mut String, (key, name): (&str, &str), members: [&str; 2]) {
+    text.push_str("{\"");
+    text.push_str(key);
+    text.push_str("\":");
+    // A text can't fail.
+    text.push_str(&serde_json::to_string(name).unwrap_or_default());
+    for members in members.into_iter().filter(|members| !members.is_empty()) {
+        text.push(',');
+        text.push_str(members);
+    }
+    text.push('}');
 }
 
 /// An object's text without its braces.
-fn bare(object: &str) -> &str {
+pub(super) fn bare(object: &str) -> &str {
     object.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or_default()
 }
 
@@ -165,12 +144,14 @@ mod tests {
             "name": "bot", "id": "bot-1", "state": "running", "needs_person": true, "reason": null,
             "client": { "phase": "up", "pid": 7, "port": 5000, "held": false, "frozen": false, "exits": 0 },
             "implementation": { "name": "llbot", "kind": "llbot" }, "login": { "state": "online", "since": 5 },
-            "of_a_newer_version": [1], "machine": "another",
+            "of_a_newer_version": [1], "machine": "another", "machine_reason": "none of its business",
         })
     }
 
-    fn parsed(text: &str) -> Value {
-        serde_json::from_str(text).unwrap()
+    fn written(write: impl FnOnce(&mut String)) -> Value {
+        let mut text = String::new();
+        write(&mut text);
+        serde_json::from_str(&text).unwrap()
     }
 
     #[test]
@@ -180,19 +161,15 @@ mod tests {
             (&*account.state, account.login.as_deref(), account.needs_person),
             ("running", Some("online"), true)
         );
-        let tokyo = MachineName::new("tokyo").unwrap();
-        let shown = parsed(&account.to_json("bot@tokyo", &tokyo, &LinkState::Reachable { since: 1 }));
         let mut expected = told();
         expected["name"] = "bot@tokyo".into();
         expected["machine"] = "tokyo".into();
-        assert_eq!(shown, expected);
-        let away = LinkState::Unreachable { since: 9, why: "no \"route\"".into() };
-        let shown = parsed(&account.to_checked("bot", &tokyo, &away));
+        expected.as_object_mut().unwrap().remove("machine_reason");
+        assert_eq!(written(|text| account.write_json(text, "bot@tokyo", r#""machine":"tokyo""#)), expected);
         assert_eq!(
-            shown,
+            written(|text| account.write_checked(text, "a \"b\"", "")),
             json!({
-                "account": "bot", "machine": "tokyo", "machine_state": "unreachable", "machine_since": 9,
-                "machine_reason": "no \"route\"", "state": "running", "pid": 7, "port": 5000, "phase": "up", "exits": 0,
+                "account": "a \"b\"", "state": "running", "pid": 7, "port": 5000, "phase": "up", "exits": 0,
                 "held": false, "frozen": false, "last_exit": null, "next_start": null, "unit": null,
                 "implementation": { "name": "llbot" }, "login": { "state": "online", "since": 5 },
             })
@@ -202,22 +179,30 @@ mod tests {
     #[test]
     fn account_of_which_only_the_name_is_known_is_shown_too() {
         let account = RemoteAccount::of_name(ClientName::new("小明").unwrap());
-        let away = LinkState::Unreachable { since: 9, why: "x".into() };
-        let shown = account.to_json("小明", &MachineName::new("tokyo").unwrap(), &away);
-        let shown = parsed(&shown);
-        assert_eq!(
-            (&shown["name"], &shown["machine_since"], &shown["state"]),
-            (&json!("小明"), &json!(9), &json!("unknown"))
-        );
+        let shown = written(|text| account.write_json(text, "小明", r#""machine":"tokyo""#));
+        assert_eq!((&shown["name"], &shown["state"]), (&json!("小明"), &json!("unknown")));
         assert_eq!(shown["client"]["phase"], "gone");
+        assert_eq!(written(|text| account.write_checked(text, "小明", ""))["state"], "unknown");
     }
 
     #[test]
     fn what_is_no_account_is_refused() {
-        for text in ["", "{}", "[]", r#"{"name":""}"#, r#"{"name":"a/b"}"#, r#"{"name":7}"#, "null"] {
+        for text in [
+            "",
+            "{}",
+            "[]",
+            "null",
+            r#"{"name":""}"#,
+            r#"{"name":"a/b"}"#,
+            r#"{"name":7}"#,
+            r#"{"name":"a","state":7}"#,
+            r#"{"name":"a","needs_person":"no"}"#,
+            // JSON that some readers of the list would give up at.
+            r#"{"name":"a","x":1e999}"#,
+            r#"{"name":"a","x":"\ud800"}"#,
+        ] {
             assert!(RemoteAccount::of_json(text.as_bytes()).is_err(), "{text}");
         }
-        // A machine may be older: what it does not say is left open.
         assert!(RemoteAccount::of_json(br#"{"name":"a"}"#).is_ok());
     }
 }

@@ -1,9 +1,18 @@
 //! [`MachineTable`]: what is known of the accounts of other machines. Pure.
+//!
+//! - `names`: where an account lives, and which names are taken
+//! - `listed`: its accounts as callers see them
+
+mod listed;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::machine::{LOCAL, MachineName};
+pub use listed::ListedElsewhere;
+pub use names::{Location, NameTaken};
+
+use crate::model::machine::MachineName;
 use crate::model::name::ClientName;
 
 use super::moving::{Moving, MovingAccounts};
@@ -32,43 +41,23 @@ pub struct Machine {
     /// Whether it can be reached.
     pub link: LinkState,
     /// Its accounts, as it told them last. Of an unreachable one that did not tell them to this run of the door, only the names.
-    pub accounts: BTreeMap<ClientName, Arc<RemoteAccount>>,
+    pub accounts: BTreeMap<ClientName, Box<RemoteAccount>>,
     /// How much of its memory is free, in bytes, if it said so.
     pub free_memory: Option<u64>,
-}
-
-/// Where the account is that a caller names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
-    /// On the machine that is called, if there is one.
-    Here,
-    /// There, by its full name: what it is called there.
-    HereAs(ClientName),
-    /// On another one, where it is called so.
-    On(MachineName, ClientName),
-    /// More than one machine has an account of this name. Their full names.
-    Ambiguous(Vec<String>),
-    /// On its way to another machine.
-    Moving(Moving),
-}
-
-/// Why no account may be started under a name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NameTaken {
-    /// It is an account of this machine.
-    Lives(MachineName),
-    /// It is being started on this machine, or on this one, which is called.
-    IsStarting(String),
-    /// It may be an account of a machine that can't be reached.
-    MayLive(MachineName),
+    /// What callers see of it with each of its accounts: members of a JSON object, made once for all of them.
+    shown: Box<str>,
 }
 
 /// The other machines.
 #[derive(Clone, Debug, Default)]
 pub struct MachineTable {
     machines: BTreeMap<MachineName, Machine>,
-    /// The names of accounts, each with the machines that have one.
-    places: BTreeMap<ClientName, BTreeSet<MachineName>>,
+    /// The names of accounts, each with the machines that have one, in their order. A list, as nearly always there is one.
+    places: BTreeMap<ClientName, Vec<MachineName>>,
+    /// The names that several machines have.
+    shared: BTreeSet<ClientName>,
+    /// How often an account came to a machine or left one.
+    moves: u64,
     /// The names of accounts that are being started.
     reserved: BTreeMap<ClientName, String>,
     moving: MovingAccounts,
@@ -82,7 +71,8 @@ impl MachineTable {
         }
         let why: Arc<str> = "it is not connected yet".into();
         let link = LinkState::Unreachable { since: now, why };
-        let new = Machine { link, accounts: BTreeMap::new(), free_memory: None };
+        let shown = listed::of_machine(name, &link);
+        let new = Machine { link, accounts: BTreeMap::new(), free_memory: None, shown };
         self.machines.insert(name.clone(), new);
         for account in remembered {
             self.insert(name, RemoteAccount::of_name(account));
@@ -121,6 +111,7 @@ impl MachineTable {
             }
             (_, link) => link,
         };
+        machine.shown = listed::of_machine(name, &machine.link);
         true
     }
 
@@ -140,10 +131,10 @@ impl MachineTable {
         }
         match machine.accounts.get_mut(&key) {
             Some(known) if **known == account => return false,
-            Some(known) => *known = Arc::new(account),
+            Some(known) => **known = account,
             None => {
-                machine.accounts.insert(key.clone(), Arc::new(account));
-                self.places.entry(key).or_default().insert(name.clone());
+                machine.accounts.insert(key.clone(), Box::new(account));
+                self.come(name, key);
             }
         }
         true
@@ -177,101 +168,27 @@ impl MachineTable {
         (gone, changed)
     }
 
+    fn come(&mut self, machine: &MachineName, account: ClientName) {
+        self.moves += 1;
+        let places = self.places.entry(account.clone()).or_insert_with(|| Vec::with_capacity(1));
+        if let Err(at) = places.binary_search(machine) {
+            places.insert(at, machine.clone());
+        }
+        if places.len() > 1 {
+            self.shared.insert(account);
+        }
+    }
+
     fn leave(&mut self, machine: &MachineName, account: &ClientName) {
-        if let Some(places) = self.places.get_mut(account) {
-            places.remove(machine);
-            if places.is_empty() {
-                self.places.remove(account);
-            }
+        let Some(places) = self.places.get_mut(account) else { return };
+        self.moves += 1;
+        places.retain(|place| place != machine);
+        if places.len() < 2 {
+            self.shared.remove(account);
         }
-    }
-
-    /// Where the account is that a caller names: by its name, or as `NAME@MACHINE`. `is_here` says whether the machine that is called has
-    /// one of a name.
-    pub fn locate(&self, named: &ClientName, is_here: impl Fn(&ClientName) -> bool) -> Location {
-        if let Some(moving) = self.moving.closed(named) {
-            return Location::Moving(moving.clone());
+        if places.is_empty() {
+            self.places.remove(account);
         }
-        let is_here = |name: &ClientName| is_here(name) && !self.moving.hides(name, None);
-        let own = is_here(named);
-        let mut places = self.places.get(named).into_iter().flatten();
-        match (places.next(), places.next()) {
-            (None, _) if own => Location::Here,
-            (None, _) => self.by_full_name(named, is_here).unwrap_or(Location::Here),
-            (Some(machine), None) if !own => Location::On(machine.clone(), named.clone()),
-            _ => Location::Ambiguous(self.full_names(named, own)),
-        }
-    }
-
-    /// All accounts of a name, each with its machine.
-    fn full_names(&self, name: &ClientName, is_here: bool) -> Vec<String> {
-        let others = self.places.get(name).into_iter().flatten().map(MachineName::as_str);
-        is_here
-            .then_some(LOCAL)
-            .into_iter()
-            .chain(others)
-            .map(|machine| format!("{name}@{machine}"))
-            .collect()
-    }
-
-    fn by_full_name(&self, named: &ClientName, is_here: impl Fn(&ClientName) -> bool) -> Option<Location> {
-        let (name, machine) = named.as_str().rsplit_once('@')?;
-        let name = ClientName::new(name).ok()?;
-        if machine == LOCAL {
-            return is_here(&name).then_some(Location::HereAs(name));
-        }
-        let machine = MachineName::new(machine).ok()?;
-        self.machines.get(&machine)?.accounts.contains_key(&name).then_some(Location::On(machine, name))
-    }
-
-    /// Whether another machine has an account of this name.
-    pub fn knows(&self, name: &ClientName) -> bool {
-        self.places.contains_key(name)
-    }
-
-    /// What an account of a machine is called by callers of the door: with its machine where the name alone is ambiguous.
-    fn shown_name(
-        &self,
-        machine: &MachineName,
-        name: &ClientName,
-        is_here: &impl Fn(&ClientName) -> bool,
-    ) -> String {
-        let is_here = is_here(name) && !self.moving.hides(name, None);
-        let is_one = self.places.get(name).is_none_or(|places| places.len() == 1) && !is_here;
-        if is_one { name.to_string() } else { format!("{name}@{machine}") }
-    }
-
-    /// All accounts of other machines, each with its machine and what it is called. `is_here` says whether the machine that is called has
-    /// one of a name.
-    pub fn accounts(
-        &self,
-        is_here: impl Fn(&ClientName) -> bool,
-    ) -> impl Iterator<Item = (String, &MachineName, &Machine, &RemoteAccount)> {
-        self.machines.iter().flat_map(move |(machine, known)| {
-            let named = known.accounts.iter().map(|(name, account)| {
-                (self.shown_name(machine, name, &is_here), machine, known, &**account)
-            });
-            named.collect::<Vec<_>>()
-        })
-    }
-
-    /// What `/v1` says of an account, as JSON.
-    pub fn shown(&self, machine: &MachineName, name: &ClientName) -> Option<String> {
-        let known = self.machines.get(machine)?;
-        Some(known.accounts.get(name)?.to_json(name.as_str(), machine, &known.link))
-    }
-
-    /// What `check_client` says of an account, as JSON.
-    pub fn checked(&self, machine: &MachineName, name: &ClientName) -> Option<String> {
-        let known = self.machines.get(machine)?;
-        Some(known.accounts.get(name)?.to_checked(name.as_str(), machine, &known.link))
-    }
-
-    /// What `check_client` says of all accounts, as JSON.
-    pub fn all_checked(&self, is_here: impl Fn(&ClientName) -> bool) -> Vec<String> {
-        self.accounts(is_here)
-            .map(|(name, machine, known, account)| account.to_checked(&name, machine, &known.link))
-            .collect()
     }
 
     /// Notes that an account is on its way; none: that it is so no more.
@@ -287,37 +204,9 @@ impl MachineTable {
         self.moving.hides(account, None)
     }
 
-    /// Takes a name for an account that is to be started on `machine`; none: on the machine that is called. The name is taken until
-    /// [`MachineTable::release`].
-    ///
-    /// # Errors
-    /// It is taken, or may be.
-    pub fn reserve(&mut self, account: &ClientName, machine: Option<&MachineName>) -> Result<(), NameTaken> {
-        let others = self.places.get(account).into_iter().flatten();
-        if let Some(other) = others.into_iter().find(|place| Some(*place) != machine) {
-            return Err(NameTaken::Lives(other.clone()));
-        }
-        if let Some(place) = self.reserved.get(account) {
-            return Err(NameTaken::IsStarting(place.clone()));
-        }
-        let is_known = machine.is_some_and(|machine| {
-            self.machines.get(machine).is_some_and(|machine| machine.accounts.contains_key(account))
-        });
-        if !is_known
-            && let Some((away, _)) = self.machines.iter().find(|(name, other)| {
-                matches!(other.link, LinkState::Unreachable { .. }) && Some(*name) != machine
-            })
-        {
-            return Err(NameTaken::MayLive(away.clone()));
-        }
-        let place = machine.map_or(LOCAL, MachineName::as_str).to_owned();
-        self.reserved.insert(account.clone(), place);
-        Ok(())
-    }
-
-    /// The start of an account is over.
-    pub fn release(&mut self, account: &ClientName) {
-        self.reserved.remove(account);
+    /// How often an account came to a machine or left one: as long as it is the same number, all live where they lived.
+    pub fn moves(&self) -> u64 {
+        self.moves
     }
 
     /// The machine for a new account: one of those that can be reached where the most memory is free for each account, this machine included,
@@ -341,63 +230,29 @@ impl MachineTable {
 mod tests {
     use super::*;
 
-    fn machine(name: &str) -> MachineName {
+    pub(super) fn machine(name: &str) -> MachineName {
         MachineName::new(name).unwrap()
     }
 
-    fn account(name: &str) -> ClientName {
+    pub(super) fn account(name: &str) -> ClientName {
         ClientName::new(name).unwrap()
     }
 
-    fn told(name: &str, state: &str) -> RemoteAccount {
+    pub(super) fn told(name: &str, state: &str) -> RemoteAccount {
         RemoteAccount::of_json(format!(r#"{{"name":"{name}","state":"{state}"}}"#).as_bytes()).unwrap()
-    }
-
-    fn nothing(_: &ClientName) -> bool {
-        false
     }
 
     fn reachable() -> LinkState {
         LinkState::Reachable { since: 1 }
     }
 
-    fn two() -> MachineTable {
+    pub(super) fn two() -> MachineTable {
         let mut table = MachineTable::default();
         for name in ["osaka", "tokyo"] {
             table.add(&machine(name), [], 0);
             table.set_link(&machine(name), reachable());
         }
         table
-    }
-
-    #[test]
-    fn accounts_are_found_where_they_live() {
-        let (mut table, tokyo, osaka) = (two(), machine("tokyo"), machine("osaka"));
-        assert!(table.insert(&tokyo, told("bot", "init")));
-        assert!(
-            table.insert(&tokyo, told("bot", "running")) && !table.insert(&tokyo, told("bot", "running"))
-        );
-        let on = |machine: &MachineName| Location::On(machine.clone(), account("bot"));
-        let full =
-            |names: &[&str]| Location::Ambiguous(names.iter().map(|name| (*name).to_owned()).collect());
-        assert_eq!(table.locate(&account("bot"), nothing), on(&tokyo));
-        assert_eq!(table.locate(&account("bot"), |_| true), full(&["bot@local", "bot@tokyo"]));
-        assert_eq!(table.locate(&account("x"), |_| true), Location::Here);
-        table.insert(&osaka, told("bot", "running"));
-        assert_eq!(table.locate(&account("bot"), nothing), full(&["bot@osaka", "bot@tokyo"]));
-        assert_eq!(table.locate(&account("bot@osaka"), nothing), on(&osaka));
-        assert_eq!(
-            table.locate(&account("bot@osaka"), |_| true),
-            Location::Here,
-            "an account may be called so"
-        );
-        assert_eq!(table.locate(&account("x@osaka"), nothing), Location::Here);
-        let here = |name: &ClientName| name.as_str() == "bot";
-        assert_eq!(table.locate(&account("bot@local"), here), Location::HereAs(account("bot")));
-        assert!(table.delete(&osaka, &account("bot")) && !table.delete(&osaka, &account("bot")));
-        assert_eq!(table.locate(&account("bot"), nothing), on(&tokyo));
-        table.remove(&tokyo);
-        assert!(!table.knows(&account("bot")));
     }
 
     #[test]
@@ -410,23 +265,42 @@ mod tests {
     }
 
     #[test]
-    fn names_are_taken_once_in_all_machines() {
-        let (mut table, tokyo, osaka) = (two(), machine("tokyo"), machine("osaka"));
-        table.insert(&tokyo, told("bot", "running"));
-        assert_eq!(table.reserve(&account("bot"), Some(&osaka)), Err(NameTaken::Lives(tokyo.clone())));
-        assert_eq!(table.reserve(&account("bot"), None), Err(NameTaken::Lives(tokyo.clone())));
-        assert_eq!(table.reserve(&account("bot"), Some(&tokyo)), Ok(()));
-        assert_eq!(table.reserve(&account("new"), Some(&osaka)), Ok(()));
-        assert_eq!(table.reserve(&account("new"), None), Err(NameTaken::IsStarting("osaka".into())));
-        table.release(&account("new"));
-        assert_eq!(table.reserve(&account("new"), None), Ok(()));
-        assert_eq!(table.reserve(&account("new"), Some(&osaka)), Err(NameTaken::IsStarting("local".into())));
-        table.release(&account("bot"));
-        // One that is away may have it.
-        table.set_link(&osaka, LinkState::Unreachable { since: 2, why: "gone".into() });
-        assert_eq!(table.reserve(&account("other"), None), Err(NameTaken::MayLive(osaka.clone())));
-        assert_eq!(table.reserve(&account("other"), Some(&tokyo)), Err(NameTaken::MayLive(osaka.clone())));
-        assert_eq!(table.reserve(&account("bot"), Some(&tokyo)), Ok(()), "it is known where it lives");
+    fn accounts_that_come_and_go_are_counted_and_changes_are_not() {
+        let (mut table, tokyo) = (two(), machine("tokyo"));
+        let mut count_after = |change: &dyn Fn(&mut MachineTable)| {
+            change(&mut table);
+            table.moves()
+        };
+        assert_eq!(
+            count_after(&|table| {
+                table.insert(&tokyo, told("a", "init"));
+            }),
+            1
+        );
+        assert_eq!(
+            count_after(&|table| {
+                table.insert(&tokyo, told("a", "running"));
+            }),
+            1
+        );
+        assert_eq!(
+            count_after(&|table| {
+                table.replace(&tokyo, vec![told("a", "stop")]);
+            }),
+            1
+        );
+        assert_eq!(
+            count_after(&|table| {
+                table.delete(&tokyo, &account("a"));
+            }),
+            2
+        );
+        assert_eq!(
+            count_after(&|table| {
+                table.delete(&tokyo, &account("a"));
+            }),
+            2
+        );
     }
 
     #[test]

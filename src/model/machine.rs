@@ -1,13 +1,15 @@
 //! [`MachineName`]: what the operator calls another machine with a controller.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// A name of another machine: 1 to 32 letters, digits, `_`, `.` and `-`, the first of them a letter or a digit. [`LOCAL`] is none.
+/// A name of another machine: 1 to 32 letters, digits, `_`, `.` and `-`, the first of them a letter or a digit. [`LOCAL`] is none. Clones share
+/// the text, as each account has that of its machine.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct MachineName(String);
+pub struct MachineName(Arc<str>);
 
 /// What callers call the machine that they call.
 pub const LOCAL: &str = "local";
@@ -33,7 +35,7 @@ impl MachineName {
         let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
         let is_name = begins && text.len() <= Self::MAX_BYTES && text.bytes().all(is_allowed);
         match is_name && text != LOCAL {
-            true => Ok(Self(text.to_owned())),
+            true => Ok(Self(text.into())),
             false => Err(MachineNameError),
         }
     }
@@ -54,7 +56,7 @@ impl TryFrom<String> for MachineName {
 
 impl From<MachineName> for String {
     fn from(name: MachineName) -> Self {
-        name.0
+        name.0.as_ref().to_owned()
     }
 }
 

@@ -200,6 +200,28 @@ fn changes_of_another_machine_are_events_here() {
 }
 
 #[test]
+fn door_alone_is_told_how_a_machine_is() {
+    let tokyo = Builder::new().built_in();
+    let events = |header: &str| {
+        let stream = TcpStream::connect(tokyo.url("").split('/').nth(2).unwrap()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let asked = format!("GET /v1/events HTTP/1.1\r\nHost: localhost\r\n{header}\r\n");
+        std::io::Write::write_all(&mut &stream, asked.as_bytes()).unwrap();
+        let mut kinds =
+            BufReader::new(stream).lines().map(Result::unwrap).filter(|line| line.starts_with("event: "));
+        assert_eq!(kinds.next().as_deref(), Some("event: ready"));
+        kinds
+    };
+    let (mut door, mut caller) = (events("X-Wqcontroller-Door: full\r\n"), events(""));
+    // Again and again.
+    for _ in 0..2 {
+        assert_eq!(door.next().as_deref(), Some("event: health"));
+    }
+    assert_eq!(tokyo.get("/openqq/start_client?client=a&sandbox_login_time=0").json()["code"], 0);
+    assert_eq!(caller.next().as_deref(), Some("event: account"));
+}
+
+#[test]
 fn machine_may_refuse_to_be_reached_through_a_door() {
     let builder = Builder::new();
     let tokyo = builder.config("[auth]\ndoors = false").built_in();

@@ -131,7 +131,7 @@ pub(super) async fn check_client(call: CallContext) -> HandlerResult {
             let own = snapshot.iter().filter(is_shown).map(|view| service.accounts.object(view, &settings));
             let elsewhere = match by_door {
                 true => Vec::new(),
-                false => machines.look(|table| table.all_checked(|name| snapshot.get(name).is_some())),
+                false => machines.look(|table| table.all_checked(snapshot.named().map(|(name, _)| name))),
             };
             client_list(own.chain(elsewhere.into_iter().map(Bytes::from)))
         }

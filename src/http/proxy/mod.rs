@@ -17,6 +17,7 @@
 pub mod body_decoder;
 mod connection;
 pub mod headers;
+mod idle;
 mod request;
 mod request_writer;
 mod response_body;

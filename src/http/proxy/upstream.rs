@@ -5,8 +5,9 @@
 //!
 //! Accounts of another machine share the idle connections to its controller.
 
+mod connecting;
+
 use std::collections::HashMap;
-use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,8 +18,8 @@ use tracing::{debug, warn};
 
 use super::connection::{ExchangeError, UpstreamConnection, UpstreamRequest};
 use super::headers::{ResponseHead, ViaToken};
+use super::idle::Idle;
 use super::request_writer::RequestWriter;
-use super::upstream_stream::UpstreamStream;
 use crate::config::HttpSettings;
 use crate::http::body::BodyError;
 use crate::http::log_limit::LogRateLimiter;
@@ -26,13 +27,13 @@ use crate::http::server::Gate;
 use crate::locks::locked;
 use crate::machines::Target;
 use crate::metrics::{AccountRequests, Metrics};
-use crate::model::client::{ClientRecord, Generation, Handle, Phase};
+use crate::model::client::{ClientRecord, Generation, Phase};
 use crate::model::error_chain::ErrorChain;
 use crate::model::machine::MachineName;
 use crate::model::name::ClientName;
-use crate::model::state::ClientState;
 use crate::registry::Registry;
 use crate::wire::Reply;
+pub(super) use connecting::Destination;
 
 /// How many times idle connections are checked within the idle timeout.
 const CHECKS_PER_TIMEOUT: u32 = 8;
@@ -79,42 +80,8 @@ pub(super) struct Upstream {
     reaper: Arc<Notify>,
 }
 
-/// Idle connections to one place. A stack: the last one used is used next, so that surplus connections grow old.
-#[derive(Debug, Default)]
-struct Idle(Mutex<Vec<IdleConnection>>);
-
 /// How a machine is reached, and the idle connections by that way.
 type ToMachine = (Arc<Target>, Arc<Idle>);
-
-/// Where a request goes.
-#[derive(Clone, Copy)]
-pub(super) enum Destination<'a> {
-    /// To the process of a client, as it was when the request arrived.
-    Client(&'a ClientRecord, &'a Registry),
-    /// To the controller of another machine.
-    Machine(&'a Target),
-}
-
-struct IdleConnection {
-    connection: Box<UpstreamConnection>,
-    since: Instant,
-    /// How long the client promised to keep it open.
-    keep_alive: Option<Duration>,
-}
-
-impl IdleConnection {
-    /// Whether it is young enough to be used again: within `limit` and the client's promise.
-    fn is_usable(&self, limit: Duration, now: Instant) -> bool {
-        let limit = self.keep_alive.map_or(limit, |keep_alive| keep_alive.min(limit));
-        now.duration_since(self.since) < limit
-    }
-}
-
-impl std::fmt::Debug for IdleConnection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Idle").field("since", &self.since).finish_non_exhaustive()
-    }
-}
 
 impl Upstreams {
     /// No clients yet. `gate` checks who listens at a client's port, and `metrics` counts requests.
@@ -192,7 +159,7 @@ impl Upstreams {
     /// Closes the idle connections to a client that is to stop, so that it need not wait for them.
     pub fn close_idle_for(&self, client: &ClientName) {
         if let Some(upstream) = locked(&self.all).get(client) {
-            locked(&upstream.idle.0).clear();
+            upstream.idle.clear();
         }
     }
 
@@ -224,9 +191,7 @@ impl Upstreams {
         let of_machines: Vec<_> = locked(&self.machines).values().map(|(_, idle)| idle.clone()).collect();
         let mut any = false;
         for idle in of_clients.into_iter().chain(of_machines) {
-            let mut idle = locked(&idle.0);
-            idle.retain(|idle| idle.is_usable(age, now));
-            any |= !idle.is_empty();
+            any |= idle.close_older(age, now);
         }
         any
     }
@@ -267,18 +232,12 @@ impl Upstream {
     }
 
     fn checkout(&self, limit: Duration, now: Instant) -> Option<Box<UpstreamConnection>> {
-        let mut idle = locked(&self.idle.0);
-        while let Some(mut last) = idle.pop() {
-            if !last.is_usable(limit, now) {
-                continue;
-            }
-            if last.connection.is_quiet() {
-                return Some(last.connection);
-            }
-            // Within its time, yet closed, or with bytes that no request asked for: connections to this client can't be kept.
+        let (found, has_ended) = self.idle.take(limit, now);
+        if has_ended {
+            // Within its time: connections to this client can't be kept.
             self.keepalive_unreliable.store(true, Ordering::Relaxed);
         }
-        None
+        found
     }
 }
 
@@ -366,67 +325,6 @@ impl InFlightPermit {
         }
     }
 
-    async fn connect(&self, to: Destination<'_>, limit: Duration) -> Result<Box<UpstreamConnection>, Reply> {
-        match to {
-            Destination::Client(record, registry) => self.connect_to_client(record, registry, limit).await,
-            Destination::Machine(target) => match target.connect().await {
-                Ok(stream) => Ok(UpstreamConnection::over(UpstreamStream::Machine(stream), limit)),
-                Err(error) => {
-                    debug!(client = %self.0.client, "cannot connect to {}: {error}", target.host());
-                    Err(self.unreachable("the controller of its machine can't be reached"))
-                }
-            },
-        }
-    }
-
-    async fn connect_to_client(
-        &self,
-        record: &ClientRecord,
-        registry: &Registry,
-        limit: Duration,
-    ) -> Result<Box<UpstreamConnection>, Reply> {
-        let name = &record.spec.name;
-        match UpstreamConnection::connect(record.port, limit).await {
-            Ok(connection) => {
-                // A port is given to another client only after this one is known to be gone, so the registry
-                // tells whether it still has the port.
-                let still = registry.client(name).is_some_and(|view| {
-                    view.record.generation == record.generation && view.record.has_process()
-                });
-                if !still {
-                    return Err(Reply::unreachable(name, "the client is down"));
-                }
-                // While the client does not listen, another account's process can listen at its port.
-                if let (Some(Handle::Unit { name: unit, .. }), Some(stream)) =
-                    (&record.handle, connection.to_client())
-                    && let Err(error) = self.0.gate.check_upstream(stream, unit).await
-                {
-                    debug!(client = %name, "port {} is not used: {error}", record.port);
-                    return Err(self.unreachable(&error.to_string()));
-                }
-                self.0.was_reached.store(true, Ordering::Relaxed);
-                Ok(connection)
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && self.is_starting(record) => {
-                Err(Reply::starting(name))
-            }
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                Err(self.timed_out("the client takes no connection"))
-            }
-            Err(error) => {
-                debug!(client = %name, "cannot connect to port {}: {error}", record.port);
-                Err(self.unreachable("the client can't be reached"))
-            }
-        }
-    }
-
-    /// Whether the process may not listen yet, as far as is known.
-    fn is_starting(&self, record: &ClientRecord) -> bool {
-        record.phase == Phase::Up
-            && !self.0.was_reached.load(Ordering::Relaxed)
-            && matches!(record.state(), ClientState::Init | ClientState::Loading)
-    }
-
     /// Returns a connection to the idle ones, if it can be reused, for as long as the client promised. The
     /// client must not have announced that it closes it.
     pub(super) fn checkin(&self, mut connection: Box<UpstreamConnection>, keep_alive: Option<Duration>) {
@@ -438,7 +336,7 @@ impl InFlightPermit {
         if !is_free || self.0.keepalive_unreliable.load(Ordering::Relaxed) {
             return;
         }
-        locked(&self.0.idle.0).push(IdleConnection { connection, since: Instant::now(), keep_alive });
+        self.0.idle.put(connection, keep_alive);
         self.0.reaper.notify_one();
     }
 }

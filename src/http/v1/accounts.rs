@@ -3,7 +3,6 @@
 use http::Response;
 use http::request::Parts;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::refusals::{OneAccount, Reading, WithQuery};
@@ -12,6 +11,7 @@ use crate::config::Settings;
 use crate::http::body::Body;
 use crate::http::etag;
 use crate::http::request::params::Params;
+use crate::machines::ListedElsewhere;
 use crate::model::machine::LOCAL;
 use crate::model::name::ClientName;
 use crate::wire::door::DOOR;
@@ -25,8 +25,7 @@ const MOST: usize = 1000;
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AccountPage {
     /// The accounts of this page.
-    #[schema(value_type = Vec<Account>)]
-    accounts: Vec<Listed>,
+    accounts: Vec<Account>,
     /// How many accounts the filters leave, on all pages.
     #[schema(example = 12)]
     total: usize,
@@ -38,13 +37,28 @@ pub(super) struct AccountPage {
 }
 
 /// An account of a list.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum Listed {
+enum Listed<'a> {
     /// One of this machine.
     Here(Box<Account>),
-    /// One of another machine, as JSON.
-    Elsewhere(Box<RawValue>),
+    /// One of another machine.
+    Elsewhere(ListedElsewhere<'a>),
+}
+
+impl Listed<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Here(account) => &account.name,
+            Self::Elsewhere(account) => &account.name,
+        }
+    }
+
+    fn write_json(&self, text: &mut String) {
+        match self {
+            // Our own type: no map of it has keys other than text, so it can't fail.
+            Self::Here(account) => text.push_str(&serde_json::to_string(account).unwrap_or_default()),
+            Self::Elsewhere(account) => account.write_json(text),
+        }
+    }
 }
 
 /// Which accounts are listed, and which page of them. What is not given leaves all.
@@ -139,58 +153,91 @@ pub(super) fn list(v1: &V1, settings: &Settings, request: &Parts) -> Result<Resp
     let (accounts, goes_on) = (&v1.accounts, !request.headers.contains_key(DOOR));
     let snapshot = accounts.clients.snapshot();
     let usages = accounts.usages();
-    let mut found: Vec<(String, Listed)> = Vec::new();
-    for view in snapshot.iter() {
-        if goes_on && v1.machines.hides_own(&view.record.spec.name) {
-            continue;
-        }
-        let mut account = Account { usage: usages.of(view), ..accounts.account(view, settings) };
-        if goes_on && v1.machines.knows(&view.record.spec.name) {
-            account.name = format!("{}@{LOCAL}", account.name);
-        }
-        let looked = Looked {
-            name: &account.name,
-            state: &account.state,
-            login: account.login.as_ref().map(|login| login.state.as_str()),
-            needs_person: account.needs_person,
-            machine: LOCAL,
-        };
-        if query.takes(&looked) {
-            found.push((account.name.clone(), Listed::Here(Box::new(account))));
-        }
-    }
-    if goes_on {
-        let own = found.len();
-        v1.machines.look(|table| {
-            for (name, machine, known, account) in table.accounts(|name| snapshot.get(name).is_some()) {
-                let looked = Looked {
-                    name: &name,
-                    state: &account.state,
-                    login: account.login.as_deref(),
-                    needs_person: account.needs_person,
-                    machine: machine.as_str(),
-                };
-                if query.takes(&looked)
-                    && let Ok(text) = RawValue::from_string(account.to_json(&name, machine, &known.link))
-                {
-                    found.push((name, Listed::Elsewhere(text)));
-                }
-            }
-        });
-        if found.len() > own {
-            found.sort_by(|one, other| one.0.cmp(&other.0));
-        }
-    }
-    let total = found.len();
-    if let Some(after) = &query.after {
-        found.retain(|(name, _)| name > after);
-    }
-    let limit = query.limit.unwrap_or(MOST);
-    let next = found.get(limit).and_then(|_| found.get(limit - 1)).map(|(name, _)| name.clone());
-    found.truncate(limit);
+    let account = |view| Account { usage: usages.of(view), ..accounts.account(view, settings) };
+    let own: Vec<_> = snapshot.named().map(|(name, view)| (name, account(view))).collect();
     let trouble = accounts.write_error().as_deref().map(str::to_owned);
-    let accounts = found.into_iter().map(|(_, account)| account).collect();
-    Ok(unless_known(request, text(&AccountPage { accounts, total, next, trouble })))
+    let text = v1.machines.look(|table| {
+        let mut found = Found { query: &query, total: 0, listed: Vec::new() };
+        for (name, mut account) in own {
+            if goes_on && table.hides_own(name) {
+                continue;
+            }
+            if goes_on && table.knows(name) {
+                account.name = format!("{}@{LOCAL}", account.name);
+            }
+            found.add(Listed::Here(Box::new(account)));
+        }
+        if goes_on {
+            let names = snapshot.named().map(|(name, _)| name);
+            table.each_account(names, |account| found.add(Listed::Elsewhere(account)));
+        }
+        found.page(trouble)
+    });
+    Ok(unless_known(request, text.into()))
+}
+
+/// What a query has found.
+struct Found<'a> {
+    query: &'a AccountQuery,
+    /// How many accounts it takes.
+    total: usize,
+    /// Those of them that follow `after`.
+    listed: Vec<Listed<'a>>,
+}
+
+impl<'a> Found<'a> {
+    fn add(&mut self, listed: Listed<'a>) {
+        let looked = match &listed {
+            Listed::Here(account) => Looked {
+                name: &account.name,
+                state: &account.state,
+                login: account.login.as_ref().map(|login| login.state.as_str()),
+                needs_person: account.needs_person,
+                machine: LOCAL,
+            },
+            Listed::Elsewhere(ListedElsewhere { name, machine, account, .. }) => Looked {
+                name,
+                state: &account.state,
+                login: account.login.as_deref(),
+                needs_person: account.needs_person,
+                machine: machine.as_str(),
+            },
+        };
+        if self.query.takes(&looked) {
+            self.total += 1;
+            if self.query.after.as_deref().is_none_or(|after| listed.name() > after) {
+                self.listed.push(listed);
+            }
+        }
+    }
+
+    /// The first page of what was found, as JSON.
+    fn page(self, trouble: Option<String>) -> String {
+        let Self { query, total, mut listed } = self;
+        let limit = query.limit.unwrap_or(MOST);
+        let has_next = listed.len() > limit;
+        if has_next {
+            // All need not be sorted for a part of them.
+            listed.select_nth_unstable_by(limit, |one, other| one.name().cmp(other.name()));
+            listed.truncate(limit);
+        }
+        listed.sort_unstable_by(|one, other| one.name().cmp(other.name()));
+        let next = listed.last().filter(|_| has_next).map(|last| last.name().to_owned());
+        // Accounts are put into a page without any: what other machines tell is text already.
+        let page = AccountPage { accounts: Vec::new(), total, next, trouble };
+        let page = serde_json::to_string(&page).unwrap_or_default();
+        let (begin, end) = page.split_once(']').unwrap_or_default();
+        let mut text = begin.to_owned();
+        for (index, account) in listed.iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            account.write_json(&mut text);
+        }
+        text.push(']');
+        text.push_str(end);
+        text
+    }
 }
 
 /// Shows an account.

@@ -13,7 +13,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::V1;
@@ -21,12 +21,16 @@ use super::refusals::Reading;
 use crate::accounts::{ChangeKind, Changes};
 use crate::http::auth::{Admission, Guard, Lease};
 use crate::http::body::{Body, BodyError};
+use crate::machines::free_memory;
 use crate::wire::door::DOOR;
 use crate::wire::v1::problem::Problem;
 
 /// The pause after which something is sent, so that a connection that is dead is noticed, and one that is alive is kept by the
 /// programs on its way.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(25);
+
+/// How often a door is told how this machine is. It counts a machine as gone that is silent for three of them.
+const HEALTH: Duration = Duration::from_secs(5);
 
 /// How many changes are sent as one piece.
 const AT_ONCE: usize = 64;
@@ -44,7 +48,8 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 ///
 /// Server-Sent Events: `ready` first, then `account` with an account as it is now, and `gone` with the name of one that has left the
 /// list; `controller` with its `trouble`, or null: why no account can be started or stopped; `machine` with the
-/// `name` and `state` of another machine to which this one is the door. `missed` says that changes are missing, so the list is to be read again. After a break, `Last-Event-ID` goes on where it was.
+/// `name` and `state` of another machine to which this one is the door; `health`, to a door alone, each 5 s with the `free_memory` of
+/// this machine. `missed` says that changes are missing, so the list is to be read again. After a break, `Last-Event-ID` goes on where it was.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -65,7 +70,7 @@ pub(super) fn follow(v1: &Arc<V1>, request: &Parts) -> Result<Response<Body>, Pr
         last,
         ends: Ends::new(v1, request),
         next: None,
-        goes_on: !request.headers.contains_key(DOOR),
+        health: request.headers.contains_key(DOOR).then(Instant::now),
         _place: place,
     };
     listener.next = Some(listener.begin(asked(&request.headers)));
@@ -140,8 +145,8 @@ struct Listener {
     ends: Ends,
     /// What is sent next, before any change.
     next: Option<Bytes>,
-    /// Whether changes of other machines are told: not to a door, which hears them there.
-    goes_on: bool,
+    /// Of a door: when it is told next how this machine is. It is told nothing of other machines, which it hears there.
+    health: Option<Instant>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -174,6 +179,13 @@ impl Listener {
             return Some(text);
         }
         loop {
+            // Before changes, which may come without a pause.
+            let now = Instant::now();
+            if self.health.is_some_and(|due| due <= now) {
+                self.health = Some(now + HEALTH);
+                let health = json!({ "free_memory": free_memory() });
+                return Some(format!("event: health\ndata: {health}\n\n").into());
+            }
             // Before the read: a change that comes between the two wakes the wait.
             let newest = *self.newest.borrow_and_update();
             let Ok(changes) = self.changes.after(self.last, AT_ONCE) else {
@@ -191,7 +203,7 @@ impl Listener {
                     ChangeKind::Machine => "machine",
                 };
                 self.last = change.number;
-                if change.kind.is_elsewhere() && !self.goes_on {
+                if change.kind.is_elsewhere() && self.health.is_some() {
                     continue;
                 }
                 // JSON has no line breaks of its own, and writing to a text can't fail.
@@ -209,7 +221,11 @@ impl Listener {
                 biased;
                 () = self.ends.wait() => return None,
                 changed = self.newest.changed() => changed.ok()?,
-                () = sleep(HEARTBEAT) => return Some(NOTHING),
+                () = sleep_until(self.health.unwrap_or(now + HEARTBEAT)) => {
+                    if self.health.is_none() {
+                        return Some(NOTHING);
+                    }
+                }
             }
         }
     }

@@ -1,4 +1,5 @@
-//! `GET /v1/machine`: how this machine is, and the others that are reached through it. A door asks it each few seconds, and so notices a machine that is gone.
+//! `GET /v1/machine`: how this machine is, and the others that are reached through it. A door asks it when it connects; `/v1/events` tells
+//! it anew from then on.
 
 use http::request::Parts;
 use http::{Response, StatusCode};
