@@ -204,17 +204,14 @@ impl ChangeWatch {
             implementations.mark_unchanged();
             logins.mark_unchanged();
             self.look();
-            tokio::select! {
-                changed = clients.changed() => if changed.is_err() { return },
-                changed = implementations.changed() => if changed.is_err() { return },
-                // Its end is that of the controller, and so are those of the registries.
-                Ok(()) = logins.changed() => {}
-                // The list need not be looked at, and others may wait.
-                Some(told) = self.outside.recv() => {
-                    self.changes.add(told.kind, told.text);
-                    while let Ok(told) = self.outside.try_recv() {
-                        self.changes.add(told.kind, told.text);
-                    }
+            loop {
+                tokio::select! {
+                    changed = clients.changed() => if changed.is_err() { return } else { break },
+                    changed = implementations.changed() => if changed.is_err() { return } else { break },
+                    // Its end is that of the controller, and so are those of the registries.
+                    Ok(()) = logins.changed() => break,
+                    // The list need not be looked at for it.
+                    Some(told) = self.outside.recv() => self.changes.add(told.kind, told.text),
                 }
             }
         }

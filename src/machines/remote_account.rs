@@ -1,8 +1,10 @@
 //! [`RemoteAccount`]: an account as its machine tells it. Pure.
 
+use std::fmt::Write as _;
+
 use serde::Deserialize;
 use serde::de::Error as _;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::model::name::ClientName;
 
@@ -19,9 +21,24 @@ pub struct RemoteAccount {
     pub needs_person: bool,
     /// The members of the object other than its name, as JSON without braces.
     members: Box<str>,
-    /// The same for `check_client`.
-    checked: Box<str>,
+    /// What of them `check_client` shows as well.
+    checked: Checked,
 }
+
+/// Where in the members stands what `check_client` shows of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Checked {
+    /// The members of the client.
+    client: Part,
+    /// The value of each of these; empty where there is none.
+    reason: Part,
+    login: Part,
+    /// The name of the implementation.
+    implementation: Part,
+}
+
+/// From where to where a part of the text is.
+type Part = (u32, u32);
 
 /// Why an account can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -37,23 +54,21 @@ const UNKNOWN: &str = "unknown";
 /// What `/v1` says of such an account, so that no reader misses a key.
 const NOTHING_KNOWN: &str = r#"{"id":"","state":"unknown","desired":"running","reason":null,"needs_person":false,"client":{"phase":"gone","pid":null,"port":0,"unit":null,"frozen":false,"held":false,"exits":0,"last_exit":null,"next_start":null},"implementation":null,"login":null,"parameters":{},"queues":{"reports":null,"messages":null},"backend":null}"#;
 
-/// What a door says of an account itself: that of the machine is not kept.
-const OF_DOOR: [&str; 4] = ["machine", "machine_state", "machine_since", "machine_reason"];
+/// What is not kept: what a door says of an account itself, and what its processes use, which is another number soon and is no part of
+/// events.
+const NOT_KEPT: [&str; 5] = ["machine", "machine_state", "machine_since", "machine_reason", "usage"];
 
-/// The keys of which no reader misses one, whatever the version of the machine.
-const ALWAYS: [&str; 4] = ["client", "implementation", "login", "reason"];
+/// What `check_client` shows of a client, whatever the version of the machine.
+const OF_CLIENT: [&str; 9] =
+    ["exits", "frozen", "held", "last_exit", "next_start", "phase", "pid", "port", "unit"];
 
 impl RemoteAccount {
     /// An account that is known by its name alone.
     pub fn of_name(name: ClientName) -> Self {
-        Self {
-            name,
-            state: UNKNOWN.into(),
-            login: None,
-            needs_person: false,
-            members: bare(NOTHING_KNOWN).into(),
-            checked: members(checked(&Map::from_iter([("state".to_owned(), UNKNOWN.into())]))),
-        }
+        // Our own text, which is an object.
+        let told = serde_json::from_str(NOTHING_KNOWN).unwrap_or_default();
+        let (members, checked) = members(told);
+        Self { name, state: UNKNOWN.into(), login: None, needs_person: false, members, checked }
     }
 
     /// Reads what `/v1` of its machine says of it.
@@ -69,15 +84,12 @@ impl RemoteAccount {
         let state = told.entry("state").or_insert_with(|| "".into());
         let state: Box<str> = <&str>::deserialize(&*state)?.into();
         let needs_person = bool::deserialize(&*told.entry("needs_person").or_insert(Value::Bool(false)))?;
-        for key in ALWAYS {
-            told.entry(key).or_insert(Value::Null);
-        }
-        for key in OF_DOOR {
+        for key in NOT_KEPT {
             told.remove(key);
         }
         let login = told.get("login").and_then(|login| Some(login.get("state")?.as_str()?.into()));
-        let checked = members(checked(&told));
-        Ok(Self { name, state, login, needs_person, members: members(told), checked })
+        let (members, checked) = members(told);
+        Ok(Self { name, state, login, needs_person, members, checked })
     }
 
     /// Writes what `/v1` of the door says of it, as JSON. `name` is what the door calls it; `of_machine` is what is the same for all
@@ -88,46 +100,113 @@ impl RemoteAccount {
 
     /// Writes what `check_client` of the door says of it, as JSON.
     pub fn write_checked(&self, text: &mut String, name: &str, of_machine: &str) {
-        write_object(text, ("account", name), [of_machine, &*self.checked]);
+        let Checked { client, reason, login, implementation } = self.checked;
+        write_object(text, ("account", name), [of_machine, self.part(client)]);
+        // What follows is a part of the object, which is closed again.
+        text.pop();
+        text.push_str(",\"state\":");
+        push_text(text, &self.state);
+        for (key, part, end) in [
+            (",\"reason\":", reason, ""),
+            (",\"login\":", login, ""),
+            (",\"implementation\":{\"name\":", implementation, "}"),
+        ] {
+            let value = self.part(part);
+            if !value.is_empty() {
+                text.extend([key, value, end]);
+            }
+        }
+        text.push('}');
+    }
+
+    fn part(&self, (from, to): Part) -> &str {
+        self.members.get(from as usize..to as usize).unwrap_or_default()
     }
 }
 
-/// What `check_client` says of an account, out of what `/v1` does.
-fn checked(told: &Map<String, Value>) -> Map<String, Value> {
-    let of_client =
-        |key: &str| told.get("client").and_then(|client| client.get(key)).cloned().unwrap_or_default();
-    let keys = ["exits", "frozen", "held", "last_exit", "next_start", "phase", "pid", "port", "unit"];
-    let mut checked: Map<_, _> = keys.map(|key| (key.to_owned(), of_client(key))).into_iter().collect();
-    checked.insert("state".to_owned(), told.get("state").cloned().unwrap_or_default());
-    for key in ["reason", "login"] {
-        if let Some(value) = told.get(key).filter(|value| !value.is_null()) {
-            checked.insert(key.to_owned(), value.clone());
+/// The members of an account but its name, as text, and where in it stands what `check_client` shows.
+fn members(mut told: Map<String, Value>) -> (Box<str>, Checked) {
+    let (mut text, mut checked) = (String::new(), Checked::default());
+    let mut client = match told.remove("client") {
+        Some(Value::Object(client)) => client,
+        _ => Map::new(),
+    };
+    text.push_str("\"client\":{");
+    let of_client = OF_CLIENT.map(|key| (key, client.remove(key).unwrap_or_default()));
+    checked.client = push_members(&mut text, of_client);
+    if !client.is_empty() {
+        text.push(',');
+        push_members(&mut text, client);
+    }
+    text.push('}');
+    for (key, part) in [("reason", &mut checked.reason), ("login", &mut checked.login)] {
+        let value = told.remove(key).unwrap_or_default();
+        text.extend([",\"", key, "\":"]);
+        let at = push_value(&mut text, &value);
+        if !value.is_null() {
+            *part = at;
         }
     }
-    if let Some(name) = told.get("implementation").and_then(|implementation| implementation.get("name")) {
-        checked.insert("implementation".to_owned(), json!({ "name": name }));
+    text.push_str(",\"implementation\":");
+    match told.remove("implementation") {
+        Some(Value::Object(mut implementation)) => {
+            let name = implementation.remove("name").unwrap_or_default();
+            text.push_str("{\"name\":");
+            checked.implementation = push_value(&mut text, &name);
+            if !implementation.is_empty() {
+                text.push(',');
+                push_members(&mut text, implementation);
+            }
+            text.push('}');
+        }
+        other => drop(push_value(&mut text, &other.unwrap_or_default())),
     }
-    checked
-}
-
-/// The text of an object without its braces.
-fn members(object: Map<String, Value>) -> Box<str> {
-    let text = Value::Object(object).to_string();
-    bare(&text).into()
+    if !told.is_empty() {
+        text.push(',');
+        push_members(&mut text, told);
+    }
+    (text.into(), checked)
 }
 
 /// Writes an object with a name and members that are text already.
 fn write_object(text: &mut String, (key, name): (&str, &str), members: [&str; 2]) {
-    text.push_str("{\"");
-    text.push_str(key);
-    text.push_str("\":");
-    // A text can't fail.
-    text.push_str(&serde_json::to_string(name).unwrap_or_default());
+    text.extend(["{\"", key, "\":"]);
+    push_text(text, name);
     for members in members.into_iter().filter(|members| !members.is_empty()) {
-        text.push(',');
-        text.push_str(members);
+        text.extend([",", members]);
     }
     text.push('}');
+}
+
+/// Writes members of an object.
+fn push_members(text: &mut String, members: impl IntoIterator<Item = (impl AsRef<str>, Value)>) -> Part {
+    let from = position(text);
+    for (index, (key, value)) in members.into_iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        push_text(text, key.as_ref());
+        text.push(':');
+        push_value(text, &value);
+    }
+    (from, position(text))
+}
+
+fn push_value(text: &mut String, value: &Value) -> Part {
+    let from = position(text);
+    // Writing to a text can't fail.
+    let _ = write!(text, "{value}");
+    (from, position(text))
+}
+
+fn push_text(text: &mut String, value: &str) {
+    // A text as JSON can't fail.
+    text.push_str(&serde_json::to_string(value).unwrap_or_default());
+}
+
+fn position(text: &str) -> u32 {
+    // No answer of a machine is that long.
+    u32::try_from(text.len()).unwrap_or(u32::MAX)
 }
 
 /// An object's text without its braces.
@@ -137,6 +216,8 @@ pub(super) fn bare(object: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn told() -> Value {
@@ -145,6 +226,7 @@ mod tests {
             "client": { "phase": "up", "pid": 7, "port": 5000, "held": false, "frozen": false, "exits": 0 },
             "implementation": { "name": "llbot", "kind": "llbot" }, "login": { "state": "online", "since": 5 },
             "of_a_newer_version": [1], "machine": "another", "machine_reason": "none of its business",
+            "usage": { "memory": 5 },
         })
     }
 
@@ -164,7 +246,12 @@ mod tests {
         let mut expected = told();
         expected["name"] = "bot@tokyo".into();
         expected["machine"] = "tokyo".into();
-        expected.as_object_mut().unwrap().remove("machine_reason");
+        for key in ["last_exit", "next_start", "unit"] {
+            expected["client"][key] = Value::Null;
+        }
+        for key in ["machine_reason", "usage"] {
+            expected.as_object_mut().unwrap().remove(key);
+        }
         assert_eq!(written(|text| account.write_json(text, "bot@tokyo", r#""machine":"tokyo""#)), expected);
         assert_eq!(
             written(|text| account.write_checked(text, "a \"b\"", "")),
@@ -203,6 +290,26 @@ mod tests {
         ] {
             assert!(RemoteAccount::of_json(text.as_bytes()).is_err(), "{text}");
         }
-        assert!(RemoteAccount::of_json(br#"{"name":"a"}"#).is_ok());
+    }
+
+    #[test]
+    fn what_an_older_machine_leaves_out_is_null() {
+        for text in [r#"{"name":"a"}"#, r#"{"name":"a","client":null,"implementation":[],"login":null}"#] {
+            let account = RemoteAccount::of_json(text.as_bytes()).unwrap();
+            let shown = written(|text| account.write_json(text, "a", ""));
+            assert_eq!((&shown["client"]["pid"], &shown["login"]), (&Value::Null, &Value::Null), "{text}");
+            let checked = written(|text| account.write_checked(text, "a", ""));
+            assert_eq!(checked.as_object().unwrap().len(), 2 + OF_CLIENT.len(), "{checked}");
+        }
+        let text =
+            r#"{"name":"a","reason":"小 \"x\"","client":{"since":1},"implementation":{"name":"i"},"z":1}"#;
+        let account = RemoteAccount::of_json(text.as_bytes()).unwrap();
+        let checked = written(|text| account.write_checked(text, "a", ""));
+        assert_eq!(
+            (&checked["reason"], &checked["implementation"]),
+            (&json!("小 \"x\""), &json!({ "name": "i" }))
+        );
+        let shown = written(|text| account.write_json(text, "a", ""));
+        assert_eq!((&shown["client"]["since"], &shown["z"]), (&json!(1), &json!(1)));
     }
 }

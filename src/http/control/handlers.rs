@@ -130,10 +130,12 @@ pub(super) async fn check_client(call: CallContext) -> HandlerResult {
             let is_shown = |view: &&Arc<ClientView>| by_door || !machines.hides_own(&view.record.spec.name);
             let own = snapshot.iter().filter(is_shown).map(|view| service.accounts.object(view, &settings));
             let elsewhere = match by_door {
-                true => Vec::new(),
+                true => String::new(),
                 false => machines.look(|table| table.all_checked(snapshot.named().map(|(name, _)| name))),
             };
-            client_list(own.chain(elsewhere.into_iter().map(Bytes::from)))
+            // All of them are one piece of the list.
+            let elsewhere = Some(Bytes::from(elsewhere)).filter(|all| !all.is_empty());
+            client_list(own.chain(elsewhere))
         }
     };
     Ok(body::json(StatusCode::OK, text))

@@ -67,13 +67,14 @@ impl MachineTable {
         Some(text)
     }
 
-    /// What `check_client` says of all accounts, as JSON. `own` are the names of those of the machine that is called.
-    pub fn all_checked<'a>(&'a self, own: impl IntoIterator<Item = &'a ClientName>) -> Vec<String> {
-        let mut all = Vec::new();
+    /// What `check_client` says of all accounts, as JSON, with commas between. `own` are the names of those of the machine that is called.
+    pub fn all_checked<'a>(&'a self, own: impl IntoIterator<Item = &'a ClientName>) -> String {
+        let mut all = String::new();
         self.each_account(own, |listed| {
-            let mut text = String::new();
-            listed.account.write_checked(&mut text, &listed.name, listed.of_machine);
-            all.push(text);
+            if !all.is_empty() {
+                all.push(',');
+            }
+            listed.account.write_checked(&mut all, &listed.name, listed.of_machine);
         });
         all
     }
@@ -137,8 +138,8 @@ mod tests {
         };
         assert_eq!(listed(&table, &[account("x")]), ["b", "twin@osaka", "a", "twin@tokyo"]);
         assert_eq!(listed(&table, &[account("a")]), ["b", "twin@osaka", "a@tokyo", "twin@tokyo"]);
-        let checked = table.all_checked(&[account("a")]);
-        assert_eq!(parsed(&checked[2])["account"], "a@tokyo");
+        let checked = parsed(&format!("[{}]", table.all_checked(&[account("a")])));
+        assert_eq!(checked[2]["account"], "a@tokyo");
         table.delete(&osaka, &account("twin"));
         assert_eq!(listed(&table, &[]), ["b", "a", "twin"]);
     }
