@@ -35,7 +35,7 @@ pub use forget::{ForgetError, KeptFolders};
 pub use kept::{KeptError, KeptOf, KeptStream};
 pub use login_code::LoginCode;
 pub use reconciler::Reconciler;
-pub use scan_links::{ScanLink, ScanLinkError, ScanLinks};
+pub use scan_links::{ElsewhereLink, Linked, ScanLink, ScanLinkError, ScanLinks};
 pub use usage::UsageSample;
 
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
+use super::bounds::{MAX_ACCOUNTS, MAX_TEXT, TOO_MUCH, Wrongs};
 use super::remote_account::RemoteAccount;
 use super::target::{CallFailure, Target};
 use super::{Heard, MachineNews};
@@ -19,9 +20,6 @@ use crate::wire::v1::event_text::{EventText, StreamEvent};
 /// A controller tells a door every 5 s how its machine is. One that is silent for longer than this is gone.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// How many pages of a thousand accounts are read: a controller has at most 10,000.
-const MAX_PAGES: usize = 20;
-
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Where the events of a machine were left.
@@ -29,6 +27,22 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 pub(super) struct Position {
     /// The run of its controller, and the ID of its last event.
     last: Option<(String, String)>,
+    wrongs: Wrongs,
+}
+
+/// Why a machine is not followed any more, for people.
+#[derive(Debug)]
+enum Lost {
+    /// There is no connection.
+    Gone(String),
+    /// It answers, and not as a controller does that lets us in.
+    Wrong(String),
+}
+
+impl From<String> for Lost {
+    fn from(why: String) -> Self {
+        Self::Wrong(why)
+    }
 }
 
 /// A page of `/v1/clients`.
@@ -43,6 +57,14 @@ struct Page<'a> {
 #[derive(Deserialize)]
 struct About {
     free_memory: Option<u64>,
+    takes_accounts: Option<bool>,
+}
+
+impl About {
+    /// How much memory is free for new accounts. None where none are taken, so that none is placed there.
+    fn room(&self) -> Option<u64> {
+        self.free_memory.filter(|_| self.takes_accounts != Some(false))
+    }
 }
 
 #[derive(Deserialize)]
@@ -57,9 +79,15 @@ struct Gone {
 
 /// Reads the list of the machine and follows its events, until that ends: why, for people.
 pub(super) async fn follow(target: &Target, position: &mut Position, news: &MachineNews) -> String {
+    tokio::time::sleep(position.wrongs.pause()).await;
+    let began = Instant::now();
     match followed(target, position, news).await {
         Ok(never) => match never {},
-        Err(why) => why,
+        Err(Lost::Gone(why)) => why,
+        Err(Lost::Wrong(why)) => {
+            position.wrongs.add(began.elapsed());
+            why
+        }
     }
 }
 
@@ -67,7 +95,7 @@ async fn followed(
     target: &Target,
     position: &mut Position,
     news: &MachineNews,
-) -> Result<std::convert::Infallible, String> {
+) -> Result<std::convert::Infallible, Lost> {
     let about = ask(target).await?;
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
@@ -76,14 +104,14 @@ async fn followed(
     {
         headers.insert(LAST_EVENT_ID, last);
     }
-    let events = target.get("/v1/events", &headers).await.map_err(|failure| why(&failure))?;
+    let events = target.get("/v1/events", &headers).await.map_err(|failure| lost(target, &failure))?;
     let mut stream =
         Stream { body: events.into_body(), text: EventText::default(), silent: Instant::now() + SILENCE };
     // Before the list, so that no change between the two is missed.
     let first = stream.next().await?;
     let run = match first.kind.as_str() {
         "ready" => serde_json::from_str::<Ready>(&first.data).map_err(|error| unclear(&error))?.run,
-        _ => return Err("what answers there is no controller".to_owned()),
+        _ => return Err("what answers there is no controller".to_owned().into()),
     };
     let goes_on = position.last.as_ref().is_some_and(|(before, last)| {
         // Where it can't go on, `missed` follows.
@@ -94,13 +122,17 @@ async fn followed(
     }
     position.last = first.id.map(|id| (run.clone(), id));
     news.hear(Heard::Reachable).await;
-    news.hear(Heard::FreeMemory(about.free_memory)).await;
+    news.hear(Heard::FreeMemory(about.room())).await;
     loop {
         let event = stream.next().await?;
         match event.kind.as_str() {
             "account" => {
-                let account = RemoteAccount::of_json(event.data.as_bytes());
-                news.hear(Heard::Account(account.map_err(|error| error.to_string())?)).await;
+                let account =
+                    RemoteAccount::of_json(event.data.as_bytes()).map_err(|error| error.to_string())?;
+                if !news.has_room(&account) {
+                    return Err(TOO_MUCH.to_owned().into());
+                }
+                news.hear(Heard::Account(account)).await;
             }
             "gone" => {
                 let Gone { name } = serde_json::from_str(&event.data).map_err(|error| unclear(&error))?;
@@ -110,9 +142,8 @@ async fn followed(
                 take_list(target, news).await?;
             }
             "health" => {
-                let About { free_memory } =
-                    serde_json::from_str(&event.data).map_err(|error| unclear(&error))?;
-                news.hear(Heard::FreeMemory(free_memory)).await;
+                let about: About = serde_json::from_str(&event.data).map_err(|error| unclear(&error))?;
+                news.hear(Heard::FreeMemory(about.room())).await;
             }
             // What it says of itself.
             _ => {}
@@ -124,13 +155,13 @@ async fn followed(
 }
 
 /// Asks how the machine is.
-async fn ask(target: &Target) -> Result<About, String> {
-    let answer = target.read("/v1/machine").await.map_err(|failure| why(&failure))?;
-    serde_json::from_slice(&answer).map_err(|error| unclear(&error))
+async fn ask(target: &Target) -> Result<About, Lost> {
+    let answer = target.read("/v1/machine").await.map_err(|failure| lost(target, &failure))?;
+    Ok(serde_json::from_slice(&answer).map_err(|error| unclear(&error))?)
 }
 
 /// Reads all accounts of the machine and tells them.
-async fn take_list(target: &Target, news: &MachineNews) -> Result<(), String> {
+async fn take_list(target: &Target, news: &MachineNews) -> Result<(), Lost> {
     // It is closed never, and then it would only be a matter of memory.
     let _turn = news.machines.0.lists.acquire().await.ok();
     news.hear(Heard::All(list(target).await?)).await;
@@ -138,22 +169,28 @@ async fn take_list(target: &Target, news: &MachineNews) -> Result<(), String> {
 }
 
 /// All accounts of the machine.
-async fn list(target: &Target) -> Result<Vec<RemoteAccount>, String> {
+async fn list(target: &Target) -> Result<Vec<RemoteAccount>, Lost> {
     let mut all = Vec::new();
-    let mut after = String::new();
-    for _ in 0..MAX_PAGES {
+    let (mut after, mut text) = (String::new(), 0);
+    loop {
         let answer = target.read(&format!("/v1/clients?limit=1000{after}")).await;
-        let answer = answer.map_err(|failure| why(&failure))?;
+        let answer = answer.map_err(|failure| lost(target, &failure))?;
         let page: Page<'_> = serde_json::from_slice(&answer).map_err(|error| unclear(&error))?;
+        // A page without accounts that has another one after it could have any number of them.
+        let is_empty = page.accounts.is_empty();
         for account in page.accounts {
+            text += account.get().len();
+            if all.len() >= MAX_ACCOUNTS || text > MAX_TEXT {
+                return Err(TOO_MUCH.to_owned().into());
+            }
             all.push(RemoteAccount::of_json(account.get().as_bytes()).map_err(|error| error.to_string())?);
         }
         match page.next {
+            Some(_) if is_empty => return Err("its list of accounts has no end".to_owned().into()),
             Some(next) => after = format!("&after={}", utf8_percent_encode(&next, NON_ALPHANUMERIC)),
             None => return Ok(all),
         }
     }
-    Err("its list of accounts has no end".to_owned())
 }
 
 struct Stream {
@@ -165,7 +202,7 @@ struct Stream {
 
 impl Stream {
     /// The next event.
-    async fn next(&mut self) -> Result<StreamEvent, String> {
+    async fn next(&mut self) -> Result<StreamEvent, Lost> {
         loop {
             if let Some(event) = self.text.take() {
                 return Ok(event);
@@ -177,8 +214,10 @@ impl Stream {
                         self.text.push(data).map_err(|error| error.to_string())?;
                     }
                 }
-                Ok(Some(Err(_)) | None) => return Err("its controller has closed the connection".to_owned()),
-                Err(_) => return Err(format!("nothing came for {} s", SILENCE.as_secs())),
+                Ok(Some(Err(_)) | None) => {
+                    return Err(Lost::Gone("its controller has closed the connection".to_owned()));
+                }
+                Err(_) => return Err(Lost::Gone(format!("nothing came for {} s", SILENCE.as_secs()))),
             }
         }
     }
@@ -188,17 +227,37 @@ fn unclear(error: &serde_json::Error) -> String {
     format!("its answer can't be read: {error}")
 }
 
-/// What a failure means, and what to do.
-fn why(failure: &CallFailure) -> String {
+/// What a failure is. A controller that is restarted behind a reverse proxy is answered for by that.
+fn lost(target: &Target, failure: &CallFailure) -> Lost {
     match failure {
+        CallFailure::Status(status) if *status < 500 => Lost::Wrong(why(target, failure)),
+        _ => Lost::Gone(why(target, failure)),
+    }
+}
+
+/// What a failure means, and what to do.
+fn why(target: &Target, failure: &CallFailure) -> String {
+    match failure {
+        CallFailure::Status(401) if target.token.is_some() => {
+            "its controller does not know the token in token_file".to_owned()
+        }
         CallFailure::Status(401) => {
             "its controller wants a token: name the file with it as token_file in [machines]".to_owned()
         }
+        CallFailure::Status(421) => format!(
+            "its controller does not go by the name {}: list that in hosts of [http] there",
+            target.host()
+        ),
         CallFailure::Status(403) => {
             "its controller refuses the token, or to be reached through another one (auth.doors)".to_owned()
         }
         CallFailure::Status(404) => {
             "its controller is too old for this: install the same version there".to_owned()
+        }
+        CallFailure::Status(status) if (300..=399).contains(status) => {
+            format!(
+                "its controller answers HTTP {status}, which leads elsewhere: set url of [machines] to where it is"
+            )
         }
         CallFailure::Status(status) => format!("its controller answers HTTP {status}"),
         CallFailure::NoConnection => failure.to_string(),

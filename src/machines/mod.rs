@@ -5,10 +5,11 @@
 //!
 //! - [`Machines`]: the handle of all of it; `table`: what is known; `remote_account`: an account as its machine tells it
 //! - `link`: keeps the connection to one machine; `ssh`: the tunnel to its socket; `target`, `exchange`: a connection to its controller;
-//!   `follow`: what it tells
+//!   `follow`: what it tells; `bounds`: how much that may be
 //! - `moving`: accounts that are on their way from one machine to another
 //! - `remembered`: which account lives where, on disk
 
+mod bounds;
 mod exchange;
 mod follow;
 mod link;
@@ -264,7 +265,8 @@ impl MachineNews {
         let (gone, changed) = match heard {
             Heard::Reachable => return self.note_link(LinkState::Reachable { since: unix_seconds() }).await,
             Heard::Unreachable(why) => {
-                let link = LinkState::Unreachable { since: unix_seconds(), why: why.into() };
+                let why = bounds::reason(&why).into();
+                let link = LinkState::Unreachable { since: unix_seconds(), why };
                 return self.note_link(link).await;
             }
             Heard::FreeMemory(bytes) => {
@@ -294,6 +296,17 @@ impl MachineNews {
         }
         self.machines.note_places();
         !gone.is_empty() || !changed.is_empty()
+    }
+
+    /// Whether the machine may tell of this account as well.
+    fn has_room(&self, account: &RemoteAccount) -> bool {
+        self.machines.look(|table| {
+            let Some(machine) = table.machines().get(&self.name) else { return true };
+            let is_known = machine.accounts.contains_key(&account.name);
+            let text = || machine.accounts.values().map(|known| known.text_len()).sum::<usize>();
+            (is_known || machine.accounts.len() < bounds::MAX_ACCOUNTS)
+                && (account.text_len() <= bounds::SMALL || text() + account.text_len() <= bounds::MAX_TEXT)
+        })
     }
 
     /// Notes whether the machine can be reached. Returns whether that is news.

@@ -92,6 +92,11 @@ impl RemoteAccount {
         Ok(Self { name, state, login, needs_person, members, checked })
     }
 
+    /// How much text of it is kept, in bytes.
+    pub(super) fn text_len(&self) -> usize {
+        self.members.len()
+    }
+
     /// Writes what `/v1` of the door says of it, as JSON. `name` is what the door calls it; `of_machine` is what is the same for all
     /// accounts of the machine: members of an object.
     pub fn write_json(&self, text: &mut String, name: &str, of_machine: &str) {

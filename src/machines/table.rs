@@ -337,5 +337,8 @@ mod tests {
         assert_eq!(table.most_room(Some(400), 0), None, "this machine, where it is as good");
         table.set_link(&tokyo, LinkState::Unreachable { since: 2, why: "gone".into() });
         assert_eq!(table.most_room(Some(100), 0), Some(&osaka));
+        // One that takes no accounts tells of no memory.
+        table.set_free_memory(&osaka, None);
+        assert_eq!((table.most_room(Some(100), 0), table.most_room(None, 0)), (None, None));
     }
 }

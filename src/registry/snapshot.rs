@@ -40,6 +40,11 @@ impl Snapshot {
         self.write_error.as_deref()
     }
 
+    /// Whether another one may be started by `max_clients`.
+    pub fn has_place(&self, max_clients: usize) -> bool {
+        self.iter().filter(|view| view.record.takes_place()).count() < max_clients
+    }
+
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<ClientView>> {
         self.clients.values()

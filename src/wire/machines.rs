@@ -1,7 +1,11 @@
 //! What a door answers about other machines, in the words of both APIs.
 
+use http::HeaderMap;
+
 use super::Reply;
+use super::door::{REFUSED, Refused};
 use super::v1::problem::Problem;
+use crate::model::machine::MachineName;
 
 /// A refusal that has to do with machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +34,17 @@ pub enum MachineRefusal {
     },
     /// The machine is not asked to pass calls on to others.
     NoDoor,
+    /// The machine refuses what this controller asks.
+    Refuses(MachineName, Refused),
 }
 
 impl MachineRefusal {
+    /// Whether a machine that answered with these headers has refused the door.
+    pub fn of_answer(machine: &MachineName, headers: &HeaderMap) -> Option<Self> {
+        let refused = Refused::of(headers.get(REFUSED)?.to_str().ok()?)?;
+        Some(Self::Refuses(machine.clone(), refused))
+    }
+
     /// For people.
     fn text(&self) -> String {
         match self {
@@ -50,7 +62,29 @@ impl MachineRefusal {
             }
             Self::Moving { from, to } => format!("it is being moved from the machine {from} to {to}"),
             Self::NoDoor => "this controller takes no calls through another one (auth.doors)".to_owned(),
+            Self::Refuses(machine, Refused::Token) => format!(
+                "the machine {machine} does not know the token that this controller shows there: put the right one into its token_file \
+                 ([machines.{machine}])"
+            ),
+            Self::Refuses(machine, Refused::ReadOnly) => format!(
+                "the token that this controller has for the machine {machine} is read-only there: do it on {machine}, or give that token \
+                 access = \"read-write\" there"
+            ),
+            Self::Refuses(machine, Refused::Door) => format!(
+                "the machine {machine} takes no calls through another controller (auth.doors = false there): do it on {machine}"
+            ),
         }
+    }
+}
+
+/// Code and title where a machine refuses the door.
+pub(super) const REFUSES: (&str, &str) = ("machine_refuses", "The machine of the account does not allow it");
+
+/// A token that is wrong is the door's, so its caller is not asked for one.
+fn refused_status(refused: Refused) -> u16 {
+    match refused {
+        Refused::Token => 502,
+        Refused::ReadOnly | Refused::Door => 403,
     }
 }
 
@@ -66,6 +100,10 @@ impl From<&MachineRefusal> for Reply {
             MachineRefusal::Moving { .. } => Self::new(503, 503, text).retry_after(5),
             MachineRefusal::Taken(_) | MachineRefusal::NoSuchMachine(_) => Self::invalid(text),
             MachineRefusal::NoDoor => Self::new(403, 403, text),
+            MachineRefusal::Refuses(machine, refused) => {
+                let status = refused_status(*refused);
+                Self::new(status, status.into(), text).with("machine", machine.as_str())
+            }
         }
     }
 }
@@ -81,6 +119,7 @@ impl From<&MachineRefusal> for Problem {
             MachineRefusal::Taken(_) => (409, "name_taken", "The name is taken"),
             MachineRefusal::NoSuchMachine(_) => (400, "no_such_machine", "There is no such machine"),
             MachineRefusal::NoDoor => (403, "not_allowed", "The call is not allowed"),
+            MachineRefusal::Refuses(_, refused) => (refused_status(*refused), REFUSES.0, REFUSES.1),
         };
         let retry_after = match refusal {
             MachineRefusal::Unreachable { .. } => Some(2),

@@ -83,6 +83,9 @@ impl Guard {
 fn lowered(vouch: Option<Vouch>, said: Said) -> Option<Vouch> {
     match (vouch, said) {
         (vouch, Said::Full) => vouch,
+        // As where the account lives, if no tokens are asked for there.
+        (Some(Vouch::Full) | None, Said::Unasked) => None,
+        (Some(Vouch::ReadOnly), Said::Unasked) => Some(Vouch::ReadOnly),
         (_, Said::Account) | (Some(Vouch::Account), _) => Some(Vouch::Account),
         (_, Said::ReadOnly) => Some(Vouch::ReadOnly),
     }

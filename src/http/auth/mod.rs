@@ -26,7 +26,7 @@ use crate::http::request::params::{ParamError, take};
 use crate::http::server::Peer;
 use crate::wire::Reply;
 use crate::wire::calls::only_reads;
-use crate::wire::door::{DOOR, Said};
+use crate::wire::door::{DOOR, Refused, Said};
 use crate::wire::machines::MachineRefusal;
 use crate::wire::v1::routes;
 pub use lease::Lease;
@@ -133,6 +133,16 @@ impl Refusal {
             Self::Door => Reply::from(&MachineRefusal::NoDoor),
         }
     }
+
+    /// The same for a door, which has asked: none where it is not about the door.
+    pub fn of_door(&self) -> Option<Refused> {
+        match self {
+            Self::Host(_) | Self::Site(_) => None,
+            Self::NoToken | Self::UnknownToken | Self::MalformedToken(_) => Some(Refused::Token),
+            Self::ReadOnly(_) => Some(Refused::ReadOnly),
+            Self::Door => Some(Refused::Door),
+        }
+    }
 }
 
 impl Guard {
@@ -197,7 +207,7 @@ impl Guard {
             self.sites.check_host(request.uri(), request.headers())?;
         }
         self.sites.check_site(request.headers())?;
-        if self.said(request.headers())?.is_some_and(|said| said != Said::Full)
+        if self.said(request.headers())?.is_some_and(|said| !matches!(said, Said::Full | Said::Unasked))
             && !only_reads(request.method(), request.uri().path())
         {
             return Err(Refusal::ReadOnly("of a door".to_owned()));

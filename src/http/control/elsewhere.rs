@@ -50,6 +50,8 @@ pub(super) enum PassedOn {
     },
     /// It makes an account of this machine.
     New(Reservation),
+    /// It makes a link for scanning, which leads here.
+    Link { machine: MachineName, target: Arc<Target>, name: ClientName },
 }
 
 /// The machine that a request below `/v1` names for a new account.
@@ -71,6 +73,9 @@ fn lives_as_wanted(name: &ClientName, lives: &str, wanted: Option<&str>) -> Resu
 
 /// The parameter that names a machine.
 const MACHINE: &str = "machine";
+
+/// The path of an account at which links for scanning are made.
+const SCAN_LINK: &str = "/scan-link";
 
 impl ApiService {
     /// Where the account lives that a call names. One that is not known counts as being here.
@@ -130,6 +135,9 @@ impl ApiService {
             Location::On(machine, name) => {
                 lives_as_wanted(&name, machine.as_str(), wanted(request).as_deref())?;
                 let target = machines.target(&machine)?;
+                if rest == SCAN_LINK && request.method == Method::POST {
+                    return Ok(Some(PassedOn::Link { machine, target, name }));
+                }
                 let path = routes::path_of(&name, rest);
                 Ok(Some(PassedOn::On { machine, target, name, path, reserved: None }))
             }
@@ -183,6 +191,15 @@ impl ApiService {
             Some(wanted) => Some(self.machine(wanted)?),
             None => self.chosen(),
         };
+        // It would look like one of that machine.
+        if let Some((bare, place)) = name.as_str().rsplit_once('@')
+            && (place == LOCAL || self.machine(place).is_ok())
+        {
+            return Err(MachineRefusal::Taken(format!(
+                "{name} would be the account {bare} of the machine {place}, which has none of that name: to start it there give client={bare} \
+                 and machine={place}"
+            )));
+        }
         let reserved = self.proxy.machines.reserve(name, machine.as_ref()).map_err(|taken| {
             MachineRefusal::Taken(match taken {
                 NameTaken::Lives(other) => format!("{name} lives on the machine {other}"),
@@ -204,13 +221,17 @@ impl ApiService {
 
     /// The machine for a new account, by the configuration. None: this one.
     fn chosen(&self) -> Option<MachineName> {
-        match self.proxy.settings.borrow().placement {
+        let (placement, max_clients) = {
+            let settings = self.proxy.settings.borrow();
+            (settings.placement, settings.max_clients)
+        };
+        match placement {
             Placement::Local => None,
             Placement::Spread => {
-                let own = self.proxy.registry.snapshot().iter().count();
-                self.proxy
-                    .machines
-                    .look(|table| table.most_room(crate::machines::free_memory(), own).cloned())
+                let own = self.proxy.registry.snapshot();
+                let has_place = own.has_place(max_clients);
+                let free = crate::machines::free_memory().filter(|_| has_place);
+                self.proxy.machines.look(|table| table.most_room(free, own.iter().count()).cloned())
             }
         }
     }
@@ -223,16 +244,11 @@ impl ApiService {
         params: Params,
     ) -> Result<(Response<Body>, Option<i64>), Reply> {
         let target = self.proxy.machines.target(machine).map_err(|refusal| Reply::from(&refusal))?;
-        let form = {
-            let mut form = url::form_urlencoded::Serializer::new(String::new());
-            form.append_pair("client", name.as_str());
-            for (key, value) in params.iter() {
-                form.append_pair(key, value);
-            }
-            form.finish()
-        };
-        // As a form: parameters may be secrets, which are no part of a URL, and long.
-        let answered = target.call(Method::GET, path, form).await;
+        // As a form: parameters may be secrets, which are no part of a URL, and long. A call without any has no body: with one it counts
+        // as one that may change something.
+        let form = form_of(params.iter());
+        let path = format!("{path}?{}", form_of([("client", name.as_str())]));
+        let answered = target.call(Method::GET, &path, form).await;
         let answer = answered.map_err(|failure| match failure {
             CallFailure::NoConnection => Reply::unreachable(name, "the controller of its machine can't be reached"),
             failure => Reply::unreachable(
@@ -241,6 +257,9 @@ impl ApiService {
             ),
         })?;
         let (head, body) = answer.into_parts();
+        if let Some(refused) = MachineRefusal::of_answer(machine, &head.headers) {
+            return Err(Reply::from(&refused));
+        }
         let code = serde_json::from_slice(&body).ok().map(|Answered { code }| code);
         let mut response = Response::new(whole_body(body));
         *response.status_mut() = head.status;
@@ -249,6 +268,11 @@ impl ApiService {
         }
         Ok((response, code))
     }
+}
+
+/// Parameters, url-encoded.
+fn form_of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }
 
 /// What is read of an answer.

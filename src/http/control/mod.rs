@@ -4,26 +4,28 @@
 //! - `handlers`: `start_client`, `stop_client`, `relogin_client` and `check_client`
 //! - `qrcode`: `get_qrcode`
 //! - `elsewhere`: the same where an account lives on another machine
+//! - `responses`: refusals and replies as responses; `uris`: other URIs for requests
 //! - `sandbox`: what of a client's sandbox the page reaches below `/v1`
 
 mod elsewhere;
 mod handlers;
 mod qrcode;
+mod responses;
 mod sandbox;
+mod uris;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use crate::accounts::Accounts;
-use crate::http::auth::{Guard, Lease, ListenerKind, RejectionLog, answer_preflight, is_preflight, open_to};
+use crate::http::auth::{Guard, Lease, ListenerKind, RejectionLog, answer_preflight, is_preflight};
 use crate::http::body::{self, Body, CLOSE};
 use crate::http::metrics::Scraping;
 use crate::http::page;
@@ -33,11 +35,15 @@ use crate::http::server::{Downstream, Peer};
 use crate::http::v1::{self, Ends, V1};
 use crate::wire::Reply;
 use crate::wire::calls::{self, CONTROLLER_CALLS, ControllerCall, ROOT};
+use crate::wire::door::DOOR;
 use crate::wire::onebot;
 use crate::wire::v1::problem::Problem;
 use crate::wire::v1::routes::{self, Health};
 use elsewhere::PassedOn;
 use handlers::CallContext;
+pub use responses::unavailable;
+use responses::{finish, not_let_in, refusal_of, response_of};
+use uris::{name_in_query, set_path};
 
 /// Which API a request is for, which decides how refusals look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +71,8 @@ enum Dispatch {
     Answered(Box<Response<Body>>),
     /// To a client. Most requests do.
     ToClient(Prepared),
-    /// To the sandbox of a client, whose answers a browser takes for the page's own. With what ends its streams.
-    ToSandbox(Prepared, Box<Ends>),
+    /// To the sandbox of a client or to another machine, whose answers a browser takes for the page's own. With what ends their streams.
+    Contained(Prepared, Box<Ends>),
 }
 
 /// The HTTP service of the controller.
@@ -117,7 +123,7 @@ impl ApiService {
             };
             let (prepared, ends) = match dispatch {
                 Ok(Dispatch::ToClient(prepared)) => (Ok(prepared), None),
-                Ok(Dispatch::ToSandbox(prepared, ends)) => (Ok(prepared), Some(ends)),
+                Ok(Dispatch::Contained(prepared, ends)) => (Ok(prepared), Some(ends)),
                 Ok(Dispatch::Own(answering)) => return finish(origin, answering.await, api),
                 Ok(Dispatch::Answered(response)) => return finish(origin, Ok(*response), api),
                 Err(reply) => (Err(reply), None),
@@ -167,6 +173,7 @@ impl ApiService {
             );
         }
         let origin = guard.sites().allowed_origin(request.headers());
+        let by_door = request.headers().contains_key(DOOR);
         if api == Api::OneBot {
             // What only we may say.
             request.headers_mut().remove(onebot::DOOR);
@@ -183,7 +190,7 @@ impl ApiService {
                 }
                 Err(refusal) => {
                     self.rejections.log(peer, &refusal);
-                    Err(Box::new(finish(origin, Err(refusal.reply()), api)))
+                    Err(Box::new(not_let_in(&refusal, by_door, origin, api)))
                 }
             };
         }
@@ -199,7 +206,7 @@ impl ApiService {
             }
             Err(refusal) => {
                 self.rejections.log(peer, &refusal);
-                Err(refusal.reply())
+                return Err(Box::new(not_let_in(&refusal, by_door, origin, api)));
             }
         };
         Err(Box::new(finish(origin, answer, api)))
@@ -247,13 +254,6 @@ impl ApiService {
             let answering = self.v1.clone().scan(token.to_owned(), request);
             return Ok(Dispatch::Own(Box::pin(async move { Ok(answering.await) })));
         }
-        if let Some(to_client) = sandbox::to_client(&request) {
-            if let Err(problem) = routes::check_sandbox(&request.method, to_client.uri.path()) {
-                return Ok(Dispatch::Answered(Box::new(v1::response_of(&problem))));
-            }
-            let prepared = self.proxy.prepare(to_client, body, None, downstream)?;
-            return Ok(Dispatch::ToSandbox(prepared, Box::new(self.v1.ends(&request))));
-        }
         let mut request = request;
         match self.elsewhere(&request) {
             Ok(None) => {}
@@ -264,7 +264,12 @@ impl ApiService {
             Ok(Some(PassedOn::On { machine, target, name, path, reserved })) => {
                 set_path(&mut request.uri, &path);
                 let to = (machine, target, name, reserved);
-                return self.proxy.prepare_for(to, &request, body, downstream).map(Dispatch::ToClient);
+                let prepared = self.proxy.prepare_for(to, &request, body, downstream)?;
+                return Ok(Dispatch::Contained(prepared, Box::new(self.v1.ends(&request))));
+            }
+            Ok(Some(PassedOn::Link { machine, target, name })) => {
+                let making = self.v1.clone().link_elsewhere(request, (machine, target, name));
+                return Ok(Dispatch::Own(Box::pin(async move { Ok(making.await) })));
             }
             Ok(Some(PassedOn::New(reserved))) => {
                 let answering = self.v1.clone().answer(request, body, downstream.clone());
@@ -277,6 +282,13 @@ impl ApiService {
             Err(refusal) => {
                 return Ok(Dispatch::Answered(Box::new(v1::response_of(&Problem::from(&refusal)))));
             }
+        }
+        if let Some(to_client) = sandbox::to_client(&request) {
+            if let Err(problem) = routes::check_sandbox(&request.method, to_client.uri.path()) {
+                return Ok(Dispatch::Answered(Box::new(v1::response_of(&problem))));
+            }
+            let prepared = self.proxy.prepare(to_client, body, None, downstream)?;
+            return Ok(Dispatch::Contained(prepared, Box::new(self.v1.ends(&request))));
         }
         if routes::is_own(request.uri.path()) {
             let answering = self.v1.clone().answer(request, body, downstream.clone());
@@ -301,104 +313,9 @@ impl ApiService {
     }
 }
 
-/// What a browser shows then; it tries again by itself.
-const NOT_STARTED: &str = "<!doctype html><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"5\">\
-    <meta name=\"viewport\" content=\"width=device-width\"><meta name=\"color-scheme\" content=\"light dark\"><title>wqcontroller</title>\
-    <p>The controller can't start. <code>systemctl status wqcontroller</code> says why.</p>\
-    <p lang=\"zh-CN\">控制器无法启动，原因见 <code>systemctl status wqcontroller</code>。</p>\n";
-
-/// The response of a controller that can't start.
-pub fn unavailable(headers: &HeaderMap) -> Response<Body> {
-    let mut answer = response_of(&Reply::not_started());
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    if accept.contains("text/html") {
-        *answer.body_mut() = body::whole_body(NOT_STARTED);
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    }
-    answer.headers_mut().insert(CONNECTION, CLOSE);
-    answer
-}
-
 /// Keeps by what a request is let in, if it may become a tunnel, which goes on.
 fn keep_for_tunnel<B>(request: &mut Request<B>, lease: Lease) {
     if request.headers().contains_key(UPGRADE) {
         request.extensions_mut().insert(lease);
     }
-}
-
-/// Makes `client=NAME` of the account in a path such as `/clients/NAME/onebot/v11/ws`.
-fn name_in_query(uri: &mut Uri) {
-    let Some((name, path)) = onebot::by_name(uri.path()) else { return };
-    if let Some(named) = named_in_query(name, path, uri.query()) {
-        *uri = named;
-    }
-}
-
-/// The path with `client=NAME`. The name is as it stood in another path, percent-encoded.
-fn named_in_query(name: &str, path: &str, query: Option<&str>) -> Option<Uri> {
-    let mut target = format!("{path}?client=");
-    for c in name.chars() {
-        match c {
-            // Plain in a path, and not in a query.
-            '+' => target += "%2B",
-            '&' => target += "%26",
-            c => target.push(c),
-        }
-    }
-    if let Some(query) = query.filter(|query| !query.is_empty()) {
-        target.push('&');
-        target += query;
-    }
-    // Made of parts of a URI, so it is one.
-    PathAndQuery::try_from(target).ok().map(Uri::from)
-}
-
-/// Gives a request another path. Its query stays.
-fn set_path(uri: &mut Uri, path: &str) {
-    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    // Both are parts of a URI, so they are one.
-    if let Ok(target) = PathAndQuery::try_from(format!("{path}{query}")) {
-        *uri = target.into();
-    }
-}
-
-/// Completes a response; pages of `origin` may read it.
-fn finish(origin: Option<HeaderValue>, answered: Result<Response<Body>, Reply>, api: Api) -> Response<Body> {
-    let mut response = answered.unwrap_or_else(|reply| refusal_of(&reply, api));
-    if let Some(origin) = origin {
-        open_to(response.headers_mut(), origin);
-    }
-    response
-}
-
-/// A refusal as the API says it that was called.
-fn refusal_of(reply: &Reply, api: Api) -> Response<Body> {
-    match api {
-        Api::Openqq => response_of(reply),
-        Api::V1 => v1::response_of(&Problem::from(reply)),
-        Api::OneBot => {
-            let (status, body) = onebot::refusal(reply);
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            let mut response = body::json(status, body.to_string());
-            if status == StatusCode::UNAUTHORIZED {
-                response.headers_mut().insert(http::header::WWW_AUTHENTICATE, v1::CHALLENGE);
-            }
-            response
-        }
-    }
-}
-
-/// A reply as a response.
-fn response_of(reply: &Reply) -> Response<Body> {
-    // Every status is a constant in `wire/reply.rs`, so the fallback is never used.
-    let status = StatusCode::from_u16(reply.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let text = serde_json::Value::from(reply.body.clone()).to_string();
-    let mut response = body::json(status, text);
-    if let Some(seconds) = reply.retry_after {
-        response.headers_mut().insert(http::header::RETRY_AFTER, seconds.into());
-    }
-    if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(http::header::WWW_AUTHENTICATE, v1::CHALLENGE);
-    }
-    response
 }

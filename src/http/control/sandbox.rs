@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use http_body::Frame;
 
-use super::named_in_query;
+use super::uris::named_in_query;
 use crate::http::body::{Body, BodyError};
 use crate::http::v1::Ends;
 use crate::wire::v1::routes;

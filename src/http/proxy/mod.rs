@@ -41,6 +41,7 @@ use crate::machines::Machines;
 use crate::model::fleet::Launch;
 use crate::registry::Registry;
 use crate::wire::Reply;
+use crate::wire::machines::MachineRefusal;
 use headers::ResponseHead;
 use request::Addressee;
 
@@ -88,8 +89,14 @@ impl Proxy {
             .permit
             .send(&mut proxied.upstream_request, to, &proxied.settings.http, on_informational)
             .await?;
-        if let Some((reserved, machine)) = proxied.reserved.take() {
-            reserved.settle(&machine, head.parts.status.is_success());
+        if let Some(machine) = &proxied.machine {
+            if let Some(reserved) = proxied.reserved.take() {
+                reserved.settle(machine, head.parts.status.is_success());
+            }
+            // It has refused us, not our caller, who would take it for his own token.
+            if let Some(refused) = MachineRefusal::of_answer(machine, &head.parts.headers) {
+                return Err(Reply::from(&refused));
+            }
         }
         let settings = &proxied.settings.http;
         let (status, method) = (head.parts.status, &proxied.upstream_request.method);

@@ -22,7 +22,6 @@ use super::upstream::{Destination, InFlightPermit};
 use crate::config::Settings;
 use crate::http::auth::{Guard, Lease};
 use crate::http::request::form::FormKind;
-use crate::http::request::params::take;
 use crate::http::server::{Downstream, UpgradeTask};
 use crate::machines::{Location, Reservation, Target};
 use crate::model::machine::MachineName;
@@ -76,8 +75,10 @@ pub(in crate::http) struct ProxyRequest {
     pub(super) stops: bool,
     /// Whether the connection may be reused, as far as the request is concerned.
     pub(super) reusable: bool,
-    /// The name that it takes for a new account on that machine.
-    pub(super) reserved: Option<(Reservation, MachineName)>,
+    /// The machine that it goes to, if it is another one.
+    pub(super) machine: Option<MachineName>,
+    /// The name that it takes for a new account there.
+    pub(super) reserved: Option<Reservation>,
 }
 
 /// Who answers a request.
@@ -178,11 +179,6 @@ impl Proxy {
     }
 }
 
-/// A query without the machine that it names.
-fn without_machine(query: &[u8]) -> Vec<u8> {
-    take(query, "machine").map_or_else(|_| query.to_vec(), |(_, rest)| rest.into_owned())
-}
-
 impl Proxy {
     /// Prepares a request below `/v1` for an account of another machine, which its path names.
     pub(in crate::http) fn prepare_for(
@@ -196,9 +192,9 @@ impl Proxy {
         let body = route::body(body, downstream, &settings.http);
         let query = request.uri.query().unwrap_or_default().as_bytes().into();
         let route = RoutedRequest { client: name.clone(), query, body };
-        let to = (Addressee::Machine(name, target), Some(machine.clone()));
+        let to = (Addressee::Machine(name, target), Some(machine));
         let mut proxied = ProxyRequest::to(self, settings, request, to, route, downstream)?;
-        proxied.reserved = reserved.map(|reserved| (reserved, machine));
+        proxied.reserved = reserved;
         Ok(Prepared::Ready(proxied))
     }
 }
@@ -247,8 +243,11 @@ impl ProxyRequest {
             Addressee::Machine(name, target) => {
                 let said = route::said(request);
                 let query = match routes::is_own(request.uri.path()) {
-                    // Which machine is meant is the door's business.
-                    true => without_machine(&route.query).into(),
+                    // Which machine is meant is the door's business, and so is what opens it.
+                    true => ["machine", "token"]
+                        .iter()
+                        .fold(route.query.to_vec(), |query, name| route::without(&query, name))
+                        .into(),
                     false => route::for_machine(request, name, &route.query, said).into(),
                 };
                 (NextHop::Machine { target, said }, query)
@@ -281,6 +280,7 @@ impl ProxyRequest {
             // `paths::normalize` leaves one spelling of it.
             stops: request.uri.path() == STOP && *method == Method::POST,
             reusable,
+            machine,
             reserved: None,
         }))
     }

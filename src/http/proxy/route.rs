@@ -74,34 +74,50 @@ pub(super) async fn in_form(
 /// The parameter that names the client.
 const CLIENT: &str = "client";
 
-/// What the caller of a request may do, as far as that was found out here. A read-only token has opened only what reads.
+/// What the caller of a request may do, as far as that was found out here. For what is no application's a read-only token has opened only
+/// what reads.
 pub(super) fn said(request: &Parts) -> Said {
     let vouch = request.headers.get(onebot::DOOR).and_then(|word| word.to_str().ok()).map(Vouch::of);
     match vouch {
         Some(Vouch::Account) => Said::Account,
         Some(Vouch::ReadOnly) => Said::ReadOnly,
+        None if onebot::is_own(request.uri.path()) => Said::Unasked,
         Some(Vouch::Full) | None => Said::Full,
     }
 }
 
 /// The query for the controller of another machine: with the name of the account, and with the token of the account that an application has
-/// shown in its headers, which are needed for the machine's own.
+/// shown in its headers, which are needed for the machine's own. A parameter `token` opens controllers, and this one alone: it is not
+/// passed on.
 pub(super) fn for_machine(request: &Parts, name: &ClientName, query: &[u8], said: Said) -> Vec<u8> {
     let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let mut all = format!("{CLIENT}={}", encoded(name.as_str())).into_bytes();
-    let token = request.headers.get(AUTHORIZATION).filter(|_| said == Said::Account);
+    let mut left = without(query, TOKEN);
+    let token = request.headers.get(AUTHORIZATION).filter(|_| matches!(said, Said::Account | Said::Unasked));
     if let Some((_, token)) = token.and_then(|token| token.to_str().ok()?.split_once(' ')) {
         all.extend_from_slice(format!("&{ACCESS_TOKEN}={}", encoded(token.trim())).as_bytes());
+        // The header wins, as at a client.
+        left = without(&left, ACCESS_TOKEN);
     }
-    if !query.is_empty() {
+    if !left.is_empty() {
         all.push(b'&');
-        all.extend_from_slice(query);
+        all.extend_from_slice(&left);
     }
     all
 }
 
 /// The parameter with the token of an application (onebot-11, `communication/authorization.md`).
 const ACCESS_TOKEN: &str = "access_token";
+
+/// The parameter with a token of a controller.
+const TOKEN: &str = "token";
+
+/// A query without every `name=…`.
+pub(super) fn without(query: &[u8], name: &str) -> Vec<u8> {
+    let is_named = |pair: &&[u8]| matches!(take(pair, name), Ok((Some(_), _)) | Err(_));
+    let others: Vec<&[u8]> = query.split(|byte| *byte == b'&').filter(|pair| !is_named(pair)).collect();
+    others.join(&b'&')
+}
 
 fn take_name(parameters: &[u8]) -> Result<(Option<ClientName>, Cow<'_, [u8]>), Reply> {
     let (name, left) = take(parameters, CLIENT).map_err(|error| Reply::invalid(error.to_string()))?;

@@ -17,11 +17,14 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::V1;
+use super::machine::{may_start, takes_accounts};
 use super::refusals::Reading;
 use crate::accounts::{ChangeKind, Changes};
+use crate::config::Settings;
 use crate::http::auth::{Admission, Guard, Lease};
 use crate::http::body::{Body, BodyError};
 use crate::machines::free_memory;
+use crate::registry::Registry;
 use crate::wire::door::DOOR;
 use crate::wire::v1::problem::Problem;
 
@@ -70,7 +73,12 @@ pub(super) fn follow(v1: &Arc<V1>, request: &Parts) -> Result<Response<Body>, Pr
         last,
         ends: Ends::new(v1, request),
         next: None,
-        health: request.headers.contains_key(DOOR).then(Instant::now),
+        health: request.headers.contains_key(DOOR).then(|| Health {
+            due: Instant::now(),
+            clients: v1.accounts.clients.clone(),
+            settings: v1.settings.clone(),
+            may_start: may_start(request),
+        }),
         _place: place,
     };
     listener.next = Some(listener.begin(asked(&request.headers)));
@@ -145,9 +153,26 @@ struct Listener {
     ends: Ends,
     /// What is sent next, before any change.
     next: Option<Bytes>,
-    /// Of a door: when it is told next how this machine is. It is told nothing of other machines, which it hears there.
-    health: Option<Instant>,
+    /// For a door, which is told nothing of other machines, which it hears there.
+    health: Option<Health>,
     _place: OwnedSemaphorePermit,
+}
+
+/// How this machine is, for a door.
+struct Health {
+    /// When it is told next.
+    due: Instant,
+    clients: Registry,
+    settings: watch::Receiver<Arc<Settings>>,
+    may_start: bool,
+}
+
+impl Health {
+    fn event(&self) -> Bytes {
+        let takes_accounts = takes_accounts(&self.clients, &self.settings.borrow(), self.may_start);
+        let health = json!({ "free_memory": free_memory(), "takes_accounts": takes_accounts });
+        format!("event: health\ndata: {health}\n\n").into()
+    }
 }
 
 impl Listener {
@@ -181,10 +206,9 @@ impl Listener {
         loop {
             // Before changes, which may come without a pause.
             let now = Instant::now();
-            if self.health.is_some_and(|due| due <= now) {
-                self.health = Some(now + HEALTH);
-                let health = json!({ "free_memory": free_memory() });
-                return Some(format!("event: health\ndata: {health}\n\n").into());
+            if let Some(health) = self.health.as_mut().filter(|health| health.due <= now) {
+                health.due = now + HEALTH;
+                return Some(health.event());
             }
             // Before the read: a change that comes between the two wakes the wait.
             let newest = *self.newest.borrow_and_update();
@@ -221,7 +245,7 @@ impl Listener {
                 biased;
                 () = self.ends.wait() => return None,
                 changed = self.newest.changed() => changed.ok()?,
-                () = sleep_until(self.health.unwrap_or(now + HEARTBEAT)) => {
+                () = sleep_until(self.health.as_ref().map_or(now + HEARTBEAT, |health| health.due)) => {
                     if self.health.is_none() {
                         return Some(NOTHING);
                     }

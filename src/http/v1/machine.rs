@@ -8,9 +8,12 @@ use utoipa::ToSchema;
 
 use super::refusals::Reading;
 use super::{V1, text};
+use crate::config::{Access, Settings};
+use crate::http::auth::Admission;
 use crate::http::body::{self, Body};
 use crate::machines::{LinkState, Machine, free_memory};
 use crate::model::machine::MachineName;
+use crate::registry::Registry;
 use crate::wire::door::DOOR;
 
 /// This machine.
@@ -24,6 +27,8 @@ pub(super) struct About {
     accounts: usize,
     /// How much of its memory is free for more programs, in bytes. Null where that is not known.
     free_memory: Option<u64>,
+    /// Whether this caller may start another account here just now: its token is not read-only, and `max_clients` leaves a place.
+    takes_accounts: bool,
     /// The other machines to which this one is the door. A door itself is told of none.
     machines: Vec<Other>,
 }
@@ -56,12 +61,27 @@ impl Other {
 
 /// Says how this machine is.
 #[utoipa::path(get, path = "/v1/machine", responses((status = 200, description = "This machine", body = About), Reading))]
-pub(super) fn about(v1: &V1, request: &Parts) -> Response<Body> {
-    let accounts = v1.accounts.clients.snapshot().iter().count();
+pub(super) fn about(v1: &V1, settings: &Settings, request: &Parts) -> Response<Body> {
     let machines = match request.headers.contains_key(DOOR) {
         true => Vec::new(),
         false => v1.machines.look(|table| table.machines().iter().map(Other::of).collect()),
     };
-    let about = About { version: env!("CARGO_PKG_VERSION"), accounts, free_memory: free_memory(), machines };
+    let about = About {
+        version: env!("CARGO_PKG_VERSION"),
+        accounts: v1.accounts.clients.snapshot().iter().count(),
+        free_memory: free_memory(),
+        takes_accounts: takes_accounts(&v1.accounts.clients, settings, may_start(request)),
+        machines,
+    };
     body::json(StatusCode::OK, text(&about))
+}
+
+/// Whether a caller may start accounts.
+pub(super) fn may_start(request: &Parts) -> bool {
+    request.extensions.get::<Admission>().is_some_and(|known| known.access == Access::ReadWrite)
+}
+
+/// Whether another account can be started just now, by a caller that may start some.
+pub(super) fn takes_accounts(clients: &Registry, settings: &Settings, may_start: bool) -> bool {
+    may_start && clients.snapshot().has_place(settings.max_clients)
 }

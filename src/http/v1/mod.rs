@@ -10,7 +10,7 @@
 //! - `explain`: why an account is as it is
 //! - `moves`: an account goes to another machine; `kept`: what that is asked for then
 //! - `machine`: how this machine is, for a door
-//! - `scan`: links that show a login code elsewhere
+//! - `scan`: links that show a login code elsewhere; `scan_elsewhere`: for an account of another machine
 //! - `session`: signing in on the page
 //! - `sandbox`: what is said of the paths that clients answer
 //! - `specification`: OpenAPI, generated from the handlers and their types; `refusals`: what it says of refusals
@@ -28,6 +28,7 @@ mod qrcode;
 mod refusals;
 mod sandbox;
 mod scan;
+mod scan_elsewhere;
 mod session;
 mod specification;
 
@@ -58,6 +59,9 @@ pub use events::Ends;
 
 /// For each refusal because there is no token.
 pub const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"wqcontroller\"");
+
+/// What kind of JSON a problem is.
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// How many streams there may be: each is a connection that stays.
 const STREAMS: usize = 256;
@@ -147,7 +151,7 @@ impl Call {
             Route::Accounts => accounts::list(&self.v1, settings, request),
             Route::Account(name) => accounts::one(&self.v1, settings, request, &name).await,
             Route::Events => events::follow(&self.v1, request),
-            Route::Machine => Ok(machine::about(&self.v1, request)),
+            Route::Machine => Ok(machine::about(&self.v1, settings, request)),
             Route::ScanLink(name) => scan::link(&self, &name),
             Route::Explain(name) => explain::explanation(&self, &name),
             Route::Session => Ok(session::show(&self)),
@@ -177,7 +181,7 @@ pub fn response_of(problem: &Problem) -> Response<Body> {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = body::json(status, text(problem));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(CONTENT_TYPE, PROBLEM);
     if let Some(seconds) = problem.retry_after {
         headers.insert(RETRY_AFTER, seconds.into());
     }

@@ -8,16 +8,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, HOST, HeaderValue, ORIGIN, VARY};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::qrcode::Qrcode;
 use super::refusals::{Changing, OneAccount};
 use super::{Call, V1, response_of, text};
-use crate::accounts::{LoginCode, ScanLinkError};
+use crate::accounts::{Linked, LoginCode, ScanLink, ScanLinkError};
+use crate::config::Settings;
 use crate::http::body::{self, Body};
 use crate::http::page;
 use crate::model::name::ClientName;
+use crate::wire::door::DOOR;
 use crate::wire::v1::problem::Problem;
 use crate::wire::v1::routes;
 
@@ -38,10 +40,10 @@ struct Introduction<'a> {
 }
 
 /// What it shows after.
-#[derive(Debug, Serialize)]
-struct Shown {
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Shown {
     state: String,
-    image: Option<String>,
+    pub(super) image: Option<String>,
     expires: Option<u64>,
 }
 
@@ -61,15 +63,27 @@ struct Shown {
 )]
 pub(super) fn link(call: &Call, name: &ClientName) -> Result<Response<Body>, Problem> {
     let view = call.v1.accounts.clients.client(name).ok_or_else(Problem::no_such_account)?;
-    let root = match &call.settings.http.public_url {
-        Some(url) => url.clone(),
-        None => root_of(&call.request.headers).ok_or_else(Problem::no_public_url)?,
-    };
-    let link = call.v1.accounts.scan_link(&view, now());
-    let url = routes::scan_url(&root, &link.token);
+    let root = root(&call.settings, &call.request.headers)?;
+    Ok(answer(&root, &call.v1.accounts.scan_link(&view, now())))
+}
+
+/// The answer with a link.
+pub(super) fn answer(root: &str, link: &ScanLink) -> Response<Body> {
+    let url = routes::scan_url(root, &link.token);
     let mut response = body::json(StatusCode::OK, text(&Link { url, expires: link.expires }));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    response
+}
+
+/// Where links lead.
+///
+/// # Errors
+/// That is not known.
+pub(super) fn root(settings: &Settings, headers: &HeaderMap) -> Result<String, Problem> {
+    match &settings.http.public_url {
+        Some(url) => Ok(url.clone()),
+        None => root_of(headers).ok_or_else(Problem::no_public_url),
+    }
 }
 
 /// By what name the caller reached us.
@@ -101,10 +115,16 @@ impl V1 {
         if matches!(request.method, Method::GET | Method::HEAD) && !wants_json {
             return Ok(page::scan_page(&request.headers));
         }
-        let view = self.accounts.by_scan_link(token, now()).map_err(|error| match error {
+        let linked = self.accounts.by_scan_link(token, now()).map_err(|error| match error {
             ScanLinkError::Unknown => Problem::no_such_link(),
             ScanLinkError::Ended => Problem::link_ended(),
         })?;
+        let view = match linked {
+            Linked::Here(view) => view,
+            // One of a door leads to this machine's own accounts.
+            Linked::Elsewhere(_) if request.headers.contains_key(DOOR) => return Err(Problem::no_such_link()),
+            Linked::Elsewhere(link) => return self.scanned_elsewhere(&link, &request.method).await,
+        };
         match request.method {
             Method::GET | Method::HEAD => {
                 let introduction = Introduction { name: view.record.spec.name.as_str() };
@@ -120,16 +140,20 @@ impl V1 {
                 let shown = Shown { state, image: code.map(|code| code.image), expires };
                 Ok(body::json(StatusCode::OK, text(&shown)))
             }
-            _ => {
-                let mut refused = body::empty(StatusCode::METHOD_NOT_ALLOWED);
-                refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
-                Ok(refused)
-            }
+            _ => Ok(wrong_method()),
         }
     }
 }
 
-fn now() -> u64 {
+/// The answer to another method than those of a link.
+pub(super) fn wrong_method() -> Response<Body> {
+    let mut refused = body::empty(StatusCode::METHOD_NOT_ALLOWED);
+    refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+    refused
+}
+
+/// The time, in Unix seconds.
+pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 

@@ -44,7 +44,11 @@ impl MachineTable {
         match (places.next(), places.next()) {
             (None, _) if own => Location::Here,
             (None, _) => self.by_full_name(named, is_here).unwrap_or(Location::Here),
-            (Some(machine), None) if !own => Location::On(machine.clone(), named.clone()),
+            // No machine takes the calls for an account of another one by giving one of its own that account's full name.
+            (Some(machine), None) if !own => match self.by_full_name(named, is_here) {
+                Some(full) => full,
+                None => Location::On(machine.clone(), named.clone()),
+            },
             _ => Location::Ambiguous(self.full_names(named, own)),
         }
     }
@@ -140,6 +144,13 @@ mod tests {
             "an account may be called so"
         );
         assert_eq!(table.locate(&account("x@osaka"), nothing), Location::Here);
+        table.insert(&tokyo, told("bot@osaka", "running"));
+        assert_eq!(table.locate(&account("bot@osaka"), nothing), on(&osaka), "not the one of tokyo");
+        assert_eq!(
+            table.locate(&account("bot@osaka@tokyo"), nothing),
+            Location::On(tokyo.clone(), account("bot@osaka"))
+        );
+        table.delete(&tokyo, &account("bot@osaka"));
         let here = |name: &ClientName| name.as_str() == "bot";
         assert_eq!(table.locate(&account("bot@local"), here), Location::HereAs(account("bot")));
         assert!(table.delete(&osaka, &account("bot")) && !table.delete(&osaka, &account("bot")));

@@ -4,6 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::model::fleet::RequestOutcome;
+use crate::model::machine::MachineName;
 use crate::model::name::ClientName;
 use crate::wire::Reply;
 
@@ -146,6 +147,12 @@ impl Problem {
         Self::new(410, "link_ended", "The link has ended", detail)
     }
 
+    /// A machine does not answer, or not as a controller does.
+    pub fn machine_unclear(machine: &MachineName) -> Self {
+        let detail = format!("the controller of {machine} does not answer, or says what can't be understood");
+        Self::new(502, "machine_unclear", "The machine of the account gives no answer", detail)
+    }
+
     /// No login code of the account waits to be scanned.
     pub fn no_code() -> Self {
         let detail = "no login code of it waits to be scanned; its state says how far it is";
@@ -201,7 +208,9 @@ impl Problem {
 /// The refusals of the door, which are decided before it is known what was asked for.
 impl From<&Reply> for Problem {
     fn from(reply: &Reply) -> Self {
+        let is_of_machine = reply.body.contains_key("machine");
         let (code, title) = match reply.http_status {
+            403 | 502 if is_of_machine => super::super::machines::REFUSES,
             200 | 400 => ("invalid_request", "The request can't be understood"),
             401 => ("token_needed", "A token is needed"),
             403 => ("not_allowed", "This caller may not do that"),

@@ -1,17 +1,25 @@
 //! A door and another machine, here a controller of its own at another port. What ssh and TLS do is tried on real machines.
 
+mod hostile;
+mod placement;
+mod rights;
+mod scan;
+mod stub;
+
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::ctl::ran_at;
-use crate::fixture::{Builder, Controller, PATIENCE, free_port, wait_until};
+use crate::fixture::{Answer, Builder, Controller, PATIENCE, free_port, wait_until};
 
-/// The token of the other machine.
+/// The door's token for the other machine, and one of its operator.
 const TOKEN: &str = "of-the-other-machine-0123456789";
+const OWNER: &str = "of-the-operator-there-0123456789";
 
 struct Two {
     door: Controller,
@@ -21,19 +29,29 @@ struct Two {
 impl Two {
     /// A door to `tokyo`, which asks for a token.
     fn new(tokyo: &str) -> Self {
+        Self::with(tokyo, "read-write", &[])
+    }
+
+    /// A door whose token for `tokyo` has this access. Callers of the door show one of `tokens`, each with its access, if there are any.
+    fn with(tokyo: &str, access: &str, tokens: &[(&str, &str)]) -> Self {
         let builder = Builder::new();
-        let file = builder.write_file("token", &format!("{TOKEN}\n"), 0o600);
+        let [file, owner] =
+            [("token", TOKEN), ("owner", OWNER)].map(|(name, token)| builder.write_file(name, token, 0o600));
         // The same one after a restart.
         let listen = format!("listen = '127.0.0.1:{}'", free_port());
-        let tokens = format!("{listen}\n[auth]\ntokens = [{{ name = 'door', file = {file:?} }}]\n{tokyo}");
-        let tokyo = builder.config(&tokens).built_in();
+        let of_door = format!("{{ name = 'door', file = {file:?}, access = '{access}' }}");
+        let owner = format!("{{ name = 'owner', file = {owner:?} }}");
+        let tokyo = builder.config(&format!("{listen}\n[auth]\ntokens = [{of_door}, {owner}]\n{tokyo}"));
+        let tokyo = tokyo.built_in();
         let builder = Builder::new();
         let token = builder.write_file("tokyo.token", &format!("{TOKEN}\n"), 0o600);
-        let machines = format!(
-            "[machines.tokyo]\nurl = '{}'\ntoken_file = {token:?}\n",
-            tokyo.url("").trim_end_matches('/')
-        );
-        let door = builder.config(&machines).built_in();
+        let url = tokyo.url("");
+        let mut config = format!("[machines.tokyo]\nurl = '{url}'\ntoken_file = {token:?}\n");
+        for (token, access) in tokens {
+            let file = builder.write_file(access, token, 0o600);
+            config += &format!("[[auth.tokens]]\nname = '{access}'\nfile = {file:?}\naccess = '{access}'\n");
+        }
+        let door = builder.config(&config).built_in();
         let two = Self { door, tokyo };
         two.wait_for("tokyo: its controller is reached");
         two
@@ -41,6 +59,12 @@ impl Two {
 
     fn wait_for(&self, line: &str) {
         wait_until(line, || self.door.log.text().contains(line));
+    }
+
+    /// Calls the other machine itself, as its operator.
+    fn at_tokyo(&self, method: &str, path: &str) -> Answer {
+        let request = ureq::http::Request::builder().method(method).uri(self.tokyo.url(path));
+        self.tokyo.send(request.header("authorization", format!("Bearer {OWNER}")).body(()).unwrap())
     }
 
     fn call(&self, path: &str) -> Value {
@@ -126,9 +150,7 @@ fn names_are_one_in_all_machines() {
     // One that is made there directly.
     assert_eq!(two.call("/openqq/start_client?client=twin&sandbox_login_time=0")["code"], 0);
     let start = "/openqq/start_client?client=twin&sandbox_login_time=0";
-    let made =
-        ureq::http::Request::get(two.tokyo.url(start)).header("authorization", format!("Bearer {TOKEN}"));
-    assert_eq!(two.tokyo.send(made.body(()).unwrap()).json()["code"], 0);
+    assert_eq!(two.at_tokyo("GET", start).json()["code"], 0);
     wait_until("both are known", || two.door.get("/openqq/get_user_info?client=twin").status == 409);
     let names = two.call("/v1/clients?q=twin");
     let names: Vec<_> = names["accounts"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
