@@ -33,6 +33,8 @@ pub(super) struct Account {
     /// `unreachable` where that is so.
     machine_state: Option<String>,
     machine_reason: Option<String>,
+    /// Since when it can't be reached, in Unix seconds.
+    pub(super) machine_since: Option<u64>,
 }
 
 /// What waits in its client.
@@ -120,7 +122,9 @@ impl Account {
     /// Where its code is scanned, if that is in the sandbox: no phone can.
     pub(super) fn sandbox_page(&self) -> Option<String> {
         let port = self.client.port.filter(|_| self.backend.as_deref() == Some("sandbox"))?;
-        Some(format!("http://127.0.0.1:{port}/sandbox/login"))
+        let place =
+            self.machine.as_ref().map(|machine| format!(" on the machine {machine}")).unwrap_or_default();
+        Some(format!("http://127.0.0.1:{port}/sandbox/login{place}"))
     }
 
     /// Whether it does what it is there for.
@@ -146,7 +150,7 @@ impl Account {
     }
 
     /// Whether its machine can't be reached, so that nothing is known of it.
-    fn is_away(&self) -> bool {
+    pub(super) fn is_away(&self) -> bool {
         self.machine_state.as_deref() == Some("unreachable")
     }
 

@@ -8,7 +8,6 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
 use super::target::{CallFailure, Target};
-use crate::model::error_chain::ErrorChain;
 
 impl Target {
     /// Makes a call on a connection of its own, and returns its answer. How long that takes is for the caller.
@@ -28,13 +27,13 @@ impl Target {
     {
         let stream = self.connect().await.map_err(|_| CallFailure::NoConnection)?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|error| CallFailure::broke(&ErrorChain(&error)))?;
+        let (mut sender, connection) = handshake.map_err(|error| CallFailure::broke(&error))?;
         // It ends with the response.
         tokio::spawn(connection);
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.headers_mut() = headers;
-        self.complete(&mut request, path).map_err(|error| CallFailure::broke(&ErrorChain(&error)))?;
-        sender.send_request(request).await.map_err(|error| CallFailure::broke(&ErrorChain(&error)))
+        self.complete(&mut request, path).map_err(|error| CallFailure::broke(&error))?;
+        sender.send_request(request).await.map_err(|error| CallFailure::broke(&error))
     }
 }

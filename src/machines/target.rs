@@ -1,6 +1,5 @@
 //! [`Target`]: where the controller of a machine is reached, and a connection to it.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::http_client::tls_connector;
+use crate::model::error_chain::ErrorChain;
 use crate::wire::door::{DOOR, Said};
 
 /// How long a connection may take, TLS included.
@@ -82,8 +82,8 @@ pub enum CallFailure {
 
 impl CallFailure {
     /// The connection failed for this reason. The system's number of it says nothing to people.
-    pub(super) fn broke(error: &dyn fmt::Display) -> Self {
-        let text = error.to_string();
+    pub(super) fn broke(error: &(dyn std::error::Error + 'static)) -> Self {
+        let text = ErrorChain(error).to_string();
         Self::Connection(text.split(" (os error").next().unwrap_or_default().to_owned())
     }
 }
@@ -133,7 +133,7 @@ impl Target {
         path: &str,
         headers: &HeaderMap,
     ) -> Result<Response<Incoming>, CallFailure> {
-        let failed = |error: &dyn fmt::Display| CallFailure::broke(error);
+        let failed = |error: &(dyn std::error::Error + 'static)| CallFailure::broke(error);
         let asking = async {
             let stream = self.connect().await.map_err(|error| failed(&error))?;
             let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
@@ -167,7 +167,7 @@ impl Target {
         path: &str,
         form: String,
     ) -> Result<Response<Bytes>, CallFailure> {
-        let failed = |error: &dyn fmt::Display| CallFailure::broke(error);
+        let failed = |error: &(dyn std::error::Error + 'static)| CallFailure::broke(error);
         let calling = async {
             let stream = self.connect().await.map_err(|_| CallFailure::NoConnection)?;
             let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;

@@ -11,6 +11,7 @@ use crate::ctl::failure::{Failure, Outcome};
 use crate::ctl::screen::{complain, print, print_json, printable};
 use crate::ctl::table::Rows;
 use crate::ctl::time::{now, shown, span};
+use crate::model::machine::LOCAL;
 
 /// How many pages are read. Each has a thousand accounts, and there are ten thousand at most.
 const MAX_PAGES: usize = 100;
@@ -94,7 +95,7 @@ fn table(accounts: &[Account]) -> Rows {
     };
     for account in accounts {
         let mut cells = vec![account.name.clone(), account.word().to_owned()];
-        cells.extend(has_machines.then(|| account.machine.clone().unwrap_or_else(|| "-".to_owned())));
+        cells.extend(has_machines.then(|| account.machine.clone().unwrap_or_else(|| LOCAL.to_owned())));
         cells.extend([
             number(account.client.port.filter(|_| account.client.phase != "gone")),
             number(account.client.pid),
@@ -130,10 +131,18 @@ pub(super) async fn show(context: &Context, name: &str) -> Outcome {
     };
     add("name", &account.name);
     add("id", &account.id);
-    add("machine", account.machine.as_deref().unwrap_or_default());
+    let machine = account.machine.as_deref().unwrap_or_default();
+    match account.is_away() {
+        true => {
+            let away = with_time("unreachable", account.machine_since, now);
+            add("machine", &format!("{machine}: {away}: {}", account.reason()));
+            add("", "what follows is from before");
+        }
+        false => add("machine", machine),
+    }
     add("state", &with_time(&account.state, account.since, now));
     add("desired", &account.desired);
-    add("reason", &account.why(now));
+    add("reason", &if account.is_away() { String::new() } else { account.why(now) });
     add("needs a person", if account.needs_person { "yes" } else { "no" });
     add("backend", account.backend.as_deref().unwrap_or_default());
     add("client", &process(&account.client, now));

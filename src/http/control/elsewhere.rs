@@ -196,8 +196,8 @@ impl ApiService {
             && (place == LOCAL || self.machine(place).is_ok())
         {
             return Err(MachineRefusal::Taken(format!(
-                "{name} would be the account {bare} of the machine {place}, which has none of that name: to start it there give client={bare} \
-                 and machine={place}"
+                "{name} would be the account {bare} of the machine {place}, which has none of that name: to start it there call it {bare}, with \
+                 machine={place}"
             )));
         }
         let reserved = self.proxy.machines.reserve(name, machine.as_ref()).map_err(|taken| {

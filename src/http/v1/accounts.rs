@@ -12,9 +12,10 @@ use crate::http::body::Body;
 use crate::http::etag;
 use crate::http::request::params::Params;
 use crate::machines::ListedElsewhere;
-use crate::model::machine::LOCAL;
+use crate::model::machine::{LOCAL, MachineName};
 use crate::model::name::ClientName;
 use crate::wire::door::DOOR;
+use crate::wire::machines::MachineRefusal;
 use crate::wire::v1::account::Account;
 use crate::wire::v1::problem::Problem;
 
@@ -150,6 +151,12 @@ struct Looked<'a> {
 )]
 pub(super) fn list(v1: &V1, settings: &Settings, request: &Parts) -> Result<Response<Body>, Problem> {
     let query = AccountQuery::parse(request.uri.query().unwrap_or_default())?;
+    if let Some(machine) = query.machine.as_deref().filter(|machine| *machine != LOCAL)
+        && !MachineName::new(machine)
+            .is_ok_and(|name| v1.machines.look(|table| table.machines().contains_key(&name)))
+    {
+        return Err(Problem::from(&MachineRefusal::NoSuchMachine(machine.to_owned())));
+    }
     let (accounts, goes_on) = (&v1.accounts, !request.headers.contains_key(DOOR));
     let snapshot = accounts.clients.snapshot();
     let usages = accounts.usages();

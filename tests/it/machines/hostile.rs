@@ -294,3 +294,37 @@ fn nothing_that_opens_the_door_is_passed_on() {
         assert!(whole.to_ascii_lowercase().contains("x-wqcontroller-door: "), "{whole}");
     }
 }
+
+#[test]
+fn tokens_that_an_open_door_does_not_ask_for_go_no_further() {
+    let stub =
+        Stub::with(json!([{ "name": "far", "state": "running" }]), |_, stream| json_answer(stream, "{}"));
+    let door = stub.door();
+    door.log.wait_for("tokyo: its controller is reached");
+    for path in
+        ["/openqq/get_user_info?client=far", "/v1/clients/far/explain?", "/onebot/v11/get_status?client=far"]
+    {
+        // Some give it twice, in other letters or with nothing else.
+        for query in
+            ["&token=hush", "&token=hush&token=hush2", "&tok%65n=hush", "&x=1&token=hush&y=2", "&token="]
+        {
+            let request = ureq::http::Request::get(door.url(&format!("{path}{query}")));
+            let request =
+                request.header("cookie", "a=hush").header("referer", "http://localhost/?token=hush");
+            let bearer = if path.contains("onebot") { "" } else { "Bearer hush" };
+            assert_eq!(
+                door.send(request.header("authorization", bearer).body(()).unwrap()).status,
+                200,
+                "{path}{query}"
+            );
+        }
+    }
+    let heard = stub.heard.lock().unwrap();
+    assert_eq!(
+        heard.iter().filter(|heard| path(&heard.line).contains("x=1") && heard.line.contains("y=2")).count(),
+        3
+    );
+    for heard in &*heard {
+        assert!(!heard.whole.contains("hush"), "{}", heard.whole);
+    }
+}

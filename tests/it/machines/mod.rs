@@ -179,6 +179,13 @@ fn machine_that_is_away_keeps_its_accounts_in_the_list() {
     let row = list.lines().nth(1).unwrap_or_default();
     assert!(row.contains("unreachable  tokyo"), "{list}");
     assert!(!list.contains("os error"), "{list}");
+    let (_, shown, _) = two.wqctl(&["show", "far"]);
+    assert!(
+        shown.contains("tokyo: unreachable, since ") && shown.contains("what follows is from before"),
+        "{shown}"
+    );
+    let (status, _, complaint) = two.wqctl(&["list", "--machine", "osaka"]);
+    assert!(status != Some(0) && complaint.contains("there is no machine \"osaka\""), "{complaint}");
     // Nothing is started elsewhere, and no new name, for it may be one of those there.
     let refused = two.call("/openqq/start_client?client=new");
     assert!(refused["status"].as_str().unwrap().contains("may have an account new"), "{refused}");

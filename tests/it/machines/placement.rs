@@ -88,7 +88,7 @@ fn name_that_would_be_one_of_a_machine_is_refused() {
         assert_eq!(refused["code"], 6, "{refused}");
         let place = name.split('@').nth(1).unwrap();
         assert!(
-            refused["status"].as_str().unwrap().contains(&format!("client=far and machine={place}")),
+            refused["status"].as_str().unwrap().contains(&format!("call it far, with machine={place}")),
             "{refused}"
         );
         let put = ureq::http::Request::put(door.url(&format!("/v1/clients/{name}"))).body(()).unwrap();
