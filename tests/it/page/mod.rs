@@ -286,13 +286,30 @@ fn link_for_scanning_is_opened_on_another_machine() {
     let Some(browser) = Browser::start() else { return };
     let controller = Builder::new().built_in();
     controller.start_client_with("mybot", "sandbox_login=scan");
+    opens_a_link(&browser, &controller, Some(["link-phone", "link-done-phone"]));
+}
+
+#[test]
+fn link_for_scanning_of_an_account_elsewhere_is_opened_at_the_door() {
+    let Some(browser) = Browser::start() else { return };
+    let tokyo = Builder::new().built_in();
+    let door = Builder::new().config(&format!("[machines.tokyo]\nurl = '{}'", tokyo.url(""))).built_in();
+    door.log.wait_for("tokyo: its controller is reached");
+    assert_eq!(door.start_client_with("mybot", "machine=tokyo&sandbox_login=scan")["code"], 0);
+    opens_a_link(&browser, &door, None);
+}
+
+/// Makes a link for the code of `mybot` on the page, and opens it on a phone.
+fn opens_a_link(browser: &Browser, controller: &Controller, pictures: Option<[&str; 2]>) {
     let mut tab = browser.tab(Look::default());
-    tab.open(&page(&controller, "account/mybot"));
+    tab.open(&page(controller, "account/mybot"));
     tab.press("Link for scanning");
     tab.until("there is a link", "Boolean(document.querySelector('#scan-url')?.value)");
     let url = tab.eval("document.querySelector('#scan-url').value");
+    let url = url.as_str().unwrap();
+    assert!(url.starts_with(&controller.url("/scan/")), "{url}");
     let mut phone = browser.tab(PHONE);
-    phone.open(url.as_str().unwrap());
+    phone.open(url);
     phone.until_text("mybot");
     assert_eq!(
         phone.eval("document.querySelectorAll('img[src^=data]').length"),
@@ -304,10 +321,10 @@ fn link_for_scanning_is_opened_on_another_machine() {
         "the code is shown",
         "(i => i && i.complete && i.naturalWidth > 100)(document.querySelector('.code img'))",
     );
-    phone.picture("link-phone");
-    scan_code(&controller, "mybot");
+    pictures.iter().for_each(|names| phone.picture(names[0]));
+    scan_code(controller, "mybot");
     phone.until("it says that it is done", "!document.querySelector('.code img')");
-    phone.picture("link-done-phone");
+    pictures.iter().for_each(|names| phone.picture(names[1]));
     let unused: Value = phone.eval("[...document.querySelectorAll('a, input')].length");
     assert_eq!(unused, 0, "nothing else is on it");
 }
