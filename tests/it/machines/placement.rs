@@ -72,6 +72,9 @@ fn start_that_a_machine_refuses_leaves_the_name_free() {
     let full = start("two", "tokyo");
     assert_eq!(full["code"], 5, "{full}");
     assert_eq!(door.get("/v1/clients/two").status, 404);
+    // So that nothing is placed there.
+    let takes = |machine: &Controller| machine.get("/v1/machine").json()["takes_accounts"].clone();
+    assert_eq!((takes(&tokyo), takes(&osaka)), (json!(false), json!(true)));
     assert_eq!(start("two", "osaka")["code"], 0);
     assert_eq!(door.get("/v1/clients/two").json()["machine"], "osaka");
     let wrong = door.start_client_with("three", "machine=tokyo&backend=none");

@@ -76,6 +76,12 @@ fn door_with_a_read_only_token_reads_and_its_callers_learn_why_no_more() {
         assert!(refused.headers.get("www-authenticate").is_none(), "{call:?}");
         assert!(refused.headers.get("x-wqcontroller-refused").is_none(), "{call:?}");
     }
+    let about = |token: &str| {
+        let asked = ureq::http::Request::get(two.tokyo.url("/v1/machine"));
+        let asked = asked.header("authorization", format!("Bearer {token}")).body(()).unwrap();
+        two.tokyo.send(asked).json()["takes_accounts"].clone()
+    };
+    assert_eq!((about(TOKEN), about(OWNER)), (json!(false), json!(true)));
     let created = two.door.get("/openqq/start_client?client=new&machine=tokyo");
     assert_eq!(created.status, 403, "{created:?}");
     assert_eq!(two.door.get("/v1/clients/new").status, 404);

@@ -58,7 +58,8 @@ fn in_reference() -> BTreeMap<String, Shown> {
 
 /// The options that have no default.
 fn without_default() -> BTreeSet<String> {
-    let files = ["settings", "http", "auth", "units", "onebot_server"].map(|file| format!("src/config/{file}.rs"));
+    let files =
+        ["settings", "http", "auth", "units", "onebot_server"].map(|file| format!("src/config/{file}.rs"));
     let files =
         files.iter().filter(|file| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file).exists());
     let mut found = BTreeSet::new();

@@ -299,6 +299,31 @@ fn link_for_scanning_of_an_account_elsewhere_is_opened_at_the_door() {
     opens_a_link(&browser, &door, None);
 }
 
+#[test]
+fn machine_that_is_away_is_named_with_the_reason() {
+    let Some(browser) = Browser::start() else { return };
+    let mut tokyo = Builder::new().config(&format!("listen = '127.0.0.1:{}'", free_port())).built_in();
+    let door = Builder::new().config(&format!("[machines.tokyo]\nurl = '{}'", tokyo.url(""))).built_in();
+    door.log.wait_for("tokyo: its controller is reached");
+    assert_eq!(door.start_client_with("far", "machine=tokyo&sandbox_login=scan")["code"], 0);
+    let mut tab = browser.tab(Look::default());
+    tab.open(&page(&door, "account/far"));
+    tab.until_text("Needs a scan");
+    tab.until_text("tokyo");
+    tokyo.kill();
+    tab.until_text("Machine unreachable");
+    tab.until_text("can't be reached");
+    // A code from before leads nowhere.
+    tab.until("no code is shown", "!document.querySelector('.code img')?.offsetParent");
+    tab.picture("away");
+    let mut list = browser.tab(Look::default());
+    list.open(&page(&door, ""));
+    list.until_text("Machine unreachable");
+    list.picture("away-list");
+    tokyo.start_again();
+    tab.until("it is back", "!document.body.innerText.includes('unreachable')");
+}
+
 /// Makes a link for the code of `mybot` on the page, and opens it on a phone.
 fn opens_a_link(browser: &Browser, controller: &Controller, pictures: Option<[&str; 2]>) {
     let mut tab = browser.tab(Look::default());
