@@ -5,13 +5,13 @@ import { addForm } from "./add.js";
 import { badge } from "./badge.js";
 import { announce, el, setText } from "./dom.js";
 import { count, duration, fullTime, size, sorter } from "./formats.js";
-import { describe, reason } from "./state.js";
+import { describe, needsPerson, reason } from "./state.js";
 import * as store from "./store.js";
 import { t } from "./texts.js";
 
 const FILTERS = {
     all: () => true,
-    person: (row) => row.account.needs_person,
+    person: (row) => needsPerson(row.account),
     running: (row) => row.described.kind === "running",
     stopped: (row) => row.described.kind === "stopped",
 };
@@ -25,6 +25,7 @@ function makeRow(name) {
         state,
         nickname: el("span"),
         uin: el("span"),
+        machine: el("span"),
         known: el("span", { class: "muted known" }),
         why: el("span", { class: "why muted" }),
         program: el("td", { class: "wide", role: "cell" }),
@@ -32,7 +33,7 @@ function makeRow(name) {
         memory: el("td", { class: "wide number", role: "cell" }),
         port: el("td", { class: "wider number", role: "cell" }),
     };
-    row.known.append(row.nickname, " ", row.uin);
+    row.known.append(row.nickname, " ", row.uin, " ", row.machine);
     const link = el("a", { href: accountAddress(name), textContent: name });
     row.tr = el(
         "tr",
@@ -58,24 +59,26 @@ function fillRow(row, account) {
     row.described = describe(account);
     const { login, usage } = account;
     const [nickname, uin] = [login?.nickname ?? "", login?.uin ?? ""];
-    row.words = `${row.name} ${account.id} ${nickname} ${uin}`.toLowerCase();
+    row.words = `${row.name} ${account.id} ${nickname} ${uin} ${account.machine ?? ""}`.toLowerCase();
     row.state.show(row.described);
-    row.tr.classList.toggle("person", account.needs_person);
+    row.tr.classList.toggle("person", needsPerson(account));
     const why = reason(account, row.described.kind) ?? "";
     setText(row.nickname, nickname);
     setText(row.uin, uin);
-    row.known.hidden = nickname === "" && uin === "";
+    const machine = account.machine ? `@ ${account.machine}` : "";
+    setText(row.machine, machine);
+    row.known.hidden = nickname === "" && uin === "" && machine === "";
     setText(row.why, why);
     if (row.why.title !== why) row.why.title = why;
     const program = account.implementation?.name ?? account.backend ?? account.parameters?.backend ?? "";
-    setText(row.program, [program, account.machine].filter(Boolean).join(" @ "));
+    setText(row.program, program);
     setText(row.memory, usage ? size(usage.memory) : "");
     setText(row.port, account.client.port ? String(account.client.port) : "");
     showSince(row);
 }
 
 function showSince(row) {
-    const { since } = row.account;
+    const since = row.described.kind === "unreachable" ? row.account.machine_since : row.account.since;
     setText(row.since, since ? duration(now() - since) : "");
     if (since && row.sinceTitle !== since) {
         row.sinceTitle = since;

@@ -57,11 +57,16 @@ function kindOf(account) {
     return "other";
 }
 
+/** Whether a person can do something for it here: not while its machine is away. */
+export function needsPerson(account) {
+    return account.needs_person && account.machine_state !== "unreachable";
+}
+
 /** Those that need a person come first, and of these the scans. */
 function rankOf(kind, account) {
     if (kind === "code") return 0;
     if (kind === "confirming") return 1;
-    return account.needs_person ? 2 : 3;
+    return needsPerson(account) ? 2 : 3;
 }
 
 /** Its kind, how that looks, its word, and where it stands in the list. */

@@ -319,6 +319,8 @@ fn machine_that_is_away_is_named_with_the_reason() {
     let mut list = browser.tab(Look::default());
     list.open(&page(&door, ""));
     list.until_text("Machine unreachable");
+    list.until("it needs its machine first", "!document.querySelector('tr.person')");
+    list.until_text("@ tokyo");
     list.picture("away-list");
     tokyo.start_again();
     tab.until("it is back", "!document.body.innerText.includes('unreachable')");
