@@ -196,3 +196,38 @@ fn token_of_an_account_opens_that_account_through_a_door() {
         assert!(!log.contains("word-of"), "{log}");
     }
 }
+
+#[test]
+fn stream_of_an_account_elsewhere_ends_with_the_session_that_opened_it() {
+    let two = Two::with("", "read-write", &[(KEY, "read-write")]);
+    start_there(&two, "");
+    wait_until("the door knows it", || {
+        two.with_token(("GET", "/v1/clients/far", ""), Some(KEY)).status == 200
+    });
+    let session = |method: &str, cookie: &str, body: String| {
+        let request = ureq::http::Request::builder().method(method).uri(two.door.url("/v1/session"));
+        let request = request.header("content-type", "application/json").header("cookie", cookie);
+        two.door.send(request.header("origin", two.door.url("")).body(body).unwrap())
+    };
+    let opened = session("POST", "", json!({ "token": KEY }).to_string());
+    let cookie = opened.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+    let mut follow = |path: &str| {
+        let mut stream = two.door.connect();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n\r\n");
+        std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+        let mut lines = BufReader::new(stream);
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        assert!(line.starts_with("HTTP/1.1 200 "), "{path} {line}");
+        lines
+    };
+    let streams = ["/v1/clients/far/log?follow=1", "/v1/clients/far/sandbox/frames"].map(&mut follow);
+    assert!(session("DELETE", &cookie, String::new()).status < 300);
+    for mut stream in streams {
+        // Until it ends; a stream that goes on fails by its time limit.
+        let mut rest = Vec::new();
+        std::io::Read::read_to_end(&mut stream, &mut rest).unwrap();
+        let rest = String::from_utf8_lossy(&rest).to_ascii_lowercase();
+        assert!(rest.contains("content-security-policy: default-src 'none'; sandbox"), "{rest}");
+    }
+}
