@@ -116,12 +116,13 @@ pub fn say_not_run(why: &str) {
     writeln!(std::io::stderr().lock(), "NOT RUN: {test}, on a machine with systemd: {why}").unwrap();
 }
 
-fn script() -> Command {
+/// A call of `machine.sh`.
+pub fn script() -> Command {
     Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd/machine.sh"))
 }
 
 /// Why no machine can be booted here.
-fn missing() -> Option<&'static str> {
+pub fn missing() -> Option<&'static str> {
     static MISSING: OnceLock<Option<String>> = OnceLock::new();
     let look = || {
         let checked = script().arg("check").output().unwrap();

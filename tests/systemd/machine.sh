@@ -11,6 +11,12 @@
 #                                     the one where none is named.
 #   machine.sh run NAME COMMAND...    runs COMMAND as root inside
 #   machine.sh console NAME           what was printed on its console
+#   machine.sh network                a network for machines, a bridge in a namespace of its own: says `up` and the network's
+#                                     number, and is gone when standard input ends
+#   machine.sh plug NAME NUMBER ADDRESS/BITS
+#                                     plugs a machine into it, with this address. A reboot of the machine unplugs it.
+#   machine.sh cable NAME NUMBER up|down
+#                                     what is between the two; without it nothing passes, and the machine keeps its address
 #
 # Machines keep their files in $MACHINES, by default /var/tmp/wqcontroller-machines, which must not be on an overlay.
 # Where the controllers of cgroup v1 are in use, machines are booted with those (systemd's hybrid mode): limits that are
@@ -293,6 +299,23 @@ hold() {
   done
 }
 
+network() {
+  # shellcheck disable=SC2016
+  exec unshare --net sh -c 'ip link add bridge type bridge forward_delay 0 && ip link set bridge up && echo "up $$" && cat >/dev/null'
+}
+# Both ends are gone with the network or with the machine.
+plug() { # NUMBER ADDRESS/BITS
+  local host=${2##*.}
+  is_alive || die "$NAME is not running"
+  # Its hardware stays the same, or others would look for it in vain for half a minute after a reboot.
+  host=$(printf '02:00:00:00:00:%02x' "${host%/*}")
+  nsenter -t "$1" -n ip link add "$NAME" type veth peer name eth0 address "$host" netns "$INIT" &&
+    nsenter -t "$1" -n ip link set "$NAME" master bridge up &&
+    nsenter -t "$INIT" -n ip address add "$2" dev eth0 &&
+    nsenter -t "$INIT" -n ip link set eth0 up
+}
+cable() { nsenter -t "$1" -n ip link set "$NAME" "$2"; } # NUMBER up|down
+
 check() {
   local tool
   no() { echo "$*"; exit 1; }
@@ -321,7 +344,8 @@ NAME=${2:-}
 DISK=$MACHINES/$NAME
 case $order in
   check) check; exit ;;
-  init | hold | run | console) case $NAME in '' | *[!a-z0-9-]* | -*) die "a name has the characters a-z, 0-9 and -" ;; esac ;;
+  network) network ;;
+  init | hold | run | console | plug | cable) case $NAME in '' | *[!a-z0-9-]* | -*) die "a name has the characters a-z, 0-9 and -" ;; esac ;;
   *) die "see the beginning of this file" ;;
 esac
 shift 2

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::machine::{Machine, Plan, assert_inside};
+use crate::machine::{Machine, Plan, assert_inside, wait_until};
+use crate::network::Network;
 
 #[test]
 fn machine_has_project_installed_and_keeps_disk_over_reboot() {
@@ -55,6 +56,38 @@ fn machines_are_isolated_and_leave_nothing() {
     assert!(names.iter().all(|name| !left(name).is_empty()));
     drop((first, second));
     assert_eq!(names.map(|name| left(&name)), ["", ""]);
+}
+
+#[test]
+fn network_joins_its_machines_and_leaves_nothing() {
+    let Some(network) = Network::new() else { return };
+    let Some(mut first) = Plan::bare().boot() else { return };
+    let Some(second) = Plan::bare().boot() else { return };
+    let Some(outside) = Plan::bare().boot() else { return };
+    let reaches = |from: &Machine, address: &str| {
+        let connect = format!("exec 3<>/dev/tcp/{address}/5");
+        let said = from.try_run("timeout", &["20", "bash", "-c", &connect]).stderr;
+        // Nothing listens there, and that is an answer.
+        String::from_utf8_lossy(&said).contains("Connection refused")
+    };
+    network.plug(&first, 1);
+    network.plug(&second, 2);
+    assert!(reaches(&first, "10.4.0.2") && reaches(&second, "10.4.0.1"));
+    assert!(!reaches(&outside, "10.4.0.2"), "it is not plugged in");
+    network.cable(&second, false);
+    assert!(!reaches(&first, "10.4.0.2"));
+    network.cable(&second, true);
+    wait_until("it is back", || reaches(&first, "10.4.0.2"));
+    first.reboot();
+    assert!(!reaches(&first, "10.4.0.2"), "a reboot unplugs it");
+    network.plug(&first, 1);
+    wait_until("it is back", || reaches(&first, "10.4.0.2"));
+    // Neither here nor in a machine.
+    let links =
+        || String::from_utf8(Command::new("ip").args(["-o", "link"]).output().unwrap().stdout).unwrap();
+    assert!(!links().contains(&second.name) && !links().contains("bridge"), "{}", links());
+    drop(network);
+    wait_until("its end is gone", || !second.shell("ip -o link").contains("eth0"));
 }
 
 /// `tests/run` hands the lines of the list to this program as filters, and a filter that fits nothing runs nothing.

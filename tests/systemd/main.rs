@@ -24,6 +24,7 @@ mod machines;
 mod many;
 mod moves;
 mod names;
+mod network;
 mod onebot;
 mod operator;
 mod package;
