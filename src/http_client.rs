@@ -188,8 +188,17 @@ const MAX_REDIRECTS: usize = 10;
 /// # Errors
 /// There are no trusted certificates.
 pub fn tls_connector() -> Result<TlsConnector, rustls::Error> {
+    tls_config().map(TlsConnector::from)
+}
+
+/// What [`tls_connector`] goes by. It has all certificates that the system trusts, read from disk: for more than one connection it
+/// is kept.
+///
+/// # Errors
+/// The system's certificates can't be loaded.
+pub fn tls_config() -> Result<Arc<ClientConfig>, rustls::Error> {
     install_cryptography();
-    Ok(TlsConnector::from(Arc::new(ClientConfig::with_platform_verifier()?)))
+    Ok(Arc::new(ClientConfig::with_platform_verifier()?))
 }
 
 fn install_cryptography() {

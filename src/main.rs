@@ -10,6 +10,7 @@ use wqcontroller::archive;
 use wqcontroller::config::{ConfigError, Loaded, Settings};
 use wqcontroller::daemon::Preflight;
 use wqcontroller::http::auth::TokenError;
+use wqcontroller::machines::become_ssh;
 use wqcontroller::model::error_chain::ErrorChain;
 use wqcontroller::service::activation::Activated;
 use wqcontroller::service::reload::{self, Outcome};
@@ -77,6 +78,15 @@ enum Command {
         #[arg(long)]
         implementation: bool,
     },
+    /// Become ssh, and end with the controller: how it opens its tunnels.
+    #[command(hide = true)]
+    Ssh {
+        /// The controller's main process.
+        parent: u32,
+        /// What ssh gets.
+        #[arg(last = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Have a controller read its configuration again, and wait until it has: what wqcontroller.service executes.
     #[command(hide = true)]
     Reload {
@@ -94,6 +104,7 @@ impl Arguments {
             Command::Launch { .. } => ("launch", false),
             Command::Relay { .. } => ("relay", false),
             Command::Reload { .. } => ("reload", false),
+            Command::Ssh { .. } => ("ssh", false),
             Command::LaunchImplementation { .. } => ("launch-implementation", true),
             Command::NoteRemoval => ("note-removal", true),
         };
@@ -133,6 +144,7 @@ fn main() -> ExitCode {
             return relay::run(&name, pid, of, detached);
         }
         Some(Command::Carry) => return archive::run(),
+        Some(Command::Ssh { parent, arguments }) => return become_ssh(parent, &arguments),
         Some(Command::Reload { pid }) => return have_reloaded(pid),
         Some(Command::NoteRemoval) => return note_removal(arguments.config.as_deref()),
         None => {}

@@ -32,9 +32,13 @@ pub(super) struct Position {
 
 /// Why a machine is not followed any more, for people.
 #[derive(Debug)]
-enum Lost {
-    /// There is no connection.
-    Gone(String),
+pub(super) enum Lost {
+    /// It was followed, and then the connection ended, as it does when its controller is restarted.
+    Ended(String),
+    /// It does not answer, so what leads there may be gone.
+    Silent(String),
+    /// It could not be followed.
+    Failed(String),
     /// It answers, and not as a controller does that lets us in.
     Wrong(String),
 }
@@ -77,16 +81,18 @@ struct Gone {
     name: ClientName,
 }
 
-/// Reads the list of the machine and follows its events, until that ends: why, for people.
-pub(super) async fn follow(target: &Target, position: &mut Position, news: &MachineNews) -> String {
+/// Reads the list of the machine and follows its events, until that ends: why.
+pub(super) async fn follow(target: &Target, position: &mut Position, news: &MachineNews) -> Lost {
     tokio::time::sleep(position.wrongs.pause()).await;
-    let began = Instant::now();
-    match followed(target, position, news).await {
+    let (began, mut is_reached) = (Instant::now(), false);
+    match followed(target, position, news, &mut is_reached).await {
         Ok(never) => match never {},
-        Err(Lost::Gone(why)) => why,
-        Err(Lost::Wrong(why)) => {
-            position.wrongs.add(began.elapsed());
-            why
+        Err(Lost::Failed(why)) if is_reached => Lost::Ended(why),
+        Err(lost) => {
+            if matches!(lost, Lost::Wrong(_)) {
+                position.wrongs.add(began.elapsed());
+            }
+            lost
         }
     }
 }
@@ -95,6 +101,7 @@ async fn followed(
     target: &Target,
     position: &mut Position,
     news: &MachineNews,
+    is_reached: &mut bool,
 ) -> Result<std::convert::Infallible, Lost> {
     let about = ask(target).await?;
     let mut headers = HeaderMap::new();
@@ -122,6 +129,7 @@ async fn followed(
     }
     position.last = first.id.map(|id| (run.clone(), id));
     news.hear(Heard::Reachable).await;
+    *is_reached = true;
     news.hear(Heard::FreeMemory(about.room())).await;
     loop {
         let event = stream.next().await?;
@@ -215,9 +223,9 @@ impl Stream {
                     }
                 }
                 Ok(Some(Err(_)) | None) => {
-                    return Err(Lost::Gone("its controller has closed the connection".to_owned()));
+                    return Err(Lost::Failed("its controller has closed the connection".to_owned()));
                 }
-                Err(_) => return Err(Lost::Gone(format!("nothing came for {} s", SILENCE.as_secs()))),
+                Err(_) => return Err(Lost::Silent(format!("nothing came for {} s", SILENCE.as_secs()))),
             }
         }
     }
@@ -231,7 +239,8 @@ fn unclear(error: &serde_json::Error) -> String {
 fn lost(target: &Target, failure: &CallFailure) -> Lost {
     match failure {
         CallFailure::Status(status) if *status < 500 => Lost::Wrong(why(target, failure)),
-        _ => Lost::Gone(why(target, failure)),
+        CallFailure::Late(_) => Lost::Silent(why(target, failure)),
+        _ => Lost::Failed(why(target, failure)),
     }
 }
 
@@ -260,7 +269,12 @@ fn why(target: &Target, failure: &CallFailure) -> String {
             )
         }
         CallFailure::Status(status) => format!("its controller answers HTTP {status}"),
-        CallFailure::NoConnection => failure.to_string(),
+        CallFailure::NoConnection | CallFailure::Late(_) => failure.to_string(),
+        CallFailure::Connection(why) if why.contains("UnknownIssuer") => {
+            "its certificate is not of an authority that this system trusts: have it trust that one, on Debian by \
+             update-ca-certificates"
+                .to_owned()
+        }
         CallFailure::Connection(why) => why.clone(),
     }
 }
@@ -325,9 +339,10 @@ mod tests {
         let (news, mut told) = mpsc::channel(NEWS);
         let machines = Machines::of(table, news);
         let news = MachineNews { machines: machines.clone(), name: name.clone() };
-        let target = Target { place: Place::Unix(socket), prefix: String::new(), token: None };
+        let target = Target { place: Place::Unix(socket), prefix: String::new(), token: None, tls: None };
         let (began, mut position) = (Instant::now(), Position::default());
-        assert_eq!(follow(&target, &mut position, &news).await, "nothing came for 15 s");
+        let lost = follow(&target, &mut position, &news).await;
+        assert!(matches!(&lost, Lost::Silent(why) if why == "nothing came for 15 s"), "{lost:?}");
         let lasted = began.elapsed();
         assert!(lasted >= HEALTHY + SILENCE && lasted < HEALTHY + SILENCE * 2, "{lasted:?}");
         machines.look(|table| {

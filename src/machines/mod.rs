@@ -17,6 +17,7 @@ mod moving;
 mod remembered;
 mod remote_account;
 mod ssh;
+mod ssh_words;
 mod table;
 mod target;
 
@@ -35,6 +36,7 @@ use link::Link;
 pub use moving::Moving;
 pub use remembered::Remembered;
 pub use remote_account::RemoteAccount;
+pub use ssh::become_ssh;
 pub use table::{LinkState, ListedElsewhere, Location, Machine, MachineTable, NameTaken};
 pub use target::{AnyStream, CallFailure, Place, Stream, Target};
 

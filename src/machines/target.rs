@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,12 +11,14 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
-use crate::http_client::tls_connector;
+use crate::http_client::tls_config;
 use crate::model::error_chain::ErrorChain;
 use crate::wire::door::{DOOR, Said};
 
@@ -64,6 +67,9 @@ pub struct Target {
     pub prefix: String,
     /// `Authorization`, if it wants a token.
     pub token: Option<HeaderValue>,
+    /// By what TLS is spoken, where it is: what is to be trusted, read once for all connections, and their sessions, which the next
+    /// ones resume.
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
 /// Why a question of our own has no answer.
@@ -75,6 +81,9 @@ pub enum CallFailure {
     /// There is no answer: the connection broke, or it takes too long.
     #[error("{0}")]
     Connection(String),
+    /// There is no answer within this time, in seconds.
+    #[error("no answer within {0} s")]
+    Late(u64),
     /// It answers something else than success.
     #[error("it answers HTTP {0}")]
     Status(u16),
@@ -105,7 +114,11 @@ impl Target {
                     match tls {
                         false => Box::new(stream) as Stream,
                         true => {
-                            let connector = tls_connector().map_err(io::Error::other)?;
+                            let config = match &self.tls {
+                                Some(config) => config.clone(),
+                                None => tls_config().map_err(io::Error::other)?,
+                            };
+                            let connector = TlsConnector::from(config);
                             let name = ServerName::try_from(bare.to_owned()).map_err(io::Error::other)?;
                             Box::new(connector.connect(name, stream).await?)
                         }
@@ -147,9 +160,7 @@ impl Target {
         };
         let response = match timeout(ANSWER, asking).await {
             Ok(response) => response?,
-            Err(_) => {
-                return Err(CallFailure::Connection(format!("no answer within {} s", ANSWER.as_secs())));
-            }
+            Err(_) => return Err(CallFailure::Late(ANSWER.as_secs())),
         };
         match response.status() {
             status if status.is_success() => Ok(response),
@@ -187,8 +198,7 @@ impl Target {
             let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| failed(&*error))?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
-        let late = || CallFailure::Connection(format!("no answer within {} s", ACT.as_secs()));
-        timeout(ACT, calling).await.unwrap_or_else(|_| Err(late()))
+        timeout(ACT, calling).await.unwrap_or_else(|_| Err(CallFailure::Late(ACT.as_secs())))
     }
 
     /// Gives a request of our own its path and headers.
@@ -218,7 +228,7 @@ impl Target {
         match body {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(error)) => Err(CallFailure::Connection(error.to_string())),
-            Err(_) => Err(CallFailure::Connection("the answer takes too long".to_owned())),
+            Err(_) => Err(CallFailure::Late(ANSWER.as_secs())),
         }
     }
 }

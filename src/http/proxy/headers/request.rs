@@ -209,6 +209,7 @@ mod tests {
             place: Place::Unix("/run/x".into()),
             prefix: "/wq".into(),
             token: Some(HeaderValue::from_static("Bearer of-the-machine")),
+            tls: None,
         };
         let to = NextHop::Machine { target: &target, said: Said::Account };
         let via_token = &ViaToken::default();
