@@ -14,6 +14,7 @@ mod bus;
 mod conformance;
 mod endings;
 mod euler;
+mod fleet;
 mod forget;
 mod isolation;
 mod journal;

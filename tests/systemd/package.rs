@@ -30,7 +30,7 @@ fn package() -> Option<PathBuf> {
 }
 
 /// The same files with a higher version.
-fn higher(package: &Path, folder: &Path) -> PathBuf {
+pub fn higher(package: &Path, folder: &Path) -> PathBuf {
     let (tree, built) = (folder.join("tree"), folder.join("higher.deb"));
     let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
     run(Command::new("dpkg-deb").arg("--raw-extract").arg(package).arg(&tree));
