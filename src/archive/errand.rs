@@ -89,16 +89,21 @@ pub fn serve(mut input: impl Read, output: impl Write, folder: &Path) -> Result<
 
 /// Reads the line byte by byte: what follows belongs to the archive.
 fn errand(input: &mut impl Read) -> Result<Errand, ArchiveError> {
-    let mut line = Vec::new();
-    for byte in input.take(16).bytes() {
-        line.push(byte.map_err(ArchiveError::Stream)?);
-        if line.ends_with(b"\n") {
-            break;
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while line.len() < MAX_LINE && !line.ends_with(b"\n") {
+        match input.read(&mut byte) {
+            Ok(0) => break,
+            Ok(_) => line.extend(byte),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(ArchiveError::Stream(error)),
         }
     }
     let known = [Errand::Pack, Errand::Unpack].into_iter();
     known.into_iter().find(|errand| errand.line().as_bytes() == line).ok_or(ArchiveError::NoErrand)
 }
+
+/// More than any errand has, in bytes.
+const MAX_LINE: usize = 16;
 
 /// Does the errand of the controller in a unit: what `wqcontroller carry` is. Standard input and output are the connection to it, the
 /// folder is the state directory that systemd has made.

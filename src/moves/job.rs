@@ -133,7 +133,7 @@ impl<S: Side, L: Ledger> Job<S, L> {
 
     /// All of it is on the other machine. It leaves this one, and starts there.
     async fn leave(mut self, seen: Seen) {
-        let mut waits = Waits::default();
+        let mut waits = Waits::that("the move goes on when that has passed");
         loop {
             let waits_for = match self.try_leave().await {
                 Ok(Left::Gone) => break,
@@ -143,19 +143,10 @@ impl<S: Side, L: Ledger> Job<S, L> {
             self.wait(&mut waits, &waits_for).await;
         }
         self.ledger.arrived(&self.name, &self.from.at, &self.to.at).await;
-        let mut not_started = None;
-        while seen.is_running {
-            match self.to.side.start(&self.name).await {
-                Ok(()) => break,
-                Err(error @ SideError::Unreachable(_)) => {
-                    self.wait(&mut waits, &format!("{}: {error}", shown(&self.to.at))).await;
-                }
-                Err(error) => {
-                    not_started = Some(error.to_string());
-                    break;
-                }
-            }
-        }
+        let not_started = match seen.is_running {
+            true => self.start(Which::To, &mut waits).await.err(),
+            false => None,
+        };
         let (name, from, to) = (&self.name, shown(&self.from.at), shown(&self.to.at));
         match &not_started {
             None => info!(client = %name, "it has been moved from {from} to {to}"),
@@ -193,45 +184,54 @@ impl<S: Side, L: Ledger> Job<S, L> {
         let (name, from, to) =
             (self.name.clone(), shown(&self.from.at).to_owned(), shown(&self.to.at).to_owned());
         warn!(client = %name, "it is not moved to {to} and stays on {from}: {why}");
-        let mut waits = Waits::default();
+        let mut waits = Waits::that("it is not moved, and goes on there when that has passed");
         let mut stays = why;
-        while was_running {
-            match self.from.side.start(&name).await {
-                Ok(()) => break,
-                Err(error @ SideError::Unreachable(_)) => {
-                    self.tell(Err(MoveFailure::InDoubt(format!(
-                        "{stays}; it starts again when {from} is back"
-                    ))));
-                    self.wait(&mut waits, &format!("{from}: {error}")).await;
-                }
-                Err(error) => {
-                    warn!(client = %name, "it could not be started again on {from}: {error}");
-                    stays = format!("{stays}; and it could not be started again: {error}");
-                    break;
-                }
-            }
+        if was_running && let Err(error) = self.start(Which::From, &mut waits).await {
+            warn!(client = %name, "could not be started again on {from}: {error}");
+            stays = format!("{stays}; and it could not be started again: {error}");
         }
         self.close(false);
         self.tell(Err(MoveFailure::Stays(stays.clone())));
-        while is_ours {
-            match self.undo().await {
-                Ok(()) => break,
-                Err(error @ SideError::Unreachable(_)) => self.wait(&mut waits, &error.to_string()).await,
-                Err(error) => {
-                    warn!(client = %name, "what came to {to} is still there: {error}");
-                    break;
-                }
-            }
+        if is_ours && let Err(error) = self.undo(&mut waits).await {
+            warn!(client = %name, "what came to {to} is still there: {error}");
         }
         self.end(Err(MoveFailure::Stays(stays))).await;
         self.ledger.show(&name, None);
     }
 
     /// Removes what came to the other machine. Not without a look at the one where all of it has to be.
-    async fn undo(&self) -> Result<(), SideError> {
-        match self.from.side.look(&self.name).await? {
-            Some(_) => self.to.side.forget(&self.name).await,
-            None => Err(SideError::Missing),
+    async fn undo(&mut self, waits: &mut Waits) -> Result<(), SideError> {
+        loop {
+            let undone = match self.from.side.look(&self.name).await {
+                Ok(Some(_)) => self.to.side.forget(&self.name).await,
+                Ok(None) => Err(SideError::Missing),
+                Err(error) => Err(error),
+            };
+            match undone {
+                Err(SideError::Unreachable(why)) => self.wait(waits, &why).await,
+                undone => return undone,
+            }
+        }
+    }
+
+    /// Starts it on one of the machines, as soon as that can be reached.
+    ///
+    /// # Errors
+    /// It does not start: why.
+    async fn start(&mut self, which: Which, waits: &mut Waits) -> Result<(), String> {
+        loop {
+            let place = match which {
+                Which::From => &self.from,
+                Which::To => &self.to,
+            };
+            match place.side.start(&self.name).await {
+                Ok(()) => return Ok(()),
+                Err(SideError::Unreachable(why)) => {
+                    let why = format!("{}: {why}", shown(&place.at));
+                    self.wait(waits, &why).await;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
         }
     }
 
@@ -243,7 +243,7 @@ impl<S: Side, L: Ledger> Job<S, L> {
             waits.last = Some(why.to_owned());
         }
         if waits.waited >= CALLER_WAITS {
-            self.tell(Err(MoveFailure::InDoubt(format!("{why}; the move goes on when that has passed"))));
+            self.tell(Err(MoveFailure::InDoubt(format!("{why}; {}", waits.then))));
         }
         let pause = (PAUSE + waits.waited / 4).min(LONGEST_PAUSE);
         sleep(pause).await;
@@ -252,7 +252,7 @@ impl<S: Side, L: Ledger> Job<S, L> {
 
     /// It is over, and the caller is told so. Returns when that is on disk: the next run of the controller would go on with it.
     async fn end(&mut self, outcome: Result<Moved, MoveFailure>) {
-        let mut waits = Waits::default();
+        let mut waits = Waits::that("the move is over all the same");
         loop {
             let written = self.ledger.write(&self.name, None).await;
             self.tell(outcome.clone());
@@ -281,6 +281,13 @@ impl<S: Side, L: Ledger> Job<S, L> {
     }
 }
 
+/// One of the two machines.
+#[derive(Clone, Copy)]
+enum Which {
+    From,
+    To,
+}
+
 /// Whether an account has left the machine where it was.
 enum Left {
     Gone,
@@ -289,10 +296,17 @@ enum Left {
 }
 
 /// How long a move has waited for machines.
-#[derive(Default)]
 struct Waits {
     waited: Duration,
     last: Option<String>,
+    /// What follows, for a caller who is told meanwhile.
+    then: &'static str,
+}
+
+impl Waits {
+    fn that(then: &'static str) -> Self {
+        Self { waited: Duration::ZERO, last: None, then }
+    }
 }
 
 /// Why the other machine has not got all of it.

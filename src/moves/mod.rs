@@ -118,7 +118,7 @@ impl Moves {
         for (name, entry) in self.0.journal.all() {
             info!(client = %name, "its move from {} to {} goes on", shown(&entry.from), shown(&entry.to));
             // Its end is told in the log.
-            let _ = self.spawn(name, entry, None);
+            drop(self.spawn(name, entry, None));
         }
         std::future::pending().await
     }
@@ -179,7 +179,8 @@ impl Moves {
     fn side(&self, at: &At) -> AnySide {
         match at {
             None => {
-                AnySide::Here(Here { accounts: self.0.accounts.clone(), settings: self.0.settings.clone() })
+                let (accounts, settings) = (self.0.accounts.clone(), self.0.settings.clone());
+                AnySide::Here(Box::new(Here { accounts, settings }))
             }
             Some(machine) => {
                 AnySide::There(There { machines: self.0.machines.clone(), machine: machine.clone() })

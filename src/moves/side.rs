@@ -98,7 +98,7 @@ pub(super) trait Side: Send + Sync {
 /// This machine or another one.
 #[derive(Clone, Debug)]
 pub(super) enum AnySide {
-    Here(Here),
+    Here(Box<Here>),
     There(There),
 }
 

@@ -312,10 +312,10 @@ impl Ear {
                 let Ok(line) = line else { return };
                 match line.split_once(": ") {
                     Some(("event", of)) => of.clone_into(&mut kind),
-                    Some(("data", data)) => {
-                        if sender.send((format!("{kind} {data}"), Instant::now())).is_err() {
-                            return;
-                        }
+                    Some(("data", data))
+                        if sender.send((format!("{kind} {data}"), Instant::now())).is_err() =>
+                    {
+                        return;
                     }
                     _ => {}
                 }

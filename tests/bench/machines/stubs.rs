@@ -138,8 +138,8 @@ impl Stub {
             let path = head.split(' ').nth(1).unwrap();
             let body = match path {
                 "/v1/events" => {
-                    let lines = head.lines().filter_map(|line| line.split_once(": "));
-                    let last = lines.filter(|(key, _)| key.eq_ignore_ascii_case("last-event-id")).last();
+                    let mut lines = head.lines().filter_map(|line| line.split_once(": ")).rev();
+                    let last = lines.find(|(key, _)| key.eq_ignore_ascii_case("last-event-id"));
                     return self.tell(stream, last.map(|(_, id)| id)).await;
                 }
                 "/v1/machine" => {
