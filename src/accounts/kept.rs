@@ -85,6 +85,14 @@ pub enum KeptError {
     Failed(String),
 }
 
+/// What ended a stream into a folder before its end.
+enum Interrupted {
+    /// What should have come did not.
+    Content(KeptError),
+    /// Who writes the folder takes no more.
+    Folder(KeptError),
+}
+
 impl KeptError {
     /// What it was, with its cause.
     pub fn explain(&self) -> String {
@@ -155,17 +163,24 @@ impl Accounts {
         let (mut replies, mut stream) = self.open_folder(name, of).await?.into_split();
         let sending = async {
             let stream = &mut stream;
-            stream.write_all(Errand::Unpack.line().as_bytes()).await.map_err(|error| broke(&error))?;
-            while let Some(frame) = timeout(SILENCE, content.frame()).await.map_err(|_| silent())? {
-                let frame = frame.map_err(|error| KeptError::Failed(format!("the stream broke: {error}")))?;
+            let folder = |error: io::Error| Interrupted::Folder(broke(&error));
+            stream.write_all(Errand::Unpack.line().as_bytes()).await.map_err(folder)?;
+            loop {
+                let Ok(frame) = timeout(SILENCE, content.frame()).await else {
+                    return Err(Interrupted::Content(silent()));
+                };
+                let Some(frame) = frame else { break };
+                let frame = frame.map_err(|error| {
+                    Interrupted::Content(KeptError::Failed(format!("the stream broke: {error}")))
+                })?;
                 if let Ok(data) = frame.into_data() {
-                    timeout(SILENCE, stream.write_all(&data))
-                        .await
-                        .map_err(|_| silent())?
-                        .map_err(|error| broke(&error))?;
+                    let Ok(written) = timeout(SILENCE, stream.write_all(&data)).await else {
+                        return Err(Interrupted::Folder(silent()));
+                    };
+                    written.map_err(folder)?;
                 }
             }
-            stream.shutdown().await.map_err(|error| broke(&error))
+            stream.shutdown().await.map_err(folder)
         };
         let mut replying = std::pin::pin!(read_reply(&mut replies));
         let (sent, said) = tokio::select! {
@@ -179,17 +194,20 @@ impl Accounts {
         };
         match (sent, said) {
             (_, Some(Reply::NotEmpty(why))) => Err(KeptError::NotEmpty(why)),
-            // What it says is the consequence where the stream broke first.
-            (Err(error @ KeptError::Failed(_)), Some(Reply::Failed(_)) | None) => Err(error),
+            // What it says then is the consequence.
+            (Err(Interrupted::Content(error)), _) => Err(error),
+            // It takes no more, and says why.
             (_, Some(Reply::Failed(why))) => Err(KeptError::Failed(why)),
+            (Err(Interrupted::Folder(error)), _) => Err(error),
             (Ok(()), Some(Reply::Done(amount))) => {
-                info!(client = %name, "{} files, folders and links of its {} came from another machine", amount.entries, of.as_str());
+                let (entries, of) = (amount.entries, of.as_str());
+                info!(client = %name, "{entries} files, folders and links of its {of} came from another machine");
                 Ok(amount)
             }
-            (Err(error), _) => Err(error),
-            (Ok(()), None) => Err(KeptError::Failed(
-                "what writes the folder has ended without a word; see the log".to_owned(),
-            )),
+            (Ok(()), None) => {
+                let why = "what writes the folder has ended without a word; see the log";
+                Err(KeptError::Failed(why.to_owned()))
+            }
         }
     }
 

@@ -168,7 +168,7 @@ fn program() -> Command {
     command
 }
 
-/// Becomes ssh with these arguments, which is told to end when its parent, the controller, ends. Returns only where that fails.
+/// Becomes ssh with these arguments, which the kernel ends together with its parent, the controller. Returns only where that fails.
 pub fn become_ssh(parent: u32, arguments: &[OsString]) -> ExitCode {
     // Of a parent it means the thread: that is one of the controller's runtime, which lives as long as the controller.
     let told = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));

@@ -59,7 +59,7 @@ impl Body for Watched {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let frame = ready!(Pin::new(&mut self.content).poll_frame(context));
-        // It is looked at by nothing any more when the move has ended.
+        // The move may have ended meanwhile.
         let _ = self.progress.send(());
         Poll::Ready(frame)
     }

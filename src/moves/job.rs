@@ -18,7 +18,7 @@ use crate::model::name::ClientName;
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// How long the caller waits for a machine that is away, before it is told that the move goes on without it.
+/// How long the caller waits for a machine that is away, before it gets an answer and the move goes on without it.
 const CALLER_WAITS: Duration = Duration::from_secs(20);
 
 /// Where a move is written down, and shown.
@@ -47,7 +47,7 @@ pub(super) struct Job<S, L> {
     pub(super) from: Place<S>,
     pub(super) to: Place<S>,
     pub(super) ledger: L,
-    /// Of the caller, until it is told.
+    /// Of the caller, until it has its answer.
     pub(super) answer: Option<oneshot::Sender<Result<Moved, MoveFailure>>>,
 }
 
@@ -250,7 +250,7 @@ impl<S: Side, L: Ledger> Job<S, L> {
         waits.waited += pause;
     }
 
-    /// It is over, and the caller is told so. Returns when that is on disk: the next run of the controller would go on with it.
+    /// It is over, and the caller gets its answer. Returns when that is on disk, or the next run of the controller would go on with it.
     async fn end(&mut self, outcome: Result<Moved, MoveFailure>) {
         let mut waits = Waits::that("the move is over all the same");
         loop {
@@ -299,7 +299,7 @@ enum Left {
 struct Waits {
     waited: Duration,
     last: Option<String>,
-    /// What follows, for a caller who is told meanwhile.
+    /// What follows, for the answer to a caller who waits no longer.
     then: &'static str,
 }
 

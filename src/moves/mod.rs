@@ -117,7 +117,7 @@ impl Moves {
     pub async fn resume(self) {
         for (name, entry) in self.0.journal.all() {
             info!(client = %name, "its move from {} to {} goes on", shown(&entry.from), shown(&entry.to));
-            // Its end is told in the log.
+            // The log says how it ends.
             drop(self.spawn(name, entry, None));
         }
         std::future::pending().await

@@ -276,7 +276,7 @@ fn job(world: &Arc<Mutex<World>>) -> (Job<OnPaper, Book>, oneshot::Receiver<Resu
 /// Long enough for all pauses.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// A move with these faults, and as many runs of the door as it takes. Returns what its caller was told, and the world at the end.
+/// A move with these faults, and as many runs of the door as it takes. Returns the answer to its caller, and the world at the end.
 async fn moved(was_running: bool, faults: &[(usize, Fault)]) -> (Option<Result<Moved, MoveFailure>>, World) {
     let account = Account { is_running: was_running, ..World::whole() };
     let start = World { machines: [Some(account), None], faults: faults.to_vec(), ..World::default() };

@@ -32,7 +32,7 @@ use crate::wire::v1::problem::Problem;
 /// programs on its way.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(25);
 
-/// How often a door is told how this machine is. It counts a machine as gone that is silent for three of them.
+/// The time between two events `health`. A door takes a machine for gone that sends nothing for three of them.
 const HEALTH: Duration = Duration::from_secs(5);
 
 /// How many changes are sent as one piece.
@@ -153,14 +153,14 @@ struct Listener {
     ends: Ends,
     /// What is sent next, before any change.
     next: Option<Bytes>,
-    /// For a door, which is told nothing of other machines, which it hears there.
+    /// For a door. It hears of other machines from those themselves, so they are left out.
     health: Option<Health>,
     _place: OwnedSemaphorePermit,
 }
 
 /// How this machine is, for a door.
 struct Health {
-    /// When it is told next.
+    /// When the next one is due.
     due: Instant,
     clients: Registry,
     settings: watch::Receiver<Arc<Settings>>,

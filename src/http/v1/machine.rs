@@ -29,7 +29,7 @@ pub(super) struct About {
     free_memory: Option<u64>,
     /// Whether this caller may start another account here just now: its token is not read-only, and `max_clients` leaves a place.
     takes_accounts: bool,
-    /// The other machines to which this one is the door. A door itself is told of none.
+    /// The other machines to which this one is the door. Left empty for a caller that is a door itself.
     machines: Vec<Other>,
 }
 

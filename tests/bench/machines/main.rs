@@ -5,7 +5,7 @@
 //! change.
 //!
 //! The door is the program as it is installed. The controllers of the machines are played (stubs.rs); they and this process have the same
-//! processors as the door, so what the door takes is told as processor time as well.
+//! processors as the door, so what the door takes is given as processor time as well.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

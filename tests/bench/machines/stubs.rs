@@ -96,7 +96,7 @@ impl Stub {
         let (name, text) = (name.clone(), account(name, *changes));
         let event = format!("event: account\nid: {}-{}\ndata: {text}\n\n", told.run, told.number);
         let began = Instant::now();
-        // Where none listens, it is told by the list.
+        // Where none listens, the list says it.
         let _ = self.events.send(event.into());
         (name, began)
     }

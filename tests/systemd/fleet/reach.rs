@@ -45,7 +45,7 @@ fn get(path: &str) -> Value {
 #[ignore = "runs inside of a machine"]
 fn inside_far_is_called() {
     assert_inside();
-    // Before what is told of: the stream of events is open.
+    // The stream of events is open before anything happens.
     let mut events = BufReader::new(TcpStream::connect("127.0.0.1:4000").unwrap());
     events.get_ref().set_read_timeout(Some(Duration::from_secs(120))).unwrap();
     events.get_mut().write_all(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
