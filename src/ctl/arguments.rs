@@ -138,7 +138,7 @@ pub(super) struct Relogin {
 pub(super) struct Move {
     /// The account.
     pub(super) name: String,
-    /// The machine, as [machines] names it; local is the one that is asked.
+    /// The machine, as the configuration names it; local is the one that is asked.
     pub(super) machine: String,
 }
 

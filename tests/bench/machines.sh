@@ -139,7 +139,7 @@ run() { # port, pid or nothing
     END { printf "%.0f %.1f %.1f %.0f %.0f\n", rate, cpu * 10000 / n, tunnel * 10000 / n, p50, p99 }' "$folder/wrk"
 }
 run "$there" '' >/dev/null # warm
-for round in $(seq "$rounds"); do
+for _ in $(seq "$rounds"); do
   run "$there" "$theirs" >>"$folder/without-way"
   # In turn, so that what else the machine does falls on both.
   run "$nginx" "$worker" >>"$folder/with-nginx"
