@@ -21,14 +21,15 @@ mod ssh_words;
 mod table;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
@@ -50,6 +51,9 @@ use crate::wire::machines::MachineRefusal;
 /// How many changes of other machines may wait to be told.
 pub const NEWS: usize = 1024;
 
+/// How long a call waits for the first answer of a machine. One far away takes about two seconds; one that is switched off never answers.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
+
 /// How many lists of machines are read at a time.
 const LISTS: usize = 4;
 
@@ -62,6 +66,8 @@ struct Shared {
     table: Mutex<MachineTable>,
     /// Where each machine is reached just now.
     targets: Mutex<BTreeMap<MachineName, Arc<Target>>>,
+    /// Those that are being connected to for the first time, so that it is not known yet whether they can be reached.
+    new: watch::Sender<BTreeSet<MachineName>>,
     /// How often an account has come to a machine or left one, so that it is written down.
     places: watch::Sender<u64>,
     news: mpsc::Sender<OutsideChange>,
@@ -125,13 +131,15 @@ impl Machines {
         for name in settings.machines.keys() {
             table.add(name, remembered.get(name).into_iter().flatten().cloned(), now);
         }
-        Self::of(table, news)
+        let machines = Self::of(table, news);
+        machines.0.new.send_replace(settings.machines.keys().cloned().collect());
+        machines
     }
 
     fn of(table: MachineTable, news: mpsc::Sender<OutsideChange>) -> Self {
         let (table, targets) = (Mutex::new(table), Mutex::default());
         let (places, lists) = (watch::Sender::new(0), Semaphore::new(LISTS));
-        Self(Arc::new(Shared { table, targets, places, news, lists }))
+        Self(Arc::new(Shared { table, targets, new: watch::Sender::default(), places, news, lists }))
     }
 
     /// Looks at the table. The lock is held meanwhile.
@@ -152,6 +160,25 @@ impl Machines {
     /// Whether another machine has an account of this name.
     pub fn knows(&self, name: &ClientName) -> bool {
         locked(&self.0.table).knows(name)
+    }
+
+    /// What a call about an account has to wait for: after a start or a reload it is not known at once which machines can be reached, and
+    /// the account may be on one of those. `at` is where it is as far as is known; none: anywhere.
+    pub fn first_answer(&self, at: Option<MachineName>) -> impl Future<Output = ()> + Send + use<> {
+        let mut new = self.0.new.subscribe();
+        async move {
+            let is_known = |new: &BTreeSet<MachineName>| match &at {
+                Some(machine) => !new.contains(machine),
+                None => new.is_empty(),
+            };
+            // Whatever comes of it: what is known then answers the call.
+            let _ = timeout(FIRST_ANSWER, new.wait_for(is_known)).await;
+        }
+    }
+
+    /// Whether it is known of each machine if it can be reached.
+    pub fn are_known(&self) -> bool {
+        self.0.new.borrow().is_empty()
     }
 
     /// How the controller of a machine is reached.
@@ -218,6 +245,7 @@ impl Machines {
             for (name, own) in wanted {
                 links.entry(name.clone()).or_insert_with(|| {
                     locked(&self.0.table).add(&name, [], unix_seconds());
+                    self.0.new.send_if_modified(|new| new.insert(name.clone()));
                     let news = MachineNews { machines: self.clone(), name };
                     let link = Link { settings: own.clone(), news, folder: folder.clone() };
                     (own, AbortOnDropHandle::new(tokio::spawn(link.run())))
@@ -234,12 +262,18 @@ impl Machines {
         for (name, accounts) in self.places().into_iter().filter(|(name, _)| !wanted.contains_key(name)) {
             locked(&self.0.table).remove(&name);
             locked(&self.0.targets).remove(&name);
+            self.note_known(&name);
             for account in accounts {
                 let text = json!({ "name": account, "machine": name.as_str() }).to_string();
                 self.tell(ChangeKind::GoneElsewhere, text).await;
             }
         }
         self.note_places();
+    }
+
+    /// Notes that it is known whether a machine can be reached.
+    fn note_known(&self, name: &MachineName) {
+        self.0.new.send_if_modified(|new| new.remove(name));
     }
 
     /// Has it written down which account lives where, if that has changed.
@@ -265,11 +299,17 @@ impl MachineNews {
     /// Notes what the machine tells, and tells those who listen what of it is news. Returns whether anything is.
     async fn hear(&self, heard: Heard) -> bool {
         let (gone, changed) = match heard {
-            Heard::Reachable => return self.note_link(LinkState::Reachable { since: unix_seconds() }).await,
+            Heard::Reachable => {
+                let is_news = self.note_link(LinkState::Reachable { since: unix_seconds() }).await;
+                self.machines.note_known(&self.name);
+                return is_news;
+            }
             Heard::Unreachable(why) => {
                 let why = bounds::reason(&why).into();
                 let link = LinkState::Unreachable { since: unix_seconds(), why };
-                return self.note_link(link).await;
+                let is_news = self.note_link(link).await;
+                self.machines.note_known(&self.name);
+                return is_news;
             }
             Heard::FreeMemory(bytes) => {
                 locked(&self.machines.0.table).set_free_memory(&self.name, bytes);

@@ -15,6 +15,7 @@ use crate::machines::{CallFailure, Location, Moving, NameTaken, Reservation, Tar
 use crate::model::machine::{LOCAL, MachineName, Placement};
 use crate::model::name::ClientName;
 use crate::wire::Reply;
+use crate::wire::calls::{self, CONTROLLER_CALLS, ControllerCall};
 use crate::wire::door::DOOR;
 use crate::wire::machines::MachineRefusal;
 use crate::wire::v1::routes;
@@ -78,6 +79,34 @@ const MACHINE: &str = "machine";
 const SCAN_LINK: &str = "/scan-link";
 
 impl ApiService {
+    /// What a request has to wait for before it is known where it goes; nearly always nothing.
+    pub(super) fn first_answer(&self, request: &Parts) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let machines = &self.proxy.machines;
+        if machines.are_known() || request.headers.contains_key(DOOR) {
+            return None;
+        }
+        let path = request.uri.path();
+        let named = match routes::of_account(path) {
+            // What is known of it is answered, as it is in lists.
+            Some((_, "")) if request.method == Method::GET => return None,
+            Some((encoded, _)) => percent_decode_str(encoded).decode_utf8().ok()?.into_owned(),
+            None => {
+                let call = calls::find(&CONTROLLER_CALLS, &request.method, path);
+                if matches!(call, Some(ControllerCall::CheckClient)) {
+                    return None;
+                }
+                let mut pairs = url::form_urlencoded::parse(request.uri.query()?.as_bytes());
+                pairs.find(|(key, _)| key == "client")?.1.into_owned()
+            }
+        };
+        let named = ClientName::new(named).ok()?;
+        match machines.locate(&named, |name| self.is_here(name)) {
+            Location::On(machine, _) => Some(machines.first_answer(Some(machine))),
+            Location::Here if !self.is_here(&named) => Some(machines.first_answer(None)),
+            _ => None,
+        }
+    }
+
     /// Where the account lives that a call names. One that is not known counts as being here.
     pub(super) fn place(&self, named: ClientName, by_door: bool) -> Result<Place, Reply> {
         let machines = &self.proxy.machines;

@@ -75,6 +75,13 @@ enum Dispatch {
     Contained(Prepared, Box<Ends>),
 }
 
+/// When it is known where a request goes.
+enum Routed {
+    Now(Result<Dispatch, Reply>),
+    /// Once a machine has answered for the first time, or has not.
+    Later(Pin<Box<dyn Future<Output = Result<Dispatch, Reply>> + Send>>),
+}
+
 /// The HTTP service of the controller.
 #[derive(Clone, Debug)]
 pub struct ApiService {
@@ -115,10 +122,12 @@ impl ApiService {
         if !body.is_end_stream() {
             downstream.request_body_started();
         }
-        let dispatch = admitted.map(|origin| (origin, self.route(parts, body, upgrade, &downstream)));
+        let routed =
+            admitted.map(|origin| (origin, self.route_when_known(parts, body, upgrade, &downstream)));
         async move {
-            let (origin, dispatch) = match dispatch {
-                Ok(dispatch) => dispatch,
+            let (origin, dispatch) = match routed {
+                Ok((origin, Routed::Now(dispatch))) => (origin, dispatch),
+                Ok((origin, Routed::Later(routing))) => (origin, routing.await),
                 Err(refusal) => return *refusal,
             };
             let (prepared, ends) = match dispatch {
@@ -226,6 +235,24 @@ impl ApiService {
     fn health(&self, asked: Health) -> Response<Body> {
         let is_stuck = asked == Health::IsReady && self.accounts.clients.snapshot().write_error().is_some();
         body::empty(if is_stuck { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK })
+    }
+
+    /// Routes a request once it is known whether the machine of its account can be reached.
+    fn route_when_known(
+        self: &Arc<Self>,
+        request: Parts,
+        body: Incoming,
+        upgrade: Option<Upgrade>,
+        downstream: &Arc<Downstream>,
+    ) -> Routed {
+        let Some(first_answer) = self.first_answer(&request) else {
+            return Routed::Now(self.route(request, body, upgrade, downstream));
+        };
+        let (service, downstream) = (self.clone(), downstream.clone());
+        Routed::Later(Box::pin(async move {
+            first_answer.await;
+            service.route(request, body, upgrade, &downstream)
+        }))
     }
 
     /// The table of calls lists the controller's own; every other path goes to the client that the request

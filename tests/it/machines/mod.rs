@@ -6,7 +6,7 @@ mod rights;
 mod scan;
 mod stub;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -129,6 +129,49 @@ fn accounts_of_another_machine_are_called_as_own_ones() {
     assert_eq!(two.call("/openqq/get_user_info?client=far")["code"], 1);
     let log = two.door.log.text() + &two.tokyo.log.text();
     assert!(!log.contains(TOKEN), "{log}");
+}
+
+#[test]
+fn call_waits_for_first_answer_of_its_machine() {
+    // It answers its first request late.
+    let (go, may_go) = std::sync::mpsc::channel::<()>();
+    let may_go = Mutex::new(may_go);
+    let late = stub::Stub::new(move |line, stream| match stub::path(line) {
+        "/v1/machine" => {
+            let _ = may_go.lock().unwrap().recv();
+            stub::json_answer(stream, r#"{"free_memory":1}"#);
+        }
+        "/v1/events" => stub::events(stream, ""),
+        path if path.starts_with("/v1/clients?") => {
+            stub::json_answer(stream, r#"{"accounts":[],"next":null}"#);
+        }
+        _ => stub::json_answer(stream, r#"{"code":0,"client":"far","account":"far","status":"success"}"#),
+    });
+    let door = late.door();
+    let host = door.url("").trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let calls = [
+        ("GET /openqq/start_client?client=far&machine=tokyo HTTP/1.1", ""),
+        (
+            "PUT /v1/clients/farther?machine=tokyo HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 2",
+            "{}",
+        ),
+    ];
+    let calls = calls.map(|(head, body)| {
+        let mut call = TcpStream::connect(&host).unwrap();
+        call.set_read_timeout(Some(PATIENCE)).unwrap();
+        let text = format!("{head}\r\nHost: {host}\r\nConnection: close\r\n\r\n{body}");
+        call.write_all(text.as_bytes()).unwrap();
+        call
+    });
+    // What is known already waits for nothing.
+    assert_eq!(door.get("/v1/clients").json()["total"], 0);
+    assert_eq!(door.get("/openqq/check_client?client=far").json()["code"], 1);
+    go.send(()).unwrap();
+    for call in calls {
+        let mut line = String::new();
+        BufReader::new(call).read_line(&mut line).unwrap();
+        assert!(line.contains(" 200 "), "{line}");
+    }
 }
 
 #[test]
