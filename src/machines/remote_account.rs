@@ -33,8 +33,9 @@ struct Checked {
     /// The value of each of these; empty where there is none.
     reason: Part,
     login: Part,
-    /// The name of the implementation.
+    /// The name and the kind of the implementation, as members, and what of its process is shown beside them.
     implementation: Part,
+    process: Part,
 }
 
 /// From where to where a part of the text is.
@@ -54,12 +55,18 @@ const UNKNOWN: &str = "unknown";
 /// What `/v1` says of such an account, so that no reader misses a key.
 const NOTHING_KNOWN: &str = r#"{"id":"","state":"unknown","desired":"running","reason":null,"needs_person":false,"client":{"phase":"gone","pid":null,"port":0,"unit":null,"frozen":false,"held":false,"exits":0,"last_exit":null,"next_start":null},"implementation":null,"login":null,"parameters":{},"queues":{"reports":null,"messages":null},"backend":null}"#;
 
+/// What `check_client` shows of an implementation that was not started yet.
+const NO_PROCESS: &str = r#""phase":"gone","pid":null"#;
+
 /// What is not kept: what a door says of an account itself, and what its processes use, which is another number soon and is no part of
 /// events.
 const NOT_KEPT: [&str; 5] = ["machine", "machine_state", "machine_since", "machine_reason", "usage"];
 
-/// What `check_client` shows of a client, whatever the version of the machine.
-const OF_CLIENT: [&str; 9] =
+/// What `check_client` shows of an implementation beside its process.
+const OF_IMPLEMENTATION: [&str; 2] = ["name", "kind"];
+
+/// What `check_client` shows of a process, whatever the version of the machine.
+const OF_PROCESS: [&str; 9] =
     ["exits", "frozen", "held", "last_exit", "next_start", "phase", "pid", "port", "unit"];
 
 impl RemoteAccount {
@@ -105,7 +112,7 @@ impl RemoteAccount {
 
     /// Writes what `check_client` of the door says of it, as JSON.
     pub fn write_checked(&self, text: &mut String, name: &str, of_machine: &str) {
-        let Checked { client, reason, login, implementation } = self.checked;
+        let Checked { client, reason, login, implementation, process } = self.checked;
         write_object(text, ("account", name), [of_machine, self.part(client)]);
         // What follows is a part of the object, which is closed again.
         text.pop();
@@ -114,12 +121,16 @@ impl RemoteAccount {
         for (key, part, end) in [
             (",\"reason\":", reason, ""),
             (",\"login\":", login, ""),
-            (",\"implementation\":{\"name\":", implementation, "}"),
+            (",\"implementation\":{", implementation, ""),
         ] {
             let value = self.part(part);
             if !value.is_empty() {
                 text.extend([key, value, end]);
             }
+        }
+        if !self.part(implementation).is_empty() {
+            let process = Some(self.part(process)).filter(|process| !process.is_empty());
+            text.extend([",", process.unwrap_or(NO_PROCESS), "}"]);
         }
         text.push('}');
     }
@@ -132,18 +143,8 @@ impl RemoteAccount {
 /// The members of an account but its name, as text, and where in it stands what `check_client` shows.
 fn members(mut told: Map<String, Value>) -> (Box<str>, Checked) {
     let (mut text, mut checked) = (String::new(), Checked::default());
-    let mut client = match told.remove("client") {
-        Some(Value::Object(client)) => client,
-        _ => Map::new(),
-    };
-    text.push_str("\"client\":{");
-    let of_client = OF_CLIENT.map(|key| (key, client.remove(key).unwrap_or_default()));
-    checked.client = push_members(&mut text, of_client);
-    if !client.is_empty() {
-        text.push(',');
-        push_members(&mut text, client);
-    }
-    text.push('}');
+    text.push_str("\"client\":");
+    checked.client = push_process(&mut text, told.remove("client"));
     for (key, part) in [("reason", &mut checked.reason), ("login", &mut checked.login)] {
         let value = told.remove(key).unwrap_or_default();
         text.extend([",\"", key, "\":"]);
@@ -155,9 +156,13 @@ fn members(mut told: Map<String, Value>) -> (Box<str>, Checked) {
     text.push_str(",\"implementation\":");
     match told.remove("implementation") {
         Some(Value::Object(mut implementation)) => {
-            let name = implementation.remove("name").unwrap_or_default();
-            text.push_str("{\"name\":");
-            checked.implementation = push_value(&mut text, &name);
+            let shown = OF_IMPLEMENTATION.map(|key| (key, implementation.remove(key).unwrap_or_default()));
+            text.push('{');
+            checked.implementation = push_members(&mut text, shown);
+            if let Some(process @ Value::Object(_)) = implementation.remove("process") {
+                text.push_str(",\"process\":");
+                checked.process = push_process(&mut text, Some(process));
+            }
             if !implementation.is_empty() {
                 text.push(',');
                 push_members(&mut text, implementation);
@@ -171,6 +176,23 @@ fn members(mut told: Map<String, Value>) -> (Box<str>, Checked) {
         push_members(&mut text, told);
     }
     (text.into(), checked)
+}
+
+/// Writes a process. Returns where what `check_client` shows of it stands, which comes first.
+fn push_process(text: &mut String, process: Option<Value>) -> Part {
+    let mut process = match process {
+        Some(Value::Object(process)) => process,
+        _ => Map::new(),
+    };
+    text.push('{');
+    let shown = OF_PROCESS.map(|key| (key, process.remove(key).unwrap_or_default()));
+    let part = push_members(text, shown);
+    if !process.is_empty() {
+        text.push(',');
+        push_members(text, process);
+    }
+    text.push('}');
+    part
 }
 
 /// Writes an object with a name and members that are text already.
@@ -225,11 +247,15 @@ mod tests {
 
     use super::*;
 
+    fn whole_process() -> Value {
+        json!({ "phase": "up", "pid": 8, "port": 15000, "held": false, "frozen": false, "exits": 0, "since": 4 })
+    }
+
     fn told() -> Value {
         json!({
             "name": "bot", "id": "bot-1", "state": "running", "needs_person": true, "reason": null,
             "client": { "phase": "up", "pid": 7, "port": 5000, "held": false, "frozen": false, "exits": 0 },
-            "implementation": { "name": "llbot", "kind": "llbot" }, "login": { "state": "online", "since": 5 },
+            "implementation": { "name": "llbot", "kind": "llbot", "process": whole_process() }, "login": { "state": "online", "since": 5 },
             "of_a_newer_version": [1], "machine": "another", "machine_reason": "none of its business",
             "usage": { "memory": 5 },
         })
@@ -253,6 +279,7 @@ mod tests {
         expected["machine"] = "tokyo".into();
         for key in ["last_exit", "next_start", "unit"] {
             expected["client"][key] = Value::Null;
+            expected["implementation"]["process"][key] = Value::Null;
         }
         for key in ["machine_reason", "usage"] {
             expected.as_object_mut().unwrap().remove(key);
@@ -263,7 +290,11 @@ mod tests {
             json!({
                 "account": "a \"b\"", "state": "running", "pid": 7, "port": 5000, "phase": "up", "exits": 0,
                 "held": false, "frozen": false, "last_exit": null, "next_start": null, "unit": null,
-                "implementation": { "name": "llbot" }, "login": { "state": "online", "since": 5 },
+                "implementation": {
+                    "name": "llbot", "kind": "llbot", "phase": "up", "pid": 8, "port": 15000, "exits": 0,
+                    "held": false, "frozen": false, "last_exit": null, "next_start": null, "unit": null,
+                },
+                "login": { "state": "online", "since": 5 },
             })
         );
     }
@@ -304,7 +335,7 @@ mod tests {
             let shown = written(|text| account.write_json(text, "a", ""));
             assert_eq!((&shown["client"]["pid"], &shown["login"]), (&Value::Null, &Value::Null), "{text}");
             let checked = written(|text| account.write_checked(text, "a", ""));
-            assert_eq!(checked.as_object().unwrap().len(), 2 + OF_CLIENT.len(), "{checked}");
+            assert_eq!(checked.as_object().unwrap().len(), 2 + OF_PROCESS.len(), "{checked}");
         }
         let text =
             r#"{"name":"a","reason":"小 \"x\"","client":{"since":1},"implementation":{"name":"i"},"z":1}"#;
@@ -312,7 +343,7 @@ mod tests {
         let checked = written(|text| account.write_checked(text, "a", ""));
         assert_eq!(
             (&checked["reason"], &checked["implementation"]),
-            (&json!("小 \"x\""), &json!({ "name": "i" }))
+            (&json!("小 \"x\""), &json!({ "name": "i", "kind": null, "phase": "gone", "pid": null }))
         );
         let shown = written(|text| account.write_json(text, "a", ""));
         assert_eq!((&shown["client"]["since"], &shown["z"]), (&json!(1), &json!(1)));
