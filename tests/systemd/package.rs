@@ -13,7 +13,7 @@ use crate::service::UNIT;
 use crate::sockets::{Stopping, call_again_and_again};
 
 /// Where packages are inside.
-const PACKAGE: &str = "/root/package.deb";
+pub const PACKAGE: &str = "/root/package.deb";
 const HIGHER: &str = "/root/higher.deb";
 
 /// The account of README's examples.
@@ -21,7 +21,7 @@ const ACCOUNT: &str = "webqq_client_01";
 const CLIENT_UNIT: &str = "wqclient@webqq_client_01.service";
 
 /// The package that was built, if one was.
-fn package() -> Option<PathBuf> {
+pub fn package() -> Option<PathBuf> {
     let found = std::env::var_os("WQCONTROLLER_DEB").map(PathBuf::from);
     if found.is_none() {
         not_run("WQCONTROLLER_DEB names no package; tests/run builds one, and so does `make deb`");
@@ -350,6 +350,11 @@ fn configuration_error_shows_in_unit_status() {
     machine.configure("max_client = 1\n");
     assert!(!machine.try_run("systemctl", &["restart", UNIT]).status.success());
     assert_eq!(machine.property(UNIT, "ActiveState"), "failed");
+    // Nor what a move left, whose other end is no socket here.
+    machine.shell(
+        "cd /run/wqcontroller; mkdir -p move-client; : >move-client/a; systemctl start wqmove-client@a || true",
+    );
+    wait_until("a move fails", || machine.property("wqmove-client@a", "ActiveState") == "failed");
     machine.run("apt-get", &["purge", "--yes", "--quiet", "wqcontroller"]);
     machine.shell("rm -r /etc/wqcontroller");
     assert_eq!(machine.traces(), "");

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::machine::{Plan, assert_inside, wait_until};
 use crate::network::Network;
+use crate::package;
 use crate::sockets::call_again_and_again;
 
 use super::{Fleet, ask, is_reachable_and_running, is_unreachable};
@@ -154,13 +155,9 @@ fn restart_of_controller_of_other_machine_drops_no_call() {
 
 #[test]
 fn upgrade_of_other_machine_drops_no_call() {
-    let Some(package) = std::env::var_os("WQCONTROLLER_DEB").map(PathBuf::from) else {
-        return crate::machine::not_run(
-            "WQCONTROLLER_DEB names no package; tests/run builds one, and so does `make deb`",
-        );
-    };
+    let Some(package) = package::package() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let higher = crate::package::higher(&package, folder.path());
+    let higher = package::higher(&package, folder.path());
     let (inside, upgrade) = ("/root/package.deb", "/root/higher.deb");
     let boot = || {
         let machine = Plan::bare().bind(&package, inside).bind(&higher, upgrade).boot()?;

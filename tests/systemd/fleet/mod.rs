@@ -5,6 +5,7 @@ mod closed;
 mod door;
 mod lines;
 mod reach;
+mod readme;
 mod tls;
 mod words;
 
