@@ -42,13 +42,13 @@ const TO_DISK: Duration = Duration::from_secs(600);
 /// How much is read at a time, in bytes.
 const PIECE: usize = 64 * 1024;
 
-/// Of which of the processes of an account a folder is.
+/// Which process of an account a folder belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeptOf {
-    /// Of its client: undelivered reports, cookies.
+    /// Its client: undelivered reports, cookies.
     Client,
-    /// Of its implementation: the login, the program's configuration.
+    /// Its implementation: the login, the program's configuration.
     Implementation,
 }
 
@@ -89,7 +89,7 @@ pub enum KeptError {
 enum Interrupted {
     /// What should have come did not.
     Content(KeptError),
-    /// Who writes the folder takes no more.
+    /// The process that writes the folder takes no more.
     Folder(KeptError),
 }
 

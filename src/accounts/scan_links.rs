@@ -25,7 +25,7 @@ const LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// The longest token that is verified, in bytes. A name takes at most 64 of its characters.
 const LONGEST: usize = 1024;
 
-/// The longest token of another machine, in bytes. Of a controller's own none has 200.
+/// The longest token of another machine, in bytes. A controller's own tokens are shorter than 200.
 const LONGEST_ELSEWHERE: usize = 512;
 
 /// What stands in place of a login where the account lives on another machine.

@@ -102,7 +102,7 @@ fn errand(input: &mut impl Read) -> Result<Errand, ArchiveError> {
     known.into_iter().find(|errand| errand.line().as_bytes() == line).ok_or(ArchiveError::NoErrand)
 }
 
-/// More than any errand has, in bytes.
+/// The longest line that is read, in bytes. All errands are shorter.
 const MAX_LINE: usize = 16;
 
 /// Does the errand of the controller in a unit: what `wqcontroller carry` is. Standard input and output are the connection to it, the

@@ -1,7 +1,8 @@
 //! What an account keeps in a folder, as a stream: how it comes to another machine.
 //!
 //! The stream is a tar archive (`pax(1)`, ustar with GNU's long names). Its last entry says how many others there are, so one that was
-//! cut off is noticed. Who packs and unpacks is the user of the folder: in a unit of its own, or the controller where it has that user.
+//! cut off is noticed. The owner of the folder packs and unpacks it: a unit that runs as that user, or the controller
+//! itself where it is the owner.
 //!
 //! - `pack`, `unpack`: from a folder to the stream, and back
 //! - `errand`: what the two ends of the connection between them say

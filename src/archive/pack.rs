@@ -80,7 +80,7 @@ impl<W: Write> Packer<'_, W> {
 
     fn file(&mut self, inside: &Path, path: &Path) -> Result<(), ArchiveError> {
         let failed = |error| ArchiveError::File(path.to_owned(), error);
-        // What is there by now may be a link or a pipe.
+        // The file may have been replaced by a link or a pipe since it was listed.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let mut options = File::options();
         let flags = i32::try_from(flags.bits()).unwrap_or_default();

@@ -205,7 +205,7 @@ impl Machines {
         locked(&self.0.table).set_moving(name, moving);
     }
 
-    /// Whether an account of this machine is one that is still to come here.
+    /// Whether this account is still on its way to this machine, and so not shown as one of it.
     pub fn hides_own(&self, name: &ClientName) -> bool {
         locked(&self.0.table).hides_own(name)
     }

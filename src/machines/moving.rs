@@ -39,7 +39,7 @@ impl MovingAccounts {
         self.0.remove(name);
     }
 
-    /// Whether an account of this name on this machine is one that is still to come.
+    /// Whether an account is still on its way to this machine, and so not shown there.
     pub(super) fn hides(&self, name: &ClientName, on: Option<&MachineName>) -> bool {
         self.0.get(name).is_some_and(|moving| moving.to.as_ref() == on)
     }

@@ -21,7 +21,7 @@ pub struct RemoteAccount {
     pub needs_person: bool,
     /// The members of the object other than its name, as JSON without braces.
     members: Box<str>,
-    /// What of them `check_client` shows as well.
+    /// Where in them stands what `check_client` shows as well.
     checked: Checked,
 }
 

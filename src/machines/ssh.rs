@@ -76,7 +76,7 @@ pub(super) struct Route {
     pub(super) socket: PathBuf,
 }
 
-/// What of ssh's words is kept: the last lines.
+/// How many of ssh's last lines are kept.
 const MAX_LINES: usize = 20;
 
 /// How long a line of ssh may take that says why a connection through it failed.
@@ -170,7 +170,7 @@ fn program() -> Command {
 
 /// Becomes ssh with these arguments, which the kernel ends together with its parent, the controller. Returns only where that fails.
 pub fn become_ssh(parent: u32, arguments: &[OsString]) -> ExitCode {
-    // Of a parent it means the thread: that is one of the controller's runtime, which lives as long as the controller.
+    // The kernel takes the thread that started it for its parent. That is a thread of the runtime, which lives as long as the controller.
     let told = rustix::process::set_parent_process_death_signal(Some(Signal::TERM));
     // It may have been killed before.
     let is_orphan = getppid().is_none_or(|now| u32::try_from(now.as_raw_nonzero().get()) != Ok(parent));

@@ -199,7 +199,7 @@ impl MachineTable {
         }
     }
 
-    /// Whether an account of the machine that is called is one that is still to come there.
+    /// Whether an account is still on its way to the machine that is called, and so not shown there.
     pub fn hides_own(&self, account: &ClientName) -> bool {
         self.moving.hides(account, None)
     }

@@ -87,7 +87,7 @@ pub(super) async fn fetch(context: &Context, list: &List) -> Outcome<Found> {
 
 fn table(accounts: &[Account]) -> Rows {
     let now = now();
-    // Of a single machine there is nothing to tell.
+    // With a single machine the column would say nothing.
     let has_machines = accounts.iter().any(|account| account.machine.is_some());
     let mut rows = match has_machines {
         true => Rows::new(&["NAME", "STATE", "MACHINE", "PORT", "PID", "REASON"], &[3, 4]),

@@ -153,7 +153,7 @@ struct Listener {
     ends: Ends,
     /// What is sent next, before any change.
     next: Option<Bytes>,
-    /// For a door. It hears of other machines from those themselves, so they are left out.
+    /// Set where the listener is a door: it gets the event `health`, and no events of other machines, which it is connected to itself.
     health: Option<Health>,
     _place: OwnedSemaphorePermit,
 }

@@ -19,11 +19,7 @@ const UNPLUGGED: Duration = Duration::from_secs(60);
 fn unplugged_machine_is_listed_as_unreachable_and_taken_up_again() {
     let Some(fleet) = Fleet::of_two() else { return };
     let (door, tokyo) = (fleet.door(), fleet.machine(1));
-    for account in ["one", "two"] {
-        door.start_client(account, &["machine=tokyo"]);
-        fleet.wait_until_shown("runs", account, is_reachable_and_running);
-    }
-    door.start_client("near", &[]);
+    fleet.start_three();
     let pids = [tokyo.client("one")["pid"].clone(), tokyo.client("two")["pid"].clone()];
 
     fleet.cable(1, false);

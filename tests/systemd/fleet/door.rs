@@ -8,11 +8,7 @@ use crate::service::UNIT;
 fn accounts_elsewhere_go_on_when_door_is_killed() {
     let Some(fleet) = Fleet::of_two() else { return };
     let (door, tokyo) = (fleet.door(), fleet.machine(1));
-    for account in ["one", "two"] {
-        door.start_client(account, &["machine=tokyo"]);
-        fleet.wait_until_shown("runs", account, is_reachable_and_running);
-    }
-    door.start_client("near", &[]);
+    fleet.start_three();
     let pid = tokyo.client("one")["pid"].clone();
     door.systemctl(&["kill", "--signal=KILL", UNIT]);
     wait_until("the next one is up", || door.property(UNIT, "NRestarts") == "1" && door.is_active(UNIT));
@@ -45,7 +41,7 @@ fn ssh_ends_with_controller_that_is_killed_outside_of_systemd() {
             && door.try_run("sh", &["-c", "test -S /run/byhand/*/tokyo.sock"]).status.success()
     });
     let ssh = door.shell("pgrep --exact ssh");
-    // It hears of the end of its parent, not of a signal of its own.
+    // Nothing signals ssh here: the kernel ends it because its parent has ended.
     let parent = door.shell(&format!("ps -o ppid= -p {ssh}"));
     assert_eq!(door.shell(&format!("cat /proc/{}/comm", parent.trim())), "wqcontroller");
     door.run("kill", &["-9", parent.trim()]);

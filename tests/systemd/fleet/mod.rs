@@ -157,6 +157,15 @@ impl Fleet {
         println!("---- what the door says of it\n{log}\n----");
     }
 
+    /// Starts the accounts `one` and `two` on tokyo, and `near` at the door.
+    fn start_three(&self) {
+        for account in ["one", "two"] {
+            self.door().start_client(account, &["machine=tokyo"]);
+            self.wait_until_shown("runs", account, is_reachable_and_running);
+        }
+        self.door().start_client("near", &[]);
+    }
+
     /// Waits until the door shows an account so, and prints how long that took.
     pub fn wait_until_shown(&self, what: &str, account: &str, is_so: impl Fn(&Value) -> bool) -> Duration {
         let began = Instant::now();
