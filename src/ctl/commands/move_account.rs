@@ -24,7 +24,7 @@ struct Moved {
 pub(super) async fn move_account(context: &Context, to: Move) -> Outcome {
     let name = checked(to.name)?;
     if !context.json {
-        context.screen.progress(&format!("{name} is stopped, and goes to {}", to.machine));
+        context.screen.progress(&format!("moving {name} to {}", to.machine));
     }
     let body = json!({ "machine": to.machine });
     let answered = context.client.act(Method::POST, &path_of(&name, MOVE), Some(body)).await;
